@@ -1,0 +1,190 @@
+//! Bytes of a protocol to a [`Batch`], pure: no I/O, no clock, no await.
+//!
+//! In: the body of one request, inflated, and when it was received. Out: [`Decoded`], the rows that were understood and
+//! a list of what was not, each with its reason; or [`Error`] when the bytes as a whole are not what they claim to be.
+//! The same bytes with the same [`Context`] always give the same rows: the log keeps requests as they came, and replay
+//! after a crash decodes them again. Times that a record lacks are filled from `received_at`.
+
+pub mod awslogs;
+pub mod otlp;
+pub mod xray;
+
+use crate::model::Batch;
+
+/// What a body is; stored in the log as a number, so values are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// `ExportLogsServiceRequest`, protobuf.
+    OtlpLogs = 1,
+    /// `ExportTraceServiceRequest`, protobuf.
+    OtlpTraces = 2,
+    /// `ExportMetricsServiceRequest`, protobuf.
+    OtlpMetrics = 3,
+    /// `ExportLogsServiceRequest`, JSON.
+    OtlpLogsJson = 4,
+    /// `ExportTraceServiceRequest`, JSON.
+    OtlpTracesJson = 5,
+    /// `ExportMetricsServiceRequest`, JSON.
+    OtlpMetricsJson = 6,
+    /// CloudWatch Logs `PutLogEvents`, JSON.
+    PutLogEvents = 7,
+    /// X-Ray segment documents: a JSON array of strings, each one document (as in `TraceSegmentDocuments`).
+    XraySegments = 8,
+    /// Rows that tracelake writes itself (alert evaluations): an Arrow IPC stream of one table.
+    Own = 9,
+}
+
+impl Kind {
+    /// Reads the number back.
+    pub fn from_u8(number: u8) -> Option<Kind> {
+        use Kind::*;
+        [
+            OtlpLogs,
+            OtlpTraces,
+            OtlpMetrics,
+            OtlpLogsJson,
+            OtlpTracesJson,
+            OtlpMetricsJson,
+            PutLogEvents,
+            XraySegments,
+            Own,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// What a decoder may know besides the bytes. Kept in the log beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// When the request arrived, nanoseconds since the epoch.
+    pub received_at_nanos: i64,
+    /// `PutLogEvents`: the group's retention; 0 = never expires. Others: 0.
+    pub retention_days: i32,
+}
+
+/// What was read and what was not.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// The rows.
+    pub batch: Batch,
+    /// What was refused for good, one entry a reason (and, where the protocol answers per item, one an item).
+    pub rejected: Vec<Rejected>,
+}
+
+/// Records that retrying will not help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// How many.
+    pub count: u64,
+    /// Why, from a closed list: the `reason` label in metrics and the ledger.
+    pub reason: Reason,
+    /// For the client: names the field and what was expected.
+    pub message: String,
+    /// The item's position in the request, where the protocol answers per item.
+    pub index: Option<usize>,
+}
+
+/// Why a record was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The request as a whole was not decodable or broke a rule of its protocol.
+    Malformed,
+    /// The body or the batch was above its cap.
+    TooLarge,
+    /// Older than the protocol takes.
+    TooOld,
+    /// Older than its log group's retention.
+    Expired,
+    /// Further in the future than the protocol takes.
+    TooNew,
+    /// A trace ID that is missing, of a wrong length or zero.
+    InvalidTraceId,
+    /// A span ID that is missing, of a wrong length or zero.
+    InvalidSpanId,
+    /// A time that is missing or outside what nanoseconds since the epoch can hold.
+    InvalidTime,
+    /// A document or record that lacks a required field or has one of a wrong type.
+    InvalidField,
+    /// The caller may not do this.
+    Unauthorized,
+    /// The named log group or stream does not exist.
+    NotFound,
+}
+
+impl Reason {
+    /// The label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Malformed => "malformed",
+            Reason::TooLarge => "too_large",
+            Reason::TooOld => "too_old",
+            Reason::Expired => "expired",
+            Reason::TooNew => "too_new",
+            Reason::InvalidTraceId => "invalid_trace_id",
+            Reason::InvalidSpanId => "invalid_span_id",
+            Reason::InvalidTime => "invalid_time",
+            Reason::InvalidField => "invalid_field",
+            Reason::Unauthorized => "unauthorized",
+            Reason::NotFound => "not_found",
+        }
+    }
+}
+
+/// The bytes as a whole are not what they claim to be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Protobuf that ends early or has a wrong wire type.
+    #[error("invalid protobuf in {message}: {detail} at byte {offset}")]
+    Protobuf {
+        /// The message being read.
+        message: &'static str,
+        /// What is wrong.
+        detail: String,
+        /// Where.
+        offset: usize,
+    },
+    /// Text that is not JSON, or JSON of another shape.
+    #[error("invalid JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A rule of the protocol that makes the whole request invalid; the message is for the client.
+    #[error("{0}")]
+    Invalid(String),
+    /// A column overflowed or a builder was misused.
+    #[error("cannot build columns: {0}")]
+    Columns(#[from] arrow::error::ArrowError),
+}
+
+/// Decodes any kind of body; what receivers do on arrival and replay does again.
+pub fn decode(kind: Kind, body: &[u8], context: &Context) -> Result<Decoded, Error> {
+    match kind {
+        Kind::OtlpLogs => otlp::logs(body, context),
+        Kind::OtlpTraces => otlp::traces(body, context),
+        Kind::OtlpMetrics => otlp::metrics(body, context),
+        Kind::OtlpLogsJson => otlp::logs_json(body, context),
+        Kind::OtlpTracesJson => otlp::traces_json(body, context),
+        Kind::OtlpMetricsJson => otlp::metrics_json(body, context),
+        Kind::PutLogEvents => awslogs::put_log_events(body, context),
+        Kind::XraySegments => xray::segments(body, context),
+        Kind::Own => own(body),
+    }
+}
+
+/// Rows that tracelake wrote itself: see [`Kind::Own`].
+fn own(body: &[u8]) -> Result<Decoded, Error> {
+    let mut reader = arrow::ipc::reader::StreamReader::try_new(body, None)?;
+    let table = reader.schema().metadata().get("table").and_then(|name| crate::model::Table::from_name(name));
+    let table = table.ok_or_else(|| Error::Invalid("own rows name no table".into()))?;
+    let parts = reader
+        .by_ref()
+        .map(|batch| crate::model::from_stored(table, &batch?))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Decoded {
+        batch: Batch {
+            rows: vec![crate::model::Rows::concat(table, &parts)?],
+        },
+        rejected: vec![],
+    })
+}

@@ -1,0 +1,68 @@
+//! tracelake: logs, metrics and traces from AWS and OpenTelemetry clients, correlated by trace ID, searchable at once,
+//! kept as Parquet that Athena, Redshift, Spark and DuckDB read.
+//!
+//! # The way of one batch
+//!
+//! ```text
+//!  client ──▶ receive ──▶ decode ──▶ ingest: admit ─▶ WAL append + fsync ─▶ correlate ─▶ head ─▶ ACK
+//!             cap, inflate  bytes →                    (survives kill -9)   (trace IDs,  (a query
+//!             answer in the Batch +                                          severity)    sees it)
+//!             client's words rejected                                                     │ by size or age
+//!                                                                                         ▼
+//!  people  ◀── serve ◀── query: one AST over head + blocks ◀── catalog ◀── block: Parquet + tantivy, row n = document n
+//!  SNS     ◀── alert ◀───┘                                  one commit: blocks + WAL position, then the WAL is cut
+//! ```
+//!
+//! 1. A receiver ([`receive`]) reads a request under its size caps and hands the bytes to the pure decoder of its
+//!    protocol ([`decode`]), which gives a [`model::Batch`] and a list of what it rejected, each with a reason.
+//! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
+//!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
+//! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be.
+//! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
+//! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
+//!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
+//!    names all blocks of the cut and the log position they cover. That record is the only commit point: a crash before
+//!    it replays the rows, a crash after it starts behind them. Either way each row is in Parquet once.
+//! 6. When an hour is over and quiet, its small blocks are merged into the lake proper (`logs/dt=…/hour=…/`).
+//! 7. Every question, from the page, the API, SQL, the CLI or an alert rule, is answered by [`query`] from one view:
+//!    the head and the catalog's snapshot, taken together. An answer always states its coverage.
+//!
+//! # The map, in the order of the data; a module knows only those above it
+//!
+//! | module | is |
+//! |---|---|
+//! | [`model`] | what flows: IDs, times, values, schemas, rows; no I/O |
+//! | [`telemetry`] | our own logs and metrics |
+//! | [`net`] | sockets, TLS, body caps, capped decompression, the drain signal |
+//! | [`storage`] | the bucket or directory, its keys, and the local cache of its objects |
+//! | [`decode`] | bytes of a protocol to a batch, pure |
+//! | [`wal`] | the log ahead of the blocks; knows bytes, not rows |
+//! | [`correlate`] | trace ID, severity and fields of each record |
+//! | [`block`] | immutable files of rows: Parquet and tantivy, built and read |
+//! | [`catalog`] | which blocks exist: a commit log in the bucket |
+//! | [`ingest`] | the write path as one story, and the view that queries read |
+//! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
+//! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray |
+//! | [`alert`] | rules, their states, and SNS |
+//! | [`serve`] | HTTP for people and tools: API, health, pages |
+//! | [`config`] | all settings, read and checked together |
+//! | [`app`] | builds the parts, starts them, drains them in the order of the data |
+//! | [`generate`] | the seeded load generator, the shop that `demo` simulates, and the demo itself |
+//! | [`cli`] | the command line |
+//!
+//! # Invariants
+//!
+//! - Success is sent only after fsync. Overload is told in the protocol's own words. Every record ends in one counted
+//!   outcome.
+//! - Row n of a block's Parquet file is document n of its index, and both are newest first.
+//! - `decode` and `model` never await and never read the clock: decoding the same bytes at the same received time gives
+//!   the same batch, which is what replay rests on.
+//! - `receive` never names `wal`, `block` or `storage`; `wal` never names a protocol; `query` never names `receive`.
+//! - Text means the same in the head, in the index and in a scan: one tokenizer, one canonical form of every value.
+//! - Every buffer, body, queue, cache and query has a bound with a stated default.
+
+pub mod correlate;
+pub mod decode;
+pub mod model;
+pub mod telemetry;
+pub mod wal;
