@@ -61,8 +61,10 @@
 //! - Text means the same in the head, in the index and in a scan: one tokenizer, one canonical form of every value.
 //! - Every buffer, body, queue, cache and query has a bound with a stated default.
 
-pub mod correlate;
-pub mod decode;
 pub mod model;
 pub mod telemetry;
+pub mod net;
+pub mod decode;
 pub mod wal;
+pub mod correlate;
+pub mod block;

@@ -45,10 +45,9 @@ impl Context {
 
     /// A resource attribute by the name the client sent, promoted or not.
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        if let Some(index) = RESOURCE_COLUMNS.iter().position(|(attribute, _)| *attribute == key) {
-            if let Some(value) = &self.columns[index] {
-                return Some(value);
-            }
+        let promoted = RESOURCE_COLUMNS.iter().position(|(attribute, _)| *attribute == key);
+        if let Some(value) = promoted.and_then(|index| self.columns[index].as_deref()) {
+            return Some(value);
         }
         let found = self.resource_attributes.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok()?;
         Some(&self.resource_attributes[found].1)

@@ -1,0 +1,82 @@
+//! What the catalog knows of a block without opening it.
+
+use crate::model::{Table, TimeRange};
+
+/// A block's name: unique over all nodes and time (a ULID, 26 characters), so that no node overwrites another's object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct BlockId(String);
+
+impl BlockId {
+    /// A new name, made at `now_nanos`.
+    pub fn new(now_nanos: i64) -> Self {
+        let millis = u64::try_from(now_nanos / 1_000_000).unwrap_or_default();
+        Self(ulid::Ulid::from_parts(millis, rand::random()).to_string().to_lowercase())
+    }
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// Reads a name; `None` unless it is 26 lower-case letters and digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())).then(|| Self(text.to_string()))
+    }
+}
+
+/// Where a block stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Flushed from the head, under `_l0/`: foreign readers do not look there.
+    L0,
+    /// In the lake, for good (until compaction or retention).
+    Sealed,
+}
+
+/// One block, as its catalog record has it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BlockMeta {
+    /// Its name.
+    pub id: BlockId,
+    /// Its table.
+    pub table: Table,
+    /// L0 or sealed.
+    pub level: Level,
+    /// Start of its partition, nanoseconds: the UTC hour (logs, spans) or day (others) all its rows lie in.
+    pub partition_nanos: i64,
+    /// Rows, equal to the documents of the index.
+    pub n_rows: u64,
+    /// First event time, inclusive.
+    pub min_time_nanos: i64,
+    /// Last event time, inclusive.
+    pub max_time_nanos: i64,
+    /// Bytes and CRC32C of the Parquet object.
+    pub parquet_bytes: u64,
+    /// CRC32C of the Parquet object.
+    pub parquet_crc32c: u32,
+    /// Bytes of the index object; 0 = no index.
+    pub index_bytes: u64,
+    /// CRC32C of the index object.
+    pub index_crc32c: u32,
+    /// `model::schema::SCHEMA_VERSION` at its making.
+    pub schema_version: u32,
+    /// `block::tokenizer::VERSION` at its making.
+    pub tokenizer_version: u32,
+    /// First and last `ingest_id` in it.
+    pub min_ingest_id: i64,
+    /// Last `ingest_id`.
+    pub max_ingest_id: i64,
+    /// Distinct `service_name`s, sorted, if at most 32; else `None`.
+    pub services: Option<Vec<String>>,
+}
+
+impl BlockMeta {
+    /// Whether any row can lie in `range`.
+    pub fn overlaps(&self, range: &TimeRange) -> bool {
+        range.overlaps(self.min_time_nanos, self.max_time_nanos)
+    }
+    /// Whether it has an index object.
+    pub fn has_index(&self) -> bool {
+        self.index_bytes > 0
+    }
+}
