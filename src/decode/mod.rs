@@ -9,7 +9,7 @@ pub mod awslogs;
 pub mod otlp;
 pub mod xray;
 
-use crate::model::Batch;
+use crate::model::{Batch, Signal};
 
 /// What a body is; stored in the log as a number, so values are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

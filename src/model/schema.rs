@@ -82,6 +82,11 @@ impl Table {
         self.is_hourly()
     }
 
+    /// Whether a row is a record that a client sent; series and exemplars only come along with points.
+    pub fn holds_records(self) -> bool {
+        !matches!(self, Table::MetricSeries | Table::MetricExemplars)
+    }
+
     /// The exact event-time column, nanoseconds, by which rows are placed in an hour, pruned and (logs, spans) sorted
     /// newest first.
     pub fn time_column(self) -> &'static str {

@@ -1,0 +1,199 @@
+//! The head becomes blocks: cut, build, put, commit, forget. Nothing else makes rows leave the head.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arrow::array::Int64Array;
+
+use super::replay::{LEDGER_KEY, write_states};
+use super::{Ingest, Inner, LakeVisible, metrics};
+use crate::block::{self, BlockMeta, BuiltBlock, Level};
+use crate::catalog::{Commit, CommitKind, WalRange};
+use crate::model::{Rows, Table};
+use crate::storage::paths;
+use crate::wal::Lsn;
+
+/// How often the flush loop looks at the age of the head.
+const TICK: Duration = Duration::from_millis(500);
+/// First and longest wait between attempts against a store that is away.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+const HOUR_NANOS: i64 = 3_600_000_000_000;
+const DAY_NANOS: i64 = 24 * HOUR_NANOS;
+
+impl Ingest {
+    /// Flushes by size, number and age until `stop` resolves.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                () = self.inner.flush_wanted.notified() => {}
+                _ = tick.tick() => {}
+            }
+            if self.is_flush_due() {
+                tokio::select! {
+                    () = &mut stop => return,
+                    () = self.flush() => {}
+                }
+            }
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let config = &self.inner.config;
+        let head = self.inner.head.lock();
+        let max_age_nanos = i64::try_from(config.flush_age_seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
+        let age_nanos = head.active_since_nanos().map_or(0, |since| self.inner.clock.now_nanos().saturating_sub(since));
+        head.active_bytes() >= config.flush_bytes || head.active_rows() >= config.flush_rows || (head.active_since_nanos().is_some() && age_nanos >= max_age_nanos)
+    }
+
+    /// Flushes everything acknowledged so far; returns when the catalog has it, however long the store is away.
+    pub async fn flush(&self) {
+        let _one_at_a_time = self.inner.flushing.lock().await;
+        let lsn = {
+            let _quiescent = self.inner.publication.write().await;
+            let lsn = self.inner.wal.stats().last_lsn;
+            self.inner.head.lock().cut();
+            lsn
+        };
+        self.inner.flush_cut(lsn).await;
+    }
+}
+
+impl Inner {
+    /// Replay's flush: nothing else is running, and `lsn` is the last frame in the head.
+    pub(super) async fn flush_up_to(&self, lsn: Lsn) {
+        self.head.lock().cut();
+        self.flush_cut(lsn).await;
+    }
+
+    async fn flush_cut(&self, lsn: Lsn) {
+        let started = Instant::now();
+        let parts: Vec<Rows> = self.head.lock().flushing_rows();
+        let flushed = self.flushed_lsn.load(Ordering::Acquire);
+        if lsn <= flushed {
+            return;
+        }
+        let documents = self.state_documents();
+        let mut adds: Vec<Arc<BlockMeta>> = Vec::new();
+        let mut rows_flushed = 0;
+        let partitions = match partitions(parts) {
+            Ok(partitions) => partitions,
+            Err(error) => return self.build_failed(&error.into()),
+        };
+        for (table, partition_nanos, rows) in partitions {
+            let built = match self.build(table, partition_nanos, rows).await {
+                Ok(built) => built,
+                Err(error) => return self.build_failed(&error),
+            };
+            rows_flushed += built.meta.n_rows;
+            adds.push(Arc::new(self.put_block(built).await));
+        }
+        let state = paths::state_key(self.clock.now_nanos());
+        self.until_stored("the state documents", async || self.store.put(&state, documents.clone()).await).await;
+        let commit = Commit {
+            kind: CommitKind::Flush,
+            adds: adds.iter().map(|meta| meta.as_ref().clone()).collect(),
+            removes: vec![],
+            wal: Some(WalRange { from: flushed + 1, to: lsn }),
+            state: Some(state),
+        };
+        self.until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await).await;
+        self.flushed_lsn.store(lsn, Ordering::Release);
+        {
+            let mut head = self.head.lock();
+            head.forget(lsn);
+            metrics::HEAD_BYTES.set(head.bytes() as i64);
+        }
+        self.wal.truncate_below(lsn + 1);
+        self.problems.lock().remove("flush");
+        metrics::FLUSHES.inc();
+        metrics::FLUSHED_ROWS.inc_by(rows_flushed);
+        metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
+        tracing::info!(lsn, blocks = adds.len(), rows = rows_flushed, millis = started.elapsed().as_millis() as u64, "flushed");
+    }
+
+    /// The rows stay in the head and the log: the next flush, or the next start, tries again.
+    fn build_failed(&self, error: &block::Error) {
+        tracing::error!(%error, "a block could not be built");
+        self.problems.lock().insert("flush", format!("blocks cannot be built: {error}"));
+    }
+
+    async fn build(&self, table: Table, partition_nanos: i64, rows: Vec<Rows>) -> Result<BuiltBlock, block::Error> {
+        let level = match self.config.lake_visible {
+            LakeVisible::All => Level::Sealed,
+            LakeVisible::Sealed => Level::L0,
+        };
+        let (settings, now_nanos) = (self.block.clone(), self.clock.now_nanos());
+        let task = tokio::task::spawn_blocking(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos));
+        task.await.unwrap_or_else(|panic| Err(block::Error::Internal(panic.to_string())))
+    }
+
+    /// Puts Parquet, then index; tries for as long as the store is away.
+    async fn put_block(&self, built: BuiltBlock) -> BlockMeta {
+        let BuiltBlock { meta, parquet, index } = built;
+        let objects = meta.object_keys();
+        self.until_stored("a block", async || self.store.put(&objects.parquet, parquet.clone()).await).await;
+        self.cache.seed(&objects.parquet, &parquet).await;
+        if let (Some(index), Some(key)) = (index, &objects.index) {
+            self.until_stored("an index", async || self.store.put(key, index.clone()).await).await;
+            self.cache.seed(key, &index).await;
+        }
+        meta
+    }
+
+    /// Tries until it succeeds, waiting longer each time; says so in the status meanwhile.
+    async fn until_stored<T, E: std::fmt::Display>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+        let mut wait = RETRY_MIN;
+        loop {
+            match attempt().await {
+                Ok(done) => {
+                    self.problems.lock().remove("store");
+                    return done;
+                }
+                Err(error) => {
+                    metrics::FLUSH_RETRIES.inc();
+                    tracing::warn!(%error, what, retry_in_millis = wait.as_millis() as u64, "the store did not take it");
+                    self.problems.lock().insert("store", format!("{what} could not be stored, trying again: {error}"));
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// The state documents and the ledger's sums, as one object.
+    fn state_documents(&self) -> bytes::Bytes {
+        let ledger = self.ledger.to_json();
+        let states = self.states.lock();
+        let documents = states.iter().map(|(key, value)| (key.as_str(), value.as_ref()));
+        write_states(documents.chain([(LEDGER_KEY, ledger.as_slice())])).into()
+    }
+}
+
+/// Splits rows by table and partition: the UTC hour of event time, or the day for tables that are kept by day.
+fn partitions(parts: Vec<Rows>) -> Result<Vec<(Table, i64, Vec<Rows>)>, arrow::error::ArrowError> {
+    let mut out: std::collections::BTreeMap<(Table, i64), Vec<Rows>> = std::collections::BTreeMap::new();
+    for rows in parts {
+        let Some((min, max)) = rows.time_bounds() else { continue };
+        let table = rows.table();
+        let width = if table.is_hourly() { HOUR_NANOS } else { DAY_NANOS };
+        let floor = |nanos: i64| nanos.div_euclid(width).saturating_mul(width);
+        if floor(min) == floor(max) {
+            out.entry((table, floor(min))).or_default().push(rows);
+            continue;
+        }
+        let mut by_partition: std::collections::BTreeMap<i64, Vec<i64>> = std::collections::BTreeMap::new();
+        for (row, nanos) in rows.times().values().iter().enumerate() {
+            by_partition.entry(floor(*nanos)).or_default().push(row as i64);
+        }
+        for (partition, indices) in by_partition {
+            out.entry((table, partition)).or_default().push(rows.take(&Int64Array::from(indices))?);
+        }
+    }
+    Ok(out.into_iter().map(|((table, partition), rows)| (table, partition, rows)).collect())
+}

@@ -1,0 +1,109 @@
+//! Where every record ended: accepted, refused, rejected with a reason, or dropped with a reason.
+//!
+//! Kept by receiver and signal since the data directory was made: the sums are stored with every flush, and what the
+//! log replays after a crash is counted again from there.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use super::metrics;
+use crate::decode::Reason;
+use crate::model::Signal;
+
+/// Sums of one receiver and signal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Outcomes {
+    /// Acknowledged: durable when the client was told so.
+    pub accepted: u64,
+    /// Turned away whole because of overload; the client was told to retry.
+    pub refused: u64,
+    /// Malformed or out of bounds; the client was told not to retry.
+    pub rejected: u64,
+    /// Lost by us where the protocol has no answer (UDP).
+    pub dropped: u64,
+    /// `rejected` and `dropped` by reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// The counted outcomes of all receivers.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    sums: Mutex<BTreeMap<(String, String), Outcomes>>,
+}
+
+impl Ledger {
+    fn count(&self, receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str, n: u64) {
+        if n == 0 {
+            return;
+        }
+        metrics::records(receiver, signal, outcome, reason).inc_by(n);
+        let mut sums = self.sums.lock();
+        let key = (receiver.to_string(), signal.name().to_string());
+        let sum = sums.entry(key).or_default();
+        match outcome {
+            "accepted" => sum.accepted += n,
+            "refused" => sum.refused += n,
+            "rejected" => sum.rejected += n,
+            _ => sum.dropped += n,
+        }
+        if !reason.is_empty() {
+            *sum.reasons.entry(reason.to_string()).or_default() += n;
+        }
+    }
+
+    /// `n` records are durable and acknowledged.
+    pub fn accepted(&self, receiver: &str, signal: Signal, n: u64) {
+        self.count(receiver, signal, "accepted", "", n);
+    }
+    /// `n` records (requests, where they were not decoded) were turned away for a retry.
+    pub fn refused(&self, receiver: &str, signal: Signal, n: u64) {
+        self.count(receiver, signal, "refused", "", n);
+    }
+    /// `n` records (1 for a request that could not be decoded) were rejected for good.
+    pub fn rejected(&self, receiver: &str, signal: Signal, reason: Reason, n: u64) {
+        self.count(receiver, signal, "rejected", reason.name(), n);
+    }
+    /// `n` records were lost where the client cannot be told. Reasons: a decoder's, `queue_full`, `refused`.
+    pub fn dropped(&self, receiver: &str, signal: Signal, reason: &'static str, n: u64) {
+        self.count(receiver, signal, "dropped", reason, n);
+    }
+
+    /// All sums: (receiver, signal, outcomes), in order of name.
+    pub fn sums(&self) -> Vec<(String, String, Outcomes)> {
+        self.sums.lock().iter().map(|((receiver, signal), outcomes)| (receiver.clone(), signal.clone(), outcomes.clone())).collect()
+    }
+
+    /// The sums as stored with a flush.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.sums()).unwrap_or_default()
+    }
+
+    /// Takes up the sums of an earlier life.
+    pub(super) fn restore(&self, json: &[u8]) -> Result<(), serde_json::Error> {
+        let stored: Vec<(String, String, Outcomes)> = serde_json::from_slice(json)?;
+        *self.sums.lock() = stored.into_iter().map(|(receiver, signal, outcomes)| ((receiver, signal), outcomes)).collect();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_add_up_and_survive_a_restart() {
+        let ledger = Ledger::default();
+        ledger.accepted("otlp", Signal::Logs, 10);
+        ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
+        ledger.dropped("xray", Signal::Traces, "queue_full", 3);
+        ledger.refused("otlp", Signal::Logs, 1);
+        let later = Ledger::default();
+        later.restore(&ledger.to_json()).expect("our own JSON");
+        later.accepted("otlp", Signal::Logs, 5);
+        let sums = later.sums();
+        assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected), (15, 1, 2));
+        assert_eq!(sums[0].2.reasons["too_old"], 2);
+        assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
+    }
+}

@@ -1,0 +1,50 @@
+//! Metrics of the write path.
+
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::model::Signal;
+use crate::telemetry::register;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecordLabels {
+    receiver: String,
+    signal: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+/// Records by receiver (`otlp`, `awslogs`, `xray`, `own`), signal, outcome (`accepted`, `refused`, `rejected`, `dropped`)
+/// and, for the last two, reason.
+static RECORDS: LazyLock<Family<RecordLabels, Counter>> =
+    LazyLock::new(|| register("ingest_records", "Records by receiver, signal, outcome and reason", Family::default()));
+
+/// Unflushed rows.
+pub(super) static HEAD_ROWS: LazyLock<Gauge> = LazyLock::new(|| register("ingest_head_rows", "Rows that no block covers yet", Gauge::default()));
+/// Bytes of memory of unflushed rows.
+pub(super) static HEAD_BYTES: LazyLock<Gauge> = LazyLock::new(|| register("ingest_head_bytes", "Memory of rows that no block covers yet", Gauge::default()));
+/// Flushes that ended in a catalog commit.
+pub(super) static FLUSHES: LazyLock<Counter> = LazyLock::new(|| register("ingest_flushes", "Flushes committed to the catalog", Counter::default()));
+/// Attempts to put or commit that failed and are tried again.
+pub(super) static FLUSH_RETRIES: LazyLock<Counter> =
+    LazyLock::new(|| register("ingest_flush_retries", "Failed attempts to put blocks or commit them", Counter::default()));
+/// From cut to commit.
+pub(super) static FLUSH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    register("ingest_flush_duration_seconds", "From the cut to the catalog commit", Histogram::new(exponential_buckets(0.01, 2.0, 14)))
+});
+/// Rows in flushed blocks.
+pub(super) static FLUSHED_ROWS: LazyLock<Counter<u64, AtomicU64>> =
+    LazyLock::new(|| register("ingest_flushed_rows", "Rows committed in blocks", Counter::default()));
+/// Frames that replay could not decode any more: kept in the quarantine folder.
+pub(super) static REPLAY_FAILURES: LazyLock<Counter> =
+    LazyLock::new(|| register("ingest_replay_failures", "Frames that could not be decoded at replay", Counter::default()));
+
+pub(super) fn records(receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str) -> Counter {
+    RECORDS.get_or_create(&RecordLabels { receiver: receiver.to_string(), signal: signal.name(), outcome, reason }).clone()
+}

@@ -1,0 +1,500 @@
+//! The write path as one story: admit, append, acknowledge; then correlate, build, put, commit, cut the log.
+//!
+//! In: a request's bytes and what its decoder made of them ([`Ingest::accept`]), small durable documents of other parts
+//! ([`Ingest::put_state`]), and rows that tracelake writes itself ([`Ingest::accept_own`]). Out: a [`View`] in which every
+//! acknowledged row stands once.
+//!
+//! Promises:
+//! - `accept` returns [`Ack`] only when the bytes survive `kill -9` and queries see the rows. A client that hangs up
+//!   half-way changes nothing: once begun, append and publication run to their end.
+//! - A flush cuts at one log position. All blocks of the cut, the position and the state documents are committed in one
+//!   catalog record; only then are the rows forgotten here and the log cut. Rows reach Parquet exactly once.
+//! - Bounds: bytes in flight, bytes of the head, bytes of the log, free disk. At a bound the caller gets
+//!   [`Refused::Overloaded`] at once and nothing is kept.
+//! - The store may be away: acknowledgements go on until the bounds; flushes retry and say so in [`Ingest::status`].
+//!
+//! On start ([`Ingest::open`]) the frames above the catalog's position are decoded again, from the same bytes and
+//! received time, so the same rows come back with the same ingest IDs.
+//!
+//! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
+
+mod flush;
+mod head;
+mod ledger;
+mod metrics;
+mod replay;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
+
+use crate::block;
+use crate::catalog::Catalog;
+use crate::correlate::correlate;
+use crate::decode::{Context, Decoded, Kind};
+use crate::model::{Batch, Clock, Rows, Signal};
+use crate::net::Encoding;
+use crate::storage::{Cache, Store};
+use crate::wal::{self, Frame, Lsn, Wal};
+
+pub use ledger::{Ledger, Outcomes};
+pub use view::{Source, View};
+
+use head::Head;
+
+/// Rows of one request: the low 20 bits of `ingest_id` count them.
+pub const MAX_ROWS_PER_REQUEST: usize = 1 << 20;
+
+/// The log's kind for state documents; above all of [`Kind`].
+const STATE_FRAME: u8 = 200;
+
+/// How long an overloaded client is asked to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Tail readers that fall this many batches behind miss some, and are told how many.
+const TAIL_CAPACITY: usize = 1_024;
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Bytes of request bodies that may be on their way to the log at once (64 MiB).
+    pub max_in_flight_bytes: usize,
+    /// Memory of unflushed rows at which requests are refused (768 MiB).
+    pub max_head_bytes: usize,
+    /// Memory of unflushed rows at which they are flushed (128 MiB).
+    pub flush_bytes: usize,
+    /// Rows at which they are flushed (1,000,000).
+    pub flush_rows: usize,
+    /// Age, in seconds, of the oldest unflushed row at which it is flushed (600).
+    pub flush_age_seconds: u64,
+    /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
+    pub lake_visible: LakeVisible,
+}
+
+/// When foreign readers see rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LakeVisible {
+    /// Once their hour is over, quiet and merged: no row is ever seen twice.
+    Sealed,
+    /// With each flush; while an hour's blocks are merged a foreign reader may see rows twice for seconds.
+    All,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_in_flight_bytes: 64 << 20,
+            max_head_bytes: 768 << 20,
+            flush_bytes: 128 << 20,
+            flush_rows: 1_000_000,
+            flush_age_seconds: 600,
+            lake_visible: LakeVisible::Sealed,
+        }
+    }
+}
+
+/// One decoded request and where it came from.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// `otlp`, `awslogs`, `xray`, …: the ledger's and the metrics' name.
+    pub receiver: &'static str,
+    /// What it carries.
+    pub signal: Signal,
+    /// What the body is.
+    pub kind: Kind,
+    /// What decoding knew besides the body.
+    pub context: Context,
+    /// The body as it came.
+    pub body: Bytes,
+    /// How `body` is encoded.
+    pub encoding: Encoding,
+}
+
+/// The records are durable, and queries see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Where in the log.
+    pub lsn: Lsn,
+}
+
+/// The request was turned away whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A bound is reached; a retry helps.
+    #[error("overloaded: {message}")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+        /// Which bound.
+        message: String,
+    },
+    /// More than any retry can bring in.
+    #[error("too large: {0}")]
+    TooLarge(String),
+    /// The server is stopping; another or a later one will take it.
+    #[error("the server is draining")]
+    Draining,
+}
+
+impl Refused {
+    fn overloaded(message: impl Into<String>) -> Self {
+        Self::Overloaded { retry_after: RETRY_AFTER, message: message.into() }
+    }
+}
+
+/// Why the write path could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log.
+    #[error("cannot open the log: {0}")]
+    Wal(#[from] wal::Error),
+    /// The store or cache.
+    #[error("cannot read the store: {0}")]
+    Storage(#[from] crate::storage::Error),
+    /// The catalog.
+    #[error("cannot open the catalog: {0}")]
+    Catalog(#[from] crate::catalog::Error),
+    /// A stored state document.
+    #[error("the state document {key} is damaged: {source}")]
+    State {
+        /// Its key in the store.
+        key: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// Own rows could not be encoded.
+    #[error("cannot encode own rows: {0}")]
+    Columns(#[from] arrow::error::ArrowError),
+}
+
+/// What the write path is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Bounds and flush policy.
+    pub config: Config,
+    /// The log's bounds.
+    pub wal: wal::Config,
+    /// How blocks are written.
+    pub block: block::Settings,
+    /// The log's folder is `data_dir/wal`.
+    pub data_dir: PathBuf,
+    /// Where blocks go.
+    pub store: Arc<dyn Store>,
+    /// Local copies of them.
+    pub cache: Arc<Cache>,
+    /// Which blocks exist.
+    pub catalog: Arc<Catalog>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The write path. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    block: block::Settings,
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    wal: Wal,
+    head: Mutex<Head>,
+    /// Small durable documents of other parts (log groups, alert states), by key.
+    states: Mutex<BTreeMap<String, Bytes>>,
+    ledger: Ledger,
+    in_flight: Arc<Semaphore>,
+    /// Held shared from before an append until its rows are in the head; the flush takes it alone to find a moment in
+    /// which the log and the head agree.
+    publication: RwLock<()>,
+    tail: broadcast::Sender<Arc<Batch>>,
+    flush_wanted: Notify,
+    draining: AtomicBool,
+    /// Keeps flushes one at a time.
+    flushing: tokio::sync::Mutex<()>,
+    problems: Mutex<BTreeMap<&'static str, String>>,
+    replay: replay::Report,
+    flushed_lsn: AtomicU64,
+}
+
+/// Figures for `/api/v1/status`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Status {
+    /// The log.
+    pub wal: wal::Stats,
+    /// The last log position that blocks cover.
+    pub flushed_lsn: Lsn,
+    /// Unflushed rows.
+    pub head_rows: usize,
+    /// Their memory.
+    pub head_bytes: usize,
+    /// What is wrong now, in words.
+    pub problems: Vec<String>,
+    /// What start-up found in the log.
+    pub replay: replay::Report,
+}
+
+impl Ingest {
+    /// Makes a decoded request durable and visible. `decoded.rejected` is counted; only `decoded.batch` is kept.
+    ///
+    /// A batch without rows is acknowledged without touching the log.
+    pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let Received { receiver, signal, kind, context, body, encoding } = received;
+        let n_rows = decoded.batch.rows.iter().filter(|rows| rows.table().holds_records()).map(Rows::len).sum::<usize>() as u64;
+        let result = match self.admit(&body, &decoded.batch) {
+            Ok(_) if decoded.batch.is_empty() => Ok(Ack { lsn: 0 }),
+            Ok(permit) => {
+                let frame = Frame {
+                    kind: kind as u8,
+                    flags: encoding as u8,
+                    // retention is at most ten years of days
+                    source: u16::try_from(context.retention_days).unwrap_or(0),
+                    received_at_nanos: context.received_at_nanos,
+                    payload: body,
+                };
+                let lsn = self.append_and_publish(frame, Publish::Batch(decoded.batch)).await;
+                drop(permit);
+                lsn.map(|lsn| Ack { lsn })
+            }
+            Err(refused) => Err(refused),
+        };
+        match &result {
+            Ok(_) => {
+                self.inner.ledger.accepted(receiver, signal, n_rows);
+                for rejected in &decoded.rejected {
+                    self.inner.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
+                }
+            }
+            Err(_) => self.inner.ledger.refused(receiver, signal, n_rows.max(1)),
+        }
+        result
+    }
+
+    /// Makes rows that tracelake wrote itself durable and visible.
+    pub async fn accept_own(&self, rows: Rows) -> Result<Ack, Refused> {
+        let table = rows.table();
+        let body = own_body(&rows).map_err(|error| Refused::TooLarge(error.to_string()))?;
+        let signal = if table.name().starts_with("metric") { Signal::Metrics } else { Signal::Logs };
+        let context = Context { received_at_nanos: self.inner.clock.now_nanos(), retention_days: 0 };
+        let received = Received { receiver: "own", signal, kind: Kind::Own, context, body: body.into(), encoding: Encoding::Identity };
+        self.accept(received, Decoded { batch: Batch { rows: vec![rows] }, rejected: vec![] }).await
+    }
+
+    /// Checks the bounds. The permit stands for the body's bytes on their way to the log.
+    fn admit(&self, body: &Bytes, batch: &Batch) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
+        let inner = &self.inner;
+        if inner.draining.load(Ordering::Acquire) {
+            return Err(Refused::Draining);
+        }
+        if let Some(rows) = batch.rows.iter().find(|rows| rows.len() >= MAX_ROWS_PER_REQUEST) {
+            return Err(Refused::TooLarge(format!("{} records in one request, at most {} are taken", rows.len(), MAX_ROWS_PER_REQUEST - 1)));
+        }
+        let head_bytes = inner.head.lock().bytes();
+        if head_bytes >= inner.config.max_head_bytes {
+            inner.flush_wanted.notify_one();
+            return Err(Refused::overloaded(format!("{head_bytes} bytes of rows wait for blocks, ingest.max_head_bytes is {}", inner.config.max_head_bytes)));
+        }
+        let permits = permits(body.len()).min(permits(inner.config.max_in_flight_bytes));
+        inner.in_flight.clone().try_acquire_many_owned(permits).map_err(|_| {
+            Refused::overloaded(format!("request bodies in flight reach ingest.max_in_flight_bytes = {}", inner.config.max_in_flight_bytes))
+        })
+    }
+
+    /// Appends and publishes in a task of its own: a caller that goes away half-way must not leave a frame in the log
+    /// whose rows are not in the head.
+    async fn append_and_publish(&self, frame: Frame, publish: Publish) -> Result<Lsn, Refused> {
+        let inner = self.inner.clone();
+        let task = tokio::spawn(async move {
+            let _publication = inner.publication.read().await;
+            let lsn = inner.wal.append(frame).await?; // from here it survives a crash
+            inner.publish(lsn, publish); // from here a query sees it
+            Ok(lsn)
+        });
+        match task.await {
+            Ok(Ok(lsn)) => Ok(lsn),
+            Ok(Err(error)) => Err(refusal(error)),
+            Err(panic) => Err(Refused::overloaded(format!("internal error: {panic}"))),
+        }
+    }
+
+    /// Sets (`Some`) or removes (`None`) a small document of another part; it survives a crash once this returns.
+    pub async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(Refused::Draining);
+        }
+        let frame = state_frame(key, value.as_deref(), self.inner.clock.now_nanos());
+        self.append_and_publish(frame, Publish::State { key: key.to_string(), value }).await.map(|_| ())
+    }
+
+    /// Sets a small document in memory; the next flush stores it. For figures that may fall back a little in a crash.
+    pub fn put_state_relaxed(&self, key: &str, value: Bytes) {
+        self.inner.publish_state(key.to_string(), Some(value));
+    }
+
+    /// The documents whose key starts with `prefix`, in order of key.
+    pub fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let states = self.inner.states.lock();
+        let from = states.range(prefix.to_string()..);
+        from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Where every record ended.
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.inner.catalog
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Figures and problems.
+    pub fn status(&self) -> Status {
+        let (head_rows, head_bytes) = {
+            let head = self.inner.head.lock();
+            (head.rows(), head.bytes())
+        };
+        Status {
+            wal: self.inner.wal.stats(),
+            flushed_lsn: self.inner.flushed_lsn.load(Ordering::Acquire),
+            head_rows,
+            head_bytes,
+            problems: self.inner.problems.lock().values().cloned().collect(),
+            replay: self.inner.replay,
+        }
+    }
+
+    /// Stops taking requests, waits for those under way, flushes everything and closes the log. What cannot be flushed
+    /// within `deadline` stays in the log for the next start.
+    pub async fn drain(&self, deadline: Duration) {
+        self.inner.draining.store(true, Ordering::Release);
+        if tokio::time::timeout(deadline, self.flush()).await.is_err() {
+            tracing::warn!(seconds = deadline.as_secs(), "the store did not take the last rows in time; the log keeps them for the next start");
+        }
+        self.inner.wal.close().await;
+    }
+}
+
+impl Source for Ingest {
+    fn view(&self) -> View {
+        // The order matters: a flush first commits, then forgets. Reading the head before the snapshot, every row is in
+        // one of them, and those in both are told by their log position.
+        let parts: Vec<head::Part> = self.inner.head.lock().parts().cloned().collect();
+        let snapshot = self.inner.catalog.snapshot();
+        let flushed = snapshot.flushed_lsn(self.inner.catalog.node());
+        let head = parts.into_iter().filter(|part| part.last_lsn > flushed).map(|part| part.rows).collect();
+        View { head, snapshot }
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.inner.tail.subscribe()
+    }
+}
+
+/// What an appended frame means to the memory.
+#[derive(Debug)]
+enum Publish {
+    Batch(Batch),
+    State { key: String, value: Option<Bytes> },
+}
+
+impl Inner {
+    fn publish(&self, lsn: Lsn, publish: Publish) {
+        match publish {
+            Publish::Batch(batch) => self.publish_batch(lsn, batch),
+            Publish::State { key, value } => self.publish_state(key, value),
+        }
+    }
+
+    fn publish_batch(&self, lsn: Lsn, batch: Batch) {
+        let batch = with_ids(lsn, correlate(batch));
+        let wants_flush = {
+            let mut head = self.head.lock();
+            let now_nanos = self.clock.now_nanos();
+            for rows in &batch.rows {
+                head.push(lsn, rows.clone(), now_nanos);
+            }
+            metrics::HEAD_ROWS.set(head.active_rows() as i64);
+            metrics::HEAD_BYTES.set(head.bytes() as i64);
+            head.active_bytes() >= self.config.flush_bytes || head.active_rows() >= self.config.flush_rows
+        };
+        if wants_flush {
+            self.flush_wanted.notify_one();
+        }
+        // no reader is no error
+        let _ = self.tail.send(Arc::new(batch));
+    }
+
+    fn publish_state(&self, key: String, value: Option<Bytes>) {
+        let mut states = self.states.lock();
+        match value {
+            Some(value) => states.insert(key, value),
+            None => states.remove(&key),
+        };
+    }
+}
+
+/// Gives each row of a request its `ingest_id`.
+fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
+    let first = (lsn as i64) << 20;
+    Batch { rows: batch.rows.iter().map(|rows| rows.with_ingest_ids(first)).collect() }
+}
+
+/// In-flight permits count KiB, so that their number fits.
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
+}
+
+fn refusal(error: wal::Error) -> Refused {
+    match error {
+        wal::Error::TooLarge { .. } => Refused::TooLarge(error.to_string()),
+        wal::Error::Closed => Refused::Draining,
+        other => Refused::overloaded(other.to_string()),
+    }
+}
+
+/// The frame of a state document: key length, key, 1 + value or 0.
+fn state_frame(key: &str, value: Option<&[u8]>, now_nanos: i64) -> Frame {
+    let mut payload = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + 5);
+    payload.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    payload.extend_from_slice(key.as_bytes());
+    payload.push(u8::from(value.is_some()));
+    payload.extend_from_slice(value.unwrap_or_default());
+    Frame { kind: STATE_FRAME, flags: 0, source: 0, received_at_nanos: now_nanos, payload: payload.into() }
+}
+
+/// Reads [`state_frame`] back; `None` if it is damaged.
+fn read_state(payload: &Bytes) -> Option<(String, Option<Bytes>)> {
+    let length = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?) as usize;
+    let key = std::str::from_utf8(payload.get(4..4 + length)?).ok()?.to_string();
+    let value = (*payload.get(4 + length)? == 1).then(|| payload.slice(5 + length..));
+    Some((key, value))
+}
+
+/// See [`Kind::Own`].
+fn own_body(rows: &Rows) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let stored = rows.to_batch(None)?;
+    let metadata = [("table".to_string(), rows.table().name().to_string())].into();
+    let schema = stored.schema().as_ref().clone().with_metadata(metadata);
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema)?;
+    writer.write(&stored.with_schema(Arc::new(schema))?)?;
+    writer.into_inner()
+}

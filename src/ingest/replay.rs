@@ -1,0 +1,157 @@
+//! Start-up: what the log holds above the catalog's position comes back into the head.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
+
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, TAIL_CAPACITY, metrics, permits, read_state, with_ids};
+use crate::correlate::correlate;
+use crate::decode::{Context, Kind, decode};
+use crate::net::{Encoding, inflate};
+use crate::wal::{Frame, Lsn, Wal};
+
+/// No frame was larger when it was taken; only a bound for damaged ones.
+const MAX_INFLATED_BYTES: usize = 1 << 30;
+
+/// The key under which the ledger's sums are stored with the state documents.
+pub(super) const LEDGER_KEY: &str = "ledger";
+
+/// What start-up found in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Frames whose rows or documents came back.
+    pub frames: u64,
+    /// Rows that came back.
+    pub rows: u64,
+    /// Frames at the end that a crash cut short: they were never acknowledged.
+    pub torn_frames_cut: u64,
+    /// Frames that were damaged in the middle of the log: set aside in `wal/quarantine`.
+    pub corrupt_frames: u64,
+    /// Frames that could not be decoded any more.
+    pub undecodable_frames: u64,
+}
+
+impl Ingest {
+    /// Opens the log, restores the state documents and the ledger, and replays what no block covers. If that is more
+    /// than the head may hold, blocks are flushed on the way. The flush loop is not running yet: see [`Ingest::run`].
+    pub async fn open(parts: Parts) -> Result<Ingest, Error> {
+        let Parts { config, wal: wal_config, block, data_dir, store, cache, catalog, clock } = parts;
+        let snapshot = catalog.snapshot();
+        let flushed = snapshot.flushed_lsn(catalog.node());
+        let ledger = Ledger::default();
+        let mut states = BTreeMap::new();
+        if let Some(key) = snapshot.state_key(catalog.node()) {
+            let bytes = store.get(key).await?;
+            let damaged = |source| Error::State { key: key.to_string(), source };
+            states = read_states(&bytes).map_err(damaged)?;
+            if let Some(sums) = states.remove(LEDGER_KEY) {
+                ledger.restore(&sums).map_err(damaged)?;
+            }
+        }
+        let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
+        let in_flight = Arc::new(Semaphore::new(permits(config.max_in_flight_bytes) as usize));
+        let mut inner = Inner {
+            config,
+            block,
+            store,
+            cache,
+            catalog,
+            clock,
+            wal,
+            head: Mutex::new(Head::default()),
+            states: Mutex::new(states),
+            ledger,
+            in_flight,
+            publication: RwLock::new(()),
+            tail: broadcast::channel(TAIL_CAPACITY).0,
+            flush_wanted: Notify::new(),
+            draining: AtomicBool::new(false),
+            flushing: tokio::sync::Mutex::new(()),
+            problems: Mutex::default(),
+            replay: Report::default(),
+            flushed_lsn: AtomicU64::new(flushed),
+        };
+        let mut report = Report::default();
+        let mut frames = frames;
+        for frame in frames.by_ref() {
+            let (lsn, frame) = frame?;
+            inner.replay_frame(lsn, &frame, &mut report);
+            if inner.head.lock().active_bytes() >= inner.config.flush_bytes {
+                inner.flush_up_to(lsn).await;
+            }
+        }
+        report.torn_frames_cut = frames.torn_frames_cut();
+        report.corrupt_frames = frames.corrupt_frames();
+        if report != Report::default() {
+            tracing::info!(?report, "replayed the log");
+        }
+        inner.replay = report;
+        Ok(Ingest { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    fn replay_frame(&self, lsn: Lsn, frame: &Frame, report: &mut Report) {
+        if frame.kind == STATE_FRAME {
+            match read_state(&frame.payload) {
+                Some((key, value)) => {
+                    self.publish_state(key, value);
+                    report.frames += 1;
+                }
+                None => self.undecodable(lsn, "a state document", report),
+            }
+            return;
+        }
+        let (Some(kind), Some(encoding)) = (Kind::from_u8(frame.kind), Encoding::from_u8(frame.flags)) else {
+            return self.undecodable(lsn, "an unknown kind", report);
+        };
+        let context = Context { received_at_nanos: frame.received_at_nanos, retention_days: i32::from(frame.source) };
+        let decoded = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|e| e.to_string());
+        let decoded = decoded.and_then(|body| decode(kind, &body, &context).map_err(|e| e.to_string()));
+        let batch = match decoded {
+            Ok(decoded) => decoded.batch,
+            Err(error) => return self.undecodable(lsn, &error, report),
+        };
+        let (receiver, signal) = kind.origin();
+        let batch = with_ids(lsn, correlate(batch));
+        let n_rows = batch.rows.iter().filter(|rows| rows.table().holds_records()).map(|rows| rows.len() as u64).sum();
+        self.ledger.accepted(receiver, signal, n_rows);
+        report.frames += 1;
+        report.rows += batch.n_rows() as u64;
+        let mut head = self.head.lock();
+        for rows in batch.rows {
+            head.push(lsn, rows, self.clock.now_nanos());
+        }
+    }
+
+    /// The frame was decoded once, before it was acknowledged: this is a defect of ours or of the disk, never of a client.
+    fn undecodable(&self, lsn: Lsn, error: &str, report: &mut Report) {
+        report.undecodable_frames += 1;
+        metrics::REPLAY_FAILURES.inc();
+        self.problems.lock().insert("replay", format!("frame {lsn} of the log could not be decoded at start: {error}"));
+        tracing::error!(lsn, error, "a frame of the log cannot be decoded");
+    }
+}
+
+/// State documents as one object in the store: a JSON object of key → base64.
+pub(super) fn write_states<'a>(documents: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+    use base64::Engine as _;
+    let map: serde_json::Map<String, serde_json::Value> =
+        documents.map(|(key, value)| (key.to_string(), base64::engine::general_purpose::STANDARD.encode(value).into())).collect();
+    serde_json::to_vec(&map).unwrap_or_default()
+}
+
+fn read_states(bytes: &[u8]) -> Result<BTreeMap<String, bytes::Bytes>, serde_json::Error> {
+    use base64::Engine as _;
+    use serde::de::Error as _;
+    let map: BTreeMap<String, String> = serde_json::from_slice(bytes)?;
+    map.into_iter()
+        .map(|(key, text)| {
+            let value = base64::engine::general_purpose::STANDARD.decode(text).map_err(serde_json::Error::custom)?;
+            Ok((key, value.into()))
+        })
+        .collect()
+}
