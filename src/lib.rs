@@ -64,7 +64,9 @@
 pub mod model;
 pub mod telemetry;
 pub mod net;
+pub mod storage;
 pub mod decode;
 pub mod wal;
 pub mod correlate;
 pub mod block;
+pub mod catalog;

@@ -1,0 +1,114 @@
+//! Which blocks exist: a log of commits in the store itself, from which any node can rebuild the whole list.
+//!
+//! In: commits ([`Commit`]): blocks added, blocks removed, how far a node's WAL they cover. Out: snapshots
+//! ([`Snapshot`]): one reader's frozen view of all live blocks.
+//!
+//! | object | holds |
+//! |---|---|
+//! | `_catalog/log/<seq>.json` | record number seq, version 1: created with put-if-absent, never changed, never deleted |
+//! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
+//! | `_catalog/state/<name>.json` | what a node wants to find again, named by the record that committed it |
+//!
+//! Promises:
+//! - a commit happens whole or not at all, on one place in one order for all nodes, and has happened when `commit` returns;
+//! - `commit` of the same [`Commit`] again, after an error or a success, happens once: records carry its [`CommitId`];
+//! - a commit whose `removes` are no longer live, whose `adds` exist, or whose WAL range is already covered is a
+//!   [`Error::Conflict`] and does not happen;
+//! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
+//!
+//! Records are never deleted: a node that slept would else find a low number free and fork the history. A record costs
+//! one to two KiB. A gap in the log, or a record that does not parse, is an error: nothing is guessed.
+//! Reads no clock, knows no rows. Start at [`Catalog::commit`].
+
+mod node;
+mod record;
+mod snapshot;
+mod log;
+mod orphans;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+pub use log::Catalog;
+pub use node::NodeId;
+pub use record::{Commit, CommitId, CommitKind, WalRange};
+pub use snapshot::{NodeState, Removed, Snapshot};
+
+use crate::block::{BlockMeta, Level};
+use crate::storage;
+use crate::storage::paths::{BlockPath, Tier};
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] storage::Error),
+    /// The commit contradicts what is live by now; the same commit will never succeed.
+    #[error("the commit contradicts record {seq}: {what}")]
+    Conflict {
+        /// The newest record at that time.
+        seq: u64,
+        /// What contradicts.
+        what: String,
+    },
+    /// Others committed so often that our turn never came; a retry helps.
+    #[error("{tries} other commits came first")]
+    Contended {
+        /// How often we tried.
+        tries: usize,
+    },
+    /// A record or checkpoint cannot be read.
+    #[error("the catalog is damaged at {key}: {why}")]
+    Corrupt {
+        /// The object.
+        key: storage::Key,
+        /// What is wrong.
+        why: String,
+    },
+    /// Written by a newer tracelake.
+    #[error("{key} has format version {found}, and this program reads {known}: use the newer program")]
+    Newer {
+        /// The object.
+        key: storage::Key,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The node's name could not be read or written.
+    #[error("node id in {path}: {source}")]
+    Node {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// This module's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the same call may succeed later.
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Error::Store(error) => error.retry_helps(),
+            Error::Contended { .. } => true,
+            Error::Conflict { .. } | Error::Corrupt { .. } | Error::Newer { .. } | Error::Node { .. } => false,
+        }
+    }
+}
+
+/// Where a block's objects lie.
+pub fn block_path(meta: &BlockMeta) -> BlockPath {
+    BlockPath {
+        table: meta.table,
+        tier: match meta.level {
+            Level::L0 => Tier::L0,
+            Level::Sealed => Tier::Lake,
+        },
+        partition_nanos: meta.partition_nanos,
+        block_id: meta.id.as_str().to_string(),
+    }
+}

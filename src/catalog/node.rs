@@ -1,0 +1,73 @@
+//! A node's name: made once, kept in its data directory.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{Error, Result};
+
+/// File in the data directory that holds the name.
+const FILE_NAME: &str = "node_id";
+
+/// A node's name (a ULID, 26 lower-case characters): whose WAL a record speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(String);
+
+impl NodeId {
+    /// Reads a name; `None` unless it is 26 lower-case letters and digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())).then(|| Self(text.to_string()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the name in `data_dir`, or makes one there, durable before this returns. A file that holds anything else
+    /// is an error: with another name the node would not find its own WAL position and would write its rows twice.
+    pub fn load_or_create(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join(FILE_NAME);
+        let load = || -> io::Result<NodeId> {
+            match fs::read_to_string(&path) {
+                Ok(text) => return NodeId::parse(text.trim()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is not a node id")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            fs::create_dir_all(data_dir)?;
+            let id = NodeId(ulid::Ulid::from_bytes(rand::random()).to_string().to_lowercase());
+            let temp = path.with_extension("new");
+            let mut file = File::create(&temp)?;
+            writeln!(file, "{id}")?;
+            file.sync_all()?;
+            fs::rename(&temp, &path)?;
+            File::open(data_dir)?.sync_all()?;
+            Ok(id)
+        };
+        load().map_err(|source| Error::Node { path: path.clone(), source })
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_made_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data_dir = dir.path().join("data");
+        let id = NodeId::load_or_create(&data_dir).expect("made");
+        assert_eq!(NodeId::load_or_create(&data_dir).expect("read"), id);
+        assert_eq!(NodeId::parse(id.as_str()), Some(id));
+        fs::write(data_dir.join(FILE_NAME), "torn").expect("written");
+        assert!(matches!(NodeId::load_or_create(&data_dir), Err(Error::Node { .. })));
+    }
+}

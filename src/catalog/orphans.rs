@@ -1,0 +1,1 @@
+//! Finds objects that nothing names.
