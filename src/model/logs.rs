@@ -172,6 +172,9 @@ pub(super) fn append_span_id(column: &mut StringBuilder, id: Option<SpanId>) {
     }
 }
 
+/// Rows with more attributes than this find a key's last value by hashing.
+const MAX_PAIRWISE_KEYS: usize = 24;
+
 /// A `MAP<string, string>` column in which each key of a row stands once, with its last value.
 #[derive(Debug)]
 pub(super) struct AttributesBuilder {
@@ -210,16 +213,15 @@ impl AttributesBuilder {
 
     pub(super) fn finish_row(&mut self) {
         let key_at = |i: usize| &self.text[self.row[i].0.clone()];
-        let last_of_key: Vec<bool> = if self.row.len() <= 16 {
-            (0..self.row.len())
-                .map(|i| (i + 1..self.row.len()).all(|later| key_at(later) != key_at(i)))
-                .collect()
-        } else {
-            let last: std::collections::HashMap<&str, usize> = (0..self.row.len()).map(|i| (key_at(i), i)).collect();
-            (0..self.row.len()).map(|i| last[key_at(i)] == i).collect()
-        };
-        for ((key, value), keep) in self.row.iter().zip(last_of_key) {
-            if keep {
+        let n = self.row.len();
+        // comparing all pairs of a few keys is cheaper than hashing them, and allocates nothing
+        let last: Option<std::collections::HashMap<&str, usize>> = (n > MAX_PAIRWISE_KEYS).then(|| (0..n).map(|i| (key_at(i), i)).collect());
+        for (i, (key, value)) in self.row.iter().enumerate() {
+            let is_last = match &last {
+                Some(last) => last.get(key_at(i)) == Some(&i),
+                None => (i + 1..n).all(|later| key_at(later) != key_at(i)),
+            };
+            if is_last {
                 self.map.keys().append_value(&self.text[key.clone()]);
                 self.map.values().append_value(&self.text[value.clone()]);
             }

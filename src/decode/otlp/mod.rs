@@ -1,0 +1,160 @@
+//! OTLP: logs, traces and metrics, protobuf and JSON (OTLP 1.x, collector services `Export`).
+//!
+//! In: an inflated request body. Out: rows of `logs`, of `spans`, or of the metric tables. Logs, the hottest path of the
+//! product, are walked on the wire straight into column builders ([`mod@logs`]); traces and metrics go through prost's structs.
+//! JSON becomes the same structs ([`json`]), logs then the same bytes, so that each signal has one meaning.
+//!
+//! What becomes of input that is not as the specification has it:
+//!
+//! | input | outcome |
+//! |---|---|
+//! | truncated bytes, wrong wire type, over-long varint, group | the request is malformed: [`Error::Protobuf`] with message and offset |
+//! | unknown field or key | passed over |
+//! | invalid UTF-8 in text | the bad bytes become U+FFFD, nothing is lost over it |
+//! | `AnyValue` nested deeper than [`MAX_NESTING`] | the part beneath is `null` |
+//! | log record: bad or missing IDs, times, severity | kept; ID null, time observed or received, severity 0 |
+//! | span: trace, span or parent ID, or a time not usable | that span is rejected, the reason names the field |
+//! | span that ends before it starts | kept, ends at its start: clocks were set, and no reader meets a negative duration |
+//! | metric point: no time, buckets that do not fit their bounds, metric without a name | that point is rejected |
+//! | counts beyond `i64` | capped |
+//! | attributes of a scope | kept with the resource's, as `otel.scope.NAME` |
+//!
+//! Values that are not text: numbers and booleans in their canonical spelling, arrays and key-value lists as plain JSON,
+//! bytes as base64.
+
+mod json;
+mod logs;
+mod metrics;
+mod repair;
+mod traces;
+mod values;
+mod wire;
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
+
+use super::{Context, Decoded, Error, Reason, Rejected};
+use crate::model::{self, ContextBuilder, Rows};
+
+/// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes `null`: nobody reads it,
+/// and one record's shape must not cost the request its other records.
+pub const MAX_NESTING: usize = 32;
+
+/// Scope attributes stand among the resource's under this prefix.
+const SCOPE_PREFIX: &str = "otel.scope.";
+
+/// `ExportLogsServiceRequest`, protobuf.
+pub fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
+    logs::logs(body, context)
+}
+
+/// `ExportTraceServiceRequest`, protobuf.
+pub fn traces(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
+    traces::traces(&prost_message::<ExportTraceServiceRequest>(body, &repair::TRACES)?)
+}
+
+/// `ExportMetricsServiceRequest`, protobuf.
+pub fn metrics(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
+    metrics::metrics(&prost_message::<ExportMetricsServiceRequest>(body, &repair::METRICS)?)
+}
+
+/// `ExportLogsServiceRequest`, JSON.
+pub fn logs_json(body: &[u8], context: &Context) -> Result<Decoded, Error> {
+    let request: ExportLogsServiceRequest = json::parse::<json::Logs, _>(body)?;
+    logs::logs(&request.encode_to_vec(), context)
+}
+
+/// `ExportTraceServiceRequest`, JSON.
+pub fn traces_json(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
+    traces::traces(&json::parse::<json::Traces, _>(body)?)
+}
+
+/// `ExportMetricsServiceRequest`, JSON.
+pub fn metrics_json(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
+    metrics::metrics(&json::parse::<json::Metrics, _>(body)?)
+}
+
+/// Reads prost's structs. What prost refuses is walked once more: that finds the place of the fault, or mends what is
+/// no fault here (invalid UTF-8, deep nesting).
+fn prost_message<M: prost::Message + Default>(body: &[u8], shape: &'static repair::Shape) -> Result<M, Error> {
+    M::decode(body).or_else(|_| {
+        let mended = repair::repair(body, shape)?;
+        M::decode(mended.as_slice()).map_err(|error| Error::Protobuf {
+            message: shape.name,
+            detail: error.to_string(),
+            offset: 0,
+        })
+    })
+}
+
+/// The context of the records that follow under a resource and a scope.
+fn context_of(resource: Option<&Resource>, scope: Option<&InstrumentationScope>) -> Arc<model::Context> {
+    let mut builder = ContextBuilder::new();
+    let mut scratch = String::new();
+    for attribute in resource.iter().flat_map(|resource| &resource.attributes) {
+        builder.attribute(&attribute.key, values::value(attribute.value.as_ref(), &mut scratch));
+    }
+    if let Some(scope) = scope {
+        builder.scope(&scope.name, &scope.version);
+        for attribute in &scope.attributes {
+            let key = format!("{SCOPE_PREFIX}{}", attribute.key);
+            builder.attribute(&key, values::value(attribute.value.as_ref(), &mut scratch));
+        }
+    }
+    builder.build()
+}
+
+/// A point in time as OTLP sends it; `None` when unset or beyond what `i64` nanoseconds hold (the year 2262).
+fn time(unix_nano: u64) -> Option<i64> {
+    i64::try_from(unix_nano).ok().filter(|nanos| *nanos > 0)
+}
+
+/// A count, capped.
+fn capped(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A count, capped.
+fn capped_32(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Rejected records gathered by reason; the message is that of the first.
+#[derive(Debug, Default)]
+struct Rejections(Vec<Rejected>);
+
+impl Rejections {
+    fn add(&mut self, count: u64, reason: Reason, message: impl FnOnce() -> String) {
+        if count == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|rejected| rejected.reason == reason) {
+            Some(rejected) => rejected.count += count,
+            None => self.0.push(Rejected {
+                count,
+                reason,
+                message: message(),
+                index: None,
+            }),
+        }
+    }
+}
+
+/// What a decoder hands back: tables without rows are left out.
+fn decoded(rows: Vec<Rows>, rejections: Rejections) -> Decoded {
+    Decoded {
+        batch: model::Batch {
+            rows: rows.into_iter().filter(|rows| !rows.is_empty()).collect(),
+        },
+        rejected: rejections.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
