@@ -7,6 +7,7 @@
 
 pub mod awslogs;
 pub mod otlp;
+mod text;
 pub mod xray;
 
 use crate::model::{Batch, Signal};
