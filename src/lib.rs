@@ -70,3 +70,4 @@ pub mod wal;
 pub mod correlate;
 pub mod block;
 pub mod catalog;
+pub mod query;

@@ -1,0 +1,301 @@
+//! The one filter that every query language becomes, and its spelling in the search language.
+//!
+//! A [`Query`] is plain data: it knows nothing of tables. Names and literals stand as they were written; [`super::fields`]
+//! resolves them for a table. `Display` prints the search language, and [`super::parse`] reads it back to an equal query.
+
+use std::fmt;
+
+/// A condition on rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// Every row: `*`.
+    All,
+    /// Rows that all of these match; without any, every row.
+    And(Vec<Query>),
+    /// Rows that one of these matches; without any, no row.
+    Or(Vec<Query>),
+    /// Rows that this does not match.
+    Not(Box<Query>),
+    /// Rows whose text has it: `word`, `"a phrase"`, `pre*`.
+    Text(Text),
+    /// Rows in which one of the field's values passes a test.
+    Field {
+        /// As written.
+        name: String,
+        /// The test.
+        test: Test,
+    },
+}
+
+/// What is looked for in text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Text {
+    /// Its tokens, one after the other; a trace ID in any spelling also finds its trace.
+    Phrase(String),
+    /// Tokens, of which some have wildcards, one after the other.
+    Pattern(Wildcards),
+}
+
+/// A text with wildcards: `*` any run of characters, `?` one character, `\` takes the next character as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Wildcards(pub(super) String);
+
+impl Wildcards {
+    /// A pattern as it is written, escapes included.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+    /// The pattern with its escapes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A test of a field's value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Test {
+    /// `field:*`: it has a value.
+    Exists,
+    /// `field:value`, `field:"a value"`: it is this.
+    Equals(String),
+    /// `field:val*`: it matches.
+    Matches(Wildcards),
+    /// `field:~"regex"`: the regular expression is found in it.
+    Regex(String),
+    /// `field>5`, `field:[1 TO 5]`: it lies between.
+    Range {
+        /// Lower end.
+        from: Bound,
+        /// Upper end.
+        to: Bound,
+    },
+}
+
+/// An end of a range, as written (numbers, durations, times, severities).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// None.
+    Open,
+    /// The value itself lies inside.
+    Included(String),
+    /// It does not.
+    Excluded(String),
+}
+
+impl Query {
+    /// `field:value`, exactly.
+    pub fn equals(name: impl Into<String>, value: impl Into<String>) -> Query {
+        Query::Field {
+            name: name.into(),
+            test: Test::Equals(value.into()),
+        }
+    }
+
+    /// `field:*`.
+    pub fn exists(name: impl Into<String>) -> Query {
+        Query::Field {
+            name: name.into(),
+            test: Test::Exists,
+        }
+    }
+
+    /// The tokens of a text, one after the other.
+    pub fn phrase(text: impl Into<String>) -> Query {
+        Query::Text(Text::Phrase(text.into()))
+    }
+
+    /// Rows that both match.
+    pub fn and(self, other: Query) -> Query {
+        match (self, other) {
+            (Query::All, query) | (query, Query::All) => query,
+            (Query::And(mut all), Query::And(more)) => {
+                all.extend(more);
+                Query::And(all)
+            }
+            (Query::And(mut all), query) => {
+                all.push(query);
+                Query::And(all)
+            }
+            (query, Query::And(mut all)) => {
+                all.insert(0, query);
+                Query::And(all)
+            }
+            (a, b) => Query::And(vec![a, b]),
+        }
+    }
+}
+
+impl std::ops::Not for Query {
+    type Output = Query;
+    fn not(self) -> Query {
+        Query::Not(Box::new(self))
+    }
+}
+
+/// How tightly the surroundings bind, loosest first.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Tightness {
+    Or,
+    And,
+    Not,
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, Tightness::Or)
+    }
+}
+
+impl Query {
+    fn write(&self, f: &mut fmt::Formatter<'_>, around: Tightness) -> fmt::Result {
+        let (parts, separator, own) = match self {
+            Query::All => return f.write_str("*"),
+            Query::Text(text) => return write!(f, "{text}"),
+            Query::Field { name, test } => return write_field(f, name, test),
+            Query::Not(inner) => {
+                f.write_str("NOT ")?;
+                return inner.write(f, Tightness::Not);
+            }
+            Query::And(all) if all.is_empty() => return f.write_str("*"),
+            Query::Or(any) if any.is_empty() => {
+                f.write_str(if around > Tightness::And { "(NOT *)" } else { "NOT *" })?;
+                return Ok(());
+            }
+            Query::And(one) | Query::Or(one) if one.len() == 1 => return one[0].write(f, around),
+            Query::And(all) => (all, " ", Tightness::And),
+            Query::Or(any) => (any, " OR ", Tightness::Or),
+        };
+        // parts of the same kind keep their parentheses: that way the text reads back to the same tree
+        let wrap = around > own;
+        if wrap {
+            f.write_str("(")?;
+        }
+        for (i, part) in parts.iter().enumerate() {
+            if i > 0 {
+                f.write_str(separator)?;
+            }
+            let same = matches!((self, part), (Query::And(_), Query::And(p)) | (Query::Or(_), Query::Or(p)) if p.len() > 1);
+            part.write(f, if same { Tightness::Not } else { own })?;
+        }
+        if wrap {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Text::Phrase(phrase) => write_literal(f, phrase, true),
+            Text::Pattern(pattern) => write_pattern(f, pattern),
+        }
+    }
+}
+
+/// Characters that may stand in a word without quotes anywhere.
+fn is_plain(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | '.' | '/' | '@' | '%' | '#' | '$' | ',' | ';' | '=' | '\'')
+}
+
+/// Whether a literal reads back as itself without quotes; `bare` words must not read as an operator or a field.
+fn needs_no_quotes(text: &str, bare: bool) -> bool {
+    let plain = |c: char| is_plain(c) || (c == '-') || (c == ':' && !bare);
+    !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') && !matches!(text, "AND" | "OR" | "NOT" | "TO")
+}
+
+fn write_literal(f: &mut fmt::Formatter<'_>, text: &str, bare: bool) -> fmt::Result {
+    if needs_no_quotes(text, bare) {
+        return f.write_str(text);
+    }
+    f.write_str("\"")?;
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            f.write_str("\\")?;
+        }
+        write!(f, "{character}")?;
+    }
+    f.write_str("\"")
+}
+
+/// Writes a pattern so that a word reads back to it: what is literal and not plain is escaped.
+fn write_pattern(f: &mut fmt::Formatter<'_>, pattern: &Wildcards) -> fmt::Result {
+    let mut characters = pattern.0.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '*' | '?' => {
+                write!(f, "{character}")?;
+                continue;
+            }
+            '\\' => characters.next().unwrap_or('\\'),
+            other => other,
+        };
+        if !is_plain(literal) {
+            f.write_str("\\")?;
+        }
+        write!(f, "{literal}")?;
+    }
+    Ok(())
+}
+
+fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    if super::parse::is_plain_name(name) {
+        return f.write_str(name);
+    }
+    write!(f, "\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Result {
+    write_name(f, name)?;
+    match test {
+        Test::Exists => f.write_str(":*"),
+        Test::Equals(value) => {
+            f.write_str(":")?;
+            write_literal(f, value, false)
+        }
+        Test::Matches(pattern) => {
+            f.write_str(":")?;
+            write_pattern(f, pattern)
+        }
+        Test::Regex(regex) => write!(f, ":~\"{}\"", regex.replace('\\', "\\\\").replace('"', "\\\"")),
+        Test::Range { from, to } => match (from, to) {
+            (Bound::Included(value), Bound::Open) => write_comparison(f, ">=", value),
+            (Bound::Excluded(value), Bound::Open) => write_comparison(f, ">", value),
+            (Bound::Open, Bound::Included(value)) => write_comparison(f, "<=", value),
+            (Bound::Open, Bound::Excluded(value)) => write_comparison(f, "<", value),
+            (from, to) => {
+                f.write_str(if matches!(from, Bound::Excluded(_)) { ":{" } else { ":[" })?;
+                write_bound(f, from)?;
+                f.write_str(" TO ")?;
+                write_bound(f, to)?;
+                f.write_str(if matches!(to, Bound::Excluded(_)) { "}" } else { "]" })
+            }
+        },
+    }
+}
+
+fn write_comparison(f: &mut fmt::Formatter<'_>, operator: &str, value: &str) -> fmt::Result {
+    f.write_str(operator)?;
+    write_bound_value(f, value)
+}
+
+fn write_bound(f: &mut fmt::Formatter<'_>, bound: &Bound) -> fmt::Result {
+    match bound {
+        Bound::Open => f.write_str("*"),
+        Bound::Included(value) | Bound::Excluded(value) => write_bound_value(f, value),
+    }
+}
+
+fn write_bound_value(f: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
+    // a leading minus is a sign here, not a negation
+    let sign = value.strip_prefix('-').filter(|rest| needs_no_quotes(rest, false));
+    match sign {
+        Some(rest) => write!(f, "-{rest}"),
+        None => write_literal(f, value, false),
+    }
+}

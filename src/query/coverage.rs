@@ -1,0 +1,124 @@
+//! What an answer rests on: nothing is left out silently.
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use crate::model::TimeRange;
+
+/// Problems listed in one answer; further ones are only counted in the last entry.
+const MAX_PROBLEMS: usize = 100;
+
+/// Why rows may be missing from an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// The store did not give the object.
+    Unreachable,
+    /// The object is not what the catalog says, or cannot be read.
+    Corrupt,
+    /// A bound was reached.
+    Limit,
+    /// Time was up.
+    Timeout,
+}
+
+/// One thing that kept an answer from being whole, or made it slower than it should be.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// What kind.
+    pub kind: ProblemKind,
+    /// The block or bound.
+    pub what: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What an answer rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// The range that was asked for; where it was open, the range of what there is.
+    pub range: TimeRange,
+    /// Blocks whose rows may lie in the range.
+    pub blocks_total: u64,
+    /// Blocks that were looked into.
+    pub blocks_read: u64,
+    /// Blocks that were left out because they cannot hold a row of this answer.
+    pub blocks_pruned: u64,
+    /// Estimate of the bytes read from blocks.
+    pub bytes_read: u64,
+    /// Unflushed rows that were looked at.
+    pub head_rows: u64,
+    /// Rows that match; more may, where `complete` is false or a page was full.
+    pub rows_matched_at_least: u64,
+    /// Whether every row that could be in the answer was looked at.
+    pub complete: bool,
+    /// What went wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl Coverage {
+    /// Nothing read yet of `range`.
+    pub fn new(range: TimeRange) -> Self {
+        Self {
+            range,
+            blocks_total: 0,
+            blocks_read: 0,
+            blocks_pruned: 0,
+            bytes_read: 0,
+            head_rows: 0,
+            rows_matched_at_least: 0,
+            complete: true,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Notes a problem through which rows may be missing.
+    pub fn incomplete(&mut self, kind: ProblemKind, what: impl Into<String>, message: impl Into<String>) {
+        self.complete = false;
+        self.note(kind, what, message);
+    }
+
+    /// Notes a problem that cost no rows.
+    pub fn note(&mut self, kind: ProblemKind, what: impl Into<String>, message: impl Into<String>) {
+        let problem = Problem {
+            kind,
+            what: what.into(),
+            message: message.into(),
+        };
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Adds what another part of the same answer rests on.
+    pub fn merge(&mut self, other: Coverage) {
+        self.range.start_nanos = self.range.start_nanos.min(other.range.start_nanos);
+        self.range.end_nanos = self.range.end_nanos.max(other.range.end_nanos);
+        self.blocks_total += other.blocks_total;
+        self.blocks_read += other.blocks_read;
+        self.blocks_pruned += other.blocks_pruned;
+        self.bytes_read += other.bytes_read;
+        self.head_rows += other.head_rows;
+        self.rows_matched_at_least += other.rows_matched_at_least;
+        self.complete &= other.complete;
+        for problem in other.problems {
+            self.note(problem.kind, problem.what, problem.message);
+        }
+    }
+}
+
+impl Serialize for Coverage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Coverage", 10)?;
+        out.serialize_field("start_unix_nano", &self.range.start_nanos.to_string())?;
+        out.serialize_field("end_unix_nano", &self.range.end_nanos.to_string())?;
+        out.serialize_field("blocks_total", &self.blocks_total)?;
+        out.serialize_field("blocks_read", &self.blocks_read)?;
+        out.serialize_field("blocks_pruned", &self.blocks_pruned)?;
+        out.serialize_field("bytes_read", &self.bytes_read)?;
+        out.serialize_field("head_rows", &self.head_rows)?;
+        out.serialize_field("rows_matched_at_least", &self.rows_matched_at_least)?;
+        out.serialize_field("complete", &self.complete)?;
+        out.serialize_field("problems", &self.problems)?;
+        out.end()
+    }
+}

@@ -1,0 +1,166 @@
+//! The bounds of queries, and the gate that holds them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Error, Result};
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Queries that run at once (4).
+    pub max_concurrent: usize,
+    /// Queries that wait for a place; more are refused as busy (64).
+    pub max_queued: usize,
+    /// Seconds a query may take, waiting for a place included; then it answers with what it has (30).
+    pub timeout_seconds: u64,
+    /// Hits of one page (10,000).
+    pub max_limit: usize,
+    /// Rows of one SQL answer (100,000).
+    pub max_sql_rows: usize,
+    /// Memory of one SQL query (256 MiB).
+    pub sql_memory_bytes: usize,
+    /// Spans of one trace that are shown (100,000).
+    pub max_trace_spans: usize,
+    /// Log records of one trace that are shown (20,000).
+    pub max_trace_logs: usize,
+    /// Groups of one count (100,000); rows of further groups are summed up as "other".
+    pub max_groups: usize,
+    /// Blocks kept open (512).
+    pub max_open_blocks: usize,
+    /// Heap bytes of open blocks, mapped files not counted (128 MiB).
+    pub open_block_bytes: usize,
+    /// Log lines or spans a live tail shows a second (1,000).
+    pub tail_rows_per_second: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_concurrent: 4,
+            max_queued: 64,
+            timeout_seconds: 30,
+            max_limit: 10_000,
+            max_sql_rows: 100_000,
+            sql_memory_bytes: 256 << 20,
+            max_trace_spans: 100_000,
+            max_trace_logs: 20_000,
+            max_groups: 100_000,
+            max_open_blocks: 512,
+            open_block_bytes: 128 << 20,
+            tail_rows_per_second: 1_000,
+        }
+    }
+}
+
+/// Lets so many queries run, so many wait, and refuses the rest.
+#[derive(Debug)]
+pub(super) struct Gate {
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    max_queued: usize,
+}
+
+/// Counts one waiting query until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Gate {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(config.max_concurrent.max(1))),
+            waiting: AtomicUsize::new(0),
+            max_queued: config.max_queued,
+        }
+    }
+
+    /// Waits for a place until `patience` is over.
+    pub(super) async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
+        if let Ok(permit) = self.running.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let ahead = self.waiting.fetch_add(1, Ordering::SeqCst);
+        let waiting = Waiting(&self.waiting);
+        if ahead >= self.max_queued {
+            return Err(Error::Busy { queued: ahead });
+        }
+        let permit = tokio::time::timeout(patience, self.running.clone().acquire_owned()).await;
+        drop(waiting);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Error::Busy { queued: ahead + 1 }),
+        }
+    }
+}
+
+/// When and why a query's work ends early. Cheap to clone; the work on other threads looks at it between batches.
+#[derive(Clone, Debug)]
+pub(super) struct Stop {
+    cancelled: Arc<AtomicBool>,
+    deadline: Instant,
+}
+
+/// Cancels the work of a query whose future is dropped.
+#[derive(Debug)]
+pub(super) struct StopGuard(Arc<AtomicBool>);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Stop {
+    pub(super) fn after(patience: Duration) -> (Stop, StopGuard) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let stop = Stop {
+            cancelled: cancelled.clone(),
+            deadline: Instant::now() + patience,
+        };
+        (stop, StopGuard(cancelled))
+    }
+
+    /// Whether the work must end: nobody waits for it, or its time is up.
+    pub(super) fn is_over(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+
+    pub(super) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_and_a_free_place_is_taken() {
+        let gate = Gate::new(&Config {
+            max_concurrent: 1,
+            max_queued: 0,
+            ..Config::default()
+        });
+        let first = gate.enter(Duration::ZERO).await.expect("a free place");
+        assert!(matches!(gate.enter(Duration::from_secs(1)).await, Err(Error::Busy { .. })));
+        drop(first);
+        assert!(gate.enter(Duration::ZERO).await.is_ok());
+    }
+
+    #[test]
+    fn a_dropped_guard_stops_the_work() {
+        let (stop, guard) = Stop::after(Duration::from_secs(60));
+        assert!(!stop.is_over());
+        drop(guard);
+        assert!(stop.is_over());
+    }
+}
