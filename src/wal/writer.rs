@@ -182,9 +182,9 @@ impl Writer {
         self.next_lsn += group.len() as u64;
         self.books.enter_group(self.next_lsn - 1, group.len() as u64, self.buffer.len() as u64);
         self.books.failing.store(false, Ordering::Relaxed);
-        for (lsn, item) in (first_lsn..).zip(group) {
+        for (lsn, answer) in (first_lsn..).zip(give_back_room(group)) {
             // nobody listens if the caller gave up; the frame is durable all the same
-            let _ = item.answer.send(Ok(lsn));
+            let _ = answer.send(Ok(lsn));
         }
         // one huge frame must not pin its size for ever
         self.buffer.clear();
@@ -195,9 +195,9 @@ impl Writer {
         self.books.failing.store(true, Ordering::Relaxed);
         self.keeper.watch_disk();
         let free = self.disk.free_bytes(&self.dir).unwrap_or(0);
-        for item in items {
+        for answer in give_back_room(items) {
             let error: Error = failure.to_error(&self.dir, free);
-            let _ = item.answer.send(Err(error));
+            let _ = answer.send(Err(error));
         }
     }
 
@@ -271,4 +271,9 @@ impl Writer {
             tracing::warn!(path = %active.path.display(), %error, "cannot trim the log's last segment");
         }
     }
+}
+
+/// Drops all of the items but their answers, so that whoever is answered finds the room of the whole group given back.
+fn give_back_room(items: VecDeque<Item>) -> Vec<oneshot::Sender<Result<Lsn>>> {
+    items.into_iter().map(|item| item.answer).collect()
 }
