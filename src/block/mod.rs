@@ -1,8 +1,110 @@
 //! A batch becomes immutable: one Parquet file and, for searchable tables, one tantivy bundle beside it.
 //!
+//! In: [`Rows`](crate::model::Rows) of one table and partition, in any order. Out: a [`BuiltBlock`], the bytes of both
+//! objects and the [`BlockMeta`] that the catalog keeps; later a [`Block`] opened over those bytes, which reads rows,
+//! scans them and answers an [`IndexQuery`].
+//!
 //! Row n of the Parquet file is document n of the index. Rows of `logs` and `spans` stand newest first
-//! (time descending, then `ingest_id` descending: a total order); metric points by name, series and time.
+//! (time descending, then `ingest_id` descending: a total order); metric points by name, series and time; the rest by
+//! time descending. So "the newest 100 hits" are the first 100 postings, and a range of time is a range of rows.
+//!
+//! # Layout, version 1
+//!
+//! | object | holds |
+//! |---|---|
+//! | `<block>.parquet` | the table's [schema](crate::model::schema), zstd pages of 2 Ki rows, page index, bloom filter on `trace_id`, `tracelake.*` key-value metadata |
+//! | `<block>.idx` | a [`bundle`]: tantivy's files of one segment, the contexts, the second→row table, and a table of contents with checksums |
+//!
+//! # Promises
+//!
+//! - Text is cut into tokens by [`tokenizer`] alone: index, head and scan agree on what a word is.
+//! - A block never changes. [`Block::open`] compares both objects' checksums of row count and times; an index that does
+//!   not belong, or is damaged, is [`Error::Index`], and the block opens without it (a scan answers then).
+//! - Damaged bytes are errors, never panics.
+//!
+//! Knows parquet and tantivy, which no other module names; does no I/O: objects come and go as `Bytes`.
+//! Start reading at [`build()`] and [`Block::open`].
 
 mod meta;
+mod settings;
+pub mod tokenizer;
+mod pattern;
+mod terms;
+mod bundle;
+mod document;
+mod columns;
+mod build;
+mod index;
+mod query;
+mod reader;
+mod compact;
 
+pub use build::{BuiltBlock, build};
+pub use compact::merge;
+pub use index::BlockIndex;
 pub use meta::{BlockId, BlockMeta, Level};
+pub use pattern::Pattern;
+pub use query::{IndexQuery, KeyTest};
+pub use reader::{Block, Scan};
+pub use settings::Settings;
+pub use terms::RawField;
+
+/// What can go wrong with a block.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Rows did not fit the schema, or a column outgrew 2 GiB of text: a mistake of ours.
+    #[error("rows of a block do not fit their columns")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The Parquet object is damaged or is not the one its meta describes.
+    #[error("parquet object of block {block}: {reason}")]
+    Parquet {
+        /// The block.
+        block: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The index object is damaged, of an unknown version, or belongs to other rows: open the block without it.
+    #[error("index of a block: {reason}")]
+    Index {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A pattern or range matches more terms than one query may walk.
+    #[error("the pattern matches more than {limit} different terms of one block; make it longer")]
+    TooManyTerms {
+        /// The bound.
+        limit: usize,
+    },
+    /// A column that the table does not have.
+    #[error("table {table} has no column {column}")]
+    NoColumn {
+        /// The table.
+        table: &'static str,
+        /// What was asked for.
+        column: String,
+    },
+    /// What was asked of the builder makes no block.
+    #[error("cannot build a block: {0}")]
+    Build(String),
+}
+
+/// A result of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether only the index is at fault, so that the same block can be read without it.
+    pub fn is_index(&self) -> bool {
+        matches!(self, Error::Index { .. })
+    }
+
+    pub(crate) fn index(reason: impl std::fmt::Display) -> Self {
+        Error::Index { reason: reason.to_string() }
+    }
+
+    pub(crate) fn parquet(block: &BlockId, reason: impl std::fmt::Display) -> Self {
+        Error::Parquet {
+            block: block.as_str().to_string(),
+            reason: reason.to_string(),
+        }
+    }
+}
