@@ -1,1 +1,123 @@
+//! A store that fails on purpose, for tests: before a call, after it (it happened and the answer was lost), or for good.
 
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Error, ErrorKind, Key, Listed, Result, Store};
+
+/// What happens to one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It does not reach the store.
+    Before,
+    /// It happens, and the answer is lost.
+    After,
+}
+
+/// Decides about the next write to a key.
+type Chooser = Box<dyn FnMut(&Key) -> Option<Fault> + Send>;
+
+/// Another store, with faults.
+pub(crate) struct FaultyStore {
+    inner: Arc<dyn Store>,
+    choose: Mutex<Option<Chooser>>,
+    /// Writes that are still let through; below zero nothing is, reads included, as after a crash.
+    writes_left: AtomicI64,
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl FaultyStore {
+    /// No faults yet.
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            choose: Mutex::new(None),
+            writes_left: AtomicI64::new(i64::MAX),
+        })
+    }
+    /// Asks `choose` before each write from now on.
+    pub(crate) fn choose(&self, choose: impl FnMut(&Key) -> Option<Fault> + Send + 'static) {
+        *self.choose.lock() = Some(Box::new(choose));
+    }
+    /// Lets `n_writes` more writes and deletes through, then nothing at all.
+    pub(crate) fn stop_after(&self, n_writes: i64) {
+        self.writes_left.store(n_writes, Ordering::SeqCst);
+    }
+    /// Whether it has stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.writes_left.load(Ordering::SeqCst) < 0
+    }
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        *self.choose.lock() = None;
+        self.stop_after(i64::MAX);
+    }
+
+    fn failed(key: &str) -> Error {
+        Error::new(ErrorKind::Unreachable, "reach", key, "a fault on purpose")
+    }
+    fn before_read(&self, key: &str) -> Result<()> {
+        if self.has_stopped() { Err(Self::failed(key)) } else { Ok(()) }
+    }
+    fn before_write(&self, key: &Key) -> Result<bool> {
+        if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            self.stop_after(-1);
+            return Err(Self::failed(key.as_str()));
+        }
+        match self.choose.lock().as_mut().and_then(|choose| choose(key)) {
+            Some(Fault::Before) => Err(Self::failed(key.as_str())),
+            Some(Fault::After) => Ok(true),
+            None => Ok(false),
+        }
+    }
+    fn answer<T>(key: &Key, lost: bool, value: T) -> Result<T> {
+        if lost { Err(Self::failed(key.as_str())) } else { Ok(value) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FaultyStore {
+    async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
+        let lost = self.before_write(key)?;
+        self.inner.put(key, bytes).await?;
+        Self::answer(key, lost, ())
+    }
+    async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<bool> {
+        let lost = self.before_write(key)?;
+        let created = self.inner.put_if_absent(key, bytes).await?;
+        Self::answer(key, lost, created)
+    }
+    async fn get(&self, key: &Key) -> Result<Bytes> {
+        self.before_read(key.as_str())?;
+        self.inner.get(key).await
+    }
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
+        self.before_read(key.as_str())?;
+        self.inner.get_range(key, range).await
+    }
+    async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
+        self.before_read(prefix)?;
+        self.inner.list(prefix, after).await
+    }
+    async fn delete(&self, key: &Key) -> Result<()> {
+        let lost = self.before_write(key)?;
+        self.inner.delete(key).await?;
+        Self::answer(key, lost, ())
+    }
+    fn local_path(&self, key: &Key) -> Option<PathBuf> {
+        self.inner.local_path(key)
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+}

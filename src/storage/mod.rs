@@ -20,8 +20,8 @@ mod config;
 mod error;
 mod metrics;
 mod local;
-// mod bucket;
-// mod credentials;
+mod bucket;
+mod credentials;
 mod metered;
 mod cache;
 #[cfg(test)]
@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-// pub use bucket::BucketStore;
+pub use bucket::BucketStore;
 pub use cache::Cache;
 pub use config::{Config, Secret};
 pub use error::{Error, ErrorKind, Result};
@@ -84,7 +84,7 @@ pub async fn open(config: &Config, data_dir: &Path) -> Result<Arc<dyn Store>> {
     let url = config.url.trim();
     if let Some(rest) = url.strip_prefix("s3://").or_else(|| url.strip_prefix("s3a://")) {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        todo!("{bucket} {prefix}");
+        return Ok(Arc::new(MeteredStore::new(BucketStore::open(config, bucket, prefix).await?)));
     }
     let path = match url.strip_prefix("file://") {
         Some(path) => PathBuf::from(path),
