@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracelake::wal::{Config, Frame, Wal};
 
-/// Time of one case; nine cases and three raw runs then take some 15 s with what preparing them costs.
+/// Time of one case; nine cases, three raw runs and the warm-up then take some 15 s.
 const CASE: Duration = Duration::from_millis(900);
 /// Bytes of one case at most, so that a fast disk is not filled.
 const MAX_CASE_BYTES: usize = 512 << 20;
@@ -127,20 +127,25 @@ async fn append(wal: &Wal, n_writers: usize, frame_bytes: usize) -> anyhow::Resu
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    let dir = tempfile::tempdir()?;
+    let (wal, _) = Wal::open(&dir.path().join("wal"), &Config::default(), 0)?;
+    // until segments have their full size and are used again, a run also pays for zeros
+    let (warm_up_writers, warm_up_frame_bytes) = (8, 1 << 20);
+    for _ in 0..2 {
+        runtime.block_on(append(&wal, warm_up_writers, warm_up_frame_bytes))?;
+    }
     for (frame_bytes, size) in FRAME_BYTES {
-        let dir = tempfile::tempdir()?;
         let mut raw = raw(dir.path(), frame_bytes)?;
         raw.print(&format!("{size}, raw"), None);
         for n_writers in WRITERS {
-            // a log of its own for each case, so that none starts with what the one before left to be written back
-            let (wal, _) = Wal::open(&dir.path().join(format!("wal-{n_writers}")), &Config::default(), 0)?;
+            let syncs_before = wal.stats().fsyncs;
             let mut measured = runtime.block_on(append(&wal, n_writers, frame_bytes))?;
-            let syncs_a_frame = wal.stats().fsyncs as f64 / measured.latencies.len().max(1) as f64;
+            let syncs_a_frame = (wal.stats().fsyncs - syncs_before) as f64 / measured.latencies.len().max(1) as f64;
             let ratio = measured.bytes_a_second() / raw.bytes_a_second();
             measured.print(&format!("{size}, {n_writers} writers"), Some(ratio));
             println!("{:<24} {syncs_a_frame:>9.3} syncs a frame", "");
-            runtime.block_on(wal.close());
         }
     }
+    runtime.block_on(wal.close());
     Ok(())
 }
