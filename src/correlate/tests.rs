@@ -1,0 +1,382 @@
+use super::*;
+use crate::model::{ContextBuilder, LogRecord, LogsBuilder, SpanId, TraceId, Value};
+
+const HEX: &str = "5759e988bd862e3fe1be46a994272793";
+const SPAN: &str = "53995c3f42cd8ad8";
+const XRAY: &str = "1-5759e988-bd862e3fe1be46a994272793";
+
+/// What is found in a body: trace, span.
+fn trace(body: &str) -> Option<(String, Option<String>)> {
+    let wanted = Wanted { trace: true, severity: false };
+    let found = find(wanted, None, std::iter::empty(), Some(body)).trace;
+    found.map(|trace| (trace.trace_id.to_string(), trace.span_id.map(|id| id.to_string())))
+}
+
+fn severity(body: &str) -> Option<i32> {
+    let wanted = Wanted { trace: false, severity: true };
+    find(wanted, None, std::iter::empty(), Some(body)).severity_number
+}
+
+fn expand(text: &str) -> String {
+    text.replace("XRAY", XRAY).replace("HEX", HEX).replace("SPAN", SPAN)
+}
+
+#[test]
+fn trace_ids_in_text_are_found() {
+    for (body, with_span) in [
+        ("XRAY", false),
+        ("failed XRAY.", false),
+        ("done (XRAY)", false),
+        ("AWS-xray-TRACE-ID: XRAY@SPAN done", true),
+        ("[AWS-xray-TRACE-ID: XRAY@SPAN] done", true),
+        ("got Root=XRAY;Parent=SPAN;Sampled=1 here", true),
+        ("got Self=1-67891234-12456789abcdef012345678a;Root=XRAY here", false),
+        ("X-Amzn-Trace-Id: Root=XRAY;Parent=SPAN;Sampled=0", true),
+        ("X-Amzn-Trace-Id: Parent=SPAN;Root=XRAY", true),
+        ("header \"x-amzn-trace-id\": \"Root=XRAY;Parent=SPAN\"", true),
+        (
+            "REPORT RequestId: 8f5 Duration: 1 ms\tMax Memory Used: 5 MB\t\nXRAY TraceId: 1-5759e988-bd862e3fe1be46a994272793\tSegmentId: SPAN\tSampled: true\t",
+            true,
+        ),
+        (
+            r#"h2 2026-11-22T03:12:41.1Z app/lb/50 1.2.3.4:1 10.0.0.1:80 0.0 0.0 0.0 200 200 0 57 "GET https://a.b:443/ HTTP/2.0" "curl" ECDHE TLSv1.2 arn:aws:x "Root=XRAY" "a.b" "arn" 1 2026-11-22T03:12:41Z "forward" "-""#,
+            false,
+        ),
+        ("msg trace_id=HEX end", false),
+        ("msg trace_id=HEX span_id=SPAN end", true),
+        ("[traceId: HEX, spanId: SPAN] x", true),
+        ("traceID=\"HEX\"", false),
+        ("trace.id: 'HEX',", false),
+        ("otelTraceID=HEX otelSpanID=SPAN", true),
+        ("traceparent=00-HEX-SPAN-01", true),
+        ("traceparent: 00-HEX-SPAN-01;", true),
+        ("x-b3-traceid=HEX", false),
+        ("Trace ID: HEX", false),
+        ("trace id HEX", false),
+        ("ctx.trace_id=HEX", false),
+        ("TRACE_ID=5759E988BD862E3FE1BE46A994272793", false),
+        ("escaped {\\\"trace_id\\\":\\\"HEX\\\",\\\"span_id\\\":\\\"SPAN\\\"}", true),
+        ("{\"trace_id\":\"HEX\",\"cut\":\"of", false),
+        ("é traceId=HEX é", false),
+        ("trace_id=5759e988-bd86-2e3f-e1be-46a994272793", false),
+    ] {
+        // "XRAY TraceId" in Lambda's line is not the placeholder
+        let body = if body.starts_with("REPORT") {
+            body.replace("SPAN", SPAN)
+        } else {
+            expand(body)
+        };
+        assert_eq!(trace(&body), Some((HEX.into(), with_span.then(|| SPAN.into()))), "{body}");
+    }
+}
+
+#[test]
+fn sixty_four_bit_ids_are_found_under_their_names() {
+    let padded = "0000000000000000e1be46a994272793";
+    for body in [
+        "dd.trace_id=16266516598257821587 dd.span_id=1 x",
+        "[dd.service=a dd.trace_id=16266516598257821587 dd.span_id=1]",
+        "traceId=e1be46a994272793",
+        r#"{"dd":{"trace_id":"16266516598257821587","span_id":"1"}}"#,
+        r#"{"dd.trace_id":16266516598257821587}"#,
+    ] {
+        assert_eq!(trace(body).map(|(trace, _)| trace).as_deref(), Some(padded), "{body}");
+    }
+    let found = trace("dd.trace_id=1234567890123456 dd.span_id=1311768467463790320");
+    assert_eq!(
+        found,
+        Some((
+            format!("{:032x}", 1_234_567_890_123_456u64),
+            Some(format!("{:016x}", 1_311_768_467_463_790_320u64))
+        )),
+        "Datadog's are decimal whatever their length"
+    );
+}
+
+#[test]
+fn what_is_no_trace_id_in_text_is_left_alone() {
+    for body in [
+        "",
+        "HEX",
+        "md5 HEX ok",
+        "etag: \"HEX\"",
+        "request_id=HEX",
+        "parent_trace_id=HEX",
+        "trace_id=",
+        "trace_id=null",
+        "trace_id: 12345",
+        "trace_id=00000000000000000000000000000000",
+        "trace HEX",
+        "traceback: HEX",
+        "trace_id and HEX",
+        "tracer id=HEX",
+        "1-5759e988-bd862e3fe1be46a99427279",
+        "11-5759e988-bd862e3fe1be46a994272793",
+        "1-5759e988-bd862e3fe1be46a9942727931",
+        "2026-11-22 1-2-3",
+        "the trace",
+        "traceparent=00-HEX",
+        "trace_id",
+        "{\"links\":[{\"trace_id\":\"HEX\"}]} x",
+    ] {
+        // the last shows what text alone cannot know: it is not JSON
+        let expected = body.starts_with("{\"links\"").then(|| (HEX.to_string(), None));
+        assert_eq!(trace(&expand(body)), expected, "{body}");
+    }
+}
+
+#[test]
+fn trace_ids_in_json_bodies_are_found() {
+    for (body, with_span) in [
+        (r#"{"trace_id":"HEX","span_id":"SPAN"}"#, true),
+        (r#"{"spanId":"SPAN","traceId":"HEX"}"#, true),
+        (r#"{"trace":{"id":"HEX"},"span":{"id":"SPAN"}}"#, true),
+        (r#"{"trace.id":"HEX"}"#, false),
+        (r#"{"msg":"x","ctx":{"TraceID":"HEX"}}"#, false),
+        (r#"{"xray_trace_id":"XRAY"}"#, false),
+        (r#"{"X-Amzn-Trace-Id":"Root=XRAY;Parent=SPAN"}"#, true),
+        (r#"{"env":{"_X_AMZN_TRACE_ID":"Root=XRAY;Parent=SPAN;Sampled=1"}}"#, true),
+        (r#"{"request":{"headers":{"traceparent":"00-HEX-SPAN-01"}}}"#, true),
+        (r#"{"headers":{"b3":"HEX-SPAN-1"}}"#, true),
+        (r#"{"headers":{"X-B3-TraceId":"HEX","X-B3-SpanId":"SPAN"}}"#, true),
+        (
+            r#"{"logging.googleapis.com/trace":"projects/p/traces/HEX","logging.googleapis.com/spanId":"SPAN"}"#,
+            true,
+        ),
+        (r#"{"x-cloud-trace-context":"HEX/6023947403358210776;o=1"}"#, true),
+        (r#"{"links":[{"trace_id":"11111111111111111111111111111111"}],"trace_id":"HEX"}"#, false),
+        (r#"{"a":{"trace_id":"11111111111111111111111111111111"},"trace_id":"HEX"}"#, false),
+        (r#"{"trace_id":"","message":"REPORT traceId=HEX"}"#, false),
+        (r#"{"otelTraceID":"HEX","otelSpanID":"SPAN"}"#, true),
+    ] {
+        assert_eq!(trace(&expand(body)), Some((HEX.into(), with_span.then(|| SPAN.into()))), "{body}");
+    }
+    for body in [
+        r#"{"hash":"HEX"}"#,
+        r#"{"trace_id":null}"#,
+        r#"{"trace_id":"0"}"#,
+        r#"{"trace_id":42}"#,
+        r#"{"trace":"HEX"}"#,
+        r#"{"stacktrace":"HEX"}"#,
+        r#"{"span_id":"SPAN"}"#,
+        r#"{"b3":"hello"}"#,
+    ] {
+        assert_eq!(trace(&expand(body)), None, "{body}");
+    }
+}
+
+#[test]
+fn severities_in_text_are_found() {
+    for (body, expected) in [
+        ("<3>disk failed", 17),
+        ("<13>Nov 22 03:12:41 host app: x", 10),
+        ("E1122 03:12:41.123456       1 main.go:7] no", 17),
+        ("I1122 03:12:41.123456       1 main.go:7] yes", 9),
+        ("E, [2026-11-22T03:12:41.1 #1] ERROR -- : no", 17),
+        ("ERROR no", 17),
+        ("ERROR", 17),
+        ("  WARN  [main] x", 13),
+        ("INFO:root:x", 9),
+        ("error: no such file", 17),
+        ("Warning: deprecated", 13),
+        ("fail: App.Startup[0]", 17),
+        ("[ERROR] no", 17),
+        ("[error] no", 17),
+        ("[main] [DEBUG] x", 5),
+        ("[ERROR]\t2026-11-22T03:12:41.1Z\tid\tno", 17),
+        ("2026-11-22T03:12:41.123Z WARN slow", 13),
+        ("2026-11-22T03:12:41.123Z\t8f507cfc-6e3e-11e9-a923-1681be663d3e\tINFO\tx", 9),
+        ("2026-11-22T03:12:41.123Z\tinfo\tmain.go:3\tx", 9),
+        ("2026-11-22 03:12:41,123 [main] FATAL x", 21),
+        ("2026-11-22 03:12:41.123  INFO 1 --- [main] c.e.App : up", 9),
+        ("2026-11-22 03:12:41.123 | ERROR    | mod:fn:1 - no", 17),
+        ("2026/11/22 03:12:41 [error] 31#31: *1 open() failed", 17),
+        ("2026-11-22 03:12:41.1 UTC [7] ERROR:  no relation", 17),
+        ("[Sun Nov 22 03:12:41.1 2026] [core:warn] [pid 1] x", 13),
+        ("Nov 22 03:12:41 host app[7]: ERROR no", 17),
+        ("[03:12:41 INF] up", 9),
+        ("03:12:41.123 [main] DEBUG c.e.App - x", 5),
+        ("1795000000.123 DEBUG x", 5),
+        ("time=\"2026-11-22T03:12:41Z\" level=warning msg=\"x\"", 13),
+        ("ts=1 level=error msg=x", 17),
+        ("lvl=info x", 9),
+        ("{\"level\":\"error\",\"cut\":\"of", 17),
+        (r#"{"msg":"x","level":"warn"}"#, 13),
+        (r#"{"severity":"CRITICAL"}"#, 18),
+        (r#"{"log":{"level":"debug"}}"#, 5),
+        (r#"{"log.level":"ERROR"}"#, 17),
+        (r#"{"Level":"Information"}"#, 9),
+        (r#"{"levelname":"WARNING","level":10}"#, 13),
+        (r#"{"level":30,"time":1,"msg":"x"}"#, 9),
+        (r#"{"level":60}"#, 21),
+        (r#"{"severityNumber":14}"#, 14),
+        (r#"{"message":"no level here"}"#, 0),
+        (r#"{"log":"2026-11-22T03:12:41Z ERROR no\n","stream":"stderr"}"#, 17),
+        (r#"{"log":"{\"level\":\"warn\",\"msg\":\"x\"}"}"#, 13),
+        (r#"{"message":"[ERROR] no","level":"info"}"#, 9),
+    ] {
+        assert_eq!(severity(body).unwrap_or(0), expected, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_severity_is_left_alone() {
+    for body in [
+        "",
+        "an ERROR occurred",
+        "user saw [the error] page",
+        "Error handling improved",
+        "errors: 0",
+        "INFORMED the user",
+        "information desk",
+        "<999>x",
+        "<b>bold</b>",
+        "E11 is a road",
+        "E1122 is a road",
+        "2026-11-22 the user pressed: the big ERROR button",
+        "200 users hit ERROR pages",
+        "level=high",
+        "water_level=error",
+        "levels=error",
+        "[config] loaded",
+        "[main] ERROR was printed by someone",
+        "GET /error 200",
+        "fail safe",
+        r#"{"user":{"level":"error"}}"#,
+        r#"{"level":7}"#,
+        r#"{"level":45}"#,
+        r#"{"level":null}"#,
+        r#"{"severity":"DEFAULT"}"#,
+        r#"{"severityNumber":99}"#,
+    ] {
+        assert_eq!(severity(body), None, "{body}");
+    }
+    let far = format!("2026-11-22T03:12:41Z {} ERROR x", "y".repeat(HEAD));
+    assert_eq!(severity(&far), None, "beyond the beginning nothing counts");
+}
+
+const HEAD: usize = severity::HEAD_BYTES;
+
+struct Row<'a> {
+    record: LogRecord<'a>,
+    attributes: Vec<(&'a str, &'a str)>,
+}
+
+fn row<'a>(body: &'a str) -> Row<'a> {
+    Row {
+        record: LogRecord {
+            body: Some(body),
+            ..Default::default()
+        },
+        attributes: vec![],
+    }
+}
+
+fn batch(rows: &[Row<'_>]) -> Batch {
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    for row in rows {
+        for (key, value) in &row.attributes {
+            builder.attribute(key, Value::Str(value));
+        }
+        builder.push(context, &row.record);
+    }
+    Batch {
+        rows: vec![builder.finish().unwrap()],
+    }
+}
+
+type Columns = Vec<(Option<String>, Option<String>, i32)>;
+
+fn columns(batch: &Batch) -> Columns {
+    let rows = batch.rows[0].batch();
+    let text = |name: &str, row: usize| {
+        let column = rows.column_by_name(name).unwrap().as_string::<i32>();
+        column.is_valid(row).then(|| column.value(row).to_string())
+    };
+    let numbers = rows.column_by_name("severity_number").unwrap().as_primitive::<Int32Type>();
+    (0..rows.num_rows())
+        .map(|row| (text("trace_id", row), text("span_id", row), numbers.value(row)))
+        .collect()
+}
+
+#[test]
+fn only_what_is_missing_is_filled() {
+    let other = "11111111111111111111111111111111";
+    let body = expand("ERROR trace_id=HEX span_id=SPAN");
+    let mut named = row(&body);
+    named.record.trace_id = TraceId::from_hex(other);
+    named.record.severity_number = 9;
+    let mut with_span = row(&body);
+    with_span.record.span_id = SpanId::from_hex("2222222222222222");
+    let mut with_text = row("INFO x");
+    with_text.record.severity_text = Some("Warn");
+    let mut with_attributes = row(&body);
+    with_attributes.attributes = vec![("level", "debug"), ("X-Amzn-Trace-Id", "Root=1-11111111-111111111111111111111111")];
+    let plain = row("hello");
+    let bodyless = Row {
+        record: LogRecord::default(),
+        attributes: vec![("trace_id", HEX)],
+    };
+    let sent = batch(&[named, with_span, with_text, with_attributes, plain, bodyless, row(&body)]);
+    let once = correlate(sent.clone());
+    let some = |text: &str| Some(text.to_string());
+    assert_eq!(
+        columns(&once),
+        [
+            (some(other), None, 9),
+            (some(HEX), some("2222222222222222"), 17),
+            (None, None, 13),
+            (some(other), None, 5),
+            (None, None, 0),
+            (some(HEX), None, 0),
+            (some(HEX), some(SPAN), 17),
+        ]
+    );
+    for (index, field) in once.rows[0].batch().schema().fields().iter().enumerate() {
+        if !["trace_id", "span_id", "severity_number"].contains(&field.name().as_str()) {
+            assert_eq!(once.rows[0].batch().column(index), sent.rows[0].batch().column(index), "{}", field.name());
+        }
+    }
+    assert_eq!(columns(&correlate(once.clone())), columns(&once), "twice is once");
+}
+
+#[test]
+fn a_slice_of_rows_is_read_at_its_own_place() {
+    let body = expand("ERROR trace_id=HEX");
+    let mut second = row("x");
+    second.attributes = vec![("trace_id", HEX), ("level", "info")];
+    let sent = batch(&[row(&body), second, row("y")]);
+    let slice = Batch {
+        rows: vec![sent.rows[0].slice(1, 2)],
+    };
+    assert_eq!(columns(&correlate(slice)), [(Some(HEX.into()), None, 9), (None, None, 0)]);
+}
+
+#[test]
+fn rows_that_lack_nothing_are_not_copied() {
+    let mut full = row("ERROR x");
+    full.record.severity_number = 9;
+    full.record.trace_id = TraceId::from_hex(HEX);
+    let sent = batch(&[full]);
+    let out = correlate(sent.clone());
+    for (before, after) in sent.rows[0].batch().columns().iter().zip(out.rows[0].batch().columns()) {
+        assert!(Arc::ptr_eq(before, after));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_record_panics_and_twice_is_once(
+        body in "(\\PC{0,20}|1-|trace_?[iI]d|[=:;\"@ ]|Root=|Parent=|traceparent|[0-9a-f]{8}|[0-9a-f]{16}|-|\\[|\\]|level|ERROR|2026-11-22T03:12:41Z|\\{|\\}){0,12}",
+        key in "(dd\\.|x-b3-)?(trace|span)[_.]?[iI][dD]|level|\\PC{0,9}",
+        value in "\\PC{0,40}|[0-9a-f]{32}|[0-9]{1,20}",
+    ) {
+        let mut record = row(&body);
+        record.attributes = vec![(&key, &value)];
+        let once = correlate(batch(&[record, row(&body), row(&value)]));
+        proptest::prop_assert_eq!(columns(&correlate(once.clone())), columns(&once));
+        let _ = severity::in_text(&body);
+        let _ = trace_id::in_text(&body);
+    }
+}
