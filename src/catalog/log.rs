@@ -1,45 +1,291 @@
 //! The catalog of one node: follows the log, and writes to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Mutex;
 
-use super::{Commit, NodeId, Result, Snapshot};
-use crate::storage::{Key, Store};
+use super::live::{Checkpoint, Live};
+use super::record::{FORMAT_VERSION, Record};
+use super::{Commit, Error, NodeId, Result, Snapshot, metrics};
+use crate::storage::paths::CatalogPath;
+use crate::storage::{self, Key, Store};
 
-/// The catalog as one node sees it.
+/// Records between two checkpoints: bounds what a start has to read, at a few milliseconds a record.
+pub(super) const CHECKPOINT_EVERY: u64 = if cfg!(test) { 8 } else { 256 };
+/// Checkpoints kept: the newest, and one for a node that has just read its name.
+const CHECKPOINTS_KEPT: usize = 2;
+/// Races a commit may lose before it gives up; each loss is another's success.
+const MAX_TRIES: usize = 100;
+/// Records read at a time when starting.
+const PARALLEL_READS: usize = 16;
+
+/// The catalog as one node sees it. Commits and refreshes of one value wait for each other; [`Catalog::snapshot`] never waits.
 #[derive(Debug)]
 pub struct Catalog {
+    store: Arc<dyn Store>,
     node: NodeId,
+    live: Mutex<Live>,
+    newest: ArcSwap<Snapshot>,
 }
 
 impl Catalog {
     /// Reads the newest checkpoint and all records behind it.
-    pub async fn open(_store: Arc<dyn Store>, node: NodeId) -> Result<Catalog> {
-        Ok(Catalog { node })
+    pub async fn open(store: Arc<dyn Store>, node: NodeId) -> Result<Catalog> {
+        let mut live = newest_checkpoint(&*store).await?;
+        let checkpoint_seq = live.seq();
+        replay_listed(&*store, &mut live).await?;
+        let newest = live.snapshot();
+        let catalog = Catalog {
+            store,
+            node,
+            newest: ArcSwap::new(newest),
+            live: Mutex::new(live),
+        };
+        let snapshot = catalog.refresh().await?;
+        if snapshot.seq() - checkpoint_seq >= CHECKPOINT_EVERY {
+            catalog.try_checkpoint(&snapshot).await;
+        }
+        Ok(catalog)
     }
+
     /// The node that commits here.
     pub fn node(&self) -> &NodeId {
         &self.node
     }
-    /// What is live, as far as this node has read.
+
+    /// What is live, as far as this node has read: up to its own last commit at least.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        todo!()
+        self.newest.load_full()
     }
-    /// Makes a commit happen, once, and gives the snapshot after it (and after what others committed meanwhile).
-    pub async fn commit(&self, _commit: Commit) -> Result<Arc<Snapshot>> {
-        todo!()
+
+    /// Makes a commit happen, once, and gives a snapshot that has it (and what others committed before it).
+    ///
+    /// After an error that says a retry helps, it may have happened or not: commit the same value again, which finds
+    /// out. After [`Error::Conflict`] it has not happened and will not.
+    pub async fn commit(&self, commit: Commit) -> Result<Arc<Snapshot>> {
+        let kind = commit.kind;
+        let result = self.try_commit(commit).await;
+        metrics::commit(kind, &result);
+        let snapshot = result?;
+        if snapshot.seq() % CHECKPOINT_EVERY == 0 {
+            self.try_checkpoint(&snapshot).await;
+        }
+        Ok(snapshot)
     }
-    /// Reads what other nodes committed since.
+
+    async fn try_commit(&self, commit: Commit) -> Result<Arc<Snapshot>> {
+        let mut live = self.live.lock().await;
+        for tries in 0..MAX_TRIES {
+            if live.has_committed(&commit.id) {
+                return Ok(self.snapshot());
+            }
+            if let Err(what) = live.check(&self.node, &commit) {
+                // it may only look so from here: somebody else may have added what it removes
+                let seq = live.seq();
+                self.catch_up(&mut live).await?;
+                if live.seq() == seq {
+                    return Err(Error::Conflict { seq, what });
+                }
+                continue;
+            }
+            let record = Record {
+                v: FORMAT_VERSION,
+                seq: live.seq() + 1,
+                node: self.node.clone(),
+                commit: commit.clone(),
+            };
+            let key = CatalogPath::Log(record.seq).key();
+            let bytes = serde_json::to_vec(&record).map_err(|error| damaged(&key, error))?;
+            match self.store.put_if_absent(&key, bytes.into()).await {
+                Ok(true) => self.apply(&mut live, record)?,
+                // somebody else's, or our own of an earlier try whose answer was lost: its name tells
+                Ok(false) => match read_record(&*self.store, record.seq).await? {
+                    Some(winner) => {
+                        if winner.commit.id != commit.id {
+                            metrics::race_lost();
+                        }
+                        self.apply(&mut live, winner)?;
+                    }
+                    // the store answered "conflict" to two at a time and took neither
+                    None => tokio::time::sleep(Duration::from_millis(rand::random_range(1..=20u64 << tries.min(5)))).await,
+                },
+                // the answer is lost, perhaps not the record
+                Err(error) => match read_record(&*self.store, record.seq).await {
+                    Ok(Some(found)) => self.apply(&mut live, found)?,
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        if live.has_committed(&commit.id) {
+            return Ok(self.snapshot());
+        }
+        Err(Error::Contended { tries: MAX_TRIES })
+    }
+
+    /// Reads what other nodes committed since. One small request when there is nothing.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>> {
-        todo!()
+        let mut live = self.live.lock().await;
+        self.catch_up(&mut live).await?;
+        Ok(self.snapshot())
     }
+
     /// Writes a state object; name its key in a [`Commit`], which makes it this node's state.
-    pub async fn put_state(&self, _bytes: Bytes) -> Result<Key> {
-        todo!()
+    pub async fn put_state(&self, bytes: Bytes) -> Result<Key> {
+        let name = ulid::Ulid::from_bytes(rand::random()).to_string().to_lowercase();
+        let key = CatalogPath::State(name).key();
+        self.store.put(&key, bytes).await?;
+        Ok(key)
     }
+
     /// Reads this node's last committed state; `None` before the first.
     pub async fn read_state(&self) -> Result<Option<Bytes>> {
-        todo!()
+        match self.snapshot().state(&self.node) {
+            Some(key) => Ok(Some(self.store.get(key).await?)),
+            None => Ok(None),
+        }
     }
+
+    async fn catch_up(&self, live: &mut Live) -> Result<()> {
+        while let Some(record) = read_record(&*self.store, live.seq() + 1).await? {
+            self.apply(live, record)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, live: &mut Live, record: Record) -> Result<()> {
+        apply(live, record)?;
+        let snapshot = live.snapshot();
+        metrics::live(&snapshot);
+        self.newest.store(snapshot);
+        Ok(())
+    }
+
+    /// Writes a checkpoint and removes all but the newest ones. A failure costs the next start some reading.
+    async fn try_checkpoint(&self, snapshot: &Snapshot) {
+        if let Err(error) = self.checkpoint(snapshot).await {
+            tracing::warn!(seq = snapshot.seq(), %error, "no checkpoint could be written; the log itself is complete");
+        }
+    }
+
+    async fn checkpoint(&self, snapshot: &Snapshot) -> Result<()> {
+        let key = CatalogPath::Checkpoint(snapshot.seq()).key();
+        let bytes = serde_json::to_vec(&Checkpoint::of(snapshot)).map_err(|error| damaged(&key, error))?;
+        self.store.put(&key, bytes.into()).await?;
+        for old in list_checkpoints(&*self.store).await?.iter().skip(CHECKPOINTS_KEPT) {
+            self.store.delete(&CatalogPath::Checkpoint(*old).key()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+}
+
+fn damaged(key: &Key, why: impl ToString) -> Error {
+    Error::Corrupt {
+        key: key.clone(),
+        why: why.to_string(),
+    }
+}
+
+fn apply(live: &mut Live, record: Record) -> Result<()> {
+    let key = CatalogPath::Log(record.seq).key();
+    live.apply(record).map_err(|why| damaged(&key, why))
+}
+
+/// Numbers of the checkpoints, newest first.
+async fn list_checkpoints(store: &dyn Store) -> Result<Vec<u64>> {
+    let listed = store.list(CatalogPath::CHECKPOINT_PREFIX, None).await?;
+    let number = |object: &storage::Listed| match CatalogPath::parse(&object.key) {
+        Some(CatalogPath::Checkpoint(seq)) => Some(seq),
+        _ => None,
+    };
+    Ok(listed.iter().rev().filter_map(number).collect())
+}
+
+/// The newest checkpoint that can be read; the beginning of time if there is none. All records are kept, so that an
+/// older checkpoint gives the same snapshot, only later.
+async fn newest_checkpoint(store: &dyn Store) -> Result<Live> {
+    for seq in list_checkpoints(store).await? {
+        match read_checkpoint(store, seq).await {
+            Ok(Some(live)) => return Ok(live),
+            // deleted since it was listed: there are newer ones, and the log has it all
+            Ok(None) => {}
+            Err(error @ Error::Corrupt { .. }) => tracing::error!(%error, "a checkpoint is damaged; an older one is used"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Live::default())
+}
+
+async fn read_checkpoint(store: &dyn Store, seq: u64) -> Result<Option<Live>> {
+    let key = CatalogPath::Checkpoint(seq).key();
+    let Some(checkpoint) = read_json::<Checkpoint>(store, &key).await? else {
+        return Ok(None);
+    };
+    if checkpoint.seq != seq {
+        return Err(damaged(&key, format!("it says it is checkpoint {}", checkpoint.seq)));
+    }
+    Live::from_checkpoint(checkpoint).map(Some).map_err(|why| damaged(&key, why))
+}
+
+/// Applies the records that a listing shows, many reads at a time. A gap is an error.
+async fn replay_listed(store: &dyn Store, live: &mut Live) -> Result<()> {
+    let after = CatalogPath::Log(live.seq()).key();
+    let listed = store.list(CatalogPath::LOG_PREFIX, Some(&after)).await?;
+    let last = listed.iter().rev().find_map(|object| match CatalogPath::parse(&object.key) {
+        Some(CatalogPath::Log(seq)) => Some(seq),
+        _ => None,
+    });
+    let Some(last) = last else { return Ok(()) };
+    // by number and not by the listing: one that lags behind is no gap
+    let mut records = futures::stream::iter(live.seq() + 1..=last)
+        .map(async |seq| match read_record(store, seq).await? {
+            Some(record) => Ok(record),
+            None => Err(damaged(&CatalogPath::Log(seq).key(), format!("it is missing, and record {last} exists"))),
+        })
+        .buffered(PARALLEL_READS);
+    while let Some(record) = records.try_next().await? {
+        apply(live, record)?;
+    }
+    Ok(())
+}
+
+async fn read_record(store: &dyn Store, seq: u64) -> Result<Option<Record>> {
+    let key = CatalogPath::Log(seq).key();
+    let record = read_json::<Record>(store, &key).await?;
+    if let Some(record) = &record
+        && record.seq != seq
+    {
+        return Err(damaged(&key, format!("it says it is record {}", record.seq)));
+    }
+    Ok(record)
+}
+
+/// Reads a versioned object; `None` if it is not there.
+async fn read_json<T: serde::de::DeserializeOwned>(store: &dyn Store, key: &Key) -> Result<Option<T>> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    let bytes = match store.get(key).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // the version first: a newer object need not look like ours otherwise
+    let Version { v } = serde_json::from_slice(&bytes).map_err(|error| damaged(key, error))?;
+    if v > FORMAT_VERSION {
+        return Err(Error::Newer {
+            key: key.clone(),
+            found: v,
+            known: FORMAT_VERSION,
+        });
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(key, error))
 }

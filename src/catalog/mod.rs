@@ -23,6 +23,7 @@
 mod node;
 mod record;
 mod snapshot;
+mod live;
 mod log;
 mod orphans;
 mod metrics;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use log::Catalog;
 pub use node::NodeId;
+pub use orphans::ORPHAN_AGE_NANOS;
 pub use record::{Commit, CommitId, CommitKind, WalRange};
 pub use snapshot::{NodeState, Removed, Snapshot};
 

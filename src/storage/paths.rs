@@ -200,9 +200,12 @@ impl CatalogPath {
     }
 }
 
+/// Prefix of probe objects.
+pub const PROBE_PREFIX: &str = "_catalog/probe/";
+
 /// The key of a probe object called `name` (letters and digits).
 pub fn probe_key(name: &str) -> Key {
-    Key::made(format!("_catalog/probe/{name}"))
+    Key::made(format!("{PROBE_PREFIX}{name}"))
 }
 
 /// Prefixes under which blocks of `table` lie, all tiers and parts, for listing.

@@ -1,0 +1,172 @@
+//! What is live, and how a record changes it: the one function that every node runs over the same log.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::record::{FORMAT_VERSION, Record};
+use super::{Commit, CommitId, NodeId, NodeState, Removed, Snapshot};
+use crate::block::{BlockId, BlockMeta};
+use crate::model::Table;
+
+/// How long a removed block is remembered, counted in the records' own times. Longer than any grace period, and than
+/// the age from which an unnamed object is an orphan.
+pub(super) const REMOVED_KEPT_NANOS: i64 = 25 * 3_600_000_000_000;
+/// Commits remembered by name, so that one that comes again is recognised. A caller that tries again does so at once.
+const COMMITS_REMEMBERED: usize = 4096;
+
+/// A checkpoint: everything live after one record.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Checkpoint {
+    /// [`FORMAT_VERSION`].
+    v: u32,
+    pub(super) seq: u64,
+    blocks: Vec<Arc<BlockMeta>>,
+    nodes: BTreeMap<NodeId, NodeState>,
+    #[serde(default)]
+    removed: Vec<Removed>,
+}
+
+impl Checkpoint {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            v: FORMAT_VERSION,
+            seq: snapshot.seq,
+            blocks: snapshot.all_blocks().cloned().collect(),
+            nodes: snapshot.nodes.as_ref().clone(),
+            removed: snapshot.removed.as_ref().clone(),
+        }
+    }
+}
+
+/// The newest snapshot, and what is needed to make the next.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    snapshot: Snapshot,
+    table_of: HashMap<BlockId, Table>,
+    committed: HashSet<CommitId>,
+    committed_in_order: VecDeque<CommitId>,
+}
+
+impl Live {
+    /// What a checkpoint holds. The message says what contradicts.
+    pub(super) fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self, String> {
+        let mut live = Live::default();
+        live.snapshot.seq = checkpoint.seq;
+        live.snapshot.nodes = Arc::new(checkpoint.nodes);
+        live.snapshot.removed = Arc::new(checkpoint.removed);
+        let mut tables: [Vec<Arc<BlockMeta>>; Table::ALL.len()] = Default::default();
+        for meta in checkpoint.blocks {
+            if live.table_of.insert(meta.id.clone(), meta.table).is_some() {
+                return Err(format!("block {} is there twice", meta.id.as_str()));
+            }
+            tables[meta.table as usize].push(meta);
+        }
+        live.snapshot.tables = tables.map(|mut blocks| {
+            sort(&mut blocks);
+            Arc::new(blocks)
+        });
+        Ok(live)
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.snapshot.seq
+    }
+    /// Cheap: blocks are shared.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.snapshot.clone())
+    }
+    /// Whether a commit of this name has happened, as far as is remembered.
+    pub(super) fn has_committed(&self, id: &CommitId) -> bool {
+        self.committed.contains(id)
+    }
+
+    /// Whether `node` may commit this now; else what contradicts.
+    pub(super) fn check(&self, node: &NodeId, commit: &Commit) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        for id in &commit.removes {
+            if !self.table_of.contains_key(id) {
+                return Err(format!("block {} to be removed is not live", id.as_str()));
+            }
+            if !seen.insert(id) {
+                return Err(format!("block {} is removed twice", id.as_str()));
+            }
+        }
+        for meta in &commit.adds {
+            if self.table_of.contains_key(&meta.id) || !seen.insert(&meta.id) {
+                return Err(format!("block {} to be added exists", meta.id.as_str()));
+            }
+        }
+        if let Some(wal) = commit.wal {
+            let flushed = self.snapshot.flushed_lsn(node);
+            if wal.from > wal.to || wal.from <= flushed {
+                return Err(format!(
+                    "WAL positions {} to {} do not follow {flushed}, up to which blocks cover it",
+                    wal.from, wal.to
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the next record happen; changes nothing if it contradicts.
+    pub(super) fn apply(&mut self, record: Record) -> Result<(), String> {
+        if record.seq != self.snapshot.seq + 1 {
+            return Err(format!("it says it is record {}, after {}", record.seq, self.snapshot.seq));
+        }
+        self.check(&record.node, &record.commit)?;
+        let commit = record.commit;
+        self.remove(&record.node, &commit);
+        let mut changed = HashSet::new();
+        for meta in commit.adds {
+            self.table_of.insert(meta.id.clone(), meta.table);
+            changed.insert(meta.table);
+            Arc::make_mut(&mut self.snapshot.tables[meta.table as usize]).push(Arc::new(meta));
+        }
+        for table in changed {
+            let blocks: &mut Vec<_> = Arc::make_mut(&mut self.snapshot.tables[table as usize]);
+            sort(blocks);
+        }
+        if commit.wal.is_some() || commit.state.is_some() || !self.snapshot.nodes.contains_key(&record.node) {
+            let node = Arc::make_mut(&mut self.snapshot.nodes).entry(record.node).or_default();
+            node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
+            node.state = commit.state.or(node.state.take());
+        }
+        self.snapshot.seq = record.seq;
+        self.remember(commit.id);
+        Ok(())
+    }
+
+    fn remove(&mut self, node: &NodeId, commit: &Commit) {
+        let is_old = |removed: &Removed| removed.at_nanos < commit.at_nanos.saturating_sub(REMOVED_KEPT_NANOS);
+        if commit.removes.is_empty() && !self.snapshot.removed.iter().any(is_old) {
+            return;
+        }
+        let gone: HashSet<&BlockId> = commit.removes.iter().collect();
+        let tables: HashSet<Table> = gone.iter().filter_map(|id| self.table_of.remove(*id)).collect();
+        let removed = Arc::make_mut(&mut self.snapshot.removed);
+        removed.retain(|removed| !is_old(removed));
+        // in the order of tables, so that every node has the same list
+        for table in Table::ALL.into_iter().filter(|table| tables.contains(table)) {
+            let blocks = Arc::make_mut(&mut self.snapshot.tables[table as usize]);
+            removed.extend(blocks.extract_if(.., |meta| gone.contains(&meta.id)).map(|meta| Removed {
+                meta,
+                node: node.clone(),
+                at_nanos: commit.at_nanos,
+            }));
+        }
+    }
+
+    fn remember(&mut self, id: CommitId) {
+        if self.committed_in_order.len() == COMMITS_REMEMBERED
+            && let Some(oldest) = self.committed_in_order.pop_front()
+        {
+            self.committed.remove(&oldest);
+        }
+        self.committed.insert(id.clone());
+        self.committed_in_order.push_back(id);
+    }
+}
+
+fn sort(blocks: &mut [Arc<BlockMeta>]) {
+    blocks.sort_by(|a, b| b.max_time_nanos.cmp(&a.max_time_nanos).then_with(|| a.id.cmp(&b.id)));
+}
