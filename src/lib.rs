@@ -71,3 +71,4 @@ pub mod correlate;
 pub mod block;
 pub mod catalog;
 pub mod query;
+pub mod alert;
