@@ -186,7 +186,7 @@ impl Operator {
             Operator::Below => value < limit,
             Operator::AtMost => value <= limit,
             Operator::Equal => value == limit,
-            Operator::NotEqual => value < limit || value > limit,
+            Operator::NotEqual => value != limit && !value.is_nan(),
         }
     }
 
