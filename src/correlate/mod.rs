@@ -17,8 +17,8 @@
 //! The evidence must be exact. 32 hex digits without a name that says trace are not a trace ID (they may be an MD5, a
 //! request ID or a UUID without dashes); a level word amid a sentence is not a severity. No match leaves the row as it is.
 //!
-//! Cost: rows that have both are skipped wholesale; a body is first swept for the few words that could matter, and a
-//! JSON body is walked once for both, only after such a word was seen.
+//! Cost: rows that have both are skipped wholesale; a JSON body is walked once for both, and only if it has a word that could
+//! matter; of other text only the places of such words and the beginning are read.
 
 pub mod severity;
 pub mod trace_id;
@@ -186,24 +186,32 @@ fn find<'a>(wanted: Wanted, severity_text: Option<&str>, attributes: impl Iterat
     if missing.nothing() {
         return found;
     }
-    let hints = Hints::of(body);
     let mut is_json = false;
-    if ((missing.trace && hints.trace_key) || (missing.severity && hints.severity_key)) && json::looks_like_object(body) {
-        let mut fields = Fields::new(missing);
-        // leaves of a text that turns out not to be JSON do not count; the text itself is looked at below
-        is_json = json::for_each_leaf(body, &mut |name, value| fields.visit(name, value));
-        if is_json {
-            fields.settle(&mut found);
+    if json::looks_like_object(body) {
+        let hints = Hints::of(body);
+        if (missing.trace && hints.trace) || (missing.severity && hints.severity) {
+            let mut fields = Fields::new(missing);
+            // leaves of a text that turns out not to be JSON do not count; the text itself is looked at below
+            is_json = json::for_each_leaf(body, &mut |name, value| fields.visit(name, value));
+            if is_json {
+                fields.settle(&mut found);
+            }
         }
     }
-    if missing.trace && found.trace.is_none() && hints.trace_text {
-        found.trace = trace_id::in_text(body);
+    if missing.trace && found.trace.is_none() {
+        // the names in JSON were read already, some passed over on purpose
+        found.trace = if is_json { trace_id::xray_in_text(body) } else { trace_id::in_text(body) };
     }
     // a word amid the keys of JSON is no beginning of a line
     if missing.severity && found.severity_number.is_none() && !is_json {
         found.severity_number = severity::in_text(body);
     }
     found
+}
+
+/// Whether a field is the text that a JSON log line was made for.
+fn is_message(name: &str) -> bool {
+    matches!(name.len(), 3 | 7) && ["log", "msg", "message"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// The best of the named values seen so far.
@@ -235,28 +243,22 @@ impl Fields {
     }
 }
 
-/// Which words of interest a body has at all.
+/// Whether the JSON of a body may have keys of interest at all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hints {
-    /// A field may be called like a trace ID.
-    trace_key: bool,
-    /// The text may hold a trace ID.
-    trace_text: bool,
-    /// A field may be called like a severity.
-    severity_key: bool,
+    trace: bool,
+    severity: bool,
 }
 
 impl Hints {
     fn of(body: &str) -> Hints {
         let mut hints = Hints::default();
         for found in HINTS.find_iter(body) {
-            match found.pattern().as_usize() {
-                0 | 1 => (hints.trace_key, hints.trace_text) = (true, true),
-                2 => hints.trace_key = true,
-                3 => hints.trace_text |= trace_id::xray_at(body, found.start()).is_some(),
-                _ => hints.severity_key = true,
+            match found.pattern().as_usize() < N_TRACE_HINTS {
+                true => hints.trace = true,
+                false => hints.severity = true,
             }
-            if hints.trace_key && hints.trace_text && hints.severity_key {
+            if hints.trace && hints.severity {
                 break;
             }
         }
@@ -264,15 +266,17 @@ impl Hints {
     }
 }
 
-/// The ends of words rather than words: their case varies at the front. Patterns 0 and 1 are of `trace`, 2 is the B3
-/// header as a JSON key, 3 begins an X-Ray trace ID, the rest are of `level`, `lvl` and `severity`,
-/// and keys whose text may begin with a severity.
+/// How many of [`HINTS`] are of trace IDs.
+const N_TRACE_HINTS: usize = 4;
+
+/// The ends of words rather than words, as their case varies at the front: of `trace`, the B3 header, `level`, `lvl`
+/// and `severity`; and keys whose text may begin with a severity.
 static HINTS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     let patterns = [
         "race",
         "RACE",
-        "\"b3\"",
-        "1-",
+        "b3\"",
+        "B3\"",
         "evel",
         "EVEL",
         "lvl",

@@ -57,7 +57,7 @@ impl Fields {
                 let number = value.parse().ok().filter(|number| (1..=24).contains(number));
                 self.open_telemetry = self.open_telemetry.or(number);
             }
-            b"log" | b"message" | b"msg" => self.message = self.message.or_else(|| in_text(value)),
+            _ if super::is_message(name) => self.message = self.message.or_else(|| in_text(value)),
             _ => {}
         }
     }
@@ -81,8 +81,8 @@ pub fn in_text(text: &str) -> Option<i32> {
     syslog(head)
         .or_else(|| klog(head))
         .or_else(|| first_word(head))
-        .or_else(|| key_and_value(head))
         .or_else(|| after_prefix(head))
+        .or_else(|| key_and_value(head))
 }
 
 /// `<3>`: facility times eight plus severity.

@@ -148,6 +148,9 @@ fn trace_ids_in_json_bodies_are_found() {
         (r#"{"a":{"trace_id":"11111111111111111111111111111111"},"trace_id":"HEX"}"#, false),
         (r#"{"trace_id":"","message":"REPORT traceId=HEX"}"#, false),
         (r#"{"otelTraceID":"HEX","otelSpanID":"SPAN"}"#, true),
+        (r#"{"message":"got Root=XRAY;Parent=SPAN"}"#, true),
+        (r#"{"any":"XRAY"}"#, false),
+        (r#"{"msg":"trace_id=11111111111111111111111111111111","trace_id":"HEX"}"#, false),
     ] {
         assert_eq!(trace(&expand(body)), Some((HEX.into(), with_span.then(|| SPAN.into()))), "{body}");
     }
@@ -160,6 +163,9 @@ fn trace_ids_in_json_bodies_are_found() {
         r#"{"stacktrace":"HEX"}"#,
         r#"{"span_id":"SPAN"}"#,
         r#"{"b3":"hello"}"#,
+        r#"{"links":[{"trace_id":"HEX"}]}"#,
+        r#"{"parent":{"trace_id":"HEX","span_id":"SPAN"}}"#,
+        r#"{"parent_trace_id":"HEX"}"#,
     ] {
         assert_eq!(trace(&expand(body)), None, "{body}");
     }

@@ -6,10 +6,15 @@
 //! be the end of a path (`context.trace_id`, `request.headers.traceparent`); a name that is the whole path beats that.
 //! What lies under `links` or `parent` is another trace. The value is read by [`TraceId::parse_any`]; Datadog's are
 //! decimal whatever their length, elsewhere fewer than 16 digits are some number of the application's own.
+//! Last comes the text of `log`, `message` or `msg`, read as below.
 //!
 //! **Text.** The X-Ray form `1-8hex-24hex` stands for itself, with the span in `@…`, `Parent=…` or `SegmentId: …` near it
 //! (Lambda's `REPORT` lines, the log4j form, field 18 of ALB access logs); a `Root=` beats a `Self=`. Any other form needs one of the
 //! names above before it, with `=`, `:` or quotes between; after a bare space only 32 hex digits count.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::model::{SpanId, TraceId};
 
@@ -112,6 +117,29 @@ fn at_end_of_path(name: &str, read: fn(&str) -> Option<Spelling>) -> Option<(Spe
     Some((read(last)?, false))
 }
 
+/// Whether a name ends as a known one does; most do not, and are passed over without being read.
+fn may_be_known(name: &[u8]) -> bool {
+    let ends_with = |word: &[u8]| name.len() >= word.len() && name[name.len() - word.len()..].eq_ignore_ascii_case(word);
+    match name.last() {
+        // `trace` or `span`, maybe a separator, `id`
+        Some(b'd' | b'D') => {
+            let before = name.strip_suffix(b"d").or(name.strip_suffix(b"D")).and_then(|name| name.split_last());
+            let Some((b'i' | b'I', before)) = before else {
+                return false;
+            };
+            let before = match before.split_last() {
+                Some((b'_' | b'-' | b'.' | b' ', before)) => before,
+                _ => before,
+            };
+            matches!(before.last(), Some(b'e' | b'E' | b'n' | b'N'))
+        }
+        Some(b't' | b'T') => ends_with(b"traceparent") || ends_with(b"trace-parent") || ends_with(b"context"),
+        Some(b'e') => ends_with(b"/trace"),
+        Some(b'3') => ends_with(b"b3"),
+        _ => false,
+    }
+}
+
 /// The span ID in a header that also names a trace.
 fn span_of_header(value: &str) -> Option<SpanId> {
     if value.contains('=') {
@@ -183,13 +211,17 @@ fn span_value(spelling: Spelling, value: &str) -> Option<SpanId> {
 pub struct Fields {
     trace: Option<(Trace, bool)>,
     span: Option<(SpanId, bool)>,
+    in_message: Option<Trace>,
 }
 
 impl Fields {
     /// Looks at one named value.
     pub fn visit(&mut self, name: &str, value: &str) {
-        // every name of interest ends in one of these: id, traceparent and context, trace, b3
-        if !matches!(name.as_bytes().last(), Some(b'd' | b'D' | b't' | b'T' | b'e' | b'3')) {
+        if super::is_message(name) {
+            self.in_message = self.in_message.or_else(|| in_text(value));
+            return;
+        }
+        if !may_be_known(name.as_bytes()) {
             return;
         }
         if let Some((spelling, whole)) = at_end_of_path(name, trace_name) {
@@ -208,7 +240,9 @@ impl Fields {
 
     /// The trace found, with its span; a span alone is nothing.
     pub fn best(self) -> Option<Trace> {
-        let (mut trace, _) = self.trace?;
+        let Some((mut trace, _)) = self.trace else {
+            return self.in_message;
+        };
         // a span of its own name is the record's; one in a header is its caller's
         trace.span_id = self.span.map(|(span, _)| span).or(trace.span_id);
         Some(trace)
@@ -232,39 +266,47 @@ pub fn xray_at(text: &str, start: usize) -> Option<TraceId> {
     TraceId::from_xray(text.get(start..end)?)
 }
 
-/// The trace that a text names.
+/// The trace that a text names first.
 pub fn in_text(text: &str) -> Option<Trace> {
-    let bytes = text.as_bytes();
+    let named = ENDS_OF_TRACE.iter().filter_map(|end| first_named(text, end)).min_by_key(|(start, _)| *start);
+    let before = named.map_or(text.len(), |(start, _)| start);
+    first_xray(text, before).or(named.map(|(_, trace)| trace))
+}
+
+/// The trace that a text names in X-Ray's form, which needs no name before it.
+pub fn xray_in_text(text: &str) -> Option<Trace> {
+    first_xray(text, text.len())
+}
+
+/// Names write it `trace`, `Trace` or `TRACE`: two ends serve.
+static ENDS_OF_TRACE: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new("race"), Finder::new("RACE")]);
+static BEGIN_OF_XRAY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("1-"));
+
+/// The first name that is followed by a trace ID, and where it begins.
+fn first_named(text: &str, end_of_trace: &Finder<'_>) -> Option<(usize, Trace)> {
+    end_of_trace.find_iter(text.as_bytes()).find_map(|at| {
+        let is_trace = at > 0 && matches!(text.as_bytes()[at - 1], b't' | b'T');
+        let trace = is_trace.then(|| after_name(text, at + 4)).flatten()?;
+        Some((at, trace))
+    })
+}
+
+/// The first X-Ray trace ID that begins before byte `before`.
+fn first_xray(text: &str, before: usize) -> Option<Trace> {
     let mut own_segment = None;
-    let mut at = 0;
-    while at < bytes.len() {
-        let Some(found) = memchr::memchr3(b'e', b'E', b'-', &bytes[at..]) else {
-            break;
+    for at in BEGIN_OF_XRAY.find_iter(text.as_bytes()).take_while(|at| *at < before) {
+        let Some(trace_id) = xray_at(text, at) else {
+            continue;
         };
-        let here = at + found;
-        at = here + 1;
-        if bytes[here] != b'-' {
-            if here >= 4
-                && bytes[here - 4..=here].eq_ignore_ascii_case(b"trace")
-                && let Some(trace) = after_name(text, here + 1)
-            {
-                return Some(trace);
-            }
-        } else if here > 0
-            && bytes[here - 1] == b'1'
-            && let Some(trace_id) = xray_at(text, here - 1)
-        {
-            let trace = Trace {
-                trace_id,
-                span_id: span_near(text, here - 1),
-            };
-            // in `Self=…;Root=…` the load balancer's own segment comes first
-            if text[..here - 1].ends_with("Self=") {
-                own_segment.get_or_insert(trace);
-            } else {
-                return Some(trace);
-            }
+        let trace = Trace {
+            trace_id,
+            span_id: span_near(text, at),
+        };
+        // in `Self=…;Root=…` the load balancer's own segment comes first
+        if !text[..at].ends_with("Self=") {
+            return Some(trace);
         }
+        own_segment.get_or_insert(trace);
     }
     own_segment
 }
