@@ -1,0 +1,232 @@
+//! All settings: gathered from the parts, read from one TOML file, checked together.
+//!
+//! Nobody else reads files or the environment for settings. Unknown keys are errors; every section's mistakes are
+//! reported at once. `config/tracelake.toml` shows each key with its default, unit and reason.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::net::{auth, listen};
+use crate::{alert, block, ingest, query, receive, storage, wal};
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Config {
+    /// Where tracelake keeps what the store does not have yet.
+    pub server: Server,
+    /// `[auth]`
+    pub auth: auth::Config,
+    /// `[tls]`
+    pub tls: listen::TlsConfig,
+    /// `[otlp]`
+    pub otlp: receive::otlp::Config,
+    /// `[awslogs]`
+    pub awslogs: receive::awslogs::Config,
+    /// `[xray]`
+    pub xray: receive::xray::Config,
+    /// `[store]`
+    pub store: storage::Config,
+    /// `[wal]`
+    pub wal: wal::Config,
+    /// `[ingest]`
+    pub ingest: ingest::Config,
+    /// `[block]`
+    pub block: block::Settings,
+    /// `[lake]`
+    pub lake: ingest::MaintainConfig,
+    /// `[query]`
+    pub query: query::Config,
+    /// `[alert]`
+    pub alert: alert::Config,
+}
+
+/// `[server]`: addresses, folders, our own log.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Folder of the log ahead, the cache and, unless `[store]` says otherwise, the store.
+    pub data_dir: PathBuf,
+    /// Pages, API, AWS faces, OTLP/HTTP.
+    pub http: String,
+    /// OTLP/gRPC; empty = off.
+    pub otlp_grpc: String,
+    /// OTLP/HTTP on its own port; empty = off.
+    pub otlp_http: String,
+    /// X-Ray daemon protocol, UDP and TCP; empty = off.
+    pub xray: String,
+    /// How people reach the pages, for links in notifications; empty = `http://` + `http`.
+    pub public_url: String,
+    /// Our own log: a `tracing` filter such as `info` or `tracelake=debug`.
+    pub log_filter: String,
+    /// Our own log as JSON lines.
+    pub log_json: bool,
+    /// Seconds that a stop may take to flush.
+    pub drain_seconds: u64,
+    /// Serve addresses beyond loopback without authentication (warned of at every start).
+    pub insecure_no_auth: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            data_dir: "./tracelake-data".into(),
+            http: "127.0.0.1:7070".into(),
+            otlp_grpc: "127.0.0.1:4317".into(),
+            otlp_http: "127.0.0.1:4318".into(),
+            xray: "127.0.0.1:2000".into(),
+            public_url: String::new(),
+            log_filter: "info".into(),
+            log_json: false,
+            drain_seconds: 30,
+            insecure_no_auth: false,
+        }
+    }
+}
+
+/// Everything that is wrong, at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Errors(pub Vec<String>);
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn from_file(path: &Path) -> Result<Config, Errors> {
+        let text = std::fs::read_to_string(path).map_err(|error| Errors(vec![format!("{}: {error}", path.display())]))?;
+        Self::from_toml(&text).map_err(|errors| Errors(errors.0.into_iter().map(|line| format!("{}: {line}", path.display())).collect()))
+    }
+
+    /// Reads and checks TOML.
+    pub fn from_toml(text: &str) -> Result<Config, Errors> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| Errors(vec![error.to_string()]))?;
+        let mut config = Config::default();
+        let mut errors = Vec::new();
+        for (section, value) in table {
+            let sections: &mut dyn FnMut() -> Result<(), toml::de::Error> = &mut || match section.as_str() {
+                "server" => set(&mut config.server, &value),
+                "auth" => set(&mut config.auth, &value),
+                "tls" => set(&mut config.tls, &value),
+                "otlp" => set(&mut config.otlp, &value),
+                "awslogs" => set(&mut config.awslogs, &value),
+                "xray" => set(&mut config.xray, &value),
+                "store" => set(&mut config.store, &value),
+                "wal" => set(&mut config.wal, &value),
+                "ingest" => set(&mut config.ingest, &value),
+                "block" => set(&mut config.block, &value),
+                "lake" => set(&mut config.lake, &value),
+                "query" => set(&mut config.query, &value),
+                "alert" => set(&mut config.alert, &value),
+                _ => Err(serde::de::Error::custom(format!("unknown section; there are {SECTIONS}"))),
+            };
+            if let Err(error) = sections() {
+                errors.push(format!("[{section}] {}", error.message()));
+            }
+        }
+        errors.extend(config.problems());
+        if errors.is_empty() { Ok(config) } else { Err(Errors(errors)) }
+    }
+
+    /// What is wrong with the values taken together.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |is_fine: bool, message: String| {
+            if !is_fine {
+                problems.push(message);
+            }
+        };
+        let server = &self.server;
+        for (name, address) in [("http", &server.http), ("otlp_grpc", &server.otlp_grpc), ("otlp_http", &server.otlp_http), ("xray", &server.xray)] {
+            let is_off = address.is_empty() && name != "http";
+            check(
+                is_off || address.parse::<std::net::SocketAddr>().is_ok() || address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()),
+                format!("[server] {name} = {address:?} is not HOST:PORT"),
+            );
+            let is_open = is_off || listen::is_loopback(address) || server.insecure_no_auth || (self.auth.is_required() && name != "xray");
+            check(
+                is_open,
+                format!(
+                    "[server] {name} = {address:?} is reachable from other machines: set [auth] bearer_tokens{}, or start with --insecure-no-auth",
+                    if name == "xray" { " for the other faces and keep this one on loopback (the X-Ray daemon protocol has no authentication)" } else { "" }
+                ),
+            );
+        }
+        check(self.tls.cert_file.as_os_str().is_empty() == self.tls.key_file.as_os_str().is_empty(), "[tls] cert_file and key_file go together".into());
+        check(self.auth.bearer_tokens.iter().all(|token| token.len() >= 8), "[auth] bearer_tokens: each token needs at least 8 characters".into());
+        check(self.ingest.flush_bytes <= self.ingest.max_head_bytes, "[ingest] flush_bytes must not be above max_head_bytes".into());
+        check(self.ingest.flush_bytes > 0 && self.ingest.flush_rows > 0, "[ingest] flush_bytes and flush_rows must be positive".into());
+        check(
+            self.ingest.max_in_flight_bytes >= self.otlp.max_inflated_bytes.min(self.otlp.max_body_bytes),
+            "[ingest] max_in_flight_bytes must hold at least one OTLP body of [otlp] max_body_bytes".into(),
+        );
+        problems
+    }
+
+    /// The effective configuration as TOML, secrets redacted.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    /// How people reach the pages.
+    pub fn public_url(&self, http: &std::net::SocketAddr) -> String {
+        if self.server.public_url.is_empty() {
+            let scheme = if self.tls.cert_file.as_os_str().is_empty() { "http" } else { "https" };
+            return format!("{scheme}://{http}");
+        }
+        self.server.public_url.trim_end_matches('/').to_string()
+    }
+}
+
+const SECTIONS: &str = "server, auth, tls, otlp, awslogs, xray, store, wal, ingest, block, lake, query, alert";
+
+fn set<T: DeserializeOwned>(slot: &mut T, value: &toml::Value) -> Result<(), toml::de::Error> {
+    *slot = value.clone().try_into()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../config/tracelake.toml");
+
+    #[test]
+    fn the_reference_file_shows_every_key_with_its_default() {
+        // as shipped, everything is commented out
+        assert_eq!(Config::from_toml(REFERENCE).expect("valid"), Config::default());
+        // uncommented, it still is the defaults, and no key is missing
+        let uncommented: String = REFERENCE
+            .lines()
+            .filter_map(|line| match line.strip_prefix("#: ") {
+                Some(setting) => Some(setting),
+                None => (!line.starts_with('#')).then_some(line),
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert_eq!(Config::from_toml(&uncommented).expect("valid"), Config::default());
+        let shown: toml::Table = uncommented.parse().expect("TOML");
+        let all: toml::Table = Config::default().to_toml().expect("TOML").parse().expect("TOML");
+        for (section, keys) in &all {
+            for key in keys.as_table().expect("sections are tables").keys() {
+                assert!(shown.get(section).and_then(|s| s.get(key)).is_some(), "config/tracelake.toml lacks [{section}] {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let errors = Config::from_toml("[server]\nhttp = 'nowhere'\n[wal]\nsegmentbytes = 1\n[tls]\ncert_file = 'a'\n[nosuch]\n").expect_err("four mistakes");
+        let text = errors.to_string();
+        for part in ["nowhere", "segmentbytes", "go together", "[nosuch]"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn other_machines_need_authentication() {
+        let open = "[server]\nhttp = '0.0.0.0:7070'\n";
+        assert!(Config::from_toml(open).expect_err("refused").to_string().contains("--insecure-no-auth"));
+        assert!(Config::from_toml(&format!("{open}insecure_no_auth = true\n")).is_ok());
+        assert!(Config::from_toml(&format!("{open}[auth]\nbearer_tokens = ['longenough']\n")).is_ok());
+        assert!(Config::from_toml("[server]\nxray = '0.0.0.0:2000'\n[auth]\nbearer_tokens = ['longenough']\n").is_err());
+    }
+}
