@@ -1,6 +1,5 @@
 //! The head becomes blocks: cut, build, put, commit, forget. Nothing else makes rows leave the head.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,8 @@ use arrow::array::Int64Array;
 use super::replay::{LEDGER_KEY, write_states};
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{Commit, CommitKind, WalRange};
+use crate::catalog::{Commit, CommitKind, WalRange, block_path};
 use crate::model::{Rows, Table};
-use crate::storage::paths;
 use crate::wal::Lsn;
 
 /// How often the flush loop looks at the age of the head.
@@ -54,13 +52,12 @@ impl Ingest {
     /// Flushes everything acknowledged so far; returns when the catalog has it, however long the store is away.
     pub async fn flush(&self) {
         let _one_at_a_time = self.inner.flushing.lock().await;
-        let lsn = {
+        let (lsn, documents) = {
             let _quiescent = self.inner.publication.write().await;
-            let lsn = self.inner.wal.stats().last_lsn;
             self.inner.head.lock().cut();
-            lsn
+            (self.inner.wal.stats().last_lsn, self.inner.state_documents())
         };
-        self.inner.flush_cut(lsn).await;
+        self.inner.flush_cut(lsn, documents).await;
     }
 }
 
@@ -68,18 +65,18 @@ impl Inner {
     /// Replay's flush: nothing else is running, and `lsn` is the last frame in the head.
     pub(super) async fn flush_up_to(&self, lsn: Lsn) {
         self.head.lock().cut();
-        self.flush_cut(lsn).await;
+        self.flush_cut(lsn, self.state_documents()).await;
     }
 
-    async fn flush_cut(&self, lsn: Lsn) {
+    /// Builds, puts and commits what was cut at `lsn`, with the state documents as they stood then.
+    async fn flush_cut(&self, lsn: Lsn, documents: bytes::Bytes) {
         let started = Instant::now();
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
         let flushed = self.flushed_lsn.load(Ordering::Acquire);
         if lsn <= flushed {
             return;
         }
-        let documents = self.state_documents();
-        let mut adds: Vec<Arc<BlockMeta>> = Vec::new();
+        let mut adds: Vec<BlockMeta> = Vec::new();
         let mut rows_flushed = 0;
         let partitions = match partitions(parts) {
             Ok(partitions) => partitions,
@@ -91,18 +88,19 @@ impl Inner {
                 Err(error) => return self.build_failed(&error),
             };
             rows_flushed += built.meta.n_rows;
-            adds.push(Arc::new(self.put_block(built).await));
+            let Some(meta) = self.put_block(built).await else { return };
+            adds.push(meta);
         }
-        let state = paths::state_key(self.clock.now_nanos());
-        self.until_stored("the state documents", async || self.store.put(&state, documents.clone()).await).await;
-        let commit = Commit {
-            kind: CommitKind::Flush,
-            adds: adds.iter().map(|meta| meta.as_ref().clone()).collect(),
-            removes: vec![],
-            wal: Some(WalRange { from: flushed + 1, to: lsn }),
-            state: Some(state),
-        };
-        self.until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await).await;
+        let Some(state) = self.until_stored("the state documents", async || self.catalog.put_state(documents.clone()).await).await else { return };
+        let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
+        commit.adds = adds;
+        commit.wal = Some(WalRange { from: flushed + 1, to: lsn });
+        commit.state = Some(state);
+        let n_blocks = commit.adds.len();
+        // the commit carries its own name: tried again after an unanswered attempt, it still happens once
+        if self.until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await).await.is_none() {
+            return;
+        }
         self.flushed_lsn.store(lsn, Ordering::Release);
         {
             let mut head = self.head.lock();
@@ -114,7 +112,7 @@ impl Inner {
         metrics::FLUSHES.inc();
         metrics::FLUSHED_ROWS.inc_by(rows_flushed);
         metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
-        tracing::info!(lsn, blocks = adds.len(), rows = rows_flushed, millis = started.elapsed().as_millis() as u64, "flushed");
+        tracing::info!(lsn, blocks = n_blocks, rows = rows_flushed, millis = started.elapsed().as_millis() as u64, "flushed");
     }
 
     /// The rows stay in the head and the log: the next flush, or the next start, tries again.
@@ -134,35 +132,39 @@ impl Inner {
     }
 
     /// Puts Parquet, then index; tries for as long as the store is away.
-    async fn put_block(&self, built: BuiltBlock) -> BlockMeta {
+    async fn put_block(&self, built: BuiltBlock) -> Option<BlockMeta> {
         let BuiltBlock { meta, parquet, index } = built;
-        let objects = meta.object_keys();
-        self.until_stored("a block", async || self.store.put(&objects.parquet, parquet.clone()).await).await;
-        self.cache.seed(&objects.parquet, &parquet).await;
-        if let (Some(index), Some(key)) = (index, &objects.index) {
-            self.until_stored("an index", async || self.store.put(key, index.clone()).await).await;
-            self.cache.seed(key, &index).await;
+        let path = block_path(&meta);
+        let objects = [(path.data(), Some(parquet)), (path.index(), index)];
+        for (key, bytes) in objects.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))) {
+            self.until_stored("a block", async || self.store.put(&key, bytes.clone()).await).await?;
+            self.cache.seed(&key, bytes).await;
         }
-        meta
+        Some(meta)
     }
 
-    /// Tries until it succeeds, waiting longer each time; says so in the status meanwhile.
-    async fn until_stored<T, E: std::fmt::Display>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    /// Tries until it succeeds, waiting longer each time, and says so in the status meanwhile. `None` when trying again
+    /// cannot help: the rows stay in the head and the log, and a person has to look.
+    async fn until_stored<T, E: RetryHelps>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Option<T> {
         let mut wait = RETRY_MIN;
         loop {
-            match attempt().await {
+            let error = match attempt().await {
                 Ok(done) => {
                     self.problems.lock().remove("store");
-                    return done;
+                    return Some(done);
                 }
-                Err(error) => {
-                    metrics::FLUSH_RETRIES.inc();
-                    tracing::warn!(%error, what, retry_in_millis = wait.as_millis() as u64, "the store did not take it");
-                    self.problems.lock().insert("store", format!("{what} could not be stored, trying again: {error}"));
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
-                }
+                Err(error) => error,
+            };
+            metrics::FLUSH_RETRIES.inc();
+            if !error.retry_helps() {
+                tracing::error!(%error, what, "the store refuses it for good");
+                self.problems.lock().insert("store", format!("{what} cannot be stored: {error}"));
+                return None;
             }
+            tracing::warn!(%error, what, retry_in_millis = wait.as_millis() as u64, "the store did not take it");
+            self.problems.lock().insert("store", format!("{what} could not be stored, trying again: {error}"));
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
         }
     }
 
@@ -172,6 +174,21 @@ impl Inner {
         let states = self.states.lock();
         let documents = states.iter().map(|(key, value)| (key.as_str(), value.as_ref()));
         write_states(documents.chain([(LEDGER_KEY, ledger.as_slice())])).into()
+    }
+}
+
+/// Errors that know whether the same call may succeed later.
+trait RetryHelps: std::fmt::Display {
+    fn retry_helps(&self) -> bool;
+}
+impl RetryHelps for crate::storage::Error {
+    fn retry_helps(&self) -> bool {
+        self.retry_helps()
+    }
+}
+impl RetryHelps for crate::catalog::Error {
+    fn retry_helps(&self) -> bool {
+        self.retry_helps()
     }
 }
 

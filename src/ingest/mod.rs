@@ -163,14 +163,9 @@ pub enum Error {
     /// The catalog.
     #[error("cannot open the catalog: {0}")]
     Catalog(#[from] crate::catalog::Error),
-    /// A stored state document.
-    #[error("the state document {key} is damaged: {source}")]
-    State {
-        /// Its key in the store.
-        key: String,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
+    /// The stored state documents are damaged.
+    #[error("the state documents in the store are damaged: {0}")]
+    State(#[source] serde_json::Error),
     /// Own rows could not be encoded.
     #[error("cannot encode own rows: {0}")]
     Columns(#[from] arrow::error::ArrowError),
@@ -253,7 +248,7 @@ impl Ingest {
     /// A batch without rows is acknowledged without touching the log.
     pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let Received { receiver, signal, kind, context, body, encoding } = received;
-        let n_rows = decoded.batch.rows.iter().filter(|rows| rows.table().holds_records()).map(Rows::len).sum::<usize>() as u64;
+        let n_records = decoded.batch.rows.iter().filter(|rows| rows.table().holds_records()).map(Rows::len).sum::<usize>() as u64;
         let result = match self.admit(&body, &decoded.batch) {
             Ok(_) if decoded.batch.is_empty() => Ok(Ack { lsn: 0 }),
             Ok(permit) => {
@@ -265,7 +260,7 @@ impl Ingest {
                     received_at_nanos: context.received_at_nanos,
                     payload: body,
                 };
-                let lsn = self.append_and_publish(frame, Publish::Batch(decoded.batch)).await;
+                let lsn = self.append_and_publish(frame, Publish::Batch { batch: decoded.batch, receiver, signal, n_records }).await;
                 drop(permit);
                 lsn.map(|lsn| Ack { lsn })
             }
@@ -273,12 +268,11 @@ impl Ingest {
         };
         match &result {
             Ok(_) => {
-                self.inner.ledger.accepted(receiver, signal, n_rows);
                 for rejected in &decoded.rejected {
                     self.inner.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
                 }
             }
-            Err(_) => self.inner.ledger.refused(receiver, signal, n_rows.max(1)),
+            Err(_) => self.inner.ledger.refused(receiver, signal, n_records.max(1)),
         }
         result
     }
@@ -412,14 +406,17 @@ impl Source for Ingest {
 /// What an appended frame means to the memory.
 #[derive(Debug)]
 enum Publish {
-    Batch(Batch),
+    Batch { batch: Batch, receiver: &'static str, signal: Signal, n_records: u64 },
     State { key: String, value: Option<Bytes> },
 }
 
 impl Inner {
     fn publish(&self, lsn: Lsn, publish: Publish) {
         match publish {
-            Publish::Batch(batch) => self.publish_batch(lsn, batch),
+            Publish::Batch { batch, receiver, signal, n_records } => {
+                self.publish_batch(lsn, batch);
+                self.ledger.accepted(receiver, signal, n_records);
+            }
             Publish::State { key, value } => self.publish_state(key, value),
         }
     }

@@ -43,12 +43,10 @@ impl Ingest {
         let flushed = snapshot.flushed_lsn(catalog.node());
         let ledger = Ledger::default();
         let mut states = BTreeMap::new();
-        if let Some(key) = snapshot.state_key(catalog.node()) {
-            let bytes = store.get(key).await?;
-            let damaged = |source| Error::State { key: key.to_string(), source };
-            states = read_states(&bytes).map_err(damaged)?;
+        if let Some(bytes) = catalog.read_state().await? {
+            states = read_states(&bytes).map_err(Error::State)?;
             if let Some(sums) = states.remove(LEDGER_KEY) {
-                ledger.restore(&sums).map_err(damaged)?;
+                ledger.restore(&sums).map_err(Error::State)?;
             }
         }
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;

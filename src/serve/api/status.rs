@@ -1,0 +1,52 @@
+//! What the server is doing, and where every record ended.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Json;
+use serde_json::{Map, Value, json};
+
+use crate::ingest::Source;
+use crate::model::Table;
+use crate::serve::Server;
+
+pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
+    let ingest = server.ingest.status();
+    let problems = server.problems().await;
+    let snapshot = server.ingest.view().snapshot;
+    let mut blocks = Map::new();
+    for table in Table::ALL {
+        let of_table = snapshot.blocks(table);
+        if !of_table.is_empty() {
+            let bytes: u64 = of_table.iter().map(|block| block.parquet_bytes + block.index_bytes).sum();
+            let rows: u64 = of_table.iter().map(|block| block.n_rows).sum();
+            let sealed = of_table.iter().filter(|block| block.level == crate::block::Level::Sealed).count();
+            blocks.insert(table.name().into(), json!({ "blocks": of_table.len(), "sealed_blocks": sealed, "rows": rows, "bytes": bytes }));
+        }
+    }
+    let receivers: Vec<Value> = server
+        .ingest
+        .ledger()
+        .sums()
+        .into_iter()
+        .map(|(receiver, signal, outcomes)| {
+            let mut entry = json!({ "receiver": receiver, "signal": signal });
+            if let (Value::Object(entry), Ok(Value::Object(outcomes))) = (&mut entry, serde_json::to_value(outcomes)) {
+                entry.extend(outcomes);
+            }
+            entry
+        })
+        .collect();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_unix_nano": server.started_nanos.to_string(),
+        "ready": problems.is_empty(),
+        "problems": problems,
+        "wal": ingest.wal,
+        "flushed_lsn": ingest.flushed_lsn,
+        "replay": ingest.replay,
+        "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
+        "store": { "url": server.store.url(), "blocks": blocks, "catalog_seq": snapshot.seq() },
+        "receivers": receivers,
+    }))
+}
