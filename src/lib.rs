@@ -70,5 +70,6 @@ pub mod wal;
 pub mod correlate;
 pub mod block;
 pub mod catalog;
+pub mod ingest;
 pub mod query;
 pub mod alert;

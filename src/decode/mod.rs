@@ -54,6 +54,18 @@ impl Kind {
         .into_iter()
         .find(|kind| *kind as u8 == number)
     }
+
+    /// The receiver that takes this kind, and what it carries.
+    pub fn origin(self) -> (&'static str, Signal) {
+        match self {
+            Kind::OtlpLogs | Kind::OtlpLogsJson => ("otlp", Signal::Logs),
+            Kind::OtlpTraces | Kind::OtlpTracesJson => ("otlp", Signal::Traces),
+            Kind::OtlpMetrics | Kind::OtlpMetricsJson => ("otlp", Signal::Metrics),
+            Kind::PutLogEvents => ("awslogs", Signal::Logs),
+            Kind::XraySegments => ("xray", Signal::Traces),
+            Kind::Own => ("own", Signal::Logs),
+        }
+    }
 }
 
 /// What a decoder may know besides the bytes. Kept in the log beside them.

@@ -46,7 +46,9 @@ impl Ingest {
         let head = self.inner.head.lock();
         let max_age_nanos = i64::try_from(config.flush_age_seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
         let age_nanos = head.active_since_nanos().map_or(0, |since| self.inner.clock.now_nanos().saturating_sub(since));
-        head.active_bytes() >= config.flush_bytes || head.active_rows() >= config.flush_rows || (head.active_since_nanos().is_some() && age_nanos >= max_age_nanos)
+        head.active_bytes() >= config.flush_bytes
+            || head.active_rows() >= config.flush_rows
+            || (head.active_since_nanos().is_some() && age_nanos >= max_age_nanos)
     }
 
     /// Flushes everything acknowledged so far; returns when the catalog has it, however long the store is away.
@@ -91,14 +93,23 @@ impl Inner {
             let Some(meta) = self.put_block(built).await else { return };
             adds.push(meta);
         }
-        let Some(state) = self.until_stored("the state documents", async || self.catalog.put_state(documents.clone()).await).await else { return };
+        let Some(state) = self
+            .until_stored("the state documents", async || self.catalog.put_state(documents.clone()).await)
+            .await
+        else {
+            return;
+        };
         let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
         commit.adds = adds;
         commit.wal = Some(WalRange { from: flushed + 1, to: lsn });
         commit.state = Some(state);
         let n_blocks = commit.adds.len();
         // the commit carries its own name: tried again after an unanswered attempt, it still happens once
-        if self.until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await).await.is_none() {
+        if self
+            .until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await)
+            .await
+            .is_none()
+        {
             return;
         }
         self.flushed_lsn.store(lsn, Ordering::Release);
@@ -112,7 +123,13 @@ impl Inner {
         metrics::FLUSHES.inc();
         metrics::FLUSHED_ROWS.inc_by(rows_flushed);
         metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
-        tracing::info!(lsn, blocks = n_blocks, rows = rows_flushed, millis = started.elapsed().as_millis() as u64, "flushed");
+        tracing::info!(
+            lsn,
+            blocks = n_blocks,
+            rows = rows_flushed,
+            millis = started.elapsed().as_millis() as u64,
+            "flushed"
+        );
     }
 
     /// The rows stay in the head and the log: the next flush, or the next start, tries again.
@@ -128,7 +145,7 @@ impl Inner {
         };
         let (settings, now_nanos) = (self.block.clone(), self.clock.now_nanos());
         let task = tokio::task::spawn_blocking(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos));
-        task.await.unwrap_or_else(|panic| Err(block::Error::Internal(panic.to_string())))
+        task.await.unwrap_or_else(|panic| Err(block::Error::Build(panic.to_string())))
     }
 
     /// Puts Parquet, then index; tries for as long as the store is away.
@@ -162,7 +179,9 @@ impl Inner {
                 return None;
             }
             tracing::warn!(%error, what, retry_in_millis = wait.as_millis() as u64, "the store did not take it");
-            self.problems.lock().insert("store", format!("{what} could not be stored, trying again: {error}"));
+            self.problems
+                .lock()
+                .insert("store", format!("{what} could not be stored, trying again: {error}"));
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
         }

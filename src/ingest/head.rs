@@ -42,7 +42,11 @@ impl Head {
             return;
         }
         let table = rows.table();
-        let part = Part { last_lsn: lsn, bytes: rows.memory_bytes(), rows };
+        let part = Part {
+            last_lsn: lsn,
+            bytes: rows.memory_bytes(),
+            rows,
+        };
         self.active_bytes += part.bytes;
         self.active_rows += part.rows.len();
         self.active_since_nanos.get_or_insert(now_nanos);
@@ -69,7 +73,11 @@ impl Head {
             index += 1;
             indices.binary_search(&(index - 1)).is_err()
         });
-        let part = Part { last_lsn, bytes: joined.memory_bytes(), rows: joined };
+        let part = Part {
+            last_lsn,
+            bytes: joined.memory_bytes(),
+            rows: joined,
+        };
         self.active_bytes += part.bytes;
         self.active.push(part);
         // positions have shifted: find the small parts of every table again
@@ -133,7 +141,13 @@ mod tests {
     fn one_row(service: &str) -> Rows {
         let mut builder = LogsBuilder::default();
         let context = builder.context(ContextBuilder::new().attribute("service.name", Value::Str(service)).build());
-        builder.push(context, &LogRecord { body: Some("x"), ..Default::default() });
+        builder.push(
+            context,
+            &LogRecord {
+                body: Some("x"),
+                ..Default::default()
+            },
+        );
         builder.finish().expect("a row")
     }
 

@@ -71,7 +71,11 @@ impl Ledger {
 
     /// All sums: (receiver, signal, outcomes), in order of name.
     pub fn sums(&self) -> Vec<(String, String, Outcomes)> {
-        self.sums.lock().iter().map(|((receiver, signal), outcomes)| (receiver.clone(), signal.clone(), outcomes.clone())).collect()
+        self.sums
+            .lock()
+            .iter()
+            .map(|((receiver, signal), outcomes)| (receiver.clone(), signal.clone(), outcomes.clone()))
+            .collect()
     }
 
     /// The sums as stored with a flush.

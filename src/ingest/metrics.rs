@@ -36,7 +36,11 @@ pub(super) static FLUSH_RETRIES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_flush_retries", "Failed attempts to put blocks or commit them", Counter::default()));
 /// From cut to commit.
 pub(super) static FLUSH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
-    register("ingest_flush_duration_seconds", "From the cut to the catalog commit", Histogram::new(exponential_buckets(0.01, 2.0, 14)))
+    register(
+        "ingest_flush_duration_seconds",
+        "From the cut to the catalog commit",
+        Histogram::new(exponential_buckets(0.01, 2.0, 14)),
+    )
 });
 /// Rows in flushed blocks.
 pub(super) static FLUSHED_ROWS: LazyLock<Counter<u64, AtomicU64>> =
@@ -46,5 +50,12 @@ pub(super) static REPLAY_FAILURES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_replay_failures", "Frames that could not be decoded at replay", Counter::default()));
 
 pub(super) fn records(receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str) -> Counter {
-    RECORDS.get_or_create(&RecordLabels { receiver: receiver.to_string(), signal: signal.name(), outcome, reason }).clone()
+    RECORDS
+        .get_or_create(&RecordLabels {
+            receiver: receiver.to_string(),
+            signal: signal.name(),
+            outcome,
+            reason,
+        })
+        .clone()
 }

@@ -147,7 +147,10 @@ pub enum Refused {
 
 impl Refused {
     fn overloaded(message: impl Into<String>) -> Self {
-        Self::Overloaded { retry_after: RETRY_AFTER, message: message.into() }
+        Self::Overloaded {
+            retry_after: RETRY_AFTER,
+            message: message.into(),
+        }
     }
 }
 
@@ -247,8 +250,21 @@ impl Ingest {
     ///
     /// A batch without rows is acknowledged without touching the log.
     pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let Received { receiver, signal, kind, context, body, encoding } = received;
-        let n_records = decoded.batch.rows.iter().filter(|rows| rows.table().holds_records()).map(Rows::len).sum::<usize>() as u64;
+        let Received {
+            receiver,
+            signal,
+            kind,
+            context,
+            body,
+            encoding,
+        } = received;
+        let n_records = decoded
+            .batch
+            .rows
+            .iter()
+            .filter(|rows| rows.table().holds_records())
+            .map(Rows::len)
+            .sum::<usize>() as u64;
         let result = match self.admit(&body, &decoded.batch) {
             Ok(_) if decoded.batch.is_empty() => Ok(Ack { lsn: 0 }),
             Ok(permit) => {
@@ -260,7 +276,17 @@ impl Ingest {
                     received_at_nanos: context.received_at_nanos,
                     payload: body,
                 };
-                let lsn = self.append_and_publish(frame, Publish::Batch { batch: decoded.batch, receiver, signal, n_records }).await;
+                let lsn = self
+                    .append_and_publish(
+                        frame,
+                        Publish::Batch {
+                            batch: decoded.batch,
+                            receiver,
+                            signal,
+                            n_records,
+                        },
+                    )
+                    .await;
                 drop(permit);
                 lsn.map(|lsn| Ack { lsn })
             }
@@ -282,9 +308,26 @@ impl Ingest {
         let table = rows.table();
         let body = own_body(&rows).map_err(|error| Refused::TooLarge(error.to_string()))?;
         let signal = if table.name().starts_with("metric") { Signal::Metrics } else { Signal::Logs };
-        let context = Context { received_at_nanos: self.inner.clock.now_nanos(), retention_days: 0 };
-        let received = Received { receiver: "own", signal, kind: Kind::Own, context, body: body.into(), encoding: Encoding::Identity };
-        self.accept(received, Decoded { batch: Batch { rows: vec![rows] }, rejected: vec![] }).await
+        let context = Context {
+            received_at_nanos: self.inner.clock.now_nanos(),
+            retention_days: 0,
+        };
+        let received = Received {
+            receiver: "own",
+            signal,
+            kind: Kind::Own,
+            context,
+            body: body.into(),
+            encoding: Encoding::Identity,
+        };
+        self.accept(
+            received,
+            Decoded {
+                batch: Batch { rows: vec![rows] },
+                rejected: vec![],
+            },
+        )
+        .await
     }
 
     /// Checks the bounds. The permit stands for the body's bytes on their way to the log.
@@ -294,16 +337,26 @@ impl Ingest {
             return Err(Refused::Draining);
         }
         if let Some(rows) = batch.rows.iter().find(|rows| rows.len() >= MAX_ROWS_PER_REQUEST) {
-            return Err(Refused::TooLarge(format!("{} records in one request, at most {} are taken", rows.len(), MAX_ROWS_PER_REQUEST - 1)));
+            return Err(Refused::TooLarge(format!(
+                "{} records in one request, at most {} are taken",
+                rows.len(),
+                MAX_ROWS_PER_REQUEST - 1
+            )));
         }
         let head_bytes = inner.head.lock().bytes();
         if head_bytes >= inner.config.max_head_bytes {
             inner.flush_wanted.notify_one();
-            return Err(Refused::overloaded(format!("{head_bytes} bytes of rows wait for blocks, ingest.max_head_bytes is {}", inner.config.max_head_bytes)));
+            return Err(Refused::overloaded(format!(
+                "{head_bytes} bytes of rows wait for blocks, ingest.max_head_bytes is {}",
+                inner.config.max_head_bytes
+            )));
         }
         let permits = permits(body.len()).min(permits(inner.config.max_in_flight_bytes));
         inner.in_flight.clone().try_acquire_many_owned(permits).map_err(|_| {
-            Refused::overloaded(format!("request bodies in flight reach ingest.max_in_flight_bytes = {}", inner.config.max_in_flight_bytes))
+            Refused::overloaded(format!(
+                "request bodies in flight reach ingest.max_in_flight_bytes = {}",
+                inner.config.max_in_flight_bytes
+            ))
         })
     }
 
@@ -342,7 +395,9 @@ impl Ingest {
     pub fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
         let states = self.inner.states.lock();
         let from = states.range(prefix.to_string()..);
-        from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, value)| (key.clone(), value.clone())).collect()
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 
     /// Where every record ended.
@@ -381,7 +436,10 @@ impl Ingest {
     pub async fn drain(&self, deadline: Duration) {
         self.inner.draining.store(true, Ordering::Release);
         if tokio::time::timeout(deadline, self.flush()).await.is_err() {
-            tracing::warn!(seconds = deadline.as_secs(), "the store did not take the last rows in time; the log keeps them for the next start");
+            tracing::warn!(
+                seconds = deadline.as_secs(),
+                "the store did not take the last rows in time; the log keeps them for the next start"
+            );
         }
         self.inner.wal.close().await;
     }
@@ -406,14 +464,27 @@ impl Source for Ingest {
 /// What an appended frame means to the memory.
 #[derive(Debug)]
 enum Publish {
-    Batch { batch: Batch, receiver: &'static str, signal: Signal, n_records: u64 },
-    State { key: String, value: Option<Bytes> },
+    Batch {
+        batch: Batch,
+        receiver: &'static str,
+        signal: Signal,
+        n_records: u64,
+    },
+    State {
+        key: String,
+        value: Option<Bytes>,
+    },
 }
 
 impl Inner {
     fn publish(&self, lsn: Lsn, publish: Publish) {
         match publish {
-            Publish::Batch { batch, receiver, signal, n_records } => {
+            Publish::Batch {
+                batch,
+                receiver,
+                signal,
+                n_records,
+            } => {
                 self.publish_batch(lsn, batch);
                 self.ledger.accepted(receiver, signal, n_records);
             }
@@ -452,7 +523,9 @@ impl Inner {
 /// Gives each row of a request its `ingest_id`.
 fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
     let first = (lsn as i64) << 20;
-    Batch { rows: batch.rows.iter().map(|rows| rows.with_ingest_ids(first)).collect() }
+    Batch {
+        rows: batch.rows.iter().map(|rows| rows.with_ingest_ids(first)).collect(),
+    }
 }
 
 /// In-flight permits count KiB, so that their number fits.
@@ -475,7 +548,13 @@ fn state_frame(key: &str, value: Option<&[u8]>, now_nanos: i64) -> Frame {
     payload.extend_from_slice(key.as_bytes());
     payload.push(u8::from(value.is_some()));
     payload.extend_from_slice(value.unwrap_or_default());
-    Frame { kind: STATE_FRAME, flags: 0, source: 0, received_at_nanos: now_nanos, payload: payload.into() }
+    Frame {
+        kind: STATE_FRAME,
+        flags: 0,
+        source: 0,
+        received_at_nanos: now_nanos,
+        payload: payload.into(),
+    }
 }
 
 /// Reads [`state_frame`] back; `None` if it is damaged.

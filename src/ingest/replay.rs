@@ -38,7 +38,16 @@ impl Ingest {
     /// Opens the log, restores the state documents and the ledger, and replays what no block covers. If that is more
     /// than the head may hold, blocks are flushed on the way. The flush loop is not running yet: see [`Ingest::run`].
     pub async fn open(parts: Parts) -> Result<Ingest, Error> {
-        let Parts { config, wal: wal_config, block, data_dir, store, cache, catalog, clock } = parts;
+        let Parts {
+            config,
+            wal: wal_config,
+            block,
+            data_dir,
+            store,
+            cache,
+            catalog,
+            clock,
+        } = parts;
         let snapshot = catalog.snapshot();
         let flushed = snapshot.flushed_lsn(catalog.node());
         let ledger = Ledger::default();
@@ -81,8 +90,8 @@ impl Ingest {
                 inner.flush_up_to(lsn).await;
             }
         }
-        report.torn_frames_cut = frames.torn_frames_cut();
-        report.corrupt_frames = frames.corrupt_frames();
+        report.torn_frames_cut = frames.torn_frames_cut;
+        report.corrupt_frames = frames.corrupt_frames;
         if report != Report::default() {
             tracing::info!(?report, "replayed the log");
         }
@@ -106,7 +115,10 @@ impl Inner {
         let (Some(kind), Some(encoding)) = (Kind::from_u8(frame.kind), Encoding::from_u8(frame.flags)) else {
             return self.undecodable(lsn, "an unknown kind", report);
         };
-        let context = Context { received_at_nanos: frame.received_at_nanos, retention_days: i32::from(frame.source) };
+        let context = Context {
+            received_at_nanos: frame.received_at_nanos,
+            retention_days: i32::from(frame.source),
+        };
         let decoded = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|e| e.to_string());
         let decoded = decoded.and_then(|body| decode(kind, &body, &context).map_err(|e| e.to_string()));
         let batch = match decoded {
@@ -115,7 +127,12 @@ impl Inner {
         };
         let (receiver, signal) = kind.origin();
         let batch = with_ids(lsn, correlate(batch));
-        let n_rows = batch.rows.iter().filter(|rows| rows.table().holds_records()).map(|rows| rows.len() as u64).sum();
+        let n_rows = batch
+            .rows
+            .iter()
+            .filter(|rows| rows.table().holds_records())
+            .map(|rows| rows.len() as u64)
+            .sum();
         self.ledger.accepted(receiver, signal, n_rows);
         report.frames += 1;
         report.rows += batch.n_rows() as u64;
@@ -129,7 +146,9 @@ impl Inner {
     fn undecodable(&self, lsn: Lsn, error: &str, report: &mut Report) {
         report.undecodable_frames += 1;
         metrics::REPLAY_FAILURES.inc();
-        self.problems.lock().insert("replay", format!("frame {lsn} of the log could not be decoded at start: {error}"));
+        self.problems
+            .lock()
+            .insert("replay", format!("frame {lsn} of the log could not be decoded at start: {error}"));
         tracing::error!(lsn, error, "a frame of the log cannot be decoded");
     }
 }
@@ -137,8 +156,9 @@ impl Inner {
 /// State documents as one object in the store: a JSON object of key → base64.
 pub(super) fn write_states<'a>(documents: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     use base64::Engine as _;
-    let map: serde_json::Map<String, serde_json::Value> =
-        documents.map(|(key, value)| (key.to_string(), base64::engine::general_purpose::STANDARD.encode(value).into())).collect();
+    let map: serde_json::Map<String, serde_json::Value> = documents
+        .map(|(key, value)| (key.to_string(), base64::engine::general_purpose::STANDARD.encode(value).into()))
+        .collect();
     serde_json::to_vec(&map).unwrap_or_default()
 }
 

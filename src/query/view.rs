@@ -1,25 +1,3 @@
-//! What a query reads: unflushed rows and the catalog's snapshot, taken together.
+//! What a query reads: see [`crate::ingest::View`].
 
-use std::sync::Arc;
-
-use tokio::sync::broadcast;
-
-use crate::catalog::Snapshot;
-use crate::model::{Batch, Rows};
-
-/// Head and blocks at one moment: every acknowledged row is in exactly one of the two.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Rows that no block covers yet, of all tables, with their ingest IDs.
-    pub head: Arc<[Rows]>,
-    /// The blocks.
-    pub snapshot: Arc<Snapshot>,
-}
-
-/// Where queries get their views.
-pub trait Source: Send + Sync + std::fmt::Debug {
-    /// The present view.
-    fn view(&self) -> View;
-    /// Every batch from now on, as it is acknowledged; a slow reader is told how many it missed.
-    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>>;
-}
+pub use crate::ingest::{Source, View};
