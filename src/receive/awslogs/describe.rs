@@ -1,0 +1,300 @@
+//! Lists of log groups and streams, page by page.
+//!
+//! A page's token is where the next one starts, not a place in memory: it stays valid however long a client takes, and
+//! what is created meanwhile is seen or not by its name.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::arn::group_of_identifier;
+use super::error::{Error, Result};
+use super::registry::{Group, Registry, StreamRecord, check_class};
+use super::wire;
+use crate::decode::awslogs::Validation;
+
+/// Items of a page, at most and by default.
+const MAX_PAGE: i64 = 50;
+/// Identifiers of one call.
+const MAX_IDENTIFIERS: usize = 50;
+
+impl Registry {
+    /// `DescribeLogGroups`.
+    pub fn describe_log_groups(&self, call: &wire::DescribeLogGroups) -> Result<Value> {
+        let mut validation = Validation::new();
+        let limit = page_size(&mut validation, call.limit);
+        if let Some(prefix) = &call.log_group_name_prefix {
+            validation.log_group_name(prefix, "logGroupNamePrefix");
+        }
+        if let Some(pattern) = &call.log_group_name_pattern {
+            validation.length(pattern, "logGroupNamePattern", 0, 512);
+        }
+        if let Some(class) = &call.log_group_class {
+            check_class(&mut validation, class);
+        }
+        if let Some(identifiers) = &call.log_group_identifiers {
+            check_identifiers(&mut validation, identifiers);
+        }
+        validation.finish().map_err(Error::InvalidParameter)?;
+        if let Some(identifiers) = &call.log_group_identifiers {
+            return self.groups_by_identifier(call, identifiers);
+        }
+        if call.log_group_name_prefix.is_some() && call.log_group_name_pattern.is_some() {
+            return Err(Error::InvalidParameter(
+                "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.".into(),
+            ));
+        }
+        let prefix = call.log_group_name_prefix.as_deref().unwrap_or_default();
+        let pattern = call.log_group_name_pattern.as_deref().filter(|pattern| !pattern.is_empty());
+        let after = call.next_token.as_deref().map(|token| read_token(token, 'g')).transpose()?;
+        let groups = self.read();
+        let from = match &after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        let mut found = groups
+            .by_name
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(prefix))
+            .filter(|(name, _)| pattern.is_none_or(|pattern| name.contains(pattern)))
+            .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()));
+        let page: Vec<(&String, &Group)> = found.by_ref().take(limit).collect();
+        let next = found.next().and(page.last()).map(|(name, _)| write_token('g', name));
+        let shown = page.iter().map(|(name, group)| self.shown_group(name, group, pattern.is_some())).collect();
+        Ok(with_token("logGroups", shown, next))
+    }
+
+    /// The groups that identifiers name, those that exist, in order of name.
+    fn groups_by_identifier(&self, call: &wire::DescribeLogGroups, identifiers: &[String]) -> Result<Value> {
+        if call.log_group_name_prefix.is_some() || call.log_group_name_pattern.is_some() || call.log_group_class.is_some() {
+            return Err(Error::InvalidParameter(
+                "LogGroupIdentifiers cannot be combined with logGroupNamePrefix, logGroupNamePattern or logGroupClass.".into(),
+            ));
+        }
+        let invalid = |identifier: &str| Error::InvalidParameter(format!("The log group identifier {identifier:?} is invalid."));
+        let names = identifiers
+            .iter()
+            .map(|identifier| group_of_identifier(identifier).ok_or_else(|| invalid(identifier)))
+            .collect::<Result<BTreeSet<&str>>>()?;
+        let groups = self.read();
+        let shown = names
+            .into_iter()
+            .filter_map(|name| groups.by_name.get_key_value(name))
+            .map(|(name, group)| self.shown_group(name, group, false))
+            .collect();
+        Ok(with_token("logGroups", shown, None))
+    }
+
+    /// With a pattern, AWS shows name, ARN and time only.
+    fn shown_group(&self, name: &str, group: &Group, is_short: bool) -> Value {
+        let record = &group.record;
+        let arn = self.arns().group_and_streams(name);
+        if is_short {
+            return json!({ "logGroupName": name, "creationTime": record.created_millis, "arn": arn });
+        }
+        let mut shown = json!({
+            "logGroupName": name,
+            "creationTime": record.created_millis,
+            "metricFilterCount": 0,
+            "arn": arn,
+            "storedBytes": group.bytes,
+            "logGroupClass": record.class,
+            "logGroupArn": self.arns().group(name),
+            "deletionProtectionEnabled": record.deletion_protection,
+        });
+        if let Some(days) = record.retention_days {
+            shown["retentionInDays"] = days.into();
+        }
+        if let Some(key) = &record.kms_key_id {
+            shown["kmsKeyId"] = key.as_str().into();
+        }
+        shown
+    }
+
+    /// `DescribeLogStreams`.
+    pub fn describe_log_streams(&self, call: &wire::DescribeLogStreams) -> Result<Value> {
+        let mut validation = Validation::new();
+        let limit = page_size(&mut validation, call.limit);
+        if let Some(name) = &call.log_group_name {
+            validation.log_group_name(name, "logGroupName");
+        }
+        if let Some(identifier) = &call.log_group_identifier {
+            validation.length(identifier, "logGroupIdentifier", 1, 2048);
+        }
+        if let Some(prefix) = &call.log_stream_name_prefix {
+            validation.log_stream_name(prefix, "logStreamNamePrefix");
+        }
+        let by_time = match call.order_by.as_deref() {
+            None | Some("LogStreamName") => false,
+            Some("LastEventTime") => true,
+            Some(other) => {
+                validation.violation(other, "orderBy", "Member must satisfy enum value set: [LogStreamName, LastEventTime]");
+                false
+            }
+        };
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let group_name = match (call.log_group_name.as_deref(), call.log_group_identifier.as_deref()) {
+            (Some(name), None) => name,
+            (None, Some(identifier)) => {
+                group_of_identifier(identifier).ok_or_else(|| Error::InvalidParameter(format!("The log group identifier {identifier:?} is invalid.")))?
+            }
+            (None, None) => return Err(Error::InvalidParameter("Either logGroupName or logGroupIdentifier must be given.".into())),
+            (Some(_), Some(_)) => {
+                return Err(Error::InvalidParameter(
+                    "LogGroup name and LogGroup identifier are mutually exclusive parameters.".into(),
+                ));
+            }
+        };
+        if by_time && call.log_stream_name_prefix.is_some() {
+            return Err(Error::InvalidParameter("Cannot order by LastEventTime with a logStreamNamePrefix.".into()));
+        }
+        let groups = self.read();
+        let group = groups.by_name.get(group_name).ok_or(Error::NotFound("group"))?;
+        let descending = call.descending.unwrap_or(false);
+        let token = call.next_token.as_deref();
+        let (page, next) = if by_time {
+            streams_by_time(group, descending, token, limit)?
+        } else {
+            streams_by_name(group, call.log_stream_name_prefix.as_deref().unwrap_or_default(), descending, token, limit)?
+        };
+        let shown = page.into_iter().map(|(name, stream)| self.shown_stream(group_name, name, stream)).collect();
+        Ok(with_token("logStreams", shown, next))
+    }
+
+    fn shown_stream(&self, group: &str, name: &str, stream: &StreamRecord) -> Value {
+        let mut shown = json!({
+            "logStreamName": name,
+            "creationTime": stream.created_millis,
+            "uploadSequenceToken": sequence_token(stream.last_ingestion_millis.unwrap_or(stream.created_millis)),
+            "arn": self.arns().stream(group, name),
+            "storedBytes": 0,
+        });
+        for (member, millis) in [
+            ("firstEventTimestamp", stream.first_event_millis),
+            ("lastEventTimestamp", stream.last_event_millis),
+            ("lastIngestionTime", stream.last_ingestion_millis),
+        ] {
+            if let Some(millis) = millis {
+                shown[member] = millis.into();
+            }
+        }
+        shown
+    }
+}
+
+type Page<'a> = (Vec<(&'a String, &'a StreamRecord)>, Option<String>);
+
+fn streams_by_name<'a>(group: &'a Group, prefix: &str, descending: bool, token: Option<&str>, limit: usize) -> Result<Page<'a>> {
+    let after = token.map(|token| read_token(token, 'n')).transpose()?;
+    let with_prefix = || {
+        let from = group.streams.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(|(name, _)| name.starts_with(prefix))
+    };
+    let mut page: Vec<_>;
+    let has_more;
+    if descending {
+        // the end of a prefix has no name to seek to, so its names are gathered
+        let mut found: Vec<_> = with_prefix().take_while(|(name, _)| after.as_ref().is_none_or(|after| *name < after)).collect();
+        has_more = found.len() > limit;
+        page = found.split_off(found.len().saturating_sub(limit));
+        page.reverse();
+    } else {
+        let mut found = with_prefix().skip_while(|(name, _)| after.as_ref().is_some_and(|after| *name <= after));
+        page = found.by_ref().take(limit).collect();
+        has_more = found.next().is_some();
+    }
+    let next = page.last().filter(|_| has_more).map(|(name, _)| write_token('n', name));
+    Ok((page, next))
+}
+
+fn streams_by_time<'a>(group: &'a Group, descending: bool, token: Option<&str>, limit: usize) -> Result<Page<'a>> {
+    // streams without events come before all others
+    let key = |stream: &StreamRecord| stream.last_event_millis.unwrap_or(-1);
+    let after = match token {
+        None => None,
+        Some(token) => {
+            let text = read_token(token, 't')?;
+            let (millis, name) = text.split_once('/').ok_or_else(invalid_token)?;
+            Some((millis.parse::<i64>().map_err(|_| invalid_token())?, name.to_string()))
+        }
+    };
+    let mut found: Vec<(i64, &String, &StreamRecord)> = group
+        .streams
+        .iter()
+        .map(|(name, stream)| (key(stream), name, stream))
+        .filter(|(millis, name, _)| match &after {
+            None => true,
+            Some((after_millis, after_name)) if descending => (*millis, name.as_str()) < (*after_millis, after_name.as_str()),
+            Some((after_millis, after_name)) => (*millis, name.as_str()) > (*after_millis, after_name.as_str()),
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| {
+        let order = (a.0, a.1).cmp(&(b.0, b.1));
+        if descending { order.reverse() } else { order }
+    });
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let next = found
+        .last()
+        .filter(|_| has_more)
+        .map(|(millis, name, _)| write_token('t', &format!("{millis}/{name}")));
+    Ok((found.into_iter().map(|(_, name, stream)| (name, stream)).collect(), next))
+}
+
+/// A token that clients send back with their next batch and nobody reads.
+pub(super) fn sequence_token(stamp: i64) -> String {
+    format!("49{:054}", stamp.max(0))
+}
+
+fn is_of_class(group: &Group, class: Option<&str>) -> bool {
+    let is_infrequent = |class: &str| matches!(class, "INFREQUENT_ACCESS" | "ESSENTIALS");
+    class.is_none_or(|class| group.record.class == class || is_infrequent(class) && is_infrequent(&group.record.class))
+}
+
+fn check_identifiers(validation: &mut Validation, identifiers: &[String]) {
+    let n = identifiers.len();
+    if n == 0 {
+        validation.violation("[]", "logGroupIdentifiers", "Member must have length greater than or equal to 1");
+    }
+    if n > MAX_IDENTIFIERS {
+        validation.violation(
+            format_args!("[{n} identifiers]"),
+            "logGroupIdentifiers",
+            format_args!("Member must have length less than or equal to {MAX_IDENTIFIERS}"),
+        );
+    }
+    for identifier in identifiers.iter().take(MAX_IDENTIFIERS) {
+        validation.length(identifier, "logGroupIdentifiers", 1, 2048);
+    }
+}
+
+fn page_size(validation: &mut Validation, limit: Option<i64>) -> usize {
+    let limit = limit.unwrap_or(MAX_PAGE);
+    validation.range(limit, "limit", 1, MAX_PAGE);
+    usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1)
+}
+
+fn with_token(member: &str, items: Vec<Value>, next: Option<String>) -> Value {
+    let mut answer = json!({ member: items });
+    if let Some(token) = next {
+        answer["nextToken"] = token.into();
+    }
+    answer
+}
+
+fn write_token(kind: char, after: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{kind}{after}"))
+}
+
+fn read_token(token: &str, kind: char) -> Result<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid_token())?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid_token())?;
+    Ok(text.strip_prefix(kind).ok_or_else(invalid_token)?.to_string())
+}
+
+fn invalid_token() -> Error {
+    Error::InvalidParameter("The specified nextToken is invalid.".into())
+}

@@ -1,0 +1,235 @@
+//! CloudWatch Logs as a server: the calls that agents, log drivers and SDKs make to write.
+//!
+//! AWS JSON 1.1: `POST /`, the operation in `X-Amz-Target`, members in a JSON body (gzip, zstd or deflate are inflated
+//! under the cap). `PutLogEvents` is acknowledged once the events are durable and searchable; every change to a group or
+//! stream once it is durable ([`registry`]).
+//!
+//! | calls | |
+//! |---|---|
+//! | `CreateLogGroup`, `CreateLogStream` | as documented |
+//! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for |
+//! | `DescribeLogGroups`, `DescribeLogStreams` | as documented, `logGroupIdentifiers` included ([`describe`]) |
+//! | `PutRetentionPolicy`, `DeleteRetentionPolicy` | as documented |
+//! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
+//!
+//! Everything else is answered with `UnknownOperationException`. At a bound the answer is 503
+//! `ServiceUnavailableException`, which every SDK retries.
+
+mod error;
+mod arn;
+mod wire;
+mod registry;
+mod describe;
+mod put;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+pub use arn::Arns;
+pub use error::{Error, Result};
+pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
+pub use wire::{CreateLogGroup, CreateLogStream, DescribeLogGroups, DescribeLogStreams, RetentionPolicy, TagLogGroup, TagResource, UntagLogGroup};
+
+use super::Intake;
+use super::answer::{self, BodyFault, JSON_1_1};
+use super::{caps, metrics};
+use crate::decode::Reason;
+use crate::model::{Clock, Signal};
+use crate::net::body;
+
+/// The receiver's name in the ledger and in metrics.
+pub const RECEIVER: &str = "awslogs";
+/// What comes before the operation in `X-Amz-Target`.
+const TARGET_PREFIX: &str = "Logs_20140328.";
+/// The operations served; the labels of metrics.
+const OPERATIONS: [&str; 13] = [
+    "CreateLogGroup",
+    "CreateLogStream",
+    "PutLogEvents",
+    "DescribeLogGroups",
+    "DescribeLogStreams",
+    "PutRetentionPolicy",
+    "DeleteRetentionPolicy",
+    "TagResource",
+    "UntagResource",
+    "ListTagsForResource",
+    "TagLogGroup",
+    "UntagLogGroup",
+    "ListTagsLogGroup",
+];
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The region in ARNs (`us-east-1`).
+    pub region: String,
+    /// The account in ARNs, 12 digits (`000000000000`).
+    pub account_id: String,
+    /// Bytes of a body, on the wire and inflated (8 MiB): a batch of 1 MiB is up to six times as long in JSON escapes.
+    pub max_body_bytes: usize,
+    /// Log groups (100,000); more are refused with `LimitExceededException`.
+    pub max_log_groups: usize,
+    /// Log streams in all groups together (500,000); more are refused with `LimitExceededException`.
+    pub max_log_streams: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".into(),
+            account_id: "000000000000".into(),
+            max_body_bytes: 8 << 20,
+            max_log_groups: 100_000,
+            max_log_streams: 500_000,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with the settings, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.account_id.len() != 12 || !self.account_id.bytes().all(|b| b.is_ascii_digit()) {
+            problems.push(format!("awslogs.account_id: {:?} is not 12 digits", self.account_id));
+        }
+        if self.region.is_empty() || !self.region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            problems.push(format!("awslogs.region: {:?} is not a region such as us-east-1", self.region));
+        }
+        if self.max_body_bytes < 2 << 20 {
+            problems.push(format!(
+                "awslogs.max_body_bytes: {} is below 2 MiB, which a batch of 1 MiB can need in JSON",
+                self.max_body_bytes
+            ));
+        }
+        problems
+    }
+}
+
+/// The receiver.
+#[derive(Debug)]
+pub struct Receiver {
+    config: Config,
+    intake: Arc<dyn Intake>,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+}
+
+impl Receiver {
+    /// A receiver that knows the groups and streams of its earlier life.
+    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let limits = Limits {
+            max_log_groups: config.max_log_groups,
+            max_log_streams: config.max_log_streams,
+        };
+        let arns = Arns::new(&config.region, &config.account_id);
+        let registry = Arc::new(Registry::open(intake.clone(), arns, limits));
+        Arc::new(Self {
+            config,
+            intake,
+            clock,
+            registry,
+        })
+    }
+
+    /// The groups and streams.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    fn now_millis(&self) -> i64 {
+        self.clock.now_nanos().div_euclid(1_000_000)
+    }
+}
+
+/// `POST /`.
+pub fn router(receiver: Arc<Receiver>) -> Router {
+    Router::new().route("/", post(handle)).with_state(receiver)
+}
+
+async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let operation = target
+        .strip_prefix(TARGET_PREFIX)
+        .and_then(|name| OPERATIONS.into_iter().find(|known| *known == name));
+    let result = match operation {
+        None if target.is_empty() => Err(Error::UnknownOperation("The request has no X-Amz-Target header.".into())),
+        None => Err(Error::UnknownOperation(format!("The operation {target:?} is not served here."))),
+        Some(operation) => receiver.call(operation, request).await,
+    };
+    let response = match &result {
+        Ok(value) => answer::success(JSON_1_1, value),
+        Err(error) => {
+            if let Error::Internal(message) = error {
+                tracing::error!(receiver = RECEIVER, operation, message, "a call failed");
+            }
+            answer::failure(JSON_1_1, &error::failure(error))
+        }
+    };
+    metrics::answered(RECEIVER, operation.unwrap_or("unknown"), response.status().as_u16());
+    response
+}
+
+impl Receiver {
+    async fn call(&self, operation: &'static str, request: Request<Body>) -> Result<Value> {
+        let (head, body) = request.into_parts();
+        let body = match body::read(&head.headers, body, caps(self.config.max_body_bytes)).await {
+            Ok(body) => body,
+            Err(error) => {
+                let fault = BodyFault::from(error);
+                if operation == "PutLogEvents" {
+                    self.count_unread(&fault);
+                }
+                return Err(fault.into());
+            }
+        };
+        if operation == "PutLogEvents" {
+            return self.put_log_events(body).await;
+        }
+        let registry = &self.registry;
+        let bytes = &body.inflated;
+        match operation {
+            "CreateLogGroup" => registry.create_log_group(&read(bytes)?, self.now_millis()).await?,
+            "CreateLogStream" => registry.create_log_stream(&read(bytes)?, self.now_millis()).await?,
+            "DescribeLogGroups" => return registry.describe_log_groups(&read(bytes)?),
+            "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
+            "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
+            "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,
+            "TagResource" => registry.tag_resource(&read(bytes)?).await?,
+            "UntagResource" => registry.untag_resource(&read(bytes)?).await?,
+            "ListTagsForResource" => return Ok(json!({ "tags": registry.list_tags_for_resource(&read(bytes)?)? })),
+            "TagLogGroup" => registry.tag_log_group(&read(bytes)?).await?,
+            "UntagLogGroup" => registry.untag_log_group(&read(bytes)?).await?,
+            "ListTagsLogGroup" => return Ok(json!({ "tags": registry.list_tags_log_group(&read(bytes)?)? })),
+            other => return Err(Error::Internal(format!("{other} is listed but not served"))),
+        }
+        Ok(json!({}))
+    }
+
+    fn count_unread(&self, fault: &BodyFault) {
+        let ledger = self.intake.ledger();
+        match fault {
+            BodyFault::TooLarge(_) => ledger.rejected(RECEIVER, Signal::Logs, Reason::TooLarge, 1),
+            BodyFault::Unreadable(_) => ledger.rejected(RECEIVER, Signal::Logs, Reason::Malformed, 1),
+            BodyFault::Interrupted(_) => ledger.refused(RECEIVER, Signal::Logs, 1),
+        }
+    }
+}
+
+/// The members of a call; no body at all is no members.
+fn read<T: serde::de::DeserializeOwned + Default>(body: &Bytes) -> Result<T> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| Error::Serialization(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

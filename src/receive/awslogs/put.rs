@@ -1,0 +1,122 @@
+//! `PutLogEvents`: from a body to an acknowledgement.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::decode_aside;
+use super::describe::sequence_token;
+use super::error::{Error, Result};
+use super::{RECEIVER, Receiver, Registry, Written};
+use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, Request, Verdict};
+use crate::decode::{self, Context, Decoded, Kind, Reason};
+use crate::ingest::Received;
+use crate::model::Signal;
+use crate::net::body::Body;
+
+/// A call that can be accepted.
+struct Prepared {
+    group: String,
+    stream: String,
+    verdict: Verdict,
+    context: Context,
+    decoded: Decoded,
+    /// What it brings to its stream; `None` when every event is rejected.
+    written: Option<Written>,
+}
+
+/// A call that cannot, how many events it had as far as is known, and the ledger's reason.
+struct Unfit {
+    error: Error,
+    reason: Reason,
+    n_events: u64,
+}
+
+impl Receiver {
+    pub(super) async fn put_log_events(&self, body: Body) -> Result<Value> {
+        let received_at_nanos = self.clock.now_nanos();
+        let (registry, inflated) = (self.registry.clone(), body.inflated.clone());
+        let prepared = decode_aside(inflated.len(), move || prepare(&registry, &inflated, received_at_nanos)).await;
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(Unfit { error, reason, n_events }) => {
+                self.intake.ledger().rejected(RECEIVER, Signal::Logs, reason, n_events);
+                return Err(error);
+            }
+        };
+        let received = Received {
+            receiver: RECEIVER,
+            signal: Signal::Logs,
+            kind: Kind::PutLogEvents,
+            context: prepared.context,
+            body: body.raw,
+            encoding: body.encoding,
+        };
+        self.intake.accept(received, prepared.decoded).await?;
+        if let Some(written) = &prepared.written {
+            self.registry.written(&prepared.group, &prepared.stream, written);
+        }
+        Ok(answer(&prepared.verdict, received_at_nanos))
+    }
+}
+
+fn prepare(registry: &Arc<Registry>, body: &[u8], received_at_nanos: i64) -> std::result::Result<Prepared, Unfit> {
+    let malformed = |n_events: usize| {
+        move |error: decode::Error| Unfit {
+            error: error.into(),
+            reason: Reason::Malformed,
+            n_events: n_events as u64,
+        }
+    };
+    let request = Request::parse(body).map_err(malformed(1))?;
+    let n_events = request.events.len();
+    let retention_days = registry.retention_of(&request.log_group, &request.log_stream).map_err(|error| Unfit {
+        error,
+        reason: Reason::NotFound,
+        n_events: n_events as u64,
+    })?;
+    let context = Context {
+        received_at_nanos,
+        retention_days,
+    };
+    let verdict = request.judge(&context).map_err(malformed(n_events))?;
+    let decoded = request.decode(&verdict, &context).map_err(malformed(n_events))?;
+    let accepted = &request.events[verdict.accepted(n_events)];
+    let written = match accepted {
+        [] => None,
+        [first, ..] => Some(Written {
+            first_event_millis: first.timestamp_millis,
+            last_event_millis: accepted.last().unwrap_or(first).timestamp_millis,
+            received_millis: received_at_nanos.div_euclid(1_000_000),
+            bytes: accepted.iter().map(|event| (event.message.len() + EVENT_OVERHEAD_BYTES) as u64).sum(),
+        }),
+    };
+    Ok(Prepared {
+        written,
+        group: request.log_group,
+        stream: request.log_stream,
+        verdict,
+        context,
+        decoded,
+    })
+}
+
+/// watchtower takes the mere presence of `rejectedLogEventsInfo` for a failure: it is there only when events were
+/// rejected.
+fn answer(verdict: &Verdict, received_at_nanos: i64) -> Value {
+    let mut answer = json!({ "nextSequenceToken": sequence_token(received_at_nanos) });
+    if !verdict.is_clean() {
+        let mut info = json!({});
+        for (member, index) in [
+            ("tooNewLogEventStartIndex", verdict.too_new_start),
+            ("tooOldLogEventEndIndex", verdict.too_old_end),
+            ("expiredLogEventEndIndex", verdict.expired_end),
+        ] {
+            if let Some(index) = index {
+                info[member] = index.into();
+            }
+        }
+        answer["rejectedLogEventsInfo"] = info;
+    }
+    answer
+}

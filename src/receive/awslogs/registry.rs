@@ -1,0 +1,454 @@
+//! Log groups and streams: which exist, their retention and tags, and when each stream was last written to.
+//!
+//! In memory, so that every `PutLogEvents` can ask; each change is durable before it is acknowledged or seen. Documents
+//! lie under `loggroup/GROUP` and `logstream/GROUP\0STREAM` as JSON. When a stream was written to is stored with the next
+//! flush only: after a crash it may show a little less than there is.
+//!
+//! Changes to one group or stream are made one after another, to different ones side by side. Bounds: [`Limits`].
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::super::Intake;
+use super::arn::{Arns, group_of_arn};
+use super::error::{Error, Result};
+use super::wire;
+use crate::decode::awslogs::Validation;
+
+/// Tags of one log group.
+pub const MAX_TAGS: usize = 50;
+/// What `retentionInDays` may be.
+pub const RETENTION_DAYS: [i64; 22] = [
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
+];
+/// What `logGroupClass` may be; the first is the default.
+pub const CLASSES: [&str; 4] = ["STANDARD", "INFREQUENT_ACCESS", "DELIVERY", "ESSENTIALS"];
+
+const GROUP_KEY: &str = "loggroup/";
+const STREAM_KEY: &str = "logstream/";
+/// Locks that changes are spread over, by name.
+const STRIPES: usize = 64;
+
+/// How many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Log groups.
+    pub max_log_groups: usize,
+    /// Log streams in all groups together.
+    pub max_log_streams: usize,
+}
+
+/// A log group as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct GroupRecord {
+    pub(super) created_millis: i64,
+    pub(super) retention_days: Option<i32>,
+    pub(super) class: String,
+    pub(super) kms_key_id: Option<String>,
+    pub(super) deletion_protection: bool,
+    pub(super) tags: BTreeMap<String, String>,
+}
+
+/// A log stream as stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StreamRecord {
+    pub(super) created_millis: i64,
+    pub(super) first_event_millis: Option<i64>,
+    pub(super) last_event_millis: Option<i64>,
+    pub(super) last_ingestion_millis: Option<i64>,
+    /// Bytes of messages taken, each with its overhead.
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) record: GroupRecord,
+    pub(super) streams: BTreeMap<String, StreamRecord>,
+    /// Sum over the streams.
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    pub(super) by_name: BTreeMap<String, Group>,
+    n_streams: usize,
+}
+
+/// The log groups and streams of this server.
+#[derive(Debug)]
+pub struct Registry {
+    intake: Arc<dyn Intake>,
+    limits: Limits,
+    arns: Arns,
+    groups: RwLock<Groups>,
+    changing: Vec<Mutex<()>>,
+    hasher: RandomState,
+}
+
+/// What one `PutLogEvents` brought to a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Time of the first event taken.
+    pub first_event_millis: i64,
+    /// Time of the last one.
+    pub last_event_millis: i64,
+    /// When the call arrived.
+    pub received_millis: i64,
+    /// Bytes of messages, each with its overhead.
+    pub bytes: u64,
+}
+
+impl Registry {
+    /// Reads back what an earlier life stored.
+    pub fn open(intake: Arc<dyn Intake>, arns: Arns, limits: Limits) -> Self {
+        let mut groups = Groups::default();
+        for (key, value) in intake.states(GROUP_KEY) {
+            match serde_json::from_slice(&value) {
+                Ok(record) => {
+                    let name = key[GROUP_KEY.len()..].to_string();
+                    groups.by_name.insert(name, Group { record, ..Group::default() });
+                }
+                Err(error) => tracing::error!(key, %error, "a stored log group is damaged and is left out"),
+            }
+        }
+        for (key, value) in intake.states(STREAM_KEY) {
+            let group = key[STREAM_KEY.len()..]
+                .split_once('\0')
+                .and_then(|(group, stream)| Some((groups.by_name.get_mut(group)?, stream)));
+            match (group, serde_json::from_slice::<StreamRecord>(&value)) {
+                (Some((group, stream)), Ok(record)) => {
+                    group.bytes += record.bytes;
+                    group.streams.insert(stream.to_string(), record);
+                    groups.n_streams += 1;
+                }
+                (None, _) => tracing::error!(key, "a stored log stream has no log group and is left out"),
+                (_, Err(error)) => tracing::error!(key, %error, "a stored log stream is damaged and is left out"),
+            }
+        }
+        Self {
+            intake,
+            limits,
+            arns,
+            groups: RwLock::new(groups),
+            changing: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub(super) fn arns(&self) -> &Arns {
+        &self.arns
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Groups> {
+        self.groups.read()
+    }
+
+    /// The retention of a stream's group in days, 0 = never expires, if both exist.
+    pub fn retention_of(&self, group: &str, stream: &str) -> Result<i32> {
+        let groups = self.groups.read();
+        let group = groups.by_name.get(group).ok_or(Error::NotFound("group"))?;
+        if !group.streams.contains_key(stream) {
+            return Err(Error::NotFound("stream"));
+        }
+        Ok(group.record.retention_days.unwrap_or(0))
+    }
+
+    /// Notes that events were taken.
+    pub fn written(&self, group_name: &str, stream_name: &str, written: &Written) {
+        let mut groups = self.groups.write();
+        let Some(group) = groups.by_name.get_mut(group_name) else { return };
+        let Some(stream) = group.streams.get_mut(stream_name) else { return };
+        let earliest = stream
+            .first_event_millis
+            .map_or(written.first_event_millis, |first| first.min(written.first_event_millis));
+        stream.first_event_millis = Some(earliest);
+        stream.last_event_millis = stream.last_event_millis.max(Some(written.last_event_millis));
+        stream.last_ingestion_millis = stream.last_ingestion_millis.max(Some(written.received_millis));
+        stream.bytes += written.bytes;
+        group.bytes += written.bytes;
+        // under the lock, so that the last one stored is the last one noted
+        self.intake.put_state_relaxed(&stream_key(group_name, stream_name), to_json(stream).into());
+    }
+
+    /// `CreateLogGroup`.
+    pub async fn create_log_group(&self, call: &wire::CreateLogGroup, now_millis: i64) -> Result<()> {
+        let mut validation = Validation::new();
+        if let Some(name) = validation.required(&call.log_group_name, "logGroupName") {
+            validation.log_group_name(name, "logGroupName");
+        }
+        if let Some(kms_key_id) = &call.kms_key_id {
+            validation.length(kms_key_id, "kmsKeyId", 0, 256);
+        }
+        let class = call.log_group_class.as_deref().unwrap_or(CLASSES[0]);
+        check_class(&mut validation, class);
+        let tags = call.tags.clone().unwrap_or_default();
+        check_tags(&mut validation, &tags);
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let name = call.log_group_name.as_deref().unwrap_or_default();
+        if name.starts_with("aws/") {
+            return Err(Error::InvalidParameter("Log groups starting with AWS/ are reserved for AWS.".into()));
+        }
+        let _changing = self.changing(name).await;
+        {
+            let groups = self.groups.read();
+            if groups.by_name.contains_key(name) {
+                return Err(Error::AlreadyExists("group"));
+            }
+            if groups.by_name.len() >= self.limits.max_log_groups {
+                return Err(Error::LimitExceeded(format!(
+                    "Resource limit exceeded: {} log groups.",
+                    self.limits.max_log_groups
+                )));
+            }
+        }
+        let record = GroupRecord {
+            created_millis: now_millis,
+            retention_days: None,
+            class: class.to_string(),
+            kms_key_id: call.kms_key_id.clone(),
+            deletion_protection: call.deletion_protection_enabled.unwrap_or(false),
+            tags,
+        };
+        self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
+        self.groups.write().by_name.insert(name.to_string(), Group { record, ..Group::default() });
+        Ok(())
+    }
+
+    /// `CreateLogStream`.
+    pub async fn create_log_stream(&self, call: &wire::CreateLogStream, now_millis: i64) -> Result<()> {
+        let mut validation = Validation::new();
+        if let Some(name) = validation.required(&call.log_group_name, "logGroupName") {
+            validation.log_group_name(name, "logGroupName");
+        }
+        if let Some(name) = validation.required(&call.log_stream_name, "logStreamName") {
+            validation.log_stream_name(name, "logStreamName");
+        }
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let group_name = call.log_group_name.as_deref().unwrap_or_default();
+        let stream_name = call.log_stream_name.as_deref().unwrap_or_default();
+        let key = stream_key(group_name, stream_name);
+        let _changing = self.changing(&key).await;
+        {
+            let groups = self.groups.read();
+            let group = groups.by_name.get(group_name).ok_or(Error::NotFound("group"))?;
+            if group.streams.contains_key(stream_name) {
+                return Err(Error::AlreadyExists("stream"));
+            }
+            if groups.n_streams >= self.limits.max_log_streams {
+                return Err(Error::LimitExceeded(format!(
+                    "Resource limit exceeded: {} log streams.",
+                    self.limits.max_log_streams
+                )));
+            }
+        }
+        let record = StreamRecord {
+            created_millis: now_millis,
+            ..StreamRecord::default()
+        };
+        self.intake.put_state(&key, Some(to_json(&record).into())).await?;
+        let mut groups = self.groups.write();
+        let groups = &mut *groups;
+        if let Some(group) = groups.by_name.get_mut(group_name) {
+            group.streams.insert(stream_name.to_string(), record);
+            groups.n_streams += 1;
+        }
+        Ok(())
+    }
+
+    /// `PutRetentionPolicy`.
+    pub async fn put_retention_policy(&self, call: &wire::RetentionPolicy) -> Result<()> {
+        let mut validation = Validation::new();
+        if let Some(name) = validation.required(&call.log_group_name, "logGroupName") {
+            validation.log_group_name(name, "logGroupName");
+        }
+        let days = *validation.required(&call.retention_in_days, "retentionInDays").unwrap_or(&RETENTION_DAYS[0]);
+        if !RETENTION_DAYS.contains(&days) {
+            validation.violation(days, "retentionInDays", format_args!("Member must satisfy enum value set: {RETENTION_DAYS:?}"));
+        }
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let days = i32::try_from(days).unwrap_or(i32::MAX);
+        self.change_group(call.log_group_name.as_deref().unwrap_or_default(), |record| {
+            record.retention_days = Some(days);
+            Ok(())
+        })
+        .await
+    }
+
+    /// `DeleteRetentionPolicy`.
+    pub async fn delete_retention_policy(&self, call: &wire::RetentionPolicy) -> Result<()> {
+        let name = group_name(&call.log_group_name)?;
+        self.change_group(name, |record| {
+            record.retention_days = None;
+            Ok(())
+        })
+        .await
+    }
+
+    /// `TagResource`.
+    pub async fn tag_resource(&self, call: &wire::TagResource) -> Result<()> {
+        let name = group_of_resource(&call.resource_arn)?;
+        self.tag(&name, &call.tags).await
+    }
+
+    /// The older `TagLogGroup`.
+    pub async fn tag_log_group(&self, call: &wire::TagLogGroup) -> Result<()> {
+        self.tag(group_name(&call.log_group_name)?, &call.tags).await
+    }
+
+    /// `UntagResource`.
+    pub async fn untag_resource(&self, call: &wire::TagResource) -> Result<()> {
+        let name = group_of_resource(&call.resource_arn)?;
+        self.untag(&name, &call.tag_keys, "tagKeys").await
+    }
+
+    /// The older `UntagLogGroup`.
+    pub async fn untag_log_group(&self, call: &wire::UntagLogGroup) -> Result<()> {
+        self.untag(group_name(&call.log_group_name)?, &call.tags, "tags").await
+    }
+
+    /// `ListTagsForResource`.
+    pub fn list_tags_for_resource(&self, call: &wire::TagResource) -> Result<BTreeMap<String, String>> {
+        self.tags(&group_of_resource(&call.resource_arn)?)
+    }
+
+    /// The older `ListTagsLogGroup`.
+    pub fn list_tags_log_group(&self, call: &wire::UntagLogGroup) -> Result<BTreeMap<String, String>> {
+        self.tags(group_name(&call.log_group_name)?)
+    }
+
+    fn tags(&self, name: &str) -> Result<BTreeMap<String, String>> {
+        let groups = self.groups.read();
+        Ok(groups.by_name.get(name).ok_or(Error::NotFound("group"))?.record.tags.clone())
+    }
+
+    async fn tag(&self, name: &str, tags: &Option<BTreeMap<String, String>>) -> Result<()> {
+        let mut validation = Validation::new();
+        if let Some(tags) = validation.required(tags, "tags") {
+            check_tags(&mut validation, tags);
+        }
+        validation.finish().map_err(Error::InvalidParameter)?;
+        self.change_group(name, |record| {
+            let mut merged = record.tags.clone();
+            merged.extend(tags.iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
+            if merged.len() > MAX_TAGS {
+                return Err(Error::TooManyTags {
+                    resource: self.arns.group(name),
+                    n_tags: merged.len(),
+                    max_tags: MAX_TAGS,
+                });
+            }
+            record.tags = merged;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn untag(&self, name: &str, keys: &Option<Vec<String>>, member: &str) -> Result<()> {
+        let mut validation = Validation::new();
+        validation.required(keys, member);
+        validation.finish().map_err(Error::InvalidParameter)?;
+        self.change_group(name, |record| {
+            record.tags.retain(|key, _| !keys.iter().flatten().any(|gone| gone == key));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a group's record: durable first, then seen.
+    async fn change_group(&self, name: &str, change: impl FnOnce(&mut GroupRecord) -> Result<()>) -> Result<()> {
+        let _changing = self.changing(name).await;
+        let before = {
+            let groups = self.groups.read();
+            groups.by_name.get(name).ok_or(Error::NotFound("group"))?.record.clone()
+        };
+        let mut record = before.clone();
+        change(&mut record)?;
+        if record == before {
+            return Ok(());
+        }
+        self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
+        if let Some(group) = self.groups.write().by_name.get_mut(name) {
+            group.record = record;
+        }
+        Ok(())
+    }
+
+    async fn changing(&self, name: &str) -> MutexGuard<'_, ()> {
+        let stripe = self.hasher.hash_one(name) as usize % STRIPES;
+        self.changing[stripe].lock().await
+    }
+}
+
+fn group_key(group: &str) -> String {
+    format!("{GROUP_KEY}{group}")
+}
+
+fn stream_key(group: &str, stream: &str) -> String {
+    format!("{STREAM_KEY}{group}\0{stream}")
+}
+
+fn to_json(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("a record has text keys and plain values")
+}
+
+/// A required log group name, checked.
+pub(super) fn group_name(name: &Option<String>) -> Result<&str> {
+    let mut validation = Validation::new();
+    if let Some(name) = validation.required(name, "logGroupName") {
+        validation.log_group_name(name, "logGroupName");
+    }
+    validation.finish().map_err(Error::InvalidParameter)?;
+    Ok(name.as_deref().unwrap_or_default())
+}
+
+/// The log group that a required resource ARN names.
+fn group_of_resource(arn: &Option<String>) -> Result<String> {
+    let mut validation = Validation::new();
+    if let Some(arn) = validation.required(arn, "resourceArn") {
+        validation.length(arn, "resourceArn", 1, 1011);
+    }
+    validation.finish().map_err(Error::InvalidParameter)?;
+    let arn = arn.as_deref().unwrap_or_default();
+    let invalid = || Error::InvalidParameter(format!("The ARN {arn:?} is invalid: expected arn:aws:logs:REGION:ACCOUNT:log-group:NAME"));
+    Ok(group_of_arn(arn).ok_or_else(invalid)?.to_string())
+}
+
+pub(super) fn check_class(validation: &mut Validation, class: &str) {
+    if !CLASSES.contains(&class) {
+        let classes = CLASSES.join(", ");
+        validation.violation(class, "logGroupClass", format_args!("Member must satisfy enum value set: [{classes}]"));
+    }
+}
+
+fn check_tags(validation: &mut Validation, tags: &BTreeMap<String, String>) {
+    let is_allowed = |c: char| c.is_alphabetic() || c.is_numeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
+    if tags.len() > MAX_TAGS {
+        let shown = format_args!("[{} tags]", tags.len()).to_string();
+        validation.violation(shown, "tags", format_args!("Member must have length less than or equal to {MAX_TAGS}"));
+        return;
+    }
+    for (key, value) in tags {
+        validation.length(key, "tags", 1, 128);
+        validation.length(value, format_args!("tags.{key}.member"), 0, 256);
+        if !key.chars().all(is_allowed) {
+            validation.violation(key, "tags", r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]+)$");
+        }
+        if !value.chars().all(is_allowed) {
+            validation.violation(
+                value,
+                format_args!("tags.{key}.member"),
+                r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$",
+            );
+        }
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            validation.violation(key, "tags", "Member must not begin with the reserved prefix aws:");
+        }
+    }
+}

@@ -1,0 +1,518 @@
+use axum::http::StatusCode;
+
+use super::super::testing::{Answer, Memory, gzip, send};
+use super::*;
+use crate::model::ManualClock;
+
+const NOW_MILLIS: i64 = 1_795_000_000_000;
+const DAY: i64 = 86_400_000;
+
+struct Server {
+    router: Router,
+    memory: Arc<Memory>,
+    receiver: Arc<Receiver>,
+}
+
+impl Server {
+    fn new() -> Self {
+        Self::on(Memory::default(), Config::default())
+    }
+    fn on(memory: Memory, config: Config) -> Self {
+        let memory = Arc::new(memory);
+        let receiver = Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000)));
+        Self {
+            router: router(receiver.clone()),
+            memory,
+            receiver,
+        }
+    }
+    /// A server with group `g` and stream `s`.
+    async fn with_stream() -> Self {
+        let server = Self::new();
+        server.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+        server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "s"})).await;
+        server
+    }
+    async fn call(&self, operation: &str, members: Value) -> Answer {
+        let request = Request::post("/")
+            .header("x-amz-target", format!("Logs_20140328.{operation}"))
+            .header("content-type", "application/x-amz-json-1.1")
+            .body(Body::from(members.to_string()))
+            .expect("a request");
+        send(&self.router, request).await
+    }
+    #[track_caller]
+    fn is_ok(answer: &Answer) {
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(answer.content_type, "application/x-amz-json-1.1");
+    }
+    async fn ok(&self, operation: &str, members: Value) -> Value {
+        let answer = self.call(operation, members).await;
+        Self::is_ok(&answer);
+        answer.json
+    }
+    async fn fails(&self, operation: &str, members: Value, error: &str) -> String {
+        let answer = self.call(operation, members.clone()).await;
+        assert_eq!(answer.error_type.as_deref(), Some(error), "{operation} {members}: {answer:?}");
+        assert!(answer.status.is_client_error(), "{answer:?}");
+        answer.json["message"].as_str().expect("a message").to_string()
+    }
+    async fn group_names(&self, members: Value) -> Vec<String> {
+        let answer = self.ok("DescribeLogGroups", members).await;
+        names(&answer["logGroups"], "logGroupName")
+    }
+}
+
+fn names(list: &Value, member: &str) -> Vec<String> {
+    list.as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| item[member].as_str().expect("a name").to_string())
+        .collect()
+}
+
+fn events(offsets: &[i64]) -> Value {
+    let events: Vec<Value> = offsets.iter().map(|o| json!({"timestamp": NOW_MILLIS + o, "message": "hello"})).collect();
+    json!({"logGroupName": "g", "logStreamName": "s", "logEvents": events})
+}
+
+#[tokio::test]
+async fn a_group_a_stream_and_events_are_taken_as_docker_sends_them() {
+    let server = Server::new();
+    let stream = json!({"logGroupName": "g", "logStreamName": "s"});
+    let said = server.fails("CreateLogStream", stream.clone(), "ResourceNotFoundException").await;
+    assert_eq!(said, "The specified log group does not exist.");
+    server.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+    let said = server
+        .fails("CreateLogGroup", json!({"logGroupName": "g"}), "ResourceAlreadyExistsException")
+        .await;
+    assert_eq!(said, "The specified log group already exists");
+    let said = server.fails("PutLogEvents", events(&[0]), "ResourceNotFoundException").await;
+    assert_eq!(said, "The specified log stream does not exist.");
+    server.ok("CreateLogStream", stream.clone()).await;
+    server.fails("CreateLogStream", stream, "ResourceAlreadyExistsException").await;
+
+    let mut members = events(&[-5, 0]);
+    let answer = server.ok("PutLogEvents", members.clone()).await;
+    let token = answer["nextSequenceToken"].as_str().expect("a token");
+    assert!(token.len() == 56 && !token.contains(' '));
+    assert!(answer.get("rejectedLogEventsInfo").is_none(), "watchtower takes its presence for a failure");
+    members["sequenceToken"] = token.into();
+    server.ok("PutLogEvents", members).await;
+    assert_eq!(server.memory.n_rows(), 4);
+    let outcomes = server.memory.outcomes();
+    assert_eq!((outcomes.accepted, outcomes.rejected, outcomes.reasons["not_found"]), (4, 1, 1));
+}
+
+#[tokio::test]
+async fn rejected_events_are_told_by_index_and_the_rest_is_kept() {
+    let server = Server::with_stream().await;
+    server.ok("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 3})).await;
+    let answer = server.ok("PutLogEvents", events(&[-20 * DAY, -4 * DAY, 0, 3 * 3_600_000])).await;
+    assert_eq!(
+        answer["rejectedLogEventsInfo"],
+        json!({"tooNewLogEventStartIndex": 3, "tooOldLogEventEndIndex": 1, "expiredLogEventEndIndex": 2})
+    );
+    assert_eq!(server.memory.accepted.lock()[0].0.context.retention_days, 3);
+    let answer = server.ok("PutLogEvents", events(&[-20 * DAY])).await;
+    assert_eq!(answer["rejectedLogEventsInfo"]["tooOldLogEventEndIndex"], 1);
+    let outcomes = server.memory.outcomes();
+    assert_eq!((outcomes.accepted, outcomes.rejected), (1, 4));
+    server.ok("DeleteRetentionPolicy", json!({"logGroupName": "g"})).await;
+    let answer = server.ok("PutLogEvents", events(&[-4 * DAY])).await;
+    assert!(answer.get("rejectedLogEventsInfo").is_none());
+}
+
+#[tokio::test]
+async fn a_gzip_body_is_inflated_and_handed_over_as_it_came() {
+    let server = Server::with_stream().await;
+    let raw = gzip(events(&[0]).to_string().as_bytes());
+    let post = |body: Vec<u8>, encoding: &str| {
+        Request::post("/")
+            .header("x-amz-target", "Logs_20140328.PutLogEvents")
+            .header("content-encoding", encoding)
+            .body(Body::from(body))
+            .expect("a request")
+    };
+    Server::is_ok(&send(&server.router, post(raw.clone(), "gzip")).await);
+    let body = server.memory.accepted.lock()[0].0.body.clone();
+    assert_eq!(body, raw);
+    for (body, encoding) in [(raw[..raw.len() - 4].to_vec(), "gzip"), (raw, "br"), (b"{".to_vec(), "identity")] {
+        let answer = send(&server.router, post(body, encoding)).await;
+        assert_eq!(
+            (answer.status, answer.error_type.as_deref()),
+            (StatusCode::BAD_REQUEST, Some("SerializationException"))
+        );
+    }
+    let outcomes = server.memory.outcomes();
+    assert_eq!((outcomes.accepted, outcomes.reasons["malformed"]), (1, 3));
+}
+
+#[tokio::test]
+async fn a_body_above_the_cap_is_an_invalid_parameter() {
+    let config = Config {
+        max_body_bytes: 300,
+        ..Config::default()
+    };
+    let server = Server::on(Memory::default(), config);
+    let answer = server.call("PutLogEvents", events(&[0; 20])).await;
+    assert_eq!(
+        (answer.status, answer.error_type.as_deref()),
+        (StatusCode::PAYLOAD_TOO_LARGE, Some("InvalidParameterException"))
+    );
+    assert_eq!(server.memory.outcomes().reasons["too_large"], 1);
+    // small on the wire, large inflated
+    let request = Request::post("/")
+        .header("x-amz-target", "Logs_20140328.PutLogEvents")
+        .header("content-encoding", "gzip")
+        .body(Body::from(gzip(&[b' '; 10_000])))
+        .expect("a request");
+    assert_eq!(send(&server.router, request).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn overload_is_a_503_that_sdks_retry_and_changes_nothing() {
+    let server = Server::with_stream().await;
+    for (operation, members) in [
+        ("PutLogEvents", events(&[0])),
+        ("CreateLogGroup", json!({"logGroupName": "h"})),
+        ("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "t"})),
+        ("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 1})),
+    ] {
+        server.memory.refuse(1);
+        let answer = server.call(operation, members.clone()).await;
+        assert_eq!(
+            (answer.status, answer.error_type.as_deref()),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("ServiceUnavailableException")),
+            "{operation}"
+        );
+        server.ok(operation, members).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_an_unknown_operation() {
+    let server = Server::new();
+    for target in [
+        None,
+        Some("Logs_20140328.StartQuery"),
+        Some("Logs_20140328"),
+        Some("Kinesis_20131202.PutRecords"),
+        Some("PutLogEvents"),
+    ] {
+        let mut request = Request::post("/");
+        if let Some(target) = target {
+            request = request.header("x-amz-target", target);
+        }
+        let answer = send(&server.router, request.body(Body::from("{}")).expect("a request")).await;
+        assert_eq!(
+            (answer.status, answer.error_type.as_deref()),
+            (StatusCode::BAD_REQUEST, Some("UnknownOperationException"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn groups_streams_tags_and_retention_survive_a_restart() {
+    let server = Server::with_stream().await;
+    server
+        .ok(
+            "CreateLogGroup",
+            json!({"logGroupName": "/aws/lambda/f", "tags": {"team": "a"}, "logGroupClass": "INFREQUENT_ACCESS", "kmsKeyId": "k"}),
+        )
+        .await;
+    server.ok("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 7})).await;
+    server.ok("PutLogEvents", events(&[-10, 0])).await;
+    let later = Server::on(server.memory.surviving(), Config::default());
+    for (operation, members) in [
+        ("DescribeLogGroups", json!({})),
+        ("DescribeLogStreams", json!({"logGroupName": "g"})),
+        ("ListTagsLogGroup", json!({"logGroupName": "/aws/lambda/f"})),
+    ] {
+        assert_eq!(server.ok(operation, members.clone()).await, later.ok(operation, members).await);
+    }
+    let streams = later.ok("DescribeLogStreams", json!({"logGroupName": "g"})).await;
+    let stream = &streams["logStreams"][0];
+    assert_eq!(stream["firstEventTimestamp"], NOW_MILLIS - 10);
+    assert_eq!(stream["lastEventTimestamp"], NOW_MILLIS);
+    assert_eq!(stream["lastIngestionTime"], NOW_MILLIS);
+    assert_eq!(stream["storedBytes"], 0);
+    assert_eq!(stream["arn"], "arn:aws:logs:us-east-1:000000000000:log-group:g:log-stream:s");
+    assert!(stream["uploadSequenceToken"].is_string());
+    later
+        .fails(
+            "CreateLogStream",
+            json!({"logGroupName": "g", "logStreamName": "s"}),
+            "ResourceAlreadyExistsException",
+        )
+        .await;
+    assert_eq!(later.receiver.registry().retention_of("g", "s"), Ok(7));
+}
+
+#[tokio::test]
+async fn groups_are_shown_as_aws_shows_them() {
+    let server = Server::with_stream().await;
+    server.ok("PutLogEvents", events(&[0])).await;
+    let answer = server.ok("DescribeLogGroups", json!({"logGroupNamePrefix": "g"})).await;
+    assert_eq!(
+        answer,
+        json!({"logGroups": [{
+            "logGroupName": "g", "creationTime": NOW_MILLIS, "metricFilterCount": 0, "storedBytes": 31, "logGroupClass": "STANDARD",
+            "arn": "arn:aws:logs:us-east-1:000000000000:log-group:g:*", "logGroupArn": "arn:aws:logs:us-east-1:000000000000:log-group:g",
+            "deletionProtectionEnabled": false,
+        }]})
+    );
+}
+
+#[tokio::test]
+async fn groups_are_found_by_prefix_pattern_identifier_and_class_page_by_page() {
+    let server = Server::new();
+    for name in ["/a/one", "/a/two", "/b/one", "/b/Two", "z"] {
+        server.ok("CreateLogGroup", json!({"logGroupName": name})).await;
+    }
+    server
+        .ok("CreateLogGroup", json!({"logGroupName": "ia", "logGroupClass": "INFREQUENT_ACCESS"}))
+        .await;
+    assert_eq!(
+        server.group_names(json!({})).await,
+        ["/a/one", "/a/two", "/b/Two", "/b/one", "ia", "z"],
+        "ASCII order"
+    );
+    assert_eq!(server.group_names(json!({"logGroupNamePrefix": "/b"})).await, ["/b/Two", "/b/one"]);
+    assert_eq!(server.group_names(json!({"logGroupNamePattern": "wo"})).await, ["/a/two", "/b/Two"]);
+    assert_eq!(server.group_names(json!({"logGroupNamePattern": "tw"})).await, ["/a/two"], "case matters");
+    assert_eq!(server.group_names(json!({"logGroupClass": "ESSENTIALS"})).await, ["ia"]);
+    let identifiers = json!([
+        "z",
+        "arn:aws:logs:eu-west-1:123456789012:log-group:/a/one",
+        "arn:aws:logs:eu-west-1:1:log-group:/a/two:*",
+        "gone"
+    ]);
+    assert_eq!(server.group_names(json!({"logGroupIdentifiers": identifiers})).await, ["/a/one", "/a/two", "z"]);
+    let short = server.ok("DescribeLogGroups", json!({"logGroupNamePattern": "z"})).await;
+    assert_eq!(short["logGroups"][0].as_object().expect("an object").len(), 3);
+
+    let mut seen = vec![];
+    let mut members = json!({"limit": 4});
+    loop {
+        let answer = server.ok("DescribeLogGroups", members.clone()).await;
+        seen.extend(names(&answer["logGroups"], "logGroupName"));
+        match answer.get("nextToken") {
+            Some(token) => members["nextToken"] = token.clone(),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 6);
+    let whole = server.ok("DescribeLogGroups", json!({"limit": 6})).await;
+    assert!(whole.get("nextToken").is_none(), "a full last page has no token");
+
+    for members in [
+        json!({"logGroupNamePrefix": "a", "logGroupNamePattern": "a"}),
+        json!({"logGroupIdentifiers": ["z"], "logGroupNamePrefix": "z"}),
+        json!({"logGroupIdentifiers": []}),
+        json!({"logGroupIdentifiers": vec!["z"; 51]}),
+        json!({"logGroupIdentifiers": ["arn:aws:s3:::b"]}),
+        json!({"limit": 0}),
+        json!({"limit": 51}),
+        json!({"nextToken": "???"}),
+        json!({"nextToken": "bm90"}),
+        json!({"logGroupClass": "GOLD"}),
+        json!({"logGroupNamePrefix": "a b"}),
+    ] {
+        server.fails("DescribeLogGroups", members, "InvalidParameterException").await;
+    }
+}
+
+#[tokio::test]
+async fn streams_are_ordered_by_name_or_by_last_event_page_by_page() {
+    let server = Server::with_stream().await;
+    for (name, last) in [
+        ("a", Some(30)),
+        ("b", None),
+        ("c", Some(10)),
+        ("d", Some(30)),
+        ("web-1", None),
+        ("web-2", Some(20)),
+    ] {
+        server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": name})).await;
+        if let Some(last) = last {
+            let mut members = events(&[last]);
+            members["logStreamName"] = name.into();
+            server.ok("PutLogEvents", members).await;
+        }
+    }
+    for (members, expected) in [
+        (json!({}), "a b c d s web-1 web-2"),
+        (json!({"descending": true}), "web-2 web-1 s d c b a"),
+        (json!({"logStreamNamePrefix": "web"}), "web-1 web-2"),
+        (json!({"logStreamNamePrefix": "web", "descending": true}), "web-2 web-1"),
+        (json!({"orderBy": "LogStreamName", "logStreamNamePrefix": "x"}), ""),
+        (json!({"orderBy": "LastEventTime"}), "b s web-1 c web-2 a d"),
+        (json!({"orderBy": "LastEventTime", "descending": true}), "d a web-2 c web-1 s b"),
+    ] {
+        for limit in [1, 2, 3, 7, 50] {
+            let mut members = members.clone();
+            members["logGroupIdentifier"] = "arn:aws:logs:us-east-1:000000000000:log-group:g".into();
+            members["limit"] = limit.into();
+            let mut seen = vec![];
+            loop {
+                let answer = server.ok("DescribeLogStreams", members.clone()).await;
+                let page = names(&answer["logStreams"], "logStreamName");
+                assert!(page.len() <= limit);
+                seen.extend(page);
+                match answer.get("nextToken") {
+                    Some(token) => members["nextToken"] = token.clone(),
+                    None => break,
+                }
+            }
+            assert_eq!(seen.join(" "), expected, "{members}");
+        }
+    }
+    for members in [
+        json!({}),
+        json!({"logGroupName": "g", "logGroupIdentifier": "g"}),
+        json!({"logGroupName": "g", "orderBy": "LastEventTime", "logStreamNamePrefix": "w"}),
+        json!({"logGroupName": "g", "orderBy": "Size"}),
+        json!({"logGroupName": "g", "limit": 51}),
+        json!({"logGroupName": "g", "nextToken": "dA"}),
+        json!({"logGroupName": "g", "orderBy": "LastEventTime", "nextToken": "dHg"}),
+        json!({"logGroupName": "g", "logStreamNamePrefix": "a:b"}),
+    ] {
+        server.fails("DescribeLogStreams", members, "InvalidParameterException").await;
+    }
+    server
+        .fails("DescribeLogStreams", json!({"logGroupName": "gone"}), "ResourceNotFoundException")
+        .await;
+}
+
+#[tokio::test]
+async fn names_and_values_are_validated() {
+    let server = Server::with_stream().await;
+    for (operation, members) in [
+        ("CreateLogGroup", json!({})),
+        ("CreateLogGroup", json!({"logGroupName": ""})),
+        ("CreateLogGroup", json!({"logGroupName": "a b"})),
+        ("CreateLogGroup", json!({"logGroupName": "a".repeat(513)})),
+        ("CreateLogGroup", json!({"logGroupName": "aws/reserved"})),
+        ("CreateLogGroup", json!({"logGroupName": "h", "logGroupClass": "GOLD"})),
+        ("CreateLogGroup", json!({"logGroupName": "h", "tags": {"": "v"}})),
+        ("CreateLogGroup", json!({"logGroupName": "h", "tags": {"aws:x": "v"}})),
+        ("CreateLogGroup", json!({"logGroupName": "h", "tags": {"k": "v!"}})),
+        ("CreateLogStream", json!({"logGroupName": "g"})),
+        ("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "a:b"})),
+        ("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "a*"})),
+        ("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "a".repeat(513)})),
+        ("PutRetentionPolicy", json!({"logGroupName": "g"})),
+        ("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 2})),
+        ("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 0})),
+        ("DeleteRetentionPolicy", json!({})),
+        ("TagResource", json!({"resourceArn": "g", "tags": {"a": "b"}})),
+        ("TagResource", json!({"resourceArn": "arn:aws:logs:us-east-1:000000000000:log-group:g"})),
+        ("PutLogEvents", json!({"logGroupName": "g", "logStreamName": "s", "logEvents": []})),
+    ] {
+        server.fails(operation, members, "InvalidParameterException").await;
+    }
+    for (operation, members) in [
+        ("PutRetentionPolicy", json!({"logGroupName": "gone", "retentionInDays": 1})),
+        ("DeleteRetentionPolicy", json!({"logGroupName": "gone"})),
+        (
+            "ListTagsForResource",
+            json!({"resourceArn": "arn:aws:logs:us-east-1:000000000000:log-group:gone"}),
+        ),
+        ("ListTagsLogGroup", json!({"logGroupName": "gone"})),
+    ] {
+        server.fails(operation, members, "ResourceNotFoundException").await;
+    }
+    server.fails("CreateLogGroup", json!({"logGroupName": 7}), "SerializationException").await;
+    server.fails("CreateLogGroup", json!([]), "SerializationException").await;
+    for days in RETENTION_DAYS {
+        server.ok("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": days})).await;
+    }
+    server.ok("CreateLogGroup", json!({"logGroupName": "a".repeat(512)})).await;
+    server
+        .ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "[$LATEST]é/1"}))
+        .await;
+}
+
+#[tokio::test]
+async fn tags_are_merged_removed_and_bounded() {
+    let server = Server::with_stream().await;
+    let arn = "arn:aws:logs:us-east-1:000000000000:log-group:g";
+    let many = |range: std::ops::Range<usize>| range.map(|i| (format!("k{i}"), Value::from("v"))).collect::<serde_json::Map<_, _>>();
+    server.ok("TagResource", json!({"resourceArn": arn, "tags": many(0..49)})).await;
+    server.ok("TagLogGroup", json!({"logGroupName": "g", "tags": {"k0": "new", "last": ""}})).await;
+    let answer = server.call("TagResource", json!({"resourceArn": arn, "tags": {"more": "v"}})).await;
+    assert_eq!(
+        (answer.error_type.as_deref(), &answer.json["resourceName"]),
+        (Some("TooManyTagsException"), &json!(arn))
+    );
+    server
+        .fails("TagResource", json!({"resourceArn": arn, "tags": many(0..51)}), "InvalidParameterException")
+        .await;
+    server
+        .ok(
+            "UntagResource",
+            json!({"resourceArn": arn, "tagKeys": (1..48).map(|i| format!("k{i}")).collect::<Vec<_>>()}),
+        )
+        .await;
+    server.ok("UntagLogGroup", json!({"logGroupName": "g", "tags": ["k48", "unknown"]})).await;
+    let expected = json!({"tags": {"k0": "new", "last": ""}});
+    assert_eq!(server.ok("ListTagsForResource", json!({"resourceArn": arn})).await, expected);
+    assert_eq!(server.ok("ListTagsForResource", json!({"resourceArn": format!("{arn}:*")})).await, expected);
+    assert_eq!(server.ok("ListTagsLogGroup", json!({"logGroupName": "g"})).await, expected);
+}
+
+#[tokio::test]
+async fn groups_and_streams_are_bounded() {
+    let config = Config {
+        max_log_groups: 2,
+        max_log_streams: 1,
+        ..Config::default()
+    };
+    let server = Server::on(Memory::default(), config);
+    server.ok("CreateLogGroup", json!({"logGroupName": "a"})).await;
+    server.ok("CreateLogGroup", json!({"logGroupName": "b"})).await;
+    server.fails("CreateLogGroup", json!({"logGroupName": "c"}), "LimitExceededException").await;
+    server
+        .fails("CreateLogGroup", json!({"logGroupName": "a"}), "ResourceAlreadyExistsException")
+        .await;
+    server.ok("CreateLogStream", json!({"logGroupName": "a", "logStreamName": "s"})).await;
+    server
+        .fails("CreateLogStream", json!({"logGroupName": "b", "logStreamName": "s"}), "LimitExceededException")
+        .await;
+}
+
+#[tokio::test]
+async fn of_many_that_create_the_same_one_succeeds() {
+    let server = Server::new();
+    let calls = (0..20).map(|_| server.call("CreateLogGroup", json!({"logGroupName": "g"})));
+    let answers = futures::future::join_all(calls).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::OK).count(), 1);
+}
+
+#[test]
+fn damaged_states_are_left_out() {
+    let memory = Memory::default();
+    memory.put_state_relaxed("loggroup/ok", Bytes::from_static(b"{}"));
+    memory.put_state_relaxed("loggroup/bad", Bytes::from_static(b"?"));
+    memory.put_state_relaxed("logstream/ok\0s", Bytes::from_static(b"{\"bytes\":5,\"later_field\":1}"));
+    memory.put_state_relaxed("logstream/ok\0bad", Bytes::from_static(b"[1"));
+    memory.put_state_relaxed("logstream/gone\0s", Bytes::from_static(b"{}"));
+    memory.put_state_relaxed("logstream/noise", Bytes::from_static(b"{}"));
+    let server = Server::on(memory, Config::default());
+    assert_eq!(server.receiver.registry().retention_of("ok", "s"), Ok(0));
+    assert_eq!(server.receiver.registry().retention_of("ok", "bad"), Err(Error::NotFound("stream")));
+    assert_eq!(server.receiver.registry().retention_of("bad", "s"), Err(Error::NotFound("group")));
+}
+
+#[test]
+fn settings_are_checked_together() {
+    assert_eq!(Config::default().problems(), Vec::<String>::new());
+    let bad = Config {
+        region: "US East".into(),
+        account_id: "1".into(),
+        max_body_bytes: 1,
+        ..Config::default()
+    };
+    assert_eq!(bad.problems().len(), 3);
+}

@@ -1,0 +1,41 @@
+//! What receivers hand over to.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::decode::Decoded;
+use crate::ingest::{Ack, Ingest, Ledger, Received, Refused};
+
+/// The write path as receivers see it. [`Ingest`] is the one outside tests.
+#[async_trait]
+pub trait Intake: Send + Sync + std::fmt::Debug {
+    /// See [`Ingest::accept`].
+    async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused>;
+    /// See [`Ingest::ledger`].
+    fn ledger(&self) -> &Ledger;
+    /// See [`Ingest::put_state`].
+    async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused>;
+    /// See [`Ingest::put_state_relaxed`].
+    fn put_state_relaxed(&self, key: &str, value: Bytes);
+    /// See [`Ingest::states`].
+    fn states(&self, prefix: &str) -> Vec<(String, Bytes)>;
+}
+
+#[async_trait]
+impl Intake for Ingest {
+    async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        Ingest::accept(self, received, decoded).await
+    }
+    fn ledger(&self) -> &Ledger {
+        Ingest::ledger(self)
+    }
+    async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
+        Ingest::put_state(self, key, value).await
+    }
+    fn put_state_relaxed(&self, key: &str, value: Bytes) {
+        Ingest::put_state_relaxed(self, key, value);
+    }
+    fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        Ingest::states(self, prefix)
+    }
+}

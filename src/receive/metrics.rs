@@ -1,0 +1,55 @@
+//! Metrics of the receivers. What became of records is the ledger's (`tracelake_ingest_records_total`).
+
+use std::sync::LazyLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::telemetry::register;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    receiver: &'static str,
+    operation: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DaemonLabels {
+    outcome: &'static str,
+}
+
+/// Answered calls by receiver (`awslogs`, `xray`), operation of its API (`unknown` for others) and HTTP status.
+static REQUESTS: LazyLock<Family<RequestLabels, Counter>> =
+    LazyLock::new(|| register("receive_requests", "Answered calls by receiver, operation and HTTP status", Family::default()));
+/// What daemons say of themselves in `PutTelemetryRecords`: `received`, `sent`, `spillover` (lost, queue full), `rejected`.
+static DAEMON_SEGMENTS: LazyLock<Family<DaemonLabels, Counter>> = LazyLock::new(|| {
+    register(
+        "receive_xray_daemon_segments",
+        "Segments as X-Ray daemons report them, by outcome",
+        Family::default(),
+    )
+});
+/// Datagrams taken from the socket, good or bad.
+pub(super) static UDP_DATAGRAMS: LazyLock<Counter> =
+    LazyLock::new(|| register("receive_xray_udp_datagrams", "X-Ray datagrams taken from the socket", Counter::default()));
+/// Bytes of documents between the socket and the write path.
+pub(super) static UDP_QUEUE_BYTES: LazyLock<Gauge> = LazyLock::new(|| {
+    register(
+        "receive_xray_udp_queue_bytes",
+        "Bytes of X-Ray documents that wait for the write path",
+        Gauge::default(),
+    )
+});
+
+/// Counts an answer.
+pub(super) fn answered(receiver: &'static str, operation: &'static str, status: u16) {
+    REQUESTS.get_or_create(&RequestLabels { receiver, operation, status }).inc();
+}
+
+/// Counts what a daemon reports.
+pub(super) fn daemon_segments(outcome: &'static str, n: u64) {
+    DAEMON_SEGMENTS.get_or_create(&DaemonLabels { outcome }).inc_by(n);
+}

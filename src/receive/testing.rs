@@ -1,0 +1,141 @@
+//! The write path for tests: keeps everything in memory and refuses on request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use tower::ServiceExt;
+
+use super::Intake;
+use crate::decode::Decoded;
+use crate::ingest::{Ack, Ledger, Outcomes, Received, Refused};
+use crate::net::inflate;
+
+/// Remembers what was accepted; a restart is a new one with [`Memory::surviving`].
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) accepted: Mutex<Vec<(Received, Decoded)>>,
+    pub(super) states: Mutex<BTreeMap<String, Bytes>>,
+    ledger: Ledger,
+    /// So many calls are refused first.
+    pub(super) refusals: Mutex<usize>,
+}
+
+impl Memory {
+    /// What a restart finds.
+    pub(super) fn surviving(&self) -> Memory {
+        Memory {
+            states: Mutex::new(self.states.lock().clone()),
+            ..Memory::default()
+        }
+    }
+    pub(super) fn refuse(&self, n: usize) {
+        *self.refusals.lock() = n;
+    }
+    pub(super) fn n_rows(&self) -> usize {
+        self.accepted.lock().iter().map(|(_, decoded)| decoded.batch.n_rows()).sum()
+    }
+    /// The sums of the one receiver and signal that were used.
+    pub(super) fn outcomes(&self) -> Outcomes {
+        self.ledger.sums().first().map(|(_, _, outcomes)| outcomes.clone()).unwrap_or_default()
+    }
+    fn refusal(&self) -> Result<(), Refused> {
+        let mut left = self.refusals.lock();
+        if *left == 0 {
+            return Ok(());
+        }
+        *left -= 1;
+        Err(Refused::Overloaded {
+            retry_after: Duration::from_millis(1),
+            message: "a test says so".into(),
+        })
+    }
+}
+
+#[async_trait]
+impl Intake for Memory {
+    async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let n_rows = decoded.batch.n_rows() as u64;
+        if let Err(refused) = self.refusal() {
+            self.ledger.refused(received.receiver, received.signal, n_rows);
+            return Err(refused);
+        }
+        self.ledger.accepted(received.receiver, received.signal, n_rows);
+        for rejected in &decoded.rejected {
+            self.ledger.rejected(received.receiver, received.signal, rejected.reason, rejected.count);
+        }
+        // replay must find the same rows
+        let body = inflate::inflate(received.encoding, &received.body, usize::MAX / 2).expect("as it came");
+        let again = crate::decode::decode(received.kind, &body, &received.context).expect("decoded once already");
+        assert_eq!(again.batch.n_rows(), decoded.batch.n_rows(), "the bytes handed over give the same rows");
+        self.accepted.lock().push((received, decoded));
+        Ok(Ack { lsn: 1 })
+    }
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+    async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
+        self.refusal()?;
+        match value {
+            Some(value) => self.states.lock().insert(key.into(), value),
+            None => self.states.lock().remove(key),
+        };
+        Ok(())
+    }
+    fn put_state_relaxed(&self, key: &str, value: Bytes) {
+        self.states.lock().insert(key.into(), value);
+    }
+    fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let states = self.states.lock();
+        states
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    }
+}
+
+/// An answer in memory.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) error_type: Option<String>,
+    pub(super) content_type: String,
+    pub(super) json: serde_json::Value,
+}
+
+/// Sends a request to a router; every answer must carry a request ID.
+pub(super) async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response: Response<Body> = router.clone().oneshot(request).await.expect("routers do not fail");
+    let header = |name: &str| Some(response.headers().get(name)?.to_str().expect("text").to_string());
+    assert!(header("x-amzn-requestid").is_some_and(|id| id.len() == 36), "no request ID");
+    let (status, error_type) = (response.status(), header("x-amzn-errortype"));
+    let content_type = header("content-type").expect("a content type");
+    let body = response.into_body().collect().await.expect("in memory").to_bytes();
+    let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(
+        json.get("__type").and_then(|t| t.as_str()),
+        error_type.as_deref(),
+        "header and body name the same error"
+    );
+    Answer {
+        status,
+        error_type,
+        content_type,
+        json,
+    }
+}
+
+/// RFC 1952.
+pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(data).expect("memory");
+    encoder.finish().expect("memory")
+}

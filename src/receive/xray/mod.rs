@@ -1,0 +1,353 @@
+//! X-Ray as a server: what the daemon, the SDKs and exporters call to write, and the daemon's own datagrams.
+//!
+//! REST-JSON, all `POST`: on the HTTP port, and on TCP 2000, where SDKs expect the daemon's proxy and send unsigned
+//! calls. Datagrams on UDP 2000 are in [`udp`].
+//!
+//! | path | call | answer |
+//! |---|---|---|
+//! | `/TraceSegments` | `PutTraceSegments` | 200; documents that were rejected in `UnprocessedTraceSegments`, the others are durable |
+//! | `/TelemetryRecords` | `PutTelemetryRecords` | counted in metrics |
+//! | `/GetSamplingRules` | `GetSamplingRules` | the configured rules and `Default`, on one page |
+//! | `/SamplingTargets` | `GetSamplingTargets` | each client's share ([`sampling`]) |
+//!
+//! Errors: `InvalidRequestException` 400 (413 above the body cap), `ThrottledException` 429 at a bound of the write path,
+//! which every SDK retries.
+
+mod sampling;
+pub mod udp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+pub use sampling::{DEFAULT_RULE, Sampling, SamplingRule};
+
+use super::Intake;
+use super::answer::{self, BodyFault, Failure, REST_JSON, Refusal};
+use super::{caps, decode_aside, metrics};
+use crate::decode::{self, Context, Decoded, Kind, Reason, xray};
+use crate::ingest::Received;
+use crate::model::{Clock, Signal};
+use crate::net::body;
+
+/// The receiver's name in the ledger and in metrics.
+pub const RECEIVER: &str = "xray";
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Bytes of a body, on the wire and inflated (8 MiB): 50 documents of 64 KiB, each quote escaped.
+    pub max_body_bytes: usize,
+    /// Bytes of documents from datagrams that may wait for the write path (32 MiB); more are dropped and counted.
+    pub udp_queue_bytes: usize,
+    /// Bytes the kernel is asked to hold for us (8 MiB); `net.core.rmem_max` may give less.
+    pub udp_kernel_buffer_bytes: usize,
+    /// Sampling rules beside `Default`, or `Default` itself to change it (none).
+    pub sampling_rules: Vec<SamplingRule>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 8 << 20,
+            udp_queue_bytes: 32 << 20,
+            udp_kernel_buffer_bytes: 8 << 20,
+            sampling_rules: vec![],
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with the settings, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = sampling::problems(&self.sampling_rules);
+        if self.max_body_bytes < 1 << 20 {
+            problems.push(format!("xray.max_body_bytes: {} is below 1 MiB", self.max_body_bytes));
+        }
+        if self.udp_queue_bytes < 1 << 20 {
+            problems.push(format!("xray.udp_queue_bytes: {} is below 1 MiB", self.udp_queue_bytes));
+        }
+        problems
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A member is missing or of a wrong form, or the body is not JSON.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The body is above its cap.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The body did not arrive.
+    #[error("{0}")]
+    Interrupted(String),
+    /// The write path is full or draining.
+    #[error("{message}")]
+    Throttled {
+        /// Why.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Our fault.
+    #[error("{0}")]
+    Internal(String),
+}
+/// This module's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<decode::Error> for Error {
+    fn from(error: decode::Error) -> Self {
+        match error {
+            decode::Error::Json(_) | decode::Error::Invalid(_) => Error::InvalidRequest(error.to_string()),
+            other => Error::Internal(other.to_string()),
+        }
+    }
+}
+
+/// The one place that decides status and name.
+fn failure(error: &Error) -> Failure {
+    let (status, name) = match error {
+        Error::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "InvalidRequestException"),
+        Error::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "InvalidRequestException"),
+        Error::Interrupted(_) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
+        Error::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, "ThrottledException"),
+        Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
+    };
+    let mut failure = Failure::new(status, name, error.to_string());
+    if let Error::Throttled { retry_after, .. } = error {
+        failure.retry_after = Some(*retry_after);
+    }
+    failure
+}
+
+/// The receiver of calls.
+#[derive(Debug)]
+pub struct Receiver {
+    config: Config,
+    intake: Arc<dyn Intake>,
+    clock: Arc<dyn Clock>,
+    sampling: Sampling,
+    arn_prefix: String,
+}
+
+impl Receiver {
+    /// A receiver; `region` and `account_id` are those of ARNs.
+    pub fn new(config: Config, region: &str, account_id: &str, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            sampling: Sampling::new(&config.sampling_rules, clock.now_nanos()),
+            arn_prefix: format!("arn:aws:xray:{region}:{account_id}:sampling-rule/"),
+            config,
+            intake,
+            clock,
+        })
+    }
+}
+
+/// The paths of X-Ray.
+pub fn router(receiver: Arc<Receiver>) -> Router {
+    Router::new()
+        .route("/TraceSegments", post(put_trace_segments))
+        .route("/TelemetryRecords", post(put_telemetry_records))
+        .route("/GetSamplingRules", post(get_sampling_rules))
+        .route("/SamplingTargets", post(get_sampling_targets))
+        .with_state(receiver)
+}
+
+async fn put_trace_segments(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("PutTraceSegments", receiver.put_trace_segments(request).await)
+}
+
+async fn put_telemetry_records(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("PutTelemetryRecords", receiver.put_telemetry_records(request).await)
+}
+
+async fn get_sampling_rules(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetSamplingRules", receiver.get_sampling_rules(request).await)
+}
+
+async fn get_sampling_targets(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetSamplingTargets", receiver.get_sampling_targets(request).await)
+}
+
+fn answered(operation: &'static str, result: Result<Value>) -> Response<Body> {
+    let response = match &result {
+        Ok(value) => answer::success(REST_JSON, value),
+        Err(error) => {
+            if let Error::Internal(message) = error {
+                tracing::error!(receiver = RECEIVER, operation, message, "a call failed");
+            }
+            answer::failure(REST_JSON, &failure(error))
+        }
+    };
+    metrics::answered(RECEIVER, operation, response.status().as_u16());
+    response
+}
+
+/// The members of `PutTelemetryRecords` that are counted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TelemetryRecords {
+    telemetry_records: Option<Vec<TelemetryRecord>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TelemetryRecord {
+    timestamp: Option<Value>,
+    segments_received_count: Option<u64>,
+    segments_sent_count: Option<u64>,
+    segments_spillover_count: Option<u64>,
+    segments_rejected_count: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SamplingTargets {
+    sampling_statistics_documents: Option<Vec<sampling::Statistics>>,
+}
+
+impl Receiver {
+    async fn read(&self, request: Request<Body>) -> Result<body::Body, BodyFault> {
+        let (head, body) = request.into_parts();
+        Ok(body::read(&head.headers, body, caps(self.config.max_body_bytes)).await?)
+    }
+
+    async fn put_trace_segments(&self, request: Request<Body>) -> Result<Value> {
+        let ledger = self.intake.ledger();
+        let body = self.read(request).await.map_err(|fault| {
+            match &fault {
+                BodyFault::TooLarge(_) => ledger.rejected(RECEIVER, Signal::Traces, Reason::TooLarge, 1),
+                BodyFault::Unreadable(_) => ledger.rejected(RECEIVER, Signal::Traces, Reason::Malformed, 1),
+                BodyFault::Interrupted(_) => ledger.refused(RECEIVER, Signal::Traces, 1),
+            }
+            Error::from(fault)
+        })?;
+        let context = Context {
+            received_at_nanos: self.clock.now_nanos(),
+            retention_days: 0,
+        };
+        let inflated = body.inflated.clone();
+        let prepared = decode_aside(inflated.len(), move || prepare(&inflated, &context)).await;
+        let (decoded, unprocessed) = prepared.inspect_err(|_| ledger.rejected(RECEIVER, Signal::Traces, Reason::Malformed, 1))?;
+        let received = Received {
+            receiver: RECEIVER,
+            signal: Signal::Traces,
+            kind: Kind::XraySegments,
+            context,
+            body: body.raw,
+            encoding: body.encoding,
+        };
+        self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
+            Refusal::Busy { message, retry_after } => Error::Throttled { message, retry_after },
+            Refusal::TooLarge(message) => Error::TooLarge(message),
+        })?;
+        Ok(json!({ "UnprocessedTraceSegments": unprocessed }))
+    }
+
+    async fn put_telemetry_records(&self, request: Request<Body>) -> Result<Value> {
+        let body = self.read(request).await?;
+        let call: TelemetryRecords = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let records = call.telemetry_records.ok_or_else(|| missing("telemetryRecords"))?;
+        if records.iter().any(|record| record.timestamp.is_none()) {
+            return Err(missing("telemetryRecords.member.timestamp"));
+        }
+        for record in &records {
+            for (outcome, n) in [
+                ("received", record.segments_received_count),
+                ("sent", record.segments_sent_count),
+                ("spillover", record.segments_spillover_count),
+                ("rejected", record.segments_rejected_count),
+            ] {
+                metrics::daemon_segments(outcome, n.unwrap_or(0));
+            }
+        }
+        Ok(json!({}))
+    }
+
+    async fn get_sampling_rules(&self, request: Request<Body>) -> Result<Value> {
+        self.read(request).await?;
+        Ok(self.sampling.rules(|name| format!("{}{name}", self.arn_prefix)))
+    }
+
+    async fn get_sampling_targets(&self, request: Request<Body>) -> Result<Value> {
+        let body = self.read(request).await?;
+        let call: SamplingTargets = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let statistics = call.sampling_statistics_documents.ok_or_else(|| missing("samplingStatisticsDocuments"))?;
+        if statistics.len() > sampling::MAX_STATISTICS {
+            return Err(Error::InvalidRequest(format!(
+                "{} statistics documents in one call, at most {} are taken",
+                statistics.len(),
+                sampling::MAX_STATISTICS
+            )));
+        }
+        statistics.iter().try_for_each(sampling::Statistics::check).map_err(Error::InvalidRequest)?;
+        Ok(self.sampling.targets(&statistics, self.clock.now_nanos()))
+    }
+}
+
+impl From<BodyFault> for Error {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge(message) => Error::TooLarge(message),
+            BodyFault::Unreadable(message) => Error::InvalidRequest(message),
+            BodyFault::Interrupted(message) => Error::Interrupted(message),
+        }
+    }
+}
+
+fn missing(member: &str) -> Error {
+    Error::InvalidRequest(format!(
+        "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
+    ))
+}
+
+/// The rows, and the answer's list of documents that gave none.
+fn prepare(body: &[u8], context: &Context) -> Result<(Decoded, Vec<Value>)> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::InvalidRequest("the body is not a JSON object".into()));
+    }
+    let decoded = xray::segments(body, context)?;
+    if decoded.rejected.is_empty() {
+        return Ok((decoded, vec![]));
+    }
+    let documents = xray::documents(body)?;
+    let unprocessed = decoded
+        .rejected
+        .iter()
+        .map(|rejected| {
+            let document = rejected.index.and_then(|index| documents.get(index));
+            let mut entry = json!({ "ErrorCode": error_code(rejected.reason), "Message": rejected.message });
+            if let Some(id) = document.and_then(|document| xray::document_id(document)) {
+                entry["Id"] = id.into();
+            }
+            entry
+        })
+        .collect();
+    Ok((decoded, unprocessed))
+}
+
+/// `ErrorCode` of a document.
+fn error_code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Malformed => "ParseError",
+        Reason::TooLarge => "SegmentTooLarge",
+        Reason::InvalidTraceId => "InvalidTraceId",
+        Reason::InvalidSpanId => "InvalidId",
+        Reason::InvalidTime => "InvalidTime",
+        _ => "InvalidSegment",
+    }
+}
+
+#[cfg(test)]
+mod tests;
