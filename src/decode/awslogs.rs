@@ -8,7 +8,7 @@
 //! |---|---|
 //! | a member is missing, empty, of a wrong form; more than 10,000 events | the call fails |
 //! | an event above 1,048,576 − 26 bytes; a batch above 1,048,576 bytes, each event counted with 26 bytes more | the call fails |
-//! | events not in ascending order of time; those within bounds span more than 24 h | the call fails |
+//! | events not in ascending order of time; those that are taken span more than 24 h | the call fails |
 //! | older than 14 days, older than the group's retention, more than 2 h ahead | the event is rejected, the call succeeds |
 //!
 //! Rows: `time` from the event's milliseconds, observed when received, the message untouched as the body. The resource
@@ -141,8 +141,7 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Which events are taken at the time and retention of `context`. Fails when those within 14 days back and 2 h ahead
-    /// span more than 24 h.
+    /// Which events are taken at the time and retention of `context`. Fails when those that are taken span more than 24 h.
     pub fn judge(&self, context: &Context) -> Result<Verdict, Error> {
         let now = i128::from(context.received_at_nanos);
         let n_before = |limit: i128| self.events.partition_point(|event| nanos(event) < limit);
@@ -152,18 +151,19 @@ impl<'a> Request<'a> {
             _ => 0,
         };
         let too_new_start = n_before(now + MAX_AHEAD_NANOS + 1);
-        if let [first, .., last] = &self.events[too_old_end..too_new_start]
+        let verdict = Verdict {
+            too_new_start: (too_new_start < self.events.len()).then_some(too_new_start),
+            too_old_end: (too_old_end > 0).then_some(too_old_end),
+            expired_end: (expired_end > 0).then_some(expired_end),
+        };
+        if let [first, .., last] = &self.events[verdict.accepted(self.events.len())]
             && last.timestamp_millis - first.timestamp_millis > MAX_SPAN_MILLIS
         {
             return Err(Error::Invalid(
                 "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.".into(),
             ));
         }
-        Ok(Verdict {
-            too_new_start: (too_new_start < self.events.len()).then_some(too_new_start),
-            too_old_end: (too_old_end > 0).then_some(too_old_end),
-            expired_end: (expired_end > 0).then_some(expired_end),
-        })
+        Ok(verdict)
     }
 
     /// The rows of the accepted events, and the others counted by reason.

@@ -424,7 +424,7 @@ async fn names_and_values_are_validated() {
         server.fails(operation, members, "ResourceNotFoundException").await;
     }
     server.fails("CreateLogGroup", json!({"logGroupName": 7}), "SerializationException").await;
-    server.fails("CreateLogGroup", json!([]), "SerializationException").await;
+    server.fails("CreateLogGroup", json!("g"), "SerializationException").await;
     for days in RETENTION_DAYS {
         server.ok("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": days})).await;
     }

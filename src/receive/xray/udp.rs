@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::{Intake, decode_aside, metrics};
 use super::{Config, RECEIVER};
@@ -45,6 +45,8 @@ const BATCH_WAIT: Duration = Duration::from_millis(20);
 const QUEUE_DOCUMENTS: usize = 16 * 1024;
 /// How often an overloaded write path is tried with the same batch.
 const MAX_ATTEMPTS: usize = 10;
+/// After the stop, a silence of so long means that the kernel holds nothing more.
+const LAST_WAIT: Duration = Duration::from_millis(10);
 /// How often the kernel is asked for what it dropped.
 const KERNEL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -111,7 +113,9 @@ impl UdpListener {
         }
         // what the kernel holds already, but not what a flood goes on to bring
         for _ in 0..QUEUE_DOCUMENTS {
-            let Ok((length, _)) = self.socket.try_recv_from(&mut buffer) else { break };
+            let Ok(Ok((length, _))) = timeout(LAST_WAIT, self.socket.recv_from(&mut buffer)).await else {
+                break;
+            };
             queue.take(&buffer[..length], &*intake);
         }
         kernel.count(&*intake);
