@@ -252,6 +252,8 @@ fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
 
 fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Result {
     write_name(f, name)?;
+    // after a name in quotes an operator alone would stand after a phrase
+    let colon = if super::parse::is_plain_name(name) { "" } else { ":" };
     match test {
         Test::Exists => f.write_str(":*"),
         Test::Equals(value) => {
@@ -264,10 +266,10 @@ fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Resu
         }
         Test::Regex(regex) => write!(f, ":~\"{}\"", regex.replace('\\', "\\\\").replace('"', "\\\"")),
         Test::Range { from, to } => match (from, to) {
-            (Bound::Included(value), Bound::Open) => write_comparison(f, ">=", value),
-            (Bound::Excluded(value), Bound::Open) => write_comparison(f, ">", value),
-            (Bound::Open, Bound::Included(value)) => write_comparison(f, "<=", value),
-            (Bound::Open, Bound::Excluded(value)) => write_comparison(f, "<", value),
+            (Bound::Included(value), Bound::Open) => write_comparison(f, colon, ">=", value),
+            (Bound::Excluded(value), Bound::Open) => write_comparison(f, colon, ">", value),
+            (Bound::Open, Bound::Included(value)) => write_comparison(f, colon, "<=", value),
+            (Bound::Open, Bound::Excluded(value)) => write_comparison(f, colon, "<", value),
             (from, to) => {
                 f.write_str(if matches!(from, Bound::Excluded(_)) { ":{" } else { ":[" })?;
                 write_bound(f, from)?;
@@ -279,7 +281,8 @@ fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Resu
     }
 }
 
-fn write_comparison(f: &mut fmt::Formatter<'_>, operator: &str, value: &str) -> fmt::Result {
+fn write_comparison(f: &mut fmt::Formatter<'_>, colon: &str, operator: &str, value: &str) -> fmt::Result {
+    f.write_str(colon)?;
     f.write_str(operator)?;
     write_bound_value(f, value)
 }

@@ -122,3 +122,13 @@ impl Serialize for Coverage {
         out.end()
     }
 }
+
+impl Coverage {
+    /// Adds one scan of a table to what a SQL statement rests on.
+    pub(super) fn merge_scan(&mut self, scan: Coverage) {
+        if self.blocks_total == 0 && self.head_rows == 0 {
+            self.range = scan.range;
+        }
+        self.merge(scan);
+    }
+}

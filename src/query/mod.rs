@@ -4,16 +4,25 @@ mod limits;
 mod coverage;
 mod ast;
 mod parse;
+mod fields;
+mod scan;
+mod plan;
+mod blocks;
+mod metrics;
+mod job;
+mod search;
 mod view;
 mod hit;
 mod answer;
 mod trace;
+mod histogram;
+mod values;
+mod count;
 mod tail;
-
-use std::sync::Arc;
-
-use crate::model::{Clock, Table, TimeRange, TraceId};
-use crate::storage::Cache;
+mod functions;
+mod table;
+mod sql;
+mod engine;
 
 pub use answer::{
     Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlColumn,
@@ -21,6 +30,7 @@ pub use answer::{
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
+pub use engine::Engine;
 pub use hit::{Attributes, DEFAULT_MAX_BODY, Hit, HitJson, LogHit, SpanEventHit, SpanHit, SpanLinkHit};
 pub use limits::Config;
 pub use parse::{ParseError, parse};
@@ -115,64 +125,5 @@ impl Error {
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Error::internal(error)
-    }
-}
-
-/// Answers questions. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    source: Arc<dyn Source>,
-    cache: Arc<Cache>,
-    config: Config,
-    clock: Arc<dyn Clock>,
-}
-
-impl Engine {
-    /// An engine over what `source` shows, reading block objects through `cache`.
-    pub fn new(source: Arc<dyn Source>, cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Engine {
-        Engine {
-            inner: Arc::new(Inner { source, cache, config, clock }),
-        }
-    }
-    /// The newest rows that match.
-    pub async fn search(&self, _request: &SearchRequest) -> Result<SearchResponse> {
-        todo!()
-    }
-    /// Rows over time.
-    pub async fn histogram(&self, _request: &HistogramRequest) -> Result<Histogram> {
-        todo!()
-    }
-    /// How many rows match.
-    pub async fn count(&self, _table: Table, _query: &Query, _range: TimeRange) -> Result<Counted> {
-        todo!()
-    }
-    /// How many rows match, by the values of `fields`.
-    pub async fn count_by(&self, _table: Table, _query: &Query, _range: TimeRange, _fields: &[String], _limit: usize) -> Result<CountedBy> {
-        todo!()
-    }
-    /// The values of fields of matching rows.
-    pub async fn facets(&self, _request: &FacetsRequest) -> Result<Facets> {
-        todo!()
-    }
-    /// One trace; `None` if there is nothing of it.
-    pub async fn trace(&self, _id: TraceId) -> Result<Option<Trace>> {
-        todo!()
-    }
-    /// One row by its ID and time.
-    pub async fn record(&self, _table: Table, _ingest_id: i64, _time_unix_nano: i64) -> Result<Option<Hit>> {
-        todo!()
-    }
-    /// A read-only SQL statement over all tables.
-    pub async fn sql(&self, _request: &SqlRequest) -> Result<SqlResponse> {
-        todo!()
-    }
-    /// Rows of `table` that match, as they come.
-    pub fn tail(&self, _table: Table, _query: Query) -> Result<Tail> {
-        todo!()
     }
 }

@@ -1,7 +1,40 @@
-//! The search language.
+//! The search language, read into a [`Query`].
+//!
+//! ```text
+//! or      = and { ("OR" | "||") and }
+//! and     = unary { ["AND" | "&&"] unary }                      juxtaposition is AND
+//! unary   = ("NOT" | "!" | "-" | "+") unary | "(" or ")" | clause
+//! clause  = word | "phrase" | name ":" value | name (">" | ">=" | "<" | "<=") bound
+//! value   = word | "text" | "*" | "~" "regex" | ("[" | "{") bound "TO" bound ("]" | "}") | comparison | "(" values ")"
+//! ```
+//!
+//! A word ends at white space, a parenthesis or a quote. In a word `*` and `?` are wildcards and `\` takes a following
+//! punctuation character or space as it is; between quotes only `\"` and `\\` are escapes and nothing is a wildcard. What looks
+//! like an URL, an ARN, a path with `::` or a time of day is a word, not a field. Recursive descent over characters,
+//! bounded by [`MAX_CHARS`], [`MAX_DEPTH`] and [`MAX_CLAUSES`]; no text panics.
 
-use super::Query;
+use super::ast::{Bound, Query, Test, Text, Wildcards};
+use super::fields;
 use crate::model::Table;
+
+/// Longest query, characters.
+const MAX_CHARS: usize = 16_384;
+/// Deepest nesting of parentheses and negations.
+const MAX_DEPTH: usize = 50;
+/// Most words, phrases and field conditions in one query.
+const MAX_CLAUSES: usize = 1_000;
+
+/// Beginnings of header lines that hold a trace ID and would otherwise read as fields or several words.
+const TRACE_HEADERS: [&str; 8] = [
+    "aws-xray-trace-id:",
+    "x-amzn-trace-id:",
+    "traceparent:",
+    "b3:",
+    "root=",
+    "self=",
+    "parent=",
+    "sampled=",
+];
 
 /// Why a text is not a query, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,12 +48,429 @@ pub struct ParseError {
     pub hint: Option<String>,
 }
 
+/// This file's results.
+type Result<T, E = ParseError> = std::result::Result<T, E>;
+
 /// Reads a query on `table`. An empty text is every row.
-pub fn parse(_text: &str, _table: Table) -> Result<Query, ParseError> {
-    todo!()
+pub fn parse(text: &str, table: Table) -> Result<Query> {
+    if let Some(header) = trace_header(text.trim()) {
+        return Ok(Query::phrase(header));
+    }
+    let mut parser = Parser {
+        chars: text.chars().collect(),
+        at: 0,
+        depth: 0,
+        clauses: 0,
+        table,
+    };
+    if parser.chars.len() > MAX_CHARS {
+        return Err(error(MAX_CHARS, format!("the query is longer than {MAX_CHARS} characters"), None));
+    }
+    parser.skip_space();
+    if parser.peek().is_none() {
+        return Ok(Query::All);
+    }
+    let query = parser.or(None)?;
+    parser.skip_space();
+    match parser.peek() {
+        None => Ok(query),
+        // `or` goes on over everything but a parenthesis that nobody opened
+        Some(_) => Err(error(parser.at, "this `)` closes nothing", Some("put text with parentheses in quotes"))),
+    }
+}
+
+/// A pasted header line, whole, if it holds a trace ID.
+fn trace_header(text: &str) -> Option<&str> {
+    let lower: String = text.chars().take(24).collect::<String>().to_ascii_lowercase();
+    TRACE_HEADERS.iter().find(|header| lower.starts_with(**header))?;
+    fields::bare_trace_id(text).map(|_| text)
 }
 
 /// Whether a name can stand before `:` without quotes.
-pub(super) fn is_plain_name(_name: &str) -> bool {
-    todo!()
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let first = |c: char| c.is_alphabetic() || matches!(c, '_' | '@' | '$');
+    let rest = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@' | '$' | '.' | '-' | '/' | '#');
+    name.starts_with(first) && name.chars().all(rest) && !name.ends_with('-') && !matches!(name, "AND" | "OR" | "NOT" | "TO")
 }
+
+fn error(position: usize, message: impl Into<String>, hint: Option<&str>) -> ParseError {
+    ParseError {
+        message: message.into(),
+        position,
+        hint: hint.map(str::to_string),
+    }
+}
+
+/// A word as it stands in the text: a literal, or a pattern if a wildcard is in it.
+enum Word {
+    Literal(String),
+    Pattern(String),
+}
+
+struct Parser {
+    chars: Vec<char>,
+    at: usize,
+    depth: usize,
+    clauses: usize,
+    table: Table,
+}
+
+impl Parser {
+    fn peek(&self) -> Option<char> {
+        self.chars.get(self.at).copied()
+    }
+    fn peek_at(&self, ahead: usize) -> Option<char> {
+        self.chars.get(self.at + ahead).copied()
+    }
+    fn skip_space(&mut self) {
+        while self.peek().is_some_and(char::is_whitespace) {
+            self.at += 1;
+        }
+    }
+    /// Whether `text` stands here.
+    fn looking_at(&self, text: &str) -> bool {
+        text.chars().enumerate().all(|(i, c)| self.peek_at(i) == Some(c))
+    }
+    /// Whether the word `text` stands here, not merely as the beginning of another.
+    fn looking_at_word(&self, text: &str) -> bool {
+        let after = self.peek_at(text.chars().count());
+        self.looking_at(text) && after.is_none_or(|c| c.is_whitespace() || matches!(c, '(' | ')' | '"'))
+    }
+    fn eat_word(&mut self, word: &str, symbol: &str) -> bool {
+        let length = if self.looking_at_word(word) {
+            word.len()
+        } else if self.looking_at(symbol) {
+            symbol.len()
+        } else {
+            return false;
+        };
+        self.at += length;
+        true
+    }
+
+    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.depth >= MAX_DEPTH {
+            return Err(error(self.at, format!("the query nests deeper than {MAX_DEPTH} levels"), None));
+        }
+        self.depth += 1;
+        let out = inner(self);
+        self.depth -= 1;
+        out
+    }
+
+    /// Inside `name:( … )` every value is a test of that field.
+    fn or(&mut self, field: Option<&str>) -> Result<Query> {
+        let mut parts = vec![self.and(field)?];
+        loop {
+            self.skip_space();
+            if !self.eat_word("OR", "||") {
+                break;
+            }
+            parts.push(self.and(field)?);
+        }
+        Ok(one_or(parts, Query::Or))
+    }
+
+    fn and(&mut self, field: Option<&str>) -> Result<Query> {
+        let mut parts = vec![self.unary(field)?];
+        loop {
+            self.skip_space();
+            let at_end = self.peek().is_none_or(|c| c == ')');
+            if at_end || self.looking_at_word("OR") || self.looking_at("||") {
+                break;
+            }
+            self.eat_word("AND", "&&");
+            parts.push(self.unary(field)?);
+        }
+        Ok(one_or(parts, Query::And))
+    }
+
+    fn unary(&mut self, field: Option<&str>) -> Result<Query> {
+        self.skip_space();
+        let start = self.at;
+        let Some(next) = self.peek() else {
+            return Err(error(start, "a condition is missing at the end", None));
+        };
+        for (word, symbol) in [("AND", "&&"), ("OR", "||")] {
+            if self.looking_at_word(word) || self.looking_at(symbol) {
+                let message = format!("{word} needs a condition on both sides");
+                return Err(error(start, message, Some("put the word in quotes to search for it")));
+            }
+        }
+        let sign = matches!(next, '-' | '!' | '+');
+        if sign && self.peek_at(1).is_none_or(|c| c.is_whitespace() || c == ')') {
+            let message = format!("`{next}` stands alone");
+            return Err(error(
+                start,
+                message,
+                Some("put it before a condition without a space, or in quotes with its neighbours"),
+            ));
+        }
+        // a sign before a number is part of a value
+        let is_number = field.is_some() && next == '-' && self.peek_at(1).is_some_and(|c| c.is_ascii_digit());
+        if next == '+' {
+            self.at += 1;
+            return self.deeper(|parser| parser.unary(field));
+        }
+        if (sign && !is_number) || self.looking_at_word("NOT") {
+            self.at += if sign { 1 } else { 3 };
+            return Ok(!self.deeper(|parser| parser.unary(field))?);
+        }
+        if next == '(' {
+            return self.group(field);
+        }
+        if next == ')' {
+            return Err(error(start, "a condition is missing before `)`", None));
+        }
+        self.clauses += 1;
+        if self.clauses > MAX_CLAUSES {
+            return Err(error(start, format!("the query has more than {MAX_CLAUSES} conditions"), None));
+        }
+        match field {
+            Some(name) => self.value(name),
+            None => self.clause(),
+        }
+    }
+
+    fn group(&mut self, field: Option<&str>) -> Result<Query> {
+        let open = self.at;
+        self.at += 1;
+        let inner = self.deeper(|parser| parser.or(field))?;
+        self.skip_space();
+        if self.peek() != Some(')') {
+            return Err(error(open, "this `(` is never closed", Some("put text with parentheses in quotes")));
+        }
+        self.at += 1;
+        Ok(inner)
+    }
+
+    fn clause(&mut self) -> Result<Query> {
+        let start = self.at;
+        if self.peek() == Some('"') {
+            let text = self.quoted()?;
+            if self.peek() == Some(':') {
+                self.at += 1;
+                return self.field(&text, start);
+            }
+            return self.text(Word::Literal(text), start);
+        }
+        if self.looking_at("*:*") && self.peek_at(3).is_none_or(|c| c.is_whitespace() || c == ')') {
+            self.at += 3;
+            return Ok(Query::All);
+        }
+        if let Some(name) = self.name() {
+            return self.field(&name, start);
+        }
+        let word = self.word(|_| false);
+        match &word {
+            Word::Pattern(pattern) if pattern.chars().all(|c| c == '*') => Ok(Query::All),
+            _ => self.text(word, start),
+        }
+    }
+
+    /// A plain name and, unread, its operator; `:` is read. `None`, and nothing is read, where no field begins.
+    fn name(&mut self) -> Option<String> {
+        let mut end = self.at;
+        while let Some(c) = self.chars.get(end) {
+            if !(c.is_alphanumeric() || matches!(c, '_' | '@' | '$' | '.' | '-' | '/' | '#')) {
+                break;
+            }
+            end += 1;
+        }
+        let name: String = self.chars[self.at..end].iter().collect();
+        if !is_plain_name(&name) {
+            return None;
+        }
+        let after = |offset: usize| self.chars.get(end + offset).copied();
+        if after(0) == Some(':') {
+            let rest: String = self.chars[end + 1..].iter().take(3).collect();
+            if rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest == "aws") {
+                return None;
+            }
+            self.at = end + 1;
+            return Some(name);
+        }
+        // `severity >= WARN`, with spaces or without
+        let operator = (end..self.chars.len()).find(|i| !self.chars[*i].is_whitespace())?;
+        if matches!(self.chars[operator], '<' | '>') {
+            self.at = operator;
+            return Some(name);
+        }
+        None
+    }
+
+    fn field(&mut self, name: &str, start: usize) -> Result<Query> {
+        self.skip_space();
+        match self.peek() {
+            Some('(') => self.group(Some(name)),
+            None | Some(')') => {
+                let message = format!("a value is missing after `{name}:`");
+                Err(error(
+                    start,
+                    message,
+                    Some("use `field:*` for rows that have the field, or put the text in quotes"),
+                ))
+            }
+            _ => self.value(name),
+        }
+    }
+
+    fn value(&mut self, name: &str) -> Result<Query> {
+        let start = self.at;
+        let test = match self.peek() {
+            Some('"') => Test::Equals(self.quoted()?),
+            Some('[' | '{') => self.range()?,
+            Some('<' | '>') => self.comparison(name)?,
+            Some('~') if self.peek_at(1) == Some('"') => {
+                self.at += 1;
+                Test::Regex(self.quoted()?)
+            }
+            _ => match self.word(|_| false) {
+                Word::Pattern(pattern) if pattern.chars().all(|c| c == '*') => Test::Exists,
+                Word::Pattern(pattern) => Test::Matches(Wildcards::new(pattern)),
+                Word::Literal(text) => Test::Equals(text),
+            },
+        };
+        match fields::check(self.table, name, &test) {
+            Ok(()) => Ok(Query::Field { name: name.to_string(), test }),
+            Err(problem) => Err(error(start, problem.message, problem.hint.as_deref())),
+        }
+    }
+
+    fn text(&self, word: Word, start: usize) -> Result<Query> {
+        let text = match word {
+            Word::Literal(text) => Text::Phrase(text),
+            Word::Pattern(pattern) => Text::Pattern(Wildcards::new(pattern)),
+        };
+        match fields::check_text(&text) {
+            Ok(()) => Ok(Query::Text(text)),
+            Err(problem) => Err(error(start, problem.message, problem.hint.as_deref())),
+        }
+    }
+
+    /// `[a TO b]`, with `{` and `}` where an end lies outside.
+    fn range(&mut self) -> Result<Test> {
+        let open = self.at;
+        let hint = Some("write a range as `[1 TO 5]`, `{1 TO *]`, or put the text in quotes");
+        let from_excluded = self.peek() == Some('{');
+        self.at += 1;
+        let from = self.range_end(open, hint)?;
+        self.skip_space();
+        if !self.looking_at_word("TO") {
+            return Err(error(self.at, "TO is missing in this range", hint));
+        }
+        self.at += 2;
+        let to = self.range_end(open, hint)?;
+        self.skip_space();
+        let to_excluded = match self.peek() {
+            Some(']') => false,
+            Some('}') => true,
+            _ => return Err(error(open, "this range is never closed", hint)),
+        };
+        self.at += 1;
+        let bound = |value: Option<String>, excluded: bool| match value {
+            None => Bound::Open,
+            Some(value) if excluded => Bound::Excluded(value),
+            Some(value) => Bound::Included(value),
+        };
+        let (from, to) = (bound(from, from_excluded), bound(to, to_excluded));
+        if (&from, &to) == (&Bound::Open, &Bound::Open) {
+            return Ok(Test::Exists);
+        }
+        Ok(Test::Range { from, to })
+    }
+
+    /// One end of a range; `None` for `*`.
+    fn range_end(&mut self, open: usize, hint: Option<&str>) -> Result<Option<String>> {
+        self.skip_space();
+        if self.peek() == Some('"') {
+            return self.quoted().map(Some);
+        }
+        match self.word(|c| matches!(c, ']' | '}')) {
+            Word::Literal(text) if text.is_empty() => Err(error(open, "an end of this range is missing", hint)),
+            Word::Literal(text) => Ok(Some(text)),
+            Word::Pattern(pattern) if pattern == "*" => Ok(None),
+            Word::Pattern(_) => Err(error(open, "a range takes no wildcards", hint)),
+        }
+    }
+
+    fn comparison(&mut self, name: &str) -> Result<Test> {
+        let start = self.at;
+        let is_greater = self.peek() == Some('>');
+        self.at += 1;
+        let included = self.peek() == Some('=');
+        self.at += usize::from(included);
+        self.skip_space();
+        let value = match self.peek() {
+            Some('"') => self.quoted()?,
+            _ => match self.word(|_| false) {
+                Word::Literal(text) if !text.is_empty() => text,
+                Word::Literal(_) => return Err(error(start, format!("a value is missing after `{name}`"), None)),
+                Word::Pattern(_) => return Err(error(start, "a comparison takes no wildcards", None)),
+            },
+        };
+        let bound = if included { Bound::Included(value) } else { Bound::Excluded(value) };
+        Ok(match is_greater {
+            true => Test::Range { from: bound, to: Bound::Open },
+            false => Test::Range { from: Bound::Open, to: bound },
+        })
+    }
+
+    /// Reads to white space, a parenthesis, a quote, or what `ends` says.
+    fn word(&mut self, ends: impl Fn(char) -> bool) -> Word {
+        let (mut literal, mut pattern, mut has_wildcard) = (String::new(), String::new(), false);
+        while let Some(c) = self.peek() {
+            if c.is_whitespace() || matches!(c, '(' | ')' | '"') || ends(c) {
+                break;
+            }
+            self.at += 1;
+            let escaped = self.peek().filter(|next| c == '\\' && !next.is_ascii_alphanumeric());
+            if escaped.is_none() && matches!(c, '*' | '?') {
+                has_wildcard = true;
+                pattern.push(c);
+                literal.push(c);
+                continue;
+            }
+            self.at += usize::from(escaped.is_some());
+            let c = escaped.unwrap_or(c);
+            if matches!(c, '*' | '?' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+            literal.push(c);
+        }
+        if has_wildcard { Word::Pattern(pattern) } else { Word::Literal(literal) }
+    }
+
+    /// Reads a text between quotes.
+    fn quoted(&mut self) -> Result<String> {
+        let open = self.at;
+        self.at += 1;
+        let mut text = String::new();
+        while let Some(c) = self.peek() {
+            self.at += 1;
+            match c {
+                '"' => return Ok(text),
+                '\\' if matches!(self.peek(), Some('"' | '\\')) => {
+                    text.extend(self.peek());
+                    self.at += 1;
+                }
+                c => text.push(c),
+            }
+        }
+        Err(error(open, "this quote is never closed", None))
+    }
+}
+
+fn one_or(mut parts: Vec<Query>, many: impl Fn(Vec<Query>) -> Query) -> Query {
+    match (parts.len(), parts.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            parts.extend(last);
+            many(parts)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

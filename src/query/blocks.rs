@@ -1,0 +1,340 @@
+//! Blocks, opened once and kept open within bounds; and the rows of a block that match a filter.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{BooleanBufferBuilder, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use parking_lot::Mutex;
+
+use super::coverage::ProblemKind;
+use super::fields::Filter;
+use super::limits::Stop;
+use super::plan::{Plan, plan};
+use super::scan::{self, Chunk};
+use super::{Config, Error, Result, metrics};
+use crate::block::{self, Block, BlockId, BlockMeta};
+use crate::catalog::block_path;
+use crate::model::Table;
+use crate::storage::{self, Cache};
+
+/// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows.
+const FIRST_HELPING: usize = 1_024;
+const MAX_HELPING: usize = 65_536;
+/// Where at least one row in so many is wanted, a scan of all is cheaper than reading them one by one.
+const SCAN_ABOVE_ONE_IN: usize = 8;
+
+/// Why a block's rows are missing from an answer.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    pub(super) kind: ProblemKind,
+    pub(super) message: String,
+}
+
+/// A block and, if its index could not be used, why.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    pub(super) block: Block,
+    pub(super) index_problem: Option<Arc<str>>,
+}
+
+/// Blocks kept open.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    cache: Arc<Cache>,
+    open: Mutex<HashMap<BlockId, Kept>>,
+    uses: AtomicU64,
+    max_blocks: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    opened: Opened,
+    bytes: usize,
+    last_use: u64,
+}
+
+impl Blocks {
+    pub(super) fn new(cache: Arc<Cache>, config: &Config) -> Self {
+        Self {
+            cache,
+            open: Mutex::default(),
+            uses: AtomicU64::new(0),
+            max_blocks: config.max_open_blocks.max(1),
+            max_bytes: config.open_block_bytes,
+        }
+    }
+
+    /// Opens a block, or finds it open.
+    pub(super) async fn open(&self, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
+        let now = self.uses.fetch_add(1, Ordering::Relaxed);
+        if let Some(kept) = self.open.lock().get_mut(&meta.id) {
+            kept.last_use = now;
+            return Ok(kept.opened.clone());
+        }
+        let opened = self.open_anew(meta).await?;
+        let bytes = opened.block.memory_bytes();
+        let mut open = self.open.lock();
+        open.insert(
+            meta.id.clone(),
+            Kept {
+                opened: opened.clone(),
+                bytes,
+                last_use: now,
+            },
+        );
+        while open.len() > self.max_blocks || (open.len() > 1 && open.values().map(|kept| kept.bytes).sum::<usize>() > self.max_bytes) {
+            let Some(oldest) = open.iter().min_by_key(|(_, kept)| kept.last_use).map(|(id, _)| id.clone()) else {
+                break;
+            };
+            open.remove(&oldest);
+        }
+        metrics::METRICS.open_blocks.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        Ok(opened)
+    }
+
+    async fn open_anew(&self, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
+        let path = block_path(meta);
+        let parquet = self
+            .cache
+            .map(&path.data(), meta.parquet_bytes, Some(meta.parquet_crc32c))
+            .await
+            .map_err(unopened)?;
+        let mut index_problem: Option<Arc<str>> = None;
+        let mut index = None;
+        if meta.has_index() {
+            match self.cache.map(&path.index(), meta.index_bytes, Some(meta.index_crc32c)).await {
+                Ok(bytes) => index = Some(bytes),
+                Err(error) => index_problem = Some(error.to_string().into()),
+            }
+        }
+        let meta = meta.clone();
+        let opening = tokio::task::spawn_blocking(move || match Block::open(meta.clone(), parquet.clone(), index) {
+            Err(error) if error.is_index() => {
+                let block = Block::open(meta, parquet, None)?;
+                Ok((block, Some(error.to_string().into())))
+            }
+            opened => opened.map(|block| (block, None)),
+        });
+        match opening.await {
+            Ok(Ok((block, damaged))) => {
+                let index_problem = index_problem.or(damaged);
+                if let Some(problem) = &index_problem {
+                    tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
+                }
+                Ok(Opened { block, index_problem })
+            }
+            Ok(Err(error)) => Err(corrupt(error)),
+            Err(panic) => Err(Unopened {
+                kind: ProblemKind::Corrupt,
+                message: format!("opening failed: {panic}"),
+            }),
+        }
+    }
+}
+
+fn unopened(error: storage::Error) -> Unopened {
+    let kind = match error.kind() {
+        storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound => ProblemKind::Corrupt,
+        _ => ProblemKind::Unreachable,
+    };
+    Unopened {
+        kind,
+        message: error.to_string(),
+    }
+}
+
+fn corrupt(error: block::Error) -> Unopened {
+    Unopened {
+        kind: ProblemKind::Corrupt,
+        message: error.to_string(),
+    }
+}
+
+impl From<block::Error> for Error {
+    fn from(error: block::Error) -> Self {
+        Error::internal(error)
+    }
+}
+
+/// A filter on one block.
+pub(super) struct Matcher<'a> {
+    block: &'a Block,
+    table: Table,
+    filter: &'a Filter,
+    plan: Option<Plan>,
+    stop: &'a Stop,
+}
+
+impl<'a> Matcher<'a> {
+    pub(super) fn new(block: &'a Block, filter: &'a Filter, stop: &'a Stop) -> Result<Self> {
+        let table = block.meta().table;
+        let plan = match block.index().map(|index| plan(filter, table, index)) {
+            None => None,
+            Some(Ok(plan)) => Some(plan),
+            Some(Err(error)) => {
+                scan_instead(block, &error);
+                None
+            }
+        };
+        Ok(Self {
+            block,
+            table,
+            filter,
+            plan,
+            stop,
+        })
+    }
+
+    /// The plan's question, if the index alone answers.
+    pub(super) fn exact_query(&self) -> Option<&block::IndexQuery> {
+        self.plan.as_ref().filter(|plan| plan.residual.is_none()).map(|plan| &plan.index)
+    }
+
+    /// The first `k` matching rows of a range, ascending. Ends early, with fewer, when the query is over.
+    pub(super) fn first(&self, rows: Range<u32>, k: usize) -> Result<Vec<u32>> {
+        if let (Some(query), Some(index)) = (self.exact_query(), self.block.index()) {
+            match index.first(query, rows.clone(), k) {
+                Ok(found) => return Ok(found),
+                Err(error) => scan_instead(self.block, &error),
+            }
+        }
+        let mut found = Vec::new();
+        let (mut at, mut helping) = (rows.start, FIRST_HELPING);
+        while at < rows.end && found.len() < k && !self.stop.is_over() {
+            let end = rows.end.min(at.saturating_add(helping as u32));
+            let bits = self.piece(at..end)?;
+            let wanted = k - found.len();
+            found.extend(bits.set_indices().take(wanted).map(|row| row as u32));
+            at = end;
+            helping = (helping * 2).min(MAX_HELPING);
+        }
+        Ok(found)
+    }
+
+    /// The matching rows of a range, as bits over the whole block. Ends early when the query is over.
+    pub(super) fn all(&self, rows: Range<u32>) -> Result<BooleanBuffer> {
+        if let (Some(query), Some(index)) = (self.exact_query(), self.block.index()) {
+            match index.bitmap(query, rows.clone()) {
+                Ok(found) => return Ok(found),
+                Err(error) => scan_instead(self.block, &error),
+            }
+        }
+        let n_rows = self.block.meta().n_rows as usize;
+        let mut out = BooleanBufferBuilder::new(n_rows);
+        out.append_n(n_rows, false);
+        let mut at = rows.start;
+        while at < rows.end && !self.stop.is_over() {
+            let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
+            for row in self.piece(at..end)?.set_indices() {
+                out.set_bit(row, true);
+            }
+            at = end;
+        }
+        Ok(out.finish())
+    }
+
+    /// How many rows of a range match.
+    pub(super) fn count(&self, rows: Range<u32>) -> Result<u64> {
+        if let (Some(query), Some(index)) = (self.exact_query(), self.block.index())
+            && let Ok(count) = index.count(query, rows.clone())
+        {
+            return Ok(count);
+        }
+        Ok(self.all(rows)?.count_set_bits() as u64)
+    }
+
+    /// Matching rows of a piece, as bits over the block: the index's candidates, verified.
+    fn piece(&self, rows: Range<u32>) -> Result<BooleanBuffer> {
+        let n_rows = self.block.meta().n_rows as usize;
+        let candidates = match (&self.plan, self.block.index()) {
+            (Some(plan), Some(index)) => match index.bitmap(&plan.index, rows.clone()) {
+                Ok(bits) => Some((bits, plan.residual.as_ref())),
+                Err(error) => {
+                    scan_instead(self.block, &error);
+                    None
+                }
+            },
+            _ => None,
+        };
+        let (mask, filter) = match candidates {
+            Some((bits, None)) => return Ok(bits),
+            Some((bits, Some(residual))) => (bits, residual),
+            None => {
+                let inside = |row: usize| rows.contains(&(row as u32));
+                (BooleanBuffer::collect_bool(n_rows, inside), self.filter)
+            }
+        };
+        let mut out = BooleanBufferBuilder::new(n_rows);
+        out.append_n(n_rows, false);
+        let wanted = mask.count_set_bits();
+        let columns = with_a_column(filter.columns(self.table), self.table);
+        if wanted * SCAN_ABOVE_ONE_IN >= rows.len() {
+            let mut at = rows.start as usize;
+            for batch in self.block.scan(rows, &columns)? {
+                let batch = batch?;
+                let found = scan::within(filter, Chunk::Stored(self.table, &batch), &mask.slice(at, batch.num_rows()))?;
+                found.set_indices().for_each(|row| out.set_bit(at + row, true));
+                at += batch.num_rows();
+                if self.stop.is_over() {
+                    break;
+                }
+            }
+        } else if wanted > 0 {
+            let numbers: Vec<u32> = mask.set_indices().map(|row| row as u32).collect();
+            let batch = self.block.read(&numbers, &columns)?;
+            let found = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
+            found.set_indices().for_each(|i| out.set_bit(numbers[i] as usize, true));
+        }
+        Ok(out.finish())
+    }
+}
+
+/// Naming no column would read all of them.
+fn with_a_column(mut columns: Vec<&'static str>, table: Table) -> Vec<&'static str> {
+    if columns.is_empty() {
+        columns.push(table.time_column());
+    }
+    columns
+}
+
+/// Notes that an index gave up; the rows are scanned.
+fn scan_instead(block: &Block, error: &block::Error) {
+    tracing::debug!(block = block.meta().id.as_str(), %error, "the index did not answer; the block is scanned");
+}
+
+/// Reads `columns` of the rows in `bits` (bits over the block, all of them in `rows`) and hands them over in order, with
+/// the mask of those that are meant. Ends early when the query is over.
+pub(super) fn visit(
+    block: &Block,
+    bits: &BooleanBuffer,
+    rows: Range<u32>,
+    columns: &[&'static str],
+    stop: &Stop,
+    seen: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> Result<()>,
+) -> Result<()> {
+    let columns = with_a_column(columns.to_vec(), block.meta().table);
+    let mut at = rows.start;
+    while at < rows.end && !stop.is_over() {
+        let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
+        let piece = bits.slice(at as usize, (end - at) as usize);
+        let wanted = piece.count_set_bits();
+        if wanted * SCAN_ABOVE_ONE_IN >= piece.len() {
+            let mut offset = 0;
+            for batch in block.scan(at..end, &columns)? {
+                let batch = batch?;
+                seen(&batch, &piece.slice(offset, batch.num_rows()))?;
+                offset += batch.num_rows();
+            }
+        } else if wanted > 0 {
+            let numbers: Vec<u32> = piece.set_indices().map(|row| row as u32 + at).collect();
+            let batch = block.read(&numbers, &columns)?;
+            seen(&batch, &BooleanBuffer::new_set(batch.num_rows()))?;
+        }
+        at = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! The door: one method a kind of question.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answer::{Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest, SqlResponse};
+use super::blocks::Blocks;
+use super::fields::{self, Filter, Leaf, ValueTest};
+use super::histogram::{self, Buckets};
+use super::hit::Hit;
+use super::job::Job;
+use super::limits::{Gate, Stop};
+use super::metrics::{Kind, Labels, METRICS};
+use super::{Config, Coverage, Cursor, Error, ErrorKind, ProblemKind, Query, Result, Source, Tail, Trace, count, search, sql};
+use crate::model::{Clock, Table, TimeRange, TraceId};
+use crate::storage::Cache;
+
+/// Answers questions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    source: Arc<dyn Source>,
+    blocks: Arc<Blocks>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    gate: Gate,
+}
+
+impl Engine {
+    /// An engine over what `source` shows, reading block objects through `cache`.
+    pub fn new(source: Arc<dyn Source>, cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Engine {
+        Engine {
+            inner: Arc::new(Inner {
+                source,
+                blocks: Arc::new(Blocks::new(cache, &config)),
+                gate: Gate::new(&config),
+                config,
+                clock,
+            }),
+        }
+    }
+
+    /// The bounds in force.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The newest rows that match.
+    pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
+        self.timed(
+            "search",
+            |answer: &SearchResponse| &answer.coverage,
+            async |begun, stop| {
+                let limit = request.limit.clamp(1, self.inner.config.max_limit);
+                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let (hits, more) = search::newest(&mut job, &self.inner.blocks, limit, request.cursor).await?;
+                let next_cursor = hits.last().filter(|_| more).map(|hit| Cursor {
+                    time_unix_nano: hit.time_unix_nano(),
+                    ingest_id: hit.ingest_id(),
+                });
+                Ok(SearchResponse {
+                    hits,
+                    next_cursor,
+                    coverage: job.coverage,
+                    took: begun.elapsed(),
+                })
+            },
+        )
+        .await
+    }
+
+    /// Rows over time.
+    pub async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram> {
+        self.timed(
+            "histogram",
+            |answer: &Histogram| &answer.coverage,
+            async |begun, stop| {
+                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                job.close_range();
+                let buckets = Buckets::over(&job.range, request.buckets);
+                let counted = histogram::histogram(&mut job, &self.inner.blocks, buckets).await?;
+                Ok(Histogram {
+                    start_unix_nano: job.range.start_nanos,
+                    end_unix_nano: job.range.end_nanos,
+                    bucket_nanos: buckets.width,
+                    series: histogram::series(request.table),
+                    total: counted.iter().flat_map(|bucket| &bucket.counts).sum(),
+                    buckets: counted,
+                    coverage: job.coverage,
+                    took: begun.elapsed(),
+                })
+            },
+        )
+        .await
+    }
+
+    /// How many rows match.
+    pub async fn count(&self, table: Table, query: &Query, range: TimeRange) -> Result<Counted> {
+        self.timed(
+            "count",
+            |answer: &Counted| &answer.coverage,
+            async |_, stop| {
+                let mut job = self.job(table, query, range, stop)?;
+                let count = count::count(&mut job, &self.inner.blocks).await?;
+                Ok(Counted { count, coverage: job.coverage })
+            },
+        )
+        .await
+    }
+
+    /// How many rows match, by the values of `fields`: the `limit` groups with most rows.
+    pub async fn count_by(&self, table: Table, query: &Query, range: TimeRange, fields: &[String], limit: usize) -> Result<CountedBy> {
+        self.timed(
+            "count_by",
+            |answer: &CountedBy| &answer.coverage,
+            async |_, stop| {
+                let mut job = self.job(table, query, range, stop)?;
+                let (groups, other) = count::count_by(&mut job, &self.inner.blocks, fields, limit, self.inner.config.max_groups).await?;
+                Ok(CountedBy {
+                    groups,
+                    other,
+                    coverage: job.coverage,
+                })
+            },
+        )
+        .await
+    }
+
+    /// The values of fields of matching rows.
+    pub async fn facets(&self, request: &FacetsRequest) -> Result<Facets> {
+        self.timed(
+            "facets",
+            |answer: &Facets| &answer.coverage,
+            async |begun, stop| {
+                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let facets = count::facets(&mut job, &self.inner.blocks, &request.fields, request.limit, self.inner.config.max_groups).await?;
+                Ok(Facets {
+                    facets,
+                    coverage: job.coverage,
+                    took: begun.elapsed(),
+                })
+            },
+        )
+        .await
+    }
+
+    /// One trace; `None` if there is nothing of it.
+    pub async fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
+        let none = Coverage::new(TimeRange::ALL);
+        let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
+        self.timed_by(
+            "trace",
+            |answer| coverage_of(answer).complete,
+            async |begun, stop| {
+                let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+                // one view for both tables: a span and its logs are seen together
+                let view = self.inner.source.view();
+                let mut coverage: Option<Coverage> = None;
+                let mut found = Vec::with_capacity(2);
+                let bounds = [
+                    (Table::Spans, self.inner.config.max_trace_spans, "spans of a trace"),
+                    (Table::Logs, self.inner.config.max_trace_logs, "log records of a trace"),
+                ];
+                for (table, limit, what) in bounds {
+                    let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone());
+                    let (hits, more) = search::newest(&mut job, &self.inner.blocks, limit, None).await?;
+                    if more {
+                        let message = format!("the trace has more; the newest {limit} are shown");
+                        job.coverage.incomplete(ProblemKind::Limit, what, message);
+                    }
+                    found.push(hits);
+                    match &mut coverage {
+                        None => coverage = Some(job.coverage),
+                        Some(coverage) => coverage.merge(job.coverage),
+                    }
+                }
+                let (logs, spans) = (found.pop().unwrap_or_default(), found.pop().unwrap_or_default());
+                let mut coverage = coverage.unwrap_or(Coverage::new(TimeRange::ALL));
+                let first_and_last = spans.iter().chain(&logs).map(Hit::time_unix_nano);
+                if let Some((first, last)) = first_and_last.fold(None, |bounds: Option<(i64, i64)>, time| {
+                    Some(bounds.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
+                }) {
+                    coverage.range = TimeRange::new(first, last.saturating_add(1));
+                }
+                let is_complete = coverage.complete;
+                let trace = Trace::assemble(id, spans, logs, coverage, begun.elapsed());
+                if trace.is_none() && !is_complete {
+                    return Err(Error::internal(format!("trace {id} was not found, and not every block could be read")));
+                }
+                Ok(trace)
+            },
+        )
+        .await
+    }
+
+    /// One row by its ID and time; `None` if there is none.
+    pub async fn record(&self, table: Table, ingest_id: i64, time_unix_nano: i64) -> Result<Option<Hit>> {
+        self.timed_by(
+            "record",
+            |_| true,
+            async |_, stop| {
+                let filter = Filter::leaf(Leaf::Numbers("ingest_id", vec![ingest_id..=ingest_id]));
+                let range = TimeRange::new(time_unix_nano, time_unix_nano.saturating_add(1));
+                let mut job = Job::new(&self.inner.source.view(), table, filter, range, stop);
+                let (mut hits, _) = search::newest(&mut job, &self.inner.blocks, 1, None).await?;
+                match hits.pop() {
+                    None if !job.coverage.complete => Err(Error::internal(format!("record {ingest_id} was not found, and not every block could be read"))),
+                    found => Ok(found),
+                }
+            },
+        )
+        .await
+    }
+
+    /// A read-only SQL statement over all tables.
+    pub async fn sql(&self, request: &SqlRequest) -> Result<SqlResponse> {
+        self.timed(
+            "sql",
+            |answer: &SqlResponse| &answer.coverage,
+            async |begun, stop| {
+                let view = self.inner.source.view();
+                sql::run(request, &view, &self.inner.blocks, &self.inner.config, begun, stop).await
+            },
+        )
+        .await
+    }
+
+    /// Rows of `table` that match, as they come. Needs a tokio runtime.
+    pub fn tail(&self, table: Table, query: Query) -> Result<Tail> {
+        let filter = self.compile(table, &query)?;
+        let batches = self.inner.source.subscribe();
+        Ok(Tail::start(batches, table, filter, self.inner.config.tail_rows_per_second))
+    }
+
+    fn compile(&self, table: Table, query: &Query) -> Result<Filter> {
+        fields::compile(query, table, self.inner.clock.now_nanos()).map_err(|mistake| Error::BadRequest {
+            message: mistake.message,
+            hint: mistake.hint,
+        })
+    }
+
+    fn job(&self, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
+        let filter = self.compile(table, query)?;
+        Ok(Job::new(&self.inner.source.view(), table, filter, range, stop))
+    }
+
+    async fn timed<T, C, W>(&self, kind: &'static str, coverage: C, work: W) -> Result<T>
+    where
+        C: Fn(&T) -> &Coverage,
+        W: AsyncFnOnce(Instant, Stop) -> Result<T>,
+    {
+        self.timed_by(kind, |answer| coverage(answer).complete, work).await
+    }
+
+    /// Waits for a place, works under a deadline, counts.
+    async fn timed_by<T, C, W>(&self, kind: &'static str, is_complete: C, work: W) -> Result<T>
+    where
+        C: Fn(&T) -> bool,
+        W: AsyncFnOnce(Instant, Stop) -> Result<T>,
+    {
+        let begun = Instant::now();
+        let patience = Duration::from_secs(self.inner.config.timeout_seconds);
+        // the guard cancels what runs on other threads if this future is dropped
+        let (stop, _guard) = Stop::after(patience);
+        let answer = match self.inner.gate.enter(patience).await {
+            Ok(_permit) => work(begun, stop).await,
+            Err(busy) => Err(busy),
+        };
+        let outcome = match &answer {
+            Ok(answer) if is_complete(answer) => "complete",
+            Ok(_) => "partial",
+            Err(error) => match error.kind() {
+                ErrorKind::BadQuery | ErrorKind::NotFound => "bad_query",
+                ErrorKind::Busy => "busy",
+                ErrorKind::Timeout | ErrorKind::Internal => "failed",
+            },
+        };
+        METRICS.queries.get_or_create(&Labels { kind, outcome }).inc();
+        METRICS.seconds.get_or_create(&Kind { kind }).observe(begun.elapsed().as_secs_f64());
+        answer
+    }
+}

@@ -1,0 +1,854 @@
+//! What a field name means on a table, and a written test as a test of values.
+//!
+//! See the module's page for the rules; this is their one implementation. The result, a [`Leaf`], is what [`super::scan`]
+//! evaluates and [`super::plan`] asks an index for.
+
+use std::ops::RangeInclusive;
+
+use aho_corasick::AhoCorasick;
+use memchr::memmem;
+
+use super::ast::{Bound, Query, Test, Text, Wildcards};
+use crate::block::tokenizer;
+use crate::block::{Pattern, RawField};
+use crate::model::schema::{RESOURCE_COLUMNS, SCOPE_COLUMNS, SPAN_COLUMNS};
+use crate::model::{SpanId, Table, TraceId, parse_duration_nanos, parse_time, severity};
+
+/// Tokens of one phrase: as many as a machine word twice over has bits.
+const MAX_PHRASE_TOKENS: usize = 128;
+/// A bare number is looked up as a decimal trace ID from so many digits on; random 64-bit IDs have 17 to 20.
+const MIN_DECIMAL_TRACE_DIGITS: usize = 16;
+/// Compiled size of a regular expression, bytes.
+const REGEX_BYTES: usize = 1 << 20;
+
+/// What is wrong with a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+type Result<T, E = Mistake> = std::result::Result<T, E>;
+
+fn mistake<T>(message: impl Into<String>, hint: impl Into<Option<&'static str>>) -> Result<T> {
+    Err(Mistake {
+        message: message.into(),
+        hint: hint.into().map(str::to_string),
+    })
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// The table's text.
+    Text,
+    /// Severity by class or number.
+    Severity,
+    /// Hex digits of a trace or span ID.
+    TraceId(&'static str),
+    SpanId(&'static str),
+    /// A point in time; stored as nanoseconds, or as microseconds.
+    Time {
+        column: &'static str,
+        in_micros: bool,
+    },
+    /// Nanoseconds, written with units.
+    Duration,
+    /// A number or flag of each row.
+    Number(&'static str),
+    /// Text of each row in a fixed set of upper-case words.
+    Word(&'static str),
+    /// Text of each row or context.
+    Plain(&'static str),
+    /// A promoted attribute: its column, and what attributes of these names say.
+    Promoted {
+        column: &'static str,
+        keys: Vec<String>,
+    },
+    /// Any attribute, resource attribute or JSON body leaf.
+    Attribute(String),
+}
+
+impl Field {
+    /// The meaning of a name on `logs` or `spans`.
+    pub(super) fn resolve(table: Table, name: &str) -> Field {
+        let is_spans = table == Table::Spans;
+        match name {
+            "body" => return Field::Text,
+            "trace_id" | "xray_trace_id" => return Field::TraceId("trace_id"),
+            "span_id" => return Field::SpanId("span_id"),
+            "trace_flags" => return Field::Number("trace_flags"),
+            "dropped_attributes_count" => return Field::Number("dropped_attributes_count"),
+            "ingest_id" => return Field::Number("ingest_id"),
+            "scope_name" | "otel.scope.name" => return Field::Plain("scope_name"),
+            "scope_version" | "otel.scope.version" => return Field::Plain("scope_version"),
+            "service" => return promoted("service_name", name),
+            "host" => return promoted("host_name", name),
+            "log_group" => return promoted("aws_log_group", name),
+            "log_stream" => return promoted("aws_log_stream", name),
+            _ => {}
+        }
+        let own = match (is_spans, name) {
+            (false, "severity" | "level") => Some(Field::Severity),
+            (false, "time") => Some(Field::Time {
+                column: "time_unix_nano",
+                in_micros: false,
+            }),
+            (false, "observed_time") => Some(Field::Time {
+                column: "observed_time",
+                in_micros: true,
+            }),
+            (false, "severity_number") => Some(Field::Number("severity_number")),
+            (false, "time_unix_nano") => Some(Field::Number("time_unix_nano")),
+            (false, "body_type") => Some(Field::Number("body_type")),
+            (false, "severity_text") => Some(Field::Plain("severity_text")),
+            (false, "event_name" | "event.name") => Some(promoted("event_name", name)),
+            (true, "name") => Some(Field::Plain("name")),
+            (true, "kind") => Some(Field::Word("kind")),
+            (true, "status" | "status_code") => Some(Field::Word("status_code")),
+            (true, "status_message") => Some(Field::Plain("status_message")),
+            (true, "trace_state") => Some(Field::Plain("trace_state")),
+            (true, "parent_span_id") => Some(Field::SpanId("parent_span_id")),
+            (true, "duration") => Some(Field::Duration),
+            (true, "duration_nano") => Some(Field::Number("duration_nano")),
+            (true, "start_time_unix_nano") => Some(Field::Number("start_time_unix_nano")),
+            (true, "time" | "start_time") => Some(Field::Time {
+                column: "start_time_unix_nano",
+                in_micros: false,
+            }),
+            (true, "end_time") => Some(Field::Time {
+                column: "end_time",
+                in_micros: true,
+            }),
+            (true, "is_root") => Some(Field::Number("is_root")),
+            (true, "in_progress") => Some(Field::Number("in_progress")),
+            (true, "exception_type" | "exception.type") => Some(promoted("exception_type", name)),
+            _ => None,
+        };
+        if let Some(field) = own {
+            return field;
+        }
+        let span_columns = if is_spans { &SPAN_COLUMNS[..] } else { &[] };
+        let of_resource = RESOURCE_COLUMNS
+            .iter()
+            .chain(span_columns)
+            .find(|(attribute, column)| *attribute == name || *column == name);
+        match of_resource {
+            Some((_, column)) => promoted(column, name),
+            None => Field::Attribute(name.to_string()),
+        }
+    }
+
+    /// The name of the column in which the field's value stands, if in one.
+    pub(super) fn column(&self) -> Option<&'static str> {
+        match self {
+            Field::Text | Field::Attribute(_) => None,
+            Field::Severity => Some("severity_number"),
+            Field::Duration => Some("duration_nano"),
+            Field::TraceId(column) | Field::SpanId(column) | Field::Number(column) | Field::Word(column) | Field::Plain(column) => Some(column),
+            Field::Time { column, .. } | Field::Promoted { column, .. } => Some(column),
+        }
+    }
+}
+
+/// A promoted column, which also has what an attribute of its own OpenTelemetry name (kept in the map when its type is
+/// not the column's) or a JSON body leaf of the name as written says.
+fn promoted(column: &'static str, written: &str) -> Field {
+    let attribute = RESOURCE_COLUMNS
+        .iter()
+        .chain(&SPAN_COLUMNS)
+        .chain(&[("event.name", "event_name"), ("exception.type", "exception_type")])
+        .find(|(_, c)| *c == column)
+        .map(|(attribute, _)| attribute.to_string());
+    let mut keys: Vec<String> = attribute.into_iter().collect();
+    if !keys.iter().any(|key| key == written) {
+        keys.push(written.to_string());
+    }
+    Field::Promoted { column, keys }
+}
+
+/// A filter over the rows of one table.
+#[derive(Clone, Debug)]
+pub(super) enum Filter {
+    All,
+    None,
+    And(Vec<Filter>),
+    Or(Vec<Filter>),
+    Not(Box<Filter>),
+    Leaf(Box<Leaf>),
+}
+
+/// One condition.
+#[derive(Clone, Debug)]
+pub(super) enum Leaf {
+    /// The table's text holds the phrase.
+    Phrase(Phrase),
+    /// The table's text, whole, passes; tested piece by piece.
+    WholeText(ValueTest),
+    /// A column's canonical text passes; its name and test.
+    Column(&'static str, ValueTest),
+    /// A whole-number column lies in one of these ranges.
+    Numbers(&'static str, Vec<RangeInclusive<i64>>),
+    /// One of a field's values passes: a text column (of the row or of its context), if any, and attributes of these
+    /// names (the row's, the resource's, or leaves of a JSON body).
+    Value {
+        column: Option<&'static str>,
+        keys: Vec<Key>,
+        test: ValueTest,
+    },
+}
+
+/// An attribute name with what is needed to see quickly that a JSON body cannot have it.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    /// The longest piece of it that stands contiguously in any JSON text that has the key unescaped.
+    segment: memmem::Finder<'static>,
+}
+
+impl Key {
+    fn new(name: &str) -> Self {
+        let longest = name.split('.').max_by_key(|segment| segment.len()).unwrap_or_default();
+        Self {
+            name: name.to_string(),
+            segment: memmem::Finder::new(longest).into_owned(),
+        }
+    }
+
+    /// Whether a JSON body may have the key.
+    pub(super) fn may_be_in(&self, body: &str) -> bool {
+        self.segment.find(body.as_bytes()).is_some() || memchr::memchr(b'\\', body.as_bytes()).is_some()
+    }
+}
+
+/// A test of one value's canonical text.
+#[derive(Clone, Debug)]
+pub(super) enum ValueTest {
+    Any,
+    Is(String),
+    Like(Pattern, String),
+    Find(regex::Regex),
+    Within(NumberRange),
+}
+
+impl ValueTest {
+    pub(super) fn passes(&self, value: &str) -> bool {
+        match self {
+            ValueTest::Any => true,
+            ValueTest::Is(expected) => value == expected,
+            ValueTest::Like(pattern, _) => pattern.matches(value),
+            ValueTest::Find(regex) => regex.is_match(value),
+            ValueTest::Within(range) => Number::read(value).is_some_and(|number| range.contains(number)),
+        }
+    }
+}
+
+/// A number as written: whole where it is, else a double; never NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    Whole(i128),
+    Double(f64),
+}
+
+impl Number {
+    pub(super) fn read(text: &str) -> Option<Number> {
+        let first = text.bytes().next()?;
+        // most values are words: do not try to parse them
+        if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.' | b'i' | b'I')) {
+            return None;
+        }
+        if let Ok(whole) = text.parse::<i128>() {
+            return Some(Number::Whole(whole));
+        }
+        text.parse::<f64>().ok().filter(|number| !number.is_nan()).map(Number::Double)
+    }
+
+    fn compare(self, other: Number) -> std::cmp::Ordering {
+        match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
+            (a, b) => a.as_f64().total_cmp(&b.as_f64()),
+        }
+    }
+
+    fn as_f64(self) -> f64 {
+        match self {
+            Number::Whole(whole) => whole as f64,
+            // -0 equals 0
+            Number::Double(double) => double + 0.0,
+        }
+    }
+}
+
+/// Ends and whether they lie inside.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NumberRange {
+    from: Option<(Number, bool)>,
+    to: Option<(Number, bool)>,
+}
+
+impl NumberRange {
+    pub(super) fn contains(&self, number: Number) -> bool {
+        let above = self.from.is_none_or(|(end, included)| {
+            let order = number.compare(end);
+            order.is_gt() || (included && order.is_eq())
+        });
+        let below = self.to.is_none_or(|(end, included)| {
+            let order = number.compare(end);
+            order.is_lt() || (included && order.is_eq())
+        });
+        above && below
+    }
+
+    /// The whole numbers inside.
+    fn whole(&self) -> RangeInclusive<i64> {
+        let from = self.from.map_or(i64::MIN, |(number, included)| match number {
+            Number::Whole(whole) => clamp(whole.saturating_add(i128::from(!included))),
+            Number::Double(double) if included || double.fract() != 0.0 => double.ceil() as i64,
+            Number::Double(double) => (double as i64).saturating_add(1),
+        });
+        let to = self.to.map_or(i64::MAX, |(number, included)| match number {
+            Number::Whole(whole) => clamp(whole.saturating_sub(i128::from(!included))),
+            Number::Double(double) if included || double.fract() != 0.0 => double.floor() as i64,
+            Number::Double(double) => (double as i64).saturating_sub(1),
+        });
+        // a bound beyond what a column can hold leaves nothing
+        let beyond = |end: Option<(Number, bool)>, is_beyond: fn(f64) -> bool| end.is_some_and(|(number, _)| is_beyond(number.as_f64()));
+        if beyond(self.from, |end| end > i64::MAX as f64) || beyond(self.to, |end| end < i64::MIN as f64) {
+            #[expect(clippy::reversed_empty_ranges, reason = "an empty range is what is meant")]
+            return 1..=0;
+        }
+        from..=to
+    }
+}
+
+fn clamp(whole: i128) -> i64 {
+    whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+}
+
+/// Tokens to be found one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Phrase {
+    pub(super) tokens: Vec<TokenTest>,
+    /// A token that any ASCII text with the phrase holds, case ignored.
+    needle: Option<Needle>,
+}
+
+#[derive(Clone, Debug)]
+struct Needle {
+    finder: AhoCorasick,
+    /// Two characters outside ASCII are `k` and `i` in lower case.
+    may_hide_outside_ascii: bool,
+}
+
+/// A test of one token.
+#[derive(Clone, Debug)]
+pub(super) enum TokenTest {
+    Is(String),
+    Like(Pattern, String),
+}
+
+impl TokenTest {
+    fn passes(&self, token: &str) -> bool {
+        match self {
+            TokenTest::Is(expected) => expected == token,
+            TokenTest::Like(pattern, _) => pattern.matches(token),
+        }
+    }
+}
+
+impl Phrase {
+    fn new(tokens: Vec<TokenTest>) -> Self {
+        let longest = tokens
+            .iter()
+            .filter_map(|token| match token {
+                TokenTest::Is(token) if token.is_ascii() => Some(token),
+                _ => None,
+            })
+            .max_by_key(|token| token.len());
+        let needle = longest.and_then(|token| {
+            let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([token]).ok()?;
+            let may_hide_outside_ascii = token.contains(['k', 'i']);
+            Some(Needle {
+                finder,
+                may_hide_outside_ascii,
+            })
+        });
+        Self { tokens, needle }
+    }
+
+    /// Whether the tokens of `text` hold the phrase.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        if let Some(needle) = &self.needle
+            && !needle.finder.is_match(text)
+            && !(needle.may_hide_outside_ascii && !text.is_ascii())
+        {
+            return false;
+        }
+        // bit n of `begun`: the first n + 1 tokens of the phrase end at the last token of the text
+        let (mut begun, mut found) = (0u128, false);
+        let last = 1u128 << (self.tokens.len() - 1);
+        tokenizer::for_each_token(text, &mut |token| {
+            if found {
+                return;
+            }
+            let mut open = (begun << 1) | 1;
+            begun = 0;
+            while open != 0 {
+                let n = open.trailing_zeros() as usize;
+                open &= open - 1;
+                if self.tokens.get(n).is_some_and(|test| test.passes(token.text)) {
+                    begun |= 1 << n;
+                }
+            }
+            found = begun & last != 0;
+        });
+        found
+    }
+}
+
+/// A trace ID that a bare word or phrase may be.
+pub(super) fn bare_trace_id(text: &str) -> Option<TraceId> {
+    let text = text.trim();
+    let text = match text.split_once(':') {
+        Some((header, value)) if matches!(header.to_ascii_lowercase().as_str(), "x-amzn-trace-id" | "traceparent" | "b3") => value.trim(),
+        _ => text,
+    };
+    if text.len() < MIN_DECIMAL_TRACE_DIGITS {
+        return None;
+    }
+    TraceId::parse_any(text)
+}
+
+/// Whether a text can be searched for.
+pub(super) fn check_text(text: &Text) -> Result<()> {
+    phrase(text).map(|_| ())
+}
+
+/// Whether a test makes sense on a field.
+pub(super) fn check(table: Table, name: &str, test: &Test) -> Result<()> {
+    // relative times need a clock when the query runs; any will do to check them
+    condition(table, name, test, 0).map(|_| ())
+}
+
+/// The filter that a query is on a table, at a time.
+pub(super) fn compile(query: &Query, table: Table, now_nanos: i64) -> Result<Filter> {
+    if !table.is_searchable() {
+        return mistake(format!("{} cannot be searched", table.name()), "search logs or spans, or use SQL");
+    }
+    lower(query, table, now_nanos, 0)
+}
+
+/// Deepest tree that is compiled: other parts build queries too.
+const MAX_TREE_DEPTH: usize = 200;
+
+fn lower(query: &Query, table: Table, now: i64, depth: usize) -> Result<Filter> {
+    if depth > MAX_TREE_DEPTH {
+        return mistake(format!("the query nests deeper than {MAX_TREE_DEPTH} levels"), None);
+    }
+    let many = |parts: &[Query]| parts.iter().map(|part| lower(part, table, now, depth + 1)).collect::<Result<Vec<_>>>();
+    Ok(match query {
+        Query::All => Filter::All,
+        Query::And(parts) => Filter::and(many(parts)?),
+        Query::Or(parts) => Filter::or(many(parts)?),
+        Query::Not(inner) => lower(inner, table, now, depth + 1)?.negated(),
+        Query::Text(text) => {
+            let words = words(text)?;
+            match text {
+                Text::Phrase(text) => match bare_trace_id(text) {
+                    Some(id) => Filter::or(vec![Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string()))), words]),
+                    None => words,
+                },
+                Text::Pattern(_) => words,
+            }
+        }
+        Query::Field { name, test } => condition(table, name, test, now)?,
+    })
+}
+
+impl Filter {
+    pub(super) fn leaf(leaf: Leaf) -> Filter {
+        Filter::Leaf(Box::new(leaf))
+    }
+
+    pub(super) fn and(parts: Vec<Filter>) -> Filter {
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Filter::All => {}
+                Filter::None => return Filter::None,
+                Filter::And(more) => kept.extend(more),
+                part => kept.push(part),
+            }
+        }
+        match kept.len() {
+            0 => Filter::All,
+            1 => kept.swap_remove(0),
+            _ => Filter::And(kept),
+        }
+    }
+
+    pub(super) fn or(parts: Vec<Filter>) -> Filter {
+        let mut kept = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part {
+                Filter::None => {}
+                Filter::All => return Filter::All,
+                Filter::Or(more) => kept.extend(more),
+                part => kept.push(part),
+            }
+        }
+        match kept.len() {
+            0 => Filter::None,
+            1 => kept.swap_remove(0),
+            _ => Filter::Or(kept),
+        }
+    }
+
+    fn negated(self) -> Filter {
+        match self {
+            Filter::All => Filter::None,
+            Filter::None => Filter::All,
+            Filter::Not(inner) => *inner,
+            filter => Filter::Not(Box::new(filter)),
+        }
+    }
+}
+
+/// Rows whose text holds the words.
+fn words(text: &Text) -> Result<Filter> {
+    let words = Filter::leaf(Leaf::Phrase(phrase(text)?));
+    // a UUID is one token, so a piece of one with its dashes is a pattern of one token too
+    if let Text::Pattern(pattern) = text
+        && pattern.as_str().contains('-')
+        && pattern.as_str().chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '-' | '*' | '?'))
+    {
+        let lower = pattern.as_str().to_ascii_lowercase();
+        let uuid = Phrase::new(vec![TokenTest::Like(Pattern::new(&lower), lower)]);
+        return Ok(Filter::or(vec![words, Filter::leaf(Leaf::Phrase(uuid))]));
+    }
+    Ok(words)
+}
+
+/// The tokens of a text condition.
+fn phrase(text: &Text) -> Result<Phrase> {
+    let (tokens, written) = match text {
+        Text::Phrase(text) => (tokenizer::tokens(text).into_iter().map(TokenTest::Is).collect(), text.as_str()),
+        Text::Pattern(pattern) => (pattern_tokens(pattern), pattern.as_str()),
+    };
+    let tokens: Vec<TokenTest> = tokens;
+    if tokens.is_empty() {
+        return mistake(
+            format!("`{written}` has no letter or digit to search for"),
+            "text is searched by its words; put it in quotes together with a neighbouring word",
+        );
+    }
+    if tokens.len() > MAX_PHRASE_TOKENS {
+        return mistake(format!("a phrase of {} words is longer than {MAX_PHRASE_TOKENS}", tokens.len()), "shorten it");
+    }
+    Ok(Phrase::new(tokens))
+}
+
+/// Cuts a pattern as text is cut, wildcards counting as letters of the token they touch.
+fn pattern_tokens(pattern: &Wildcards) -> Vec<TokenTest> {
+    // letters that stand for the wildcards while the tokenizer runs; they are in no script that people write logs in,
+    // and where they do occur the pattern is merely wider
+    const MANY: char = '\u{A66E}';
+    const ONE: char = '\u{A66B}';
+    let mut stand_in = String::with_capacity(pattern.as_str().len() * 2);
+    let mut characters = pattern.as_str().chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '*' => stand_in.push(MANY),
+            '?' => stand_in.push(ONE),
+            '\\' => stand_in.extend(characters.next()),
+            other => stand_in.push(other),
+        }
+    }
+    let mut out: Vec<TokenTest> = tokenizer::tokens(&stand_in)
+        .into_iter()
+        .map(|token| {
+            let glob = token.replace(MANY, "*").replace(ONE, "?");
+            if glob == token {
+                TokenTest::Is(token)
+            } else {
+                TokenTest::Like(Pattern::new(&glob), glob)
+            }
+        })
+        .collect();
+    // a pattern that is only wildcards says nothing about words
+    if out
+        .iter()
+        .all(|token| matches!(token, TokenTest::Like(_, glob) if glob.chars().all(|c| c == '*')))
+    {
+        out.clear();
+    }
+    out
+}
+
+fn condition(table: Table, name: &str, test: &Test, now: i64) -> Result<Filter> {
+    let field = Field::resolve(table, name);
+    Ok(match &field {
+        Field::Text => match test {
+            Test::Exists => Filter::leaf(Leaf::WholeText(ValueTest::Any)),
+            Test::Equals(text) => words(&Text::Phrase(text.clone()))?,
+            Test::Matches(pattern) => words(&Text::Pattern(pattern.clone()))?,
+            Test::Regex(regex) => Filter::leaf(Leaf::WholeText(ValueTest::Find(compile_regex(regex)?))),
+            Test::Range { .. } => return mistake(format!("{name} is text and has no order"), "compare a number field instead"),
+        },
+        Field::Severity => severities(name, test)?,
+        Field::TraceId(column) => {
+            let read = |text: &str| TraceId::parse_any(text).map(|id| id.to_string());
+            id(column, name, test, read, "use a trace ID in any spelling, or its first digits and `*`")?
+        }
+        Field::SpanId(column) => {
+            let read = |text: &str| SpanId::from_hex(text).map(|id| id.to_string());
+            id(column, name, test, read, "use 16 hex digits, or the first of them and `*`")?
+        }
+        Field::Time { column, in_micros } => {
+            let read = |text: &str| match parse_time(text, now) {
+                Ok(nanos) => Ok(nanos),
+                Err(message) => mistake(message, None),
+            };
+            let range = match test {
+                Test::Exists => i64::MIN..=i64::MAX,
+                Test::Equals(text) => read(text)?..=read(text)?,
+                Test::Range { from, to } => inclusive(from, to, read)?,
+                _ => return mistake(format!("{name} is a time"), "compare it: `time>=2026-11-22T05:00:00Z`, `time>-15m`"),
+            };
+            // a stored microsecond stands for its first nanosecond
+            let range = match in_micros {
+                true => ceil_div(*range.start(), 1_000)..=range.end().div_euclid(1_000),
+                false => range,
+            };
+            Filter::leaf(Leaf::Numbers(column, vec![range]))
+        }
+        Field::Duration => {
+            let read = |text: &str| match parse_duration_nanos(text) {
+                Some(nanos) => Ok(nanos),
+                None if text == "0" => Ok(0),
+                None => mistake(format!("{text:?} is not a duration"), "give it a unit: 500ms, 1.5s, 2m"),
+            };
+            let range = match test {
+                Test::Exists => i64::MIN..=i64::MAX,
+                Test::Equals(text) => read(text)?..=read(text)?,
+                Test::Range { from, to } => inclusive(from, to, read)?,
+                _ => return mistake(format!("{name} is a duration"), "compare it: `duration>500ms`"),
+            };
+            Filter::leaf(Leaf::Numbers("duration_nano", vec![range]))
+        }
+        Field::Number(column) => match test {
+            Test::Range { from, to } => Filter::leaf(Leaf::Numbers(column, vec![number_range(name, from, to)?.whole()])),
+            test => Filter::leaf(Leaf::Column(column, value_test(name, test)?)),
+        },
+        Field::Word(column) => {
+            let test = match test {
+                Test::Equals(word) => Test::Equals(word.to_uppercase()),
+                Test::Matches(pattern) => Test::Matches(Wildcards::new(pattern.as_str().to_uppercase())),
+                test => test.clone(),
+            };
+            Filter::leaf(Leaf::Column(column, value_test(name, &test)?))
+        }
+        Field::Plain(column) if SCOPE_COLUMNS.contains(column) => Filter::leaf(Leaf::Value {
+            column: Some(column),
+            keys: Vec::new(),
+            test: value_test(name, test)?,
+        }),
+        Field::Plain(column) => Filter::leaf(Leaf::Column(column, value_test(name, test)?)),
+        Field::Promoted { column, keys } => Filter::leaf(Leaf::Value {
+            column: Some(column),
+            keys: keys.iter().map(|key| Key::new(key)).collect(),
+            test: value_test(name, test)?,
+        }),
+        Field::Attribute(key) => Filter::leaf(Leaf::Value {
+            column: None,
+            keys: vec![Key::new(key)],
+            test: value_test(name, test)?,
+        }),
+    })
+}
+
+fn ceil_div(number: i64, by: i64) -> i64 {
+    number.div_euclid(by) + i64::from(number.rem_euclid(by) != 0)
+}
+
+fn id(column: &'static str, name: &str, test: &Test, read: impl Fn(&str) -> Option<String>, hint: &'static str) -> Result<Filter> {
+    let test = match test {
+        Test::Equals(text) => match read(text) {
+            Some(id) => ValueTest::Is(id),
+            None => return mistake(format!("{text:?} is not a {}", name.replace("_id", " ID").replace('_', " ")), hint),
+        },
+        Test::Matches(pattern) => {
+            let lower = pattern.as_str().to_lowercase();
+            ValueTest::Like(Pattern::new(&lower), lower)
+        }
+        Test::Range { .. } => return mistake(format!("{name} has no order"), hint),
+        test => value_test(name, test)?,
+    };
+    Ok(Filter::leaf(Leaf::Column(column, test)))
+}
+
+fn value_test(name: &str, test: &Test) -> Result<ValueTest> {
+    Ok(match test {
+        Test::Exists => ValueTest::Any,
+        Test::Equals(value) => ValueTest::Is(value.clone()),
+        Test::Matches(pattern) => ValueTest::Like(Pattern::new(pattern.as_str()), pattern.as_str().to_string()),
+        Test::Regex(regex) => ValueTest::Find(compile_regex(regex)?),
+        Test::Range { from, to } => ValueTest::Within(number_range(name, from, to)?),
+    })
+}
+
+fn compile_regex(regex: &str) -> Result<regex::Regex> {
+    match regex::RegexBuilder::new(regex).size_limit(REGEX_BYTES).build() {
+        Ok(regex) => Ok(regex),
+        Err(error) => mistake(format!("the regular expression cannot be read: {error}"), None),
+    }
+}
+
+fn number_range(name: &str, from: &Bound, to: &Bound) -> Result<NumberRange> {
+    let read = |bound: &Bound| match bound {
+        Bound::Open => Ok(None),
+        Bound::Included(text) | Bound::Excluded(text) => match Number::read(text) {
+            Some(number) => Ok(Some((number, matches!(bound, Bound::Included(_))))),
+            None => mistake(
+                format!("{text:?} is not a number, and {name} is compared as one"),
+                "units are known for `duration` and times only; put text in quotes to search for it",
+            ),
+        },
+    };
+    Ok(NumberRange {
+        from: read(from)?,
+        to: read(to)?,
+    })
+}
+
+/// Ends that are whole numbers.
+fn inclusive(from: &Bound, to: &Bound, read: impl Fn(&str) -> Result<i64>) -> Result<RangeInclusive<i64>> {
+    let start = match from {
+        Bound::Open => i64::MIN,
+        Bound::Included(text) => read(text)?,
+        Bound::Excluded(text) => read(text)?.saturating_add(1),
+    };
+    let end = match to {
+        Bound::Open => i64::MAX,
+        Bound::Included(text) => read(text)?,
+        Bound::Excluded(text) => read(text)?.saturating_sub(1),
+    };
+    Ok(start..=end)
+}
+
+/// Numbers of a severity: a number is itself, a class name its four, `WARN2` its one, `UNSET` what is outside 1–24.
+fn severity_numbers(text: &str) -> Result<Vec<RangeInclusive<i64>>> {
+    if text.eq_ignore_ascii_case("UNSET") {
+        return Ok(vec![i64::MIN..=0, 25..=i64::MAX]);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return Ok(vec![number..=number]);
+    }
+    let Some(number) = severity::number(text).map(i64::from) else {
+        return mistake(
+            format!("{text:?} is not a severity"),
+            "use TRACE, DEBUG, INFO, WARN, ERROR, FATAL or a number from 1 to 24",
+        );
+    };
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Ok(vec![number..=number]);
+    }
+    let first = (number - 1) / 4 * 4 + 1;
+    Ok(vec![first..=first + 3])
+}
+
+fn severities(name: &str, test: &Test) -> Result<Filter> {
+    let ranges = match test {
+        Test::Exists => vec![1..=24],
+        Test::Equals(text) => severity_numbers(text)?,
+        Test::Matches(pattern) => {
+            let pattern = Pattern::new(&pattern.as_str().to_uppercase());
+            severity::CLASSES
+                .iter()
+                .filter(|(class, _)| pattern.matches(class))
+                .map(|(_, first)| i64::from(*first)..=i64::from(*first) + 3)
+                .collect()
+        }
+        Test::Range { from, to } => {
+            let read = |bound: &Bound, open: i64, included: fn(&RangeInclusive<i64>) -> i64, excluded: fn(&RangeInclusive<i64>) -> i64| match bound {
+                Bound::Open => Ok(open),
+                Bound::Included(text) => Ok(included(&severity_numbers(text)?[0])),
+                Bound::Excluded(text) => Ok(excluded(&severity_numbers(text)?[0])),
+            };
+            let start = read(from, 1, |range| *range.start(), |range| range.end().saturating_add(1))?;
+            let end = read(to, 24, |range| *range.end(), |range| range.start().saturating_sub(1))?;
+            vec![start.max(1)..=end.min(24)]
+        }
+        Test::Regex(_) => return mistake(format!("{name} is a severity"), "compare it: `severity>=WARN`"),
+    };
+    Ok(Filter::leaf(Leaf::Numbers("severity_number", ranges)))
+}
+
+impl Leaf {
+    /// The stored columns that the condition looks at.
+    pub(super) fn columns(&self, table: Table, out: &mut Vec<&'static str>) {
+        let mut add = |column: &'static str| {
+            if !out.contains(&column) {
+                out.push(column);
+            }
+        };
+        match self {
+            Leaf::Phrase(_) | Leaf::WholeText(_) => text_columns(table).iter().for_each(|column| add(column)),
+            Leaf::Column(column, _) | Leaf::Numbers(column, _) => add(column),
+            Leaf::Value { column, keys, .. } => {
+                column.iter().for_each(|column| add(column));
+                if keys.is_empty() {
+                    return;
+                }
+                add("attributes");
+                add("resource_attributes");
+                if table == Table::Logs {
+                    add("body");
+                }
+            }
+        }
+    }
+
+    /// The index field that answers for a column, if there is one.
+    pub(super) fn raw_field(table: Table, column: &str) -> Option<RawField> {
+        RawField::of_column(table, column)
+    }
+}
+
+/// Columns in which the table's text stands.
+pub(super) fn text_columns(table: Table) -> &'static [&'static str] {
+    match table {
+        Table::Spans => &["name", "status_message", "events"],
+        _ => &["body"],
+    }
+}
+
+impl Filter {
+    /// The stored columns that the filter looks at.
+    pub(super) fn columns(&self, table: Table) -> Vec<&'static str> {
+        fn gather(filter: &Filter, table: Table, out: &mut Vec<&'static str>) {
+            match filter {
+                Filter::All | Filter::None => {}
+                Filter::And(parts) | Filter::Or(parts) => parts.iter().for_each(|part| gather(part, table, out)),
+                Filter::Not(inner) => gather(inner, table, out),
+                Filter::Leaf(leaf) => leaf.columns(table, out),
+            }
+        }
+        let mut out = Vec::new();
+        gather(self, table, &mut out);
+        out
+    }
+}
+
+/// The filter that a query of words alone is on any text.
+pub(super) fn compile_text(query: &Query) -> Result<Filter> {
+    let many = |parts: &[Query]| parts.iter().map(compile_text).collect::<Result<Vec<_>>>();
+    Ok(match query {
+        Query::All => Filter::All,
+        Query::And(parts) => Filter::and(many(parts)?),
+        Query::Or(parts) => Filter::or(many(parts)?),
+        Query::Not(inner) => compile_text(inner)?.negated(),
+        Query::Text(text) => words(text)?,
+        Query::Field { name, .. } => return mistake(format!("{name} is a field, not a word"), None),
+    })
+}

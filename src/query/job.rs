@@ -1,0 +1,196 @@
+//! One question over one view: which rows of the head and which blocks it concerns, and the work on them.
+
+use std::sync::Arc;
+
+use arrow::buffer::BooleanBuffer;
+use futures::StreamExt;
+
+use super::blocks::{Blocks, Opened};
+use super::coverage::{Coverage, ProblemKind};
+use super::fields::Filter;
+use super::limits::Stop;
+use super::scan::{self, Chunk};
+use super::{Error, Result, View};
+use crate::block::{Block, BlockMeta};
+use crate::model::{Rows, Table, TimeRange};
+
+/// Blocks worked on at once.
+const PARALLEL_BLOCKS: usize = 2;
+
+/// One question over one view.
+pub(super) struct Job {
+    pub(super) table: Table,
+    pub(super) filter: Arc<Filter>,
+    pub(super) range: TimeRange,
+    pub(super) stop: Stop,
+    /// Unflushed rows of the table, parts that overlap the range.
+    pub(super) head: Arc<Vec<Rows>>,
+    /// Blocks that overlap the range, newest first.
+    pub(super) metas: Vec<Arc<BlockMeta>>,
+    pub(super) coverage: Coverage,
+}
+
+/// Runs work that computes on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => Err(Error::internal(panic)),
+    }
+}
+
+impl Job {
+    pub(super) fn new(view: &View, table: Table, filter: Filter, range: TimeRange, stop: Stop) -> Self {
+        let head: Vec<Rows> = view
+            .head
+            .iter()
+            .filter(|rows| rows.table() == table && rows.overlaps(&range))
+            .cloned()
+            .collect();
+        let metas = view.snapshot.prune(table, range);
+        let mut coverage = Coverage::new(range);
+        coverage.blocks_total = metas.len() as u64;
+        coverage.head_rows = head.iter().map(|rows| rows.len() as u64).sum();
+        Self {
+            table,
+            filter: Arc::new(filter),
+            range,
+            stop,
+            head: Arc::new(head),
+            metas,
+            coverage,
+        }
+    }
+
+    /// Where the range is open, ends it at the first and last time there is.
+    pub(super) fn close_range(&mut self) {
+        let bounds = self
+            .head
+            .iter()
+            .filter_map(Rows::time_bounds)
+            .chain(self.metas.iter().map(|meta| (meta.min_time_nanos, meta.max_time_nanos)));
+        let (first, last) = bounds.fold((i64::MAX, i64::MIN), |(first, last), (min, max)| (first.min(min), last.max(max)));
+        let (first, last) = if first > last { (0, 0) } else { (first, last) };
+        if self.range.start_nanos == i64::MIN {
+            self.range.start_nanos = first.min(self.range.end_nanos);
+        }
+        if self.range.end_nanos == i64::MAX {
+            self.range.end_nanos = last.saturating_add(1).max(self.range.start_nanos);
+        }
+        self.coverage.range = self.range;
+    }
+
+    /// Works on every part of the head with its matching rows.
+    pub(super) async fn over_head<T, W>(&mut self, work: W) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        W: Fn(usize, &Rows, &BooleanBuffer) -> Result<T> + Send + 'static,
+    {
+        let (head, filter, range, stop) = (self.head.clone(), self.filter.clone(), self.range, self.stop.clone());
+        let (done, matched) = blocking(move || {
+            let (mut done, mut matched) = (Vec::with_capacity(head.len()), 0);
+            for (number, rows) in head.iter().enumerate() {
+                if stop.is_over() {
+                    break;
+                }
+                let found = scan::within(&filter, Chunk::Memory(rows), &scan::in_range(rows, &range))?;
+                matched += found.count_set_bits() as u64;
+                done.push(work(number, rows, &found)?);
+            }
+            Ok((done, matched))
+        })
+        .await?;
+        self.coverage.rows_matched_at_least += matched;
+        self.mark_end();
+        Ok(done)
+    }
+
+    /// Opens a block; what goes wrong is noted in the coverage.
+    pub(super) async fn open(&mut self, blocks: &Blocks, meta: &Arc<BlockMeta>) -> Option<Opened> {
+        let opened = open_in_time(blocks, meta, &self.stop).await;
+        self.note(meta, opened)
+    }
+
+    /// Notes an opened block, or why it could not be.
+    fn note(&mut self, meta: &BlockMeta, opened: Result<Opened, super::blocks::Unopened>) -> Option<Opened> {
+        match opened {
+            Ok(opened) => {
+                self.coverage.blocks_read += 1;
+                if let Some(problem) = &opened.index_problem {
+                    self.coverage
+                        .note(ProblemKind::Corrupt, meta.id.as_str(), format!("scanned without its index: {problem}"));
+                }
+                Some(opened)
+            }
+            Err(problem) => {
+                self.coverage.incomplete(problem.kind, meta.id.as_str(), problem.message);
+                None
+            }
+        }
+    }
+
+    /// Works on every block; one that fails is noted in the coverage and left out.
+    pub(super) async fn over_blocks<T, W>(&mut self, blocks: &Blocks, work: W) -> Vec<T>
+    where
+        T: Send + 'static,
+        W: Fn(&Block, &Filter, &TimeRange, &Stop) -> Result<T> + Clone + Send + 'static,
+    {
+        let metas = self.metas.clone();
+        let mut results = Vec::with_capacity(metas.len());
+        {
+            let (filter, range, stop) = (self.filter.clone(), self.range, self.stop.clone());
+            let mut running = futures::stream::iter(metas)
+                .map(|meta| {
+                    let (filter, stop, work) = (filter.clone(), stop.clone(), work.clone());
+                    async move {
+                        if stop.is_over() {
+                            return (meta, None);
+                        }
+                        let opened = open_in_time(blocks, &meta, &stop).await;
+                        let done = match &opened {
+                            Ok(opened) => {
+                                let block = opened.block.clone();
+                                Some(blocking(move || work(&block, &filter, &range, &stop)).await)
+                            }
+                            Err(_) => None,
+                        };
+                        (meta, Some((opened, done)))
+                    }
+                })
+                .buffered(PARALLEL_BLOCKS);
+            while let Some((meta, outcome)) = running.next().await {
+                results.push((meta, outcome));
+            }
+        }
+        let mut out = Vec::with_capacity(results.len());
+        for (meta, outcome) in results {
+            // `None`: time was up before this block, see `mark_end`
+            let Some((opened, done)) = outcome else { continue };
+            self.note(&meta, opened);
+            match done {
+                Some(Ok(value)) => out.push(value),
+                Some(Err(error)) => self.coverage.incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
+                None => {}
+            }
+        }
+        self.mark_end();
+        out
+    }
+
+    /// Marks the answer as partial if time was up.
+    pub(super) fn mark_end(&mut self) {
+        if self.stop.is_over() {
+            self.coverage
+                .incomplete(ProblemKind::Timeout, "time limit", "time was up; rows that were not reached are missing");
+        }
+    }
+}
+
+async fn open_in_time(blocks: &Blocks, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
+    match tokio::time::timeout(stop.remaining(), blocks.open(meta)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(super::blocks::Unopened {
+            kind: ProblemKind::Timeout,
+            message: "time was up while the block was being fetched".into(),
+        }),
+    }
+}

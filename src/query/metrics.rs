@@ -1,0 +1,46 @@
+//! What queries do, counted.
+
+use std::sync::LazyLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::telemetry::register;
+
+/// `kind`: `search`, `histogram`, `count`, `count_by`, `facets`, `trace`, `record`, `sql`, `tail`;
+/// `outcome`: `complete`, `partial`, `bad_query`, `busy`, `failed`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Labels {
+    pub(super) kind: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Kind {
+    pub(super) kind: &'static str,
+}
+
+/// This part's metrics.
+pub(super) struct Metrics {
+    pub(super) queries: Family<Labels, Counter>,
+    pub(super) seconds: Family<Kind, Histogram>,
+    pub(super) open_blocks: Gauge,
+}
+
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
+    queries: register("query_queries", "Queries answered, by kind and outcome", Family::default()),
+    seconds: register(
+        "query_seconds",
+        "Time from question to answer, waiting included",
+        Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 8))),
+    ),
+    open_blocks: register("query_open_blocks", "Blocks kept open for queries", Gauge::default()),
+});
+
+/// Counts work of a kind that failed.
+pub(super) fn failed(kind: &'static str) {
+    METRICS.queries.get_or_create(&Labels { kind, outcome: "failed" }).inc();
+}

@@ -1,0 +1,212 @@
+//! What a block's index can say about a filter, and what must be verified on the rows it names.
+
+use std::sync::Arc;
+
+use super::fields::{Filter, Leaf, Phrase, TokenTest, ValueTest};
+use super::scan::context_passes;
+use crate::block::{self, BlockIndex, IndexQuery, RawField};
+use crate::model::Table;
+use crate::model::schema::{SPAN_COLUMNS, is_context_column};
+
+/// A question to the index and the rest.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Gives every row that matches, and perhaps more.
+    pub(super) index: IndexQuery,
+    /// What those rows must pass; `None` when the index is exact.
+    pub(super) residual: Option<Filter>,
+}
+
+/// Part of a plan: the index's question, and whether its answer is exact.
+struct Part {
+    query: IndexQuery,
+    exact: bool,
+}
+
+impl Part {
+    fn exact(query: IndexQuery) -> Self {
+        Self { query, exact: true }
+    }
+    /// More rows than match.
+    fn wider(query: IndexQuery) -> Self {
+        Self { query, exact: false }
+    }
+}
+
+/// The plan of a filter on one block.
+pub(super) fn plan(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Plan> {
+    let conjuncts = match filter {
+        Filter::And(parts) => parts.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let (mut asked, mut residual) = (Vec::new(), Vec::new());
+    for conjunct in conjuncts {
+        let part = lower(conjunct, table, index)?;
+        if !part.exact {
+            residual.push(conjunct.clone());
+        }
+        if !matches!(part.query, IndexQuery::All) {
+            asked.push(part.query);
+        }
+    }
+    Ok(Plan {
+        index: match asked.len() {
+            0 => IndexQuery::All,
+            1 => asked.swap_remove(0),
+            _ => IndexQuery::And(asked),
+        },
+        residual: (!residual.is_empty()).then(|| Filter::and(residual)),
+    })
+}
+
+fn lower(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Part> {
+    let many = |parts: &[Filter]| parts.iter().map(|part| lower(part, table, index)).collect::<block::Result<Vec<_>>>();
+    Ok(match filter {
+        Filter::All => Part::exact(IndexQuery::All),
+        Filter::None => Part::exact(IndexQuery::None),
+        Filter::And(parts) => {
+            let parts = many(parts)?;
+            let exact = parts.iter().all(|part| part.exact);
+            let query = IndexQuery::And(parts.into_iter().map(|part| part.query).collect());
+            Part { query, exact }
+        }
+        Filter::Or(parts) => {
+            let parts = many(parts)?;
+            let exact = parts.iter().all(|part| part.exact);
+            let query = IndexQuery::Or(parts.into_iter().map(|part| part.query).collect());
+            Part { query, exact }
+        }
+        Filter::Not(inner) => {
+            let inner = lower(inner, table, index)?;
+            match inner.exact {
+                true => Part::exact(IndexQuery::Not(Box::new(inner.query))),
+                // what is wider turns narrower
+                false => Part::wider(IndexQuery::All),
+            }
+        }
+        Filter::Leaf(leaf) => lower_leaf(leaf, table, index)?,
+    })
+}
+
+fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Part> {
+    let part = match leaf {
+        Leaf::Phrase(phrase) => lower_phrase(phrase),
+        Leaf::WholeText(_) => Part::wider(IndexQuery::All),
+        Leaf::Column(column, test) => match Leaf::raw_field(table, column) {
+            Some(field) => lower_term(field, test, index)?,
+            None => Part::wider(IndexQuery::All),
+        },
+        Leaf::Numbers(column, ranges) => match Leaf::raw_field(table, column) {
+            Some(field) => enumerate(field, index, |value| {
+                value.parse::<i64>().is_ok_and(|number| ranges.iter().any(|range| range.contains(&number)))
+            })?,
+            None => Part::wider(IndexQuery::All),
+        },
+        Leaf::Value { column, keys, test } => {
+            let contexts: Vec<u32> = (0u32..)
+                .zip(index.contexts())
+                .filter(|(_, context)| context_passes(context, *column, keys, test))
+                .map(|(number, _)| number)
+                .collect();
+            let mut any = Vec::with_capacity(keys.len() + 1);
+            let mut exact = true;
+            if !contexts.is_empty() {
+                any.push(IndexQuery::Contexts(contexts));
+            }
+            for key in keys {
+                any.push(key_query(&key.name, test));
+            }
+            // a promoted span attribute is indexed under its name; other columns of rows have fields of their own
+            if let Some(column) = column.filter(|column| !is_context_column(column)) {
+                if let Some(field) = Leaf::raw_field(table, column) {
+                    let part = lower_term(field, test, index)?;
+                    exact &= part.exact;
+                    any.push(part.query);
+                } else if !keys.iter().any(|key| is_promoted_as(&key.name, column)) {
+                    return Ok(Part::wider(IndexQuery::All));
+                }
+            }
+            let query = if any.len() == 1 { any.swap_remove(0) } else { IndexQuery::Or(any) };
+            Part { query, exact }
+        }
+    };
+    // long terms are indexed by their beginning
+    let exact = part.exact && index.is_exact(&part.query)?;
+    Ok(Part { query: part.query, exact })
+}
+
+fn is_promoted_as(key: &str, column: &str) -> bool {
+    let others = [("exception.type", "exception_type")];
+    SPAN_COLUMNS.iter().chain(&others).any(|(attribute, c)| *attribute == key && *c == column)
+}
+
+fn lower_phrase(phrase: &Phrase) -> Part {
+    let literal: Option<Vec<String>> = phrase
+        .tokens
+        .iter()
+        .map(|token| match token {
+            TokenTest::Is(token) => Some(token.clone()),
+            TokenTest::Like(..) => None,
+        })
+        .collect();
+    match (literal, phrase.tokens.as_slice()) {
+        (Some(mut tokens), _) if tokens.len() == 1 => Part::exact(IndexQuery::Token(tokens.swap_remove(0))),
+        (Some(tokens), _) => Part::exact(IndexQuery::Phrase(tokens)),
+        (None, [TokenTest::Like(_, glob)]) => Part::exact(IndexQuery::TokenPattern(glob.clone())),
+        (None, tokens) => {
+            let all = tokens
+                .iter()
+                .filter_map(|token| match token {
+                    TokenTest::Is(token) => Some(IndexQuery::Token(token.clone())),
+                    // any token at all: true of nearly every row
+                    TokenTest::Like(_, glob) if glob.chars().all(|c| c == '*') => None,
+                    TokenTest::Like(_, glob) => Some(IndexQuery::TokenPattern(glob.clone())),
+                })
+                .collect();
+            Part::wider(IndexQuery::And(all))
+        }
+    }
+}
+
+fn lower_term(field: RawField, test: &ValueTest, index: &BlockIndex) -> block::Result<Part> {
+    Ok(match test {
+        ValueTest::Is(value) => Part::exact(IndexQuery::Term { field, value: value.clone() }),
+        ValueTest::Like(_, pattern) => Part::exact(IndexQuery::TermPattern {
+            field,
+            pattern: pattern.clone(),
+        }),
+        ValueTest::Any => Part::wider(IndexQuery::All),
+        ValueTest::Find(_) | ValueTest::Within(_) if field == RawField::Severity => enumerate(field, index, |value| test.passes(value))?,
+        ValueTest::Find(_) | ValueTest::Within(_) => Part::wider(IndexQuery::All),
+    })
+}
+
+/// Rows whose value of a field with few different values passes.
+fn enumerate(field: RawField, index: &BlockIndex, passes: impl Fn(&str) -> bool) -> block::Result<Part> {
+    if field != RawField::Severity {
+        return Ok(Part::wider(IndexQuery::All));
+    }
+    let any = index
+        .term_values(field)?
+        .into_iter()
+        .filter(|(value, _)| passes(value))
+        .map(|(value, _)| IndexQuery::Term { field, value })
+        .collect();
+    Ok(Part::exact(IndexQuery::Or(any)))
+}
+
+fn key_query(key: &str, test: &ValueTest) -> IndexQuery {
+    let key = key.to_string();
+    match test {
+        ValueTest::Any => IndexQuery::KeyExists(key),
+        ValueTest::Is(value) => IndexQuery::KeyValue { key, value: value.clone() },
+        ValueTest::Like(_, pattern) => IndexQuery::KeyPattern { key, pattern: pattern.clone() },
+        ValueTest::Find(_) | ValueTest::Within(_) => {
+            let test = test.clone();
+            IndexQuery::KeyMatching {
+                key,
+                test: Arc::new(move |value: &str| test.passes(value)),
+            }
+        }
+    }
+}

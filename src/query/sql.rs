@@ -1,0 +1,264 @@
+//! SQL over one view: read-only, bounded in memory, rows and time.
+//!
+//! Tables are those of [`Table::ALL`] and the view `metrics`, which joins each point with its series. `SHOW TABLES`,
+//! `DESCRIBE logs` and `EXPLAIN …` work; whatever would change or set something is refused. Functions of ours are in
+//! [`super::functions`]. The session lives for one statement.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::DataFusionError;
+use datafusion::config::Dialect;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::answer::{SqlColumn, SqlRequest, SqlResponse};
+use super::blocks::Blocks;
+use super::coverage::{Coverage, ProblemKind};
+use super::limits::Stop;
+use super::table::LakeTable;
+use super::{Config, Error, Result, View, functions};
+use crate::model::{Table, TimeRange};
+
+/// Threads' worth of plan partitions.
+const PARTITIONS: usize = 2;
+/// Deepest nesting of values that is written out.
+const MAX_VALUE_DEPTH: usize = 16;
+
+/// Each point with its series; series are written once a day and flush, the latest stands.
+const METRICS_VIEW: &str = "
+SELECT p.time, p.time_unix_nano, p.metric_name, s.metric_type, s.unit, p.service_name,
+       p.value, p.value_int, p.count, p.sum, p.min, p.max,
+       s.temporality, s.is_monotonic, s.attributes, s.resource_attributes, p.series_id
+FROM (
+  SELECT time, time_unix_nano, metric_name, service_name, series_id, value, value_int,
+         CAST(NULL AS BIGINT) AS count, CAST(NULL AS DOUBLE) AS sum, CAST(NULL AS DOUBLE) AS min, CAST(NULL AS DOUBLE) AS max
+  FROM metric_points
+  UNION ALL
+  SELECT time, time_unix_nano, metric_name, service_name, series_id, CAST(NULL AS DOUBLE), CAST(NULL AS BIGINT), count, sum, min, max
+  FROM metric_histograms
+  UNION ALL
+  SELECT time, time_unix_nano, metric_name, service_name, series_id, CAST(NULL AS DOUBLE), CAST(NULL AS BIGINT), count, sum, min, max
+  FROM metric_exp_histograms
+  UNION ALL
+  SELECT time, time_unix_nano, metric_name, service_name, series_id, CAST(NULL AS DOUBLE), CAST(NULL AS BIGINT), count, sum,
+         CAST(NULL AS DOUBLE), CAST(NULL AS DOUBLE)
+  FROM metric_summaries
+) p
+LEFT JOIN (
+  SELECT * FROM (
+    SELECT series_id, metric_type, unit, temporality, is_monotonic, attributes, resource_attributes,
+           row_number() OVER (PARTITION BY series_id ORDER BY time_unix_nano DESC, ingest_id DESC) AS newest
+    FROM metric_series
+  ) WHERE newest = 1
+) s ON s.series_id = p.series_id";
+
+/// Runs a statement.
+pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>, config: &Config, begun: Instant, stop: Stop) -> Result<SqlResponse> {
+    let limit = request.limit.clamp(1, config.max_sql_rows);
+    let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
+    let session = session(view, blocks, config, &stop, &coverage).await?;
+    let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, limit, &stop)).await;
+    let (columns, rows, truncated, timed_out) = match gathered {
+        Ok(gathered) => gathered?,
+        Err(_) => {
+            return Err(Error::Timeout {
+                seconds: config.timeout_seconds,
+            });
+        }
+    };
+    if timed_out && rows.is_empty() {
+        return Err(Error::Timeout {
+            seconds: config.timeout_seconds,
+        });
+    }
+    // plans hold the other references; they are gone with the session
+    drop(session);
+    let mut coverage = coverage.lock().clone();
+    if timed_out {
+        coverage.incomplete(ProblemKind::Timeout, "time limit", "time was up; later rows are missing");
+    }
+    coverage.rows_matched_at_least = rows.len() as u64;
+    Ok(SqlResponse {
+        columns,
+        n_rows: rows.len(),
+        rows,
+        truncated,
+        coverage,
+        took: begun.elapsed(),
+    })
+}
+
+async fn session(view: &View, blocks: &Arc<Blocks>, config: &Config, stop: &Stop, coverage: &Arc<Mutex<Coverage>>) -> Result<SessionContext> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.sql_memory_bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
+        .map_err(internal)?;
+    let mut settings = SessionConfig::new()
+        .with_information_schema(true)
+        .with_target_partitions(PARTITIONS)
+        .with_default_catalog_and_schema("tracelake", "public");
+    // the generic dialect keeps `match (…) against` for itself
+    settings.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+    let session = SessionContext::new_with_config_rt(settings, runtime);
+    for table in Table::ALL {
+        let provider = LakeTable {
+            table,
+            view: view.clone(),
+            blocks: blocks.clone(),
+            stop: stop.clone(),
+            coverage: coverage.clone(),
+        };
+        session.register_table(table.name(), Arc::new(provider)).map_err(internal)?;
+    }
+    functions::register(&session);
+    let plan = session.state().create_logical_plan(METRICS_VIEW).await.map_err(internal)?;
+    session
+        .register_table("metrics", Arc::new(ViewTable::new(plan, Some(METRICS_VIEW.to_string()))))
+        .map_err(internal)?;
+    Ok(session)
+}
+
+type Gathered = (Vec<SqlColumn>, Vec<Vec<Value>>, bool, bool);
+
+async fn gather(session: &SessionContext, query: &str, limit: usize, stop: &Stop) -> Result<Gathered> {
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = session.sql_with_options(query, read_only).await.map_err(client)?;
+    let schema = frame.schema().inner().clone();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| SqlColumn {
+            name: field.name().clone(),
+            data_type: field.data_type().to_string(),
+        })
+        .collect();
+    // one row more than asked for tells whether there are more
+    let frame = frame.limit(0, Some(limit.saturating_add(1))).map_err(client)?;
+    let mut stream = frame.execute_stream().await.map_err(client)?;
+    let mut rows = Vec::new();
+    loop {
+        let batch = match tokio::time::timeout(stop.remaining(), stream.next()).await {
+            Ok(Some(batch)) => batch.map_err(client)?,
+            Ok(None) => break,
+            Err(_) => return Ok((columns, rows, true, true)),
+        };
+        let room = limit.saturating_add(1) - rows.len();
+        append_rows(&batch, room, &mut rows)?;
+        if rows.len() > limit {
+            break;
+        }
+    }
+    let truncated = rows.len() > limit;
+    rows.truncate(limit);
+    Ok((columns, rows, truncated, false))
+}
+
+fn internal(error: DataFusionError) -> Error {
+    Error::internal(error)
+}
+
+/// What a statement did wrong; our own faults stay ours.
+fn client(error: DataFusionError) -> Error {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(message) => Error::BadRequest {
+            message: format!("the statement needs more memory than it may have: {message}"),
+            hint: Some("narrow the time range, select fewer columns, or aggregate in steps".into()),
+        },
+        DataFusionError::Internal(_) | DataFusionError::External(_) | DataFusionError::IoError(_) | DataFusionError::ExecutionJoin(_) => Error::internal(error),
+        root => {
+            let message = root.strip_backtrace();
+            let refused = ["DDL not supported", "DML not supported", "Statement not supported"]
+                .iter()
+                .any(|m| message.contains(m));
+            Error::BadRequest {
+                message: if refused { format!("SQL here is read-only: {message}") } else { message },
+                hint: Some("SHOW TABLES and DESCRIBE logs list what there is".into()),
+            }
+        }
+    }
+}
+
+fn append_rows(batch: &RecordBatch, room: usize, rows: &mut Vec<Vec<Value>>) -> Result<()> {
+    for row in 0..batch.num_rows().min(room) {
+        rows.push(batch.columns().iter().map(|column| value(column, row, 0)).collect::<Result<_>>()?);
+    }
+    Ok(())
+}
+
+/// A value as JSON: 64-bit integers, decimals, times and what JSON has no form for are text.
+fn value(array: &ArrayRef, row: usize, depth: usize) -> Result<Value> {
+    if array.is_null(row) || depth > MAX_VALUE_DEPTH {
+        return Ok(Value::Null);
+    }
+    let double = |number: f64| match serde_json::Number::from_f64(number) {
+        Some(number) => Value::Number(number),
+        None if number.is_nan() => "NaN".into(),
+        None if number > 0.0 => "Infinity".into(),
+        None => "-Infinity".into(),
+    };
+    let list = |items: ArrayRef| {
+        (0..items.len())
+            .map(|i| value(&items, i, depth + 1))
+            .collect::<Result<Vec<_>>>()
+            .map(Value::Array)
+    };
+    Ok(match array.data_type() {
+        DataType::Null => Value::Null,
+        DataType::Boolean => array.as_boolean().value(row).into(),
+        DataType::Int8 => array.as_primitive::<Int8Type>().value(row).into(),
+        DataType::Int16 => array.as_primitive::<Int16Type>().value(row).into(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),
+        DataType::UInt8 => array.as_primitive::<UInt8Type>().value(row).into(),
+        DataType::UInt16 => array.as_primitive::<UInt16Type>().value(row).into(),
+        DataType::UInt32 => array.as_primitive::<UInt32Type>().value(row).into(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string().into(),
+        DataType::UInt64 => array.as_primitive::<UInt64Type>().value(row).to_string().into(),
+        DataType::Decimal128(..) => array.as_primitive::<Decimal128Type>().value_as_string(row).into(),
+        DataType::Float32 => double(f64::from(array.as_primitive::<Float32Type>().value(row))),
+        DataType::Float64 => double(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).into(),
+        DataType::Utf8View => array.as_string_view().value(row).into(),
+        DataType::List(_) => list(array.as_list::<i32>().value(row))?,
+        DataType::LargeList(_) => list(array.as_list::<i64>().value(row))?,
+        DataType::FixedSizeList(..) => list(array.as_fixed_size_list().value(row))?,
+        DataType::Struct(fields) => {
+            let columns = array.as_struct();
+            let mut out = serde_json::Map::new();
+            for (field, column) in fields.iter().zip(columns.columns()) {
+                out.insert(field.name().clone(), value(column, row, depth + 1)?);
+            }
+            Value::Object(out)
+        }
+        DataType::Map(..) => {
+            let entries = array.as_map().value(row);
+            let mut out = serde_json::Map::new();
+            for entry in 0..entries.len() {
+                let key = match value(entries.column(0), entry, depth + 1)? {
+                    Value::String(key) => key,
+                    other => other.to_string(),
+                };
+                out.insert(key, value(entries.column(1), entry, depth + 1)?);
+            }
+            Value::Object(out)
+        }
+        _ => {
+            let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"));
+            ArrayFormatter::try_new(array, &options)?.value(row).to_string().into()
+        }
+    })
+}
