@@ -1,8 +1,34 @@
 //! Rows become the two objects of a block.
-use bytes::Bytes;
+//!
+//! One thread sorts and gathers rows chunk by chunk; one encodes Parquet, one indexes. Both take each chunk in order, so
+//! that row n and document n are the same row.
 
-use super::{BlockMeta, Level, Result, Settings};
-use crate::model::{Rows, Table};
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
+use arrow::compute::interleave;
+use arrow::datatypes::{Int32Type, Int64Type};
+use bytes::Bytes;
+use tantivy::directory::RamDirectory;
+use tantivy::store::Compressor;
+use tantivy::{Index, IndexSettings};
+
+use super::bundle::{self, Own, Seconds};
+use super::columns::{ColumnsWriter, is_sorted_by_time, rows_checksum};
+use super::document::{self, Documents, RowDocument};
+use super::{BlockId, BlockMeta, Error, Level, Result, Settings, tokenizer};
+use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
+use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
+
+/// Services that a block's meta names; a block with more names none.
+const MAX_SERVICES: usize = 32;
+/// Chunks that wait for a slower thread.
+const CHUNKS_IN_FLIGHT: usize = 2;
+/// Bytes of a chunk by estimate: a column's text must stay under 2 GiB.
+const MAX_CHUNK_BYTES: usize = 256 << 20;
 
 /// A block just made, not yet stored.
 #[derive(Clone, Debug)]
@@ -16,7 +42,283 @@ pub struct BuiltBlock {
 }
 
 /// Builds one block of all rows of `parts`, which are of `table`, in any order, and lie in the partition that starts at
-/// `partition_nanos` (the caller splits). Takes two threads for its time; the block is named after `now_nanos`.
-pub fn build(_table: Table, _partition_nanos: i64, _level: Level, _parts: &[Rows], _settings: &Settings, _now_nanos: i64) -> Result<BuiltBlock> {
-    todo!()
+/// `partition_nanos` (the caller splits). Takes up to three threads for its time; the block is named after `now_nanos`.
+///
+/// Errors when there is no row, when rows are of another table, and on rows that outgrow their columns.
+pub fn build(table: Table, partition_nanos: i64, level: Level, parts: &[Rows], settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
+    if parts.iter().any(|part| part.table() != table) {
+        return Err(Error::Build(format!("rows of another table than {}", table.name())));
+    }
+    let build = || Builder::new(table, parts).and_then(|builder| builder.run(partition_nanos, level, settings, now_nanos));
+    // arrow panics where a column outgrows its offsets; one such block must not end the thread that flushes
+    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| Err(Error::Build(panic_text(&panic))))
+}
+
+/// The words of a caught panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("without words"))
+}
+
+struct Builder<'a> {
+    table: Table,
+    parts: &'a [Rows],
+    contexts: Vec<Arc<Context>>,
+    /// Each part's context numbers, over `contexts`.
+    ordinals: Vec<Int32Array>,
+    /// (part, row) in the block's order.
+    order: Vec<(u32, u32)>,
+    min_time_nanos: i64,
+    max_time_nanos: i64,
+}
+
+impl<'a> Builder<'a> {
+    fn new(table: Table, parts: &'a [Rows]) -> Result<Self> {
+        let n_rows: usize = parts.iter().map(Rows::len).sum();
+        if n_rows == 0 {
+            return Err(Error::Build("no rows".into()));
+        }
+        // one document number is tantivy's end mark
+        if n_rows >= i32::MAX as usize {
+            return Err(Error::Build(format!("{n_rows} rows are too many for one block")));
+        }
+        let (contexts, ordinals) = used_contexts(table, parts);
+        let bounds = parts.iter().filter_map(Rows::time_bounds);
+        let (min_time_nanos, max_time_nanos) = bounds.fold((i64::MAX, i64::MIN), |(min, max), (a, b)| (min.min(a), max.max(b)));
+        Ok(Self {
+            table,
+            parts,
+            contexts,
+            ordinals,
+            order: order(table, parts, n_rows)?,
+            min_time_nanos,
+            max_time_nanos,
+        })
+    }
+
+    fn run(self, partition_nanos: i64, level: Level, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
+        let n_rows = self.order.len() as u64;
+        let checksum = rows_checksum(n_rows, self.min_time_nanos, self.max_time_nanos);
+        let columns = ColumnsWriter::try_new(self.table, &self.contexts, settings, checksum)?;
+        let indexed = settings.index && self.table.is_searchable();
+        let (parquet, index) = std::thread::scope(|scope| {
+            let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
+            let columns = scope.spawn(move || write_columns(columns, chunks));
+            let (to_index, documents) = sync_channel(CHUNKS_IN_FLIGHT);
+            let index = indexed.then(|| scope.spawn(|| self.write_index(settings, documents)));
+            let fed = self.feed(settings, to_columns, index.is_some().then_some(to_index));
+            // a thread that failed is why feeding stopped: its error is the one to tell
+            let parquet = join(columns)?;
+            let index = index.map(join).transpose()?;
+            fed.map(|()| (parquet, index))
+        })?;
+        let (parquet, index) = (Bytes::from(parquet), index);
+        let ingest_ids = || {
+            self.parts
+                .iter()
+                .filter(|part| !part.is_empty())
+                .flat_map(|part| ingest_ids(part).values().iter().copied())
+        };
+        let meta = BlockMeta {
+            id: BlockId::new(now_nanos),
+            table: self.table,
+            level,
+            partition_nanos,
+            n_rows,
+            min_time_nanos: self.min_time_nanos,
+            max_time_nanos: self.max_time_nanos,
+            parquet_bytes: parquet.len() as u64,
+            parquet_crc32c: crc32c::crc32c(&parquet),
+            index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
+            index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            schema_version: SCHEMA_VERSION,
+            tokenizer_version: tokenizer::VERSION,
+            min_ingest_id: ingest_ids().min().unwrap_or_default(),
+            max_ingest_id: ingest_ids().max().unwrap_or_default(),
+            services: self.services(),
+        };
+        Ok(BuiltBlock { meta, parquet, index })
+    }
+
+    /// Gathers rows in order and hands each chunk to both writers.
+    fn feed(&self, settings: &Settings, columns: SyncSender<RecordBatch>, index: Option<SyncSender<Arc<Documents>>>) -> Result<()> {
+        let bytes: usize = self.parts.iter().map(Rows::memory_bytes).sum();
+        let by_bytes = MAX_CHUNK_BYTES / (bytes / self.order.len() + 1);
+        let chunk_rows = settings.chunk_rows.min(by_bytes).max(1);
+        for rows in self.order.chunks(chunk_rows) {
+            let chunk = self.gather(rows)?;
+            if columns.send(chunk.clone()).is_err() {
+                return Err(Error::Build("the Parquet writer stopped".into()));
+            }
+            if let (Some(index), Some(contexts)) = (&index, chunk.column_by_name(CONTEXT_COLUMN)) {
+                let documents = Documents::new(self.table, &chunk, contexts.as_primitive::<Int32Type>().values())?;
+                if index.send(Arc::new(documents)).is_err() {
+                    return Err(Error::Build("the index writer stopped".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Some rows, in memory schema.
+    fn gather(&self, rows: &[(u32, u32)]) -> Result<RecordBatch> {
+        let mut parts: Vec<usize> = Vec::new();
+        let mut local: HashMap<u32, usize> = HashMap::new();
+        let mut last = (u32::MAX, 0);
+        let indices: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|(part, row)| {
+                if last.0 != *part {
+                    let number = *local.entry(*part).or_insert_with(|| {
+                        parts.push(*part as usize);
+                        parts.len() - 1
+                    });
+                    last = (*part, number);
+                }
+                (last.1, *row as usize)
+            })
+            .collect();
+        let schema = memory_schema(self.table);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+        for (index, field) in schema.fields().iter().enumerate() {
+            let is_context = self.table.is_searchable() && field.name() == CONTEXT_COLUMN;
+            let arrays: Vec<&dyn Array> = parts
+                .iter()
+                .map(|part| match is_context {
+                    true => &self.ordinals[*part] as &dyn Array,
+                    false => self.parts[*part].batch().column(index).as_ref(),
+                })
+                .collect();
+            columns.push(interleave(&arrays, &indices)?);
+        }
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+
+    fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<Bytes> {
+        let directory = RamDirectory::create();
+        let index_settings = IndexSettings {
+            docstore_compression: Compressor::None,
+            docstore_compress_dedicated_thread: false,
+            ..IndexSettings::default()
+        };
+        let mut writer = Index::builder()
+            .schema(document::schema())
+            .settings(index_settings)
+            .tokenizers(document::tokenizers())
+            .single_segment_index_writer::<RowDocument>(directory.clone(), settings.index_memory_bytes)
+            .map_err(Error::index)?;
+        for documents in documents {
+            for row in 0..documents.len() {
+                let documents = documents.clone();
+                writer.add_document(RowDocument { documents, row }).map_err(Error::index)?;
+            }
+        }
+        let index = writer.finalize().map_err(Error::index)?;
+        let times = self.order.iter().map(|(part, row)| self.parts[*part as usize].times().value(*row as usize));
+        let seconds = Seconds::new(times, self.min_time_nanos, self.max_time_nanos);
+        let own = Own {
+            n_rows: self.order.len() as u64,
+            times: TimeRange {
+                start_nanos: self.min_time_nanos,
+                end_nanos: self.max_time_nanos,
+            },
+            contexts: &self.contexts,
+            seconds: &seconds,
+        };
+        bundle::pack(&index, &directory, &own)
+    }
+
+    fn services(&self) -> Option<Vec<String>> {
+        let mut services = BTreeSet::new();
+        let mut add = |name: Option<&str>| {
+            if let Some(name) = name
+                && !services.contains(name)
+            {
+                services.insert(name.to_string());
+            }
+            services.len() <= MAX_SERVICES
+        };
+        let few = if self.table.is_searchable() {
+            self.contexts.iter().all(|context| add(context.service_name()))
+        } else {
+            let columns = self.parts.iter().filter_map(|part| part.batch().column_by_name("service_name"));
+            columns.flat_map(|column| column.as_string::<i32>()).all(add)
+        };
+        few.then(|| services.into_iter().collect())
+    }
+}
+
+fn write_columns(mut writer: ColumnsWriter, chunks: Receiver<RecordBatch>) -> Result<Vec<u8>> {
+    for chunk in chunks {
+        writer.write(&chunk)?;
+    }
+    writer.finish()
+}
+
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| Err(Error::Build(panic_text(&panic))))
+}
+
+fn ingest_ids(part: &Rows) -> &arrow::array::Int64Array {
+    part.batch()
+        .column_by_name("ingest_id")
+        .expect("every memory schema has ingest_id, and Rows checked it")
+        .as_primitive::<Int64Type>()
+}
+
+/// One list of the contexts that rows really name, and each part's numbers into it.
+fn used_contexts(table: Table, parts: &[Rows]) -> (Vec<Arc<Context>>, Vec<Int32Array>) {
+    if !table.is_searchable() {
+        return (Vec::new(), Vec::new());
+    }
+    let (contexts, ordinals) = unify_contexts(parts);
+    let mut numbers = vec![-1i32; contexts.len()];
+    let mut used = Vec::new();
+    let ordinals = ordinals
+        .iter()
+        .map(|part| {
+            Int32Array::from_iter_values(part.values().iter().map(|old| {
+                let number = &mut numbers[*old as usize];
+                if *number < 0 {
+                    *number = used.len() as i32;
+                    used.push(contexts[*old as usize].clone());
+                }
+                *number
+            }))
+        })
+        .collect();
+    (used, ordinals)
+}
+
+/// The rows of all parts in the table's order.
+fn order(table: Table, parts: &[Rows], n_rows: usize) -> Result<Vec<(u32, u32)>> {
+    fn sorted<K: Ord>(parts: &[Rows], n_rows: usize, mut key: impl FnMut(usize, usize) -> K) -> Vec<(u32, u32)> {
+        let mut keyed: Vec<(K, (u32, u32))> = Vec::with_capacity(n_rows);
+        for (p, part) in parts.iter().enumerate() {
+            keyed.extend((0..part.len()).map(|row| (key(p, row), (p as u32, row as u32))));
+        }
+        // stable: it runs through what is in order already, and rows are mostly
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        keyed.into_iter().map(|(_, at)| at).collect()
+    }
+    let times: Vec<&[i64]> = parts.iter().map(|part| part.times().values().as_ref()).collect();
+    let ids: Vec<&[i64]> = parts.iter().map(|part| ingest_ids(part).values().as_ref()).collect();
+    if is_sorted_by_time(table) {
+        return Ok(sorted(parts, n_rows, |part, row| (!times[part][row], !ids[part][row])));
+    }
+    let column = |part: &'_ Rows, name: &str| {
+        let found = part.batch().column_by_name(name).cloned();
+        found.ok_or_else(|| Error::Build(format!("no column {name}")))
+    };
+    let names: Vec<ArrayRef> = parts.iter().map(|part| column(part, "metric_name")).collect::<Result<_>>()?;
+    let names: Vec<_> = names.iter().map(|names| names.as_string::<i32>()).collect();
+    let different: BTreeSet<&str> = names.iter().flat_map(|names| names.iter().flatten()).collect();
+    let ranks: HashMap<&str, u32> = different.into_iter().zip(0..).collect();
+    let series: Vec<ArrayRef> = parts.iter().map(|part| column(part, "series_id")).collect::<Result<_>>()?;
+    let series: Vec<&[i64]> = series.iter().map(|ids| ids.as_primitive::<Int64Type>().values().as_ref()).collect();
+    Ok(sorted(parts, n_rows, |part, row| {
+        let rank = ranks.get(names[part].value(row)).copied().unwrap_or(0);
+        (rank, series[part][row], times[part][row], ids[part][row])
+    }))
 }

@@ -1,59 +1,331 @@
 //! The index of an opened block.
+
+use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::buffer::BooleanBuffer;
+use arrow::buffer::{BooleanBuffer, Buffer};
+use bytes::Bytes;
+use tantivy::query::{EnableScoring, Query};
+use tantivy::schema::Schema;
+use tantivy::termdict::TermStreamer;
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, TERMINATED};
+use tantivy::{Index, InvertedIndexReader, SegmentReader, Term};
 
-use super::{IndexQuery, RawField, Result};
+use super::build::panic_text;
+use super::bundle::{Bundle, Seconds};
+use super::document::{TERMS, TEXT, schema, tokenizers};
+use super::evaluate::{Answer, Evaluator};
+use super::terms::{self, KEYS_PREFIX, key_of, key_prefix, value_of};
+use super::{BlockMeta, Error, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
+
+/// Different terms that one pattern, test or listing of values may walk in one block.
+pub const MAX_TERMS: usize = 100_000;
+
+/// Attribute names that [`BlockIndex::keys`] lists.
+pub const MAX_KEYS: usize = 10_000;
 
 /// The index of one block: answers which rows match an [`IndexQuery`].
 ///
 /// Answers of [`first`](Self::first), [`bitmap`](Self::bitmap) and [`count`](Self::count) are exact where
 /// [`is_exact`](Self::is_exact) says so; else they may hold rows too many (never too few), which the caller verifies:
 /// attribute terms over 255 bytes are indexed by their beginning only.
-#[derive(Debug)]
-pub struct BlockIndex {}
+pub struct BlockIndex {
+    segment: SegmentReader,
+    schema: Schema,
+    text: Arc<InvertedIndexReader>,
+    terms: Arc<InvertedIndexReader>,
+    contexts: Vec<Arc<Context>>,
+    seconds: Seconds,
+    n_rows: u32,
+    memory_bytes: usize,
+}
+
+impl std::fmt::Debug for BlockIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockIndex").field("n_rows", &self.n_rows).finish_non_exhaustive()
+    }
+}
+
+/// Runs what reads bytes that may be damaged: tantivy panics on some damage, and that is an error like any other.
+fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::index(panic_text(&panic))))
+}
 
 impl BlockIndex {
+    /// Opens a bundle and checks that it is of the rows that `meta` tells of.
+    pub(super) fn open(meta: &BlockMeta, data: Bytes) -> Result<Self> {
+        guard(|| {
+            let bundle = Bundle::open(data)?;
+            let contents = bundle.contents();
+            if (contents.n_rows, contents.min_time_nanos, contents.max_time_nanos) != (meta.n_rows, meta.min_time_nanos, meta.max_time_nanos) {
+                return Err(Error::index("it is of other rows than the catalog says"));
+            }
+            if contents.tokenizer_version != tokenizer::VERSION {
+                return Err(Error::index(format!(
+                    "its tokenizer, version {}, is not known here",
+                    contents.tokenizer_version
+                )));
+            }
+            let contexts = bundle.contexts()?;
+            let seconds = bundle.seconds()?;
+            let mut index = Index::open(bundle).map_err(Error::index)?;
+            if index.schema() != schema() {
+                return Err(Error::index("its fields are not known here"));
+            }
+            index.set_tokenizers(tokenizers());
+            let segments = index.searchable_segments().map_err(Error::index)?;
+            let [segment] = &segments[..] else {
+                return Err(Error::index(format!("it has {} segments, not one", segments.len())));
+            };
+            let segment = SegmentReader::open(segment).map_err(Error::index)?;
+            if u64::from(segment.max_doc()) != meta.n_rows || segment.has_deletes() {
+                return Err(Error::index("its documents are not the rows"));
+            }
+            let text = segment.inverted_index(TEXT).map_err(Error::index)?;
+            let terms = segment.inverted_index(TERMS).map_err(Error::index)?;
+            let memory_bytes = contexts.iter().map(|context| context.memory_bytes()).sum::<usize>() + 20_000;
+            Ok(Self {
+                n_rows: segment.max_doc(),
+                segment,
+                schema: index.schema(),
+                text,
+                terms,
+                contexts,
+                seconds,
+                memory_bytes,
+            })
+        })
+    }
+
     /// The contexts of the block's rows, by number.
     pub fn contexts(&self) -> &[Arc<Context>] {
-        todo!()
+        &self.contexts
     }
     /// Rows of the block.
     pub fn n_rows(&self) -> u32 {
-        todo!()
+        self.n_rows
     }
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+    /// Rows within which the first row older than `nanos` lies.
+    pub(super) fn rows_around(&self, nanos: i64) -> Range<u32> {
+        self.seconds.around(nanos, self.n_rows)
+    }
+    pub(super) fn text(&self) -> &InvertedIndexReader {
+        &self.text
+    }
+    pub(super) fn terms(&self) -> &InvertedIndexReader {
+        &self.terms
+    }
+
     /// Whether the answers to `query` need no verification of rows.
-    pub fn is_exact(&self, _query: &IndexQuery) -> Result<bool> {
-        todo!()
+    pub fn is_exact(&self, query: &IndexQuery) -> Result<bool> {
+        guard(|| Ok(Evaluator::new(self).evaluate(query)?.1))
     }
+
     /// The first `k` matching rows of `rows`, ascending (newest first), found without looking at the rest.
-    pub fn first(&self, _query: &IndexQuery, _rows: Range<u32>, _k: usize) -> Result<Vec<u32>> {
-        todo!()
+    pub fn first(&self, query: &IndexQuery, rows: Range<u32>, k: usize) -> Result<Vec<u32>> {
+        let rows = self.clip(rows);
+        guard(|| {
+            let mut found = Vec::with_capacity(k.min(1024));
+            match self.answer(query)? {
+                Answer::None => {}
+                Answer::All => found.extend(rows.take(k)),
+                Answer::Query(query) => {
+                    let mut documents = self.documents(&*query, rows.start)?;
+                    let mut row = documents.doc();
+                    while row < rows.end && found.len() < k {
+                        found.push(row);
+                        row = documents.advance();
+                    }
+                }
+            }
+            Ok(found)
+        })
     }
+
     /// Matching rows of `rows`, as bits over the whole block.
-    pub fn bitmap(&self, _query: &IndexQuery, _rows: Range<u32>) -> Result<BooleanBuffer> {
-        todo!()
+    pub fn bitmap(&self, query: &IndexQuery, rows: Range<u32>) -> Result<BooleanBuffer> {
+        let rows = self.clip(rows);
+        guard(|| {
+            let mut words = vec![0u64; (self.n_rows as usize).div_ceil(64)];
+            match self.answer(query)? {
+                Answer::None => {}
+                Answer::All => fill(&mut words, rows),
+                Answer::Query(query) => self.for_each_block(&*query, rows, &mut |found| {
+                    for row in found {
+                        words[*row as usize / 64] |= 1 << (row % 64);
+                    }
+                })?,
+            }
+            Ok(BooleanBuffer::new(Buffer::from_vec(words), 0, self.n_rows as usize))
+        })
     }
+
     /// How many rows of `rows` match; of a single term over the whole block, without reading postings.
-    pub fn count(&self, _query: &IndexQuery, _rows: Range<u32>) -> Result<u64> {
-        todo!()
+    pub fn count(&self, query: &IndexQuery, rows: Range<u32>) -> Result<u64> {
+        let rows = self.clip(rows);
+        guard(|| {
+            Ok(match self.answer(query)? {
+                Answer::None => 0,
+                Answer::All => rows.len() as u64,
+                Answer::Query(query) if rows == (0..self.n_rows) => {
+                    let weight = query.weight(EnableScoring::disabled_from_schema(&self.schema)).map_err(Error::index)?;
+                    u64::from(weight.count(&self.segment).map_err(Error::index)?)
+                }
+                Answer::Query(query) => {
+                    let mut count = 0;
+                    self.for_each_block(&*query, rows, &mut |found| count += found.len() as u64)?;
+                    count
+                }
+            })
+        })
     }
-    /// Values of an attribute and how many rows have each, by value. Values over the term length are cut; bounded.
-    pub fn key_values(&self, _key: &str) -> Result<Vec<(String, u64)>> {
-        todo!()
+
+    /// Values of an attribute and how many rows have each, by value; a value too long to be indexed whole is its
+    /// beginning. [`Error::TooManyTerms`] beyond [`MAX_TERMS`].
+    pub fn key_values(&self, key: &str) -> Result<Vec<(String, u64)>> {
+        self.values(&key_prefix(key).text)
     }
-    /// Attribute names in this block, sorted; bounded.
+
+    /// Values of a field and how many rows have each, by value. [`Error::TooManyTerms`] beyond [`MAX_TERMS`].
+    pub fn term_values(&self, field: RawField) -> Result<Vec<(String, u64)>> {
+        self.values(&terms::field_term(field, "").text)
+    }
+
+    fn values(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let mut values: Vec<(String, u64)> = Vec::new();
+        self.walk(prefix, &mut |term, rows| {
+            let value = value_of(term, prefix);
+            match values.last_mut() {
+                // two long values with one beginning
+                Some(last) if last.0 == value => last.1 += rows,
+                _ => values.push((value.to_string(), rows)),
+            }
+        })?;
+        Ok(values)
+    }
+
+    /// Attribute names in this block, sorted; at most [`MAX_KEYS`].
     pub fn keys(&self) -> Result<Vec<String>> {
-        todo!()
+        guard(|| {
+            let mut keys: Vec<String> = Vec::new();
+            let mut from = KEYS_PREFIX.as_bytes().to_vec();
+            while keys.len() < MAX_KEYS {
+                let stream = self.terms.terms().range().ge(&from).lt([KEYS_PREFIX.as_bytes()[0] + 1]);
+                let mut stream = stream.into_stream().map_err(Error::index)?;
+                if !stream.advance() {
+                    break;
+                }
+                let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
+                let key = key_of(term).ok_or_else(|| Error::index("an attribute's term has no key"))?;
+                // on to the first term behind all values of this key
+                let end = term.find('\0').unwrap_or(term.len());
+                from = term.as_bytes()[..end].to_vec();
+                from.push(1);
+                if keys.last().is_none_or(|last| last != key) {
+                    keys.push(key.to_string());
+                }
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            Ok(keys)
+        })
     }
-    /// Values of a field and how many rows have each, by value; bounded.
-    pub fn term_values(&self, _field: RawField) -> Result<Vec<(String, u64)>> {
-        todo!()
-    }
+
     /// How many rows each context has, by number.
     pub fn context_counts(&self) -> Result<Vec<u64>> {
-        todo!()
+        guard(|| {
+            let counts = (0..self.contexts.len() as u32).map(|number| {
+                let term = Term::from_field_text(TERMS, &terms::context_term(number));
+                self.terms.doc_freq(&term).map(u64::from).map_err(Error::index)
+            });
+            counts.collect()
+        })
+    }
+
+    /// How many rows have each value of a context's property, by value: `property` is asked once a context.
+    pub fn count_by_context(&self, property: impl Fn(&Context) -> Option<&str>) -> Result<HashMap<String, u64>> {
+        let mut counts = HashMap::new();
+        for (context, rows) in self.contexts.iter().zip(self.context_counts()?) {
+            if let Some(value) = property(context) {
+                *counts.entry(value.to_string()).or_default() += rows;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Calls `term(text, rows)` for each term of `terms` that begins with `prefix`, in order.
+    fn walk(&self, prefix: &str, term: &mut dyn FnMut(&str, u64)) -> Result<()> {
+        guard(|| {
+            let mut stream = with_prefix(&self.terms, prefix)?;
+            let mut walked = 0;
+            while stream.advance() {
+                walked += 1;
+                if walked > MAX_TERMS {
+                    return Err(Error::TooManyTerms { limit: MAX_TERMS });
+                }
+                term(std::str::from_utf8(stream.key()).map_err(Error::index)?, u64::from(stream.value().doc_freq));
+            }
+            Ok(())
+        })
+    }
+
+    fn clip(&self, rows: Range<u32>) -> Range<u32> {
+        let end = rows.end.min(self.n_rows);
+        rows.start.min(end)..end
+    }
+
+    fn answer(&self, query: &IndexQuery) -> Result<Answer> {
+        Ok(Evaluator::new(self).evaluate(query)?.0)
+    }
+
+    /// The rows a query matches, from row `start` on.
+    fn documents(&self, query: &dyn Query, start: u32) -> Result<Box<dyn DocSet>> {
+        let weight = query.weight(EnableScoring::disabled_from_schema(&self.schema)).map_err(Error::index)?;
+        let mut scorer = weight.scorer(&self.segment, 1.0).map_err(Error::index)?;
+        if scorer.doc() < start {
+            scorer.seek(start);
+        }
+        Ok(Box::new(scorer))
+    }
+
+    fn for_each_block(&self, query: &dyn Query, rows: Range<u32>, block: &mut dyn FnMut(&[u32])) -> Result<()> {
+        let mut documents = self.documents(query, rows.start)?;
+        let mut buffer = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
+        loop {
+            let n = documents.fill_buffer(&mut buffer);
+            let found = &buffer[..n];
+            let inside = found.partition_point(|row| *row < rows.end);
+            block(&found[..inside]);
+            if inside < COLLECT_BLOCK_BUFFER_LEN {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The terms that begin with a prefix, in order.
+pub(super) fn with_prefix<'a>(reader: &'a InvertedIndexReader, prefix: &str) -> Result<TermStreamer<'a>> {
+    let mut terms = reader.terms().range().ge(prefix);
+    if !prefix.is_empty() {
+        // terms are UTF-8, in which no byte is this high
+        terms = terms.lt([prefix.as_bytes(), &[0xff]].concat());
+    }
+    terms.into_stream().map_err(Error::index)
+}
+
+/// Sets the bits of a range.
+fn fill(words: &mut [u64], rows: Range<u32>) {
+    for (i, word) in words.iter_mut().enumerate() {
+        let first = i as u32 * 64;
+        let (from, to) = (rows.start.saturating_sub(first).min(64), rows.end.saturating_sub(first).min(64));
+        if from < to {
+            *word |= (u64::MAX >> (64 - (to - from))) << from;
+        }
     }
 }

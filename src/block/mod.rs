@@ -30,22 +30,25 @@ mod settings;
 pub mod tokenizer;
 mod pattern;
 mod terms;
+mod rowtext;
 mod bundle;
 mod document;
 mod columns;
 mod build;
 mod index;
+mod evaluate;
 mod query;
 mod reader;
 mod compact;
 
 pub use build::{BuiltBlock, build};
 pub use compact::merge;
-pub use index::BlockIndex;
+pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};
 pub use pattern::Pattern;
 pub use query::{IndexQuery, KeyTest};
-pub use reader::{Block, Scan};
+pub use reader::{Block, Scan, verify};
+pub use rowtext::RowText;
 pub use settings::Settings;
 pub use terms::RawField;
 
@@ -108,3 +111,6 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,55 @@
 //! A block opened for reading.
+
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, make_array, new_null_array};
+use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::file::metadata::PageIndexPolicy;
 
-use super::{BlockIndex, BlockMeta, Result};
+use super::build::panic_text;
+use super::columns::{ROWS_KEY, is_sorted_by_time, rows_checksum};
+use super::{BlockIndex, BlockMeta, Error, Result};
 use crate::model::TimeRange;
+
+/// Rows of a batch that a read or scan decodes at a time.
+const BATCH_ROWS: usize = 8 * 1024;
 
 /// An opened block: immutable, cheap to clone, shared by threads.
 #[derive(Clone, Debug)]
 pub struct Block {
-    meta: Arc<BlockMeta>,
+    inner: Arc<Inner>,
 }
 
-/// Batches of a scan, in row order.
 #[derive(Debug)]
-pub struct Scan {}
+struct Inner {
+    meta: Arc<BlockMeta>,
+    parquet: Bytes,
+    footer: ArrowReaderMetadata,
+    /// First row of each row group, and the number of all rows.
+    group_starts: Vec<u32>,
+    index: Option<BlockIndex>,
+    memory_bytes: usize,
+}
 
-impl Iterator for Scan {
-    type Item = Result<RecordBatch>;
-    fn next(&mut self) -> Option<Self::Item> {
-        todo!()
+/// Compares both objects with the lengths and checksums in `meta`, reading all of them: once, when they were fetched.
+/// [`Block::open`] looks only at what it needs.
+pub fn verify(meta: &BlockMeta, parquet: &[u8], index: Option<&[u8]>) -> Result<()> {
+    if parquet.len() as u64 != meta.parquet_bytes || crc32c::crc32c(parquet) != meta.parquet_crc32c {
+        return Err(Error::parquet(&meta.id, "it has not the bytes that were written"));
+    }
+    match index {
+        Some(index) if index.len() as u64 != meta.index_bytes || crc32c::crc32c(index) != meta.index_crc32c => {
+            Err(Error::index("it has not the bytes that were written"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -29,41 +57,321 @@ impl Block {
     /// Opens a block over its objects (held as long as the block lives; mapped files by `Bytes::from_owner`). Checks both
     /// footers, and that both tell of the same rows as `meta`.
     ///
-    /// An index that is damaged, or not of these rows, is [`Error::Index`](super::Error::Index): open again with `None`.
-    pub fn open(_meta: Arc<BlockMeta>, _parquet: Bytes, _index: Option<Bytes>) -> Result<Block> {
-        todo!()
+    /// An index that is damaged, or not of these rows, is [`Error::Index`](Error::Index): open again with `None`.
+    pub fn open(meta: Arc<BlockMeta>, parquet: Bytes, index: Option<Bytes>) -> Result<Block> {
+        let footer = guard(&meta, || {
+            let options = ArrowReaderOptions::new()
+                .with_skip_arrow_metadata(true)
+                .with_offset_index_policy(PageIndexPolicy::Optional)
+                .with_column_index_policy(PageIndexPolicy::Skip);
+            ArrowReaderMetadata::load(&parquet, options).map_err(|e| Error::parquet(&meta.id, e))
+        })?;
+        let file = footer.metadata().file_metadata();
+        let said = file.key_value_metadata().into_iter().flatten().find(|pair| pair.key == ROWS_KEY);
+        let expected = rows_checksum(meta.n_rows, meta.min_time_nanos, meta.max_time_nanos);
+        if said.and_then(|pair| pair.value.as_deref()) != Some(expected.as_str()) {
+            return Err(Error::parquet(&meta.id, "it holds other rows than the catalog says"));
+        }
+        let mut group_starts = vec![0u32];
+        for group in footer.metadata().row_groups() {
+            let last = group_starts[group_starts.len() - 1];
+            let next = u32::try_from(group.num_rows()).ok().and_then(|rows| last.checked_add(rows));
+            group_starts.push(next.ok_or_else(|| Error::parquet(&meta.id, "a row group has no sensible number of rows"))?);
+        }
+        if u64::from(group_starts[group_starts.len() - 1]) != meta.n_rows {
+            return Err(Error::parquet(&meta.id, "its row groups hold other rows than the catalog says"));
+        }
+        let index = index.map(|index| BlockIndex::open(&meta, index)).transpose()?;
+        let memory_bytes = footer.metadata().memory_size() + index.as_ref().map_or(0, BlockIndex::memory_bytes) + 1024;
+        Ok(Block {
+            inner: Arc::new(Inner {
+                meta,
+                parquet,
+                footer,
+                group_starts,
+                index,
+                memory_bytes,
+            }),
+        })
     }
+
     /// What the catalog says of it.
     pub fn meta(&self) -> &Arc<BlockMeta> {
-        &self.meta
+        &self.inner.meta
+    }
+    /// Rows.
+    pub fn n_rows(&self) -> u32 {
+        self.inner.group_starts[self.inner.group_starts.len() - 1]
     }
     /// The Parquet object.
     pub fn parquet(&self) -> &Bytes {
-        todo!()
-    }
-    /// Bytes of heap that stay taken while it is open (the objects themselves not counted).
-    pub fn memory_bytes(&self) -> usize {
-        todo!()
-    }
-    /// Rows inside `range`, exactly, for tables sorted by time; all rows for the metric point tables.
-    pub fn rows_in(&self, _range: &TimeRange) -> Result<Range<u32>> {
-        todo!()
-    }
-    /// The rows with these numbers (ascending, each once), in that order: columns as stored, in the order of `columns`;
-    /// none named = all.
-    pub fn read(&self, _rows: &[u32], _columns: &[&str]) -> Result<RecordBatch> {
-        todo!()
-    }
-    /// Rows of a range in batches of a few thousand, in row order.
-    pub fn scan(&self, _rows: Range<u32>, _columns: &[&str]) -> Result<Scan> {
-        todo!()
+        &self.inner.parquet
     }
     /// Its index, if it was opened with one.
     pub fn index(&self) -> Option<&BlockIndex> {
-        todo!()
+        self.inner.index.as_ref()
     }
+    /// Bytes of heap that stay taken while it is open (the objects themselves not counted).
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.memory_bytes
+    }
+
+    /// Rows inside `range`, exactly, for tables sorted by time; all rows for the metric point tables.
+    pub fn rows_in(&self, range: &TimeRange) -> Result<Range<u32>> {
+        let meta = self.meta();
+        let all = 0..self.n_rows();
+        if !meta.overlaps(range) {
+            return Ok(0..0);
+        }
+        if !is_sorted_by_time(meta.table) || (range.start_nanos <= meta.min_time_nanos && meta.max_time_nanos < range.end_nanos) {
+            return Ok(all);
+        }
+        let start = if meta.max_time_nanos < range.end_nanos {
+            0
+        } else {
+            self.first_older(range.end_nanos)?
+        };
+        let end = if range.start_nanos <= meta.min_time_nanos {
+            all.end
+        } else {
+            self.first_older(range.start_nanos)?
+        };
+        Ok(start..end.max(start))
+    }
+
+    /// The first row with a time before `nanos`.
+    fn first_older(&self, nanos: i64) -> Result<u32> {
+        let column = self.meta().table.time_column();
+        let near = match self.index() {
+            Some(index) => index.rows_around(nanos),
+            None => 0..self.n_rows(),
+        };
+        let mut first = near.start;
+        for times in self.scan(near, &[column])? {
+            let times = times?;
+            let times = times.column(0).as_primitive::<Int64Type>().values();
+            let younger = times.partition_point(|time| *time >= nanos);
+            first += younger as u32;
+            if younger < times.len() {
+                break;
+            }
+        }
+        Ok(first)
+    }
+
+    /// The rows with these numbers (ascending, each once), in that order: columns as stored, in the order of `columns`;
+    /// none named = all.
+    pub fn read(&self, rows: &[u32], columns: &[&str]) -> Result<RecordBatch> {
+        let schema = self.project(columns)?;
+        if rows.is_empty() {
+            return Ok(RecordBatch::new_empty(schema));
+        }
+        if !rows.is_sorted_by(|a, b| a < b) || rows[rows.len() - 1] >= self.n_rows() {
+            return Err(Error::parquet(&self.meta().id, "rows asked for are not in it, or not in order"));
+        }
+        // only row groups with hits: a selection over the whole file would read the dictionaries of every earlier one
+        let (mut groups, mut local) = (Vec::new(), Vec::with_capacity(rows.len()));
+        let (mut rest, mut base) = (rows, 0);
+        for (group, bounds) in self.inner.group_starts.windows(2).enumerate() {
+            let (inside, behind) = rest.split_at(rest.partition_point(|row| *row < bounds[1]));
+            if !inside.is_empty() {
+                groups.push(group);
+                local.extend(inside.iter().map(|row| row - bounds[0] + base));
+                base += bounds[1] - bounds[0];
+            }
+            rest = behind;
+        }
+        let selection = selection(&local, base as usize);
+        guard(self.meta(), || {
+            let reader = self.reader(&schema, groups, Some(selection), rows.len().min(BATCH_ROWS))?;
+            let batches = reader
+                .map(|batch| batch.map_err(|e| self.damaged(e)).and_then(|batch| self.conform(&schema, &batch)))
+                .collect::<Result<Vec<_>>>()?;
+            let batch = match &batches[..] {
+                [one] => one.clone(),
+                many => concat_batches(&schema, many)?,
+            };
+            if batch.num_rows() != rows.len() {
+                return Err(self.damaged("it has fewer rows than it says"));
+            }
+            Ok(batch)
+        })
+    }
+
+    /// Rows of a range in batches of a few thousand, in row order.
+    pub fn scan(&self, rows: Range<u32>, columns: &[&str]) -> Result<Scan> {
+        let schema = self.project(columns)?;
+        let rows = rows.start.min(self.n_rows())..rows.end.min(self.n_rows());
+        let mut scan = Scan {
+            block: self.clone(),
+            schema,
+            reader: None,
+            rows_left: rows.len(),
+        };
+        if rows.is_empty() {
+            return Ok(scan);
+        }
+        let bounds = self.inner.group_starts.windows(2).enumerate();
+        let groups: Vec<usize> = bounds
+            .filter(|(_, bounds)| bounds[0] < rows.end && rows.start < bounds[1])
+            .map(|(group, _)| group)
+            .collect();
+        let base = groups.first().map_or(0, |group| self.inner.group_starts[*group]);
+        let end = groups.last().map_or(0, |group| self.inner.group_starts[*group + 1]);
+        let local = (rows.start - base) as usize..(rows.end - base) as usize;
+        let whole = base == rows.start && end == rows.end;
+        let selection = (!whole).then(|| RowSelection::from_consecutive_ranges(std::iter::once(local), (end - base) as usize));
+        scan.reader = Some(guard(self.meta(), || self.reader(&scan.schema, groups, selection, BATCH_ROWS))?);
+        Ok(scan)
+    }
+
     /// Estimate of the bytes that reading `n_rows` rows of `columns` (none = all) takes from the Parquet object.
-    pub fn bytes_of(&self, _n_rows: usize, _columns: &[&str]) -> u64 {
-        todo!()
+    pub fn bytes_of(&self, n_rows: usize, columns: &[&str]) -> u64 {
+        let wanted = |name: Option<&String>| columns.is_empty() || name.is_some_and(|name| columns.contains(&name.as_str()));
+        let groups = self.inner.footer.metadata().row_groups();
+        let leaves = groups.iter().flat_map(|group| group.columns());
+        let bytes: u64 = leaves
+            .filter(|leaf| wanted(leaf.column_path().parts().first()))
+            .map(|leaf| u64::try_from(leaf.compressed_size()).unwrap_or_default())
+            .sum();
+        let all = u128::from(self.n_rows().max(1));
+        (u128::from(bytes) * (n_rows as u128).min(all)).div_ceil(all) as u64
     }
+
+    /// The stored schema with these columns, in this order.
+    fn project(&self, columns: &[&str]) -> Result<SchemaRef> {
+        let table = self.meta().table;
+        if columns.is_empty() {
+            return Ok(table.schema());
+        }
+        let schema = table.schema();
+        let fields = columns.iter().map(|column| {
+            let field = schema.fields().iter().find(|field| field.name() == column);
+            field.cloned().ok_or_else(|| Error::NoColumn {
+                table: table.name(),
+                column: column.to_string(),
+            })
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
+    }
+
+    fn reader(&self, schema: &Schema, groups: Vec<usize>, selection: Option<RowSelection>, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
+        let descriptor = self.inner.footer.parquet_schema();
+        let roots = descriptor.root_schema().get_fields().iter().enumerate();
+        let wanted = roots.filter(|(_, root)| schema.fields().find(root.name()).is_some()).map(|(i, _)| i);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.inner.parquet.clone(), self.inner.footer.clone())
+            .with_projection(ProjectionMask::roots(descriptor, wanted))
+            .with_row_groups(groups)
+            .with_batch_size(batch_rows);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        builder.build().map_err(|e| self.damaged(e))
+    }
+
+    /// A batch from the file in the types and order of `schema`; a column that the file is too old to have is null.
+    fn conform(&self, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+        let columns: Vec<ArrayRef> = schema
+            .fields()
+            .iter()
+            .map(|field| match batch.column_by_name(field.name()) {
+                Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
+                Some(column) => retype(column, field.data_type()).map_err(|e| self.damaged(e)),
+                None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
+                None => Err(self.damaged(format!("it has no column {}", field.name()))),
+            })
+            .collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|e| self.damaged(e))
+    }
+
+    fn damaged(&self, reason: impl std::fmt::Display) -> Error {
+        Error::parquet(&self.meta().id, reason)
+    }
+}
+
+/// Batches of a scan, in row order.
+pub struct Scan {
+    block: Block,
+    schema: SchemaRef,
+    reader: Option<ParquetRecordBatchReader>,
+    rows_left: usize,
+}
+
+impl Scan {
+    /// Schema of its batches.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("rows_left", &self.rows_left).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let reader = self.reader.as_mut()?;
+        let (block, schema) = (&self.block, &self.schema);
+        let next = guard(block.meta(), || match reader.next() {
+            Some(batch) => block.conform(schema, &batch.map_err(|e| block.damaged(e))?).map(Some),
+            None => Ok(None),
+        });
+        let rows = next.as_ref().map_or(0, |batch| batch.as_ref().map_or(0, RecordBatch::num_rows));
+        if rows == 0 || rows > self.rows_left {
+            self.reader = None;
+            let missing = self.rows_left > 0 && next.is_ok();
+            return if missing {
+                Some(Err(block.damaged("it has other rows than it says")))
+            } else {
+                next.transpose()
+            };
+        }
+        self.rows_left -= rows;
+        next.transpose()
+    }
+}
+
+/// Few rows as ranges, many as bits.
+fn selection(rows: &[u32], n_rows: usize) -> RowSelection {
+    if rows.len().saturating_mul(64) < n_rows {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for row in rows {
+            let row = *row as usize;
+            match ranges.last_mut() {
+                Some(range) if range.end == row => range.end += 1,
+                _ => ranges.push(row..row + 1),
+            }
+        }
+        return RowSelection::from_consecutive_ranges(ranges.into_iter(), n_rows);
+    }
+    let mut words = vec![0u64; n_rows.div_ceil(64)];
+    for row in rows {
+        words[*row as usize / 64] |= 1 << (row % 64);
+    }
+    RowSelection::from_boolean_buffer(BooleanBuffer::new(Buffer::from_vec(words), 0, n_rows))
+}
+
+/// Runs what reads bytes that may be damaged: decoders panic on some damage, and that is an error like any other.
+fn guard<T>(meta: &BlockMeta, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::parquet(&meta.id, panic_text(&panic))))
+}
+
+/// The same array under names and field IDs of another type.
+fn retype(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    fn go(data: arrow::array::ArrayData, data_type: &DataType) -> Result<arrow::array::ArrayData, ArrowError> {
+        let children: Vec<DataType> = match data_type {
+            DataType::List(child) | DataType::Map(child, _) => vec![child.data_type().clone()],
+            DataType::Struct(fields) => fields.iter().map(|field| field.data_type().clone()).collect(),
+            _ => vec![],
+        };
+        let child_data = data.child_data().iter().cloned().zip(children);
+        let child_data = child_data.map(|(child, child_type)| go(child, &child_type)).collect::<Result<Vec<_>, _>>()?;
+        data.into_builder().data_type(data_type.clone()).child_data(child_data).build()
+    }
+    Ok(make_array(go(array.to_data(), data_type)?))
 }

@@ -1,0 +1,324 @@
+//! An [`IndexQuery`] becomes a tantivy query over one block.
+//!
+//! Some terms stand for more values than one (they were cut), so a leaf can be known only within bounds: rows that may
+//! match, and rows that surely do. Negation swaps the two, which is why both are made here; what leaves is always the
+//! rows that may match.
+
+use std::sync::Arc;
+
+use tantivy::postings::TermInfo;
+use tantivy::query::{AllQuery, BitSetDocSet, BooleanQuery, ConstScorer, EnableScoring, Explanation, Occur, PhraseQuery, Query, Scorer, TermQuery, Weight};
+use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::{InvertedIndexReader, Score, SegmentReader, Term};
+use tantivy_common::BitSet;
+
+use super::document::{TERMS, TEXT};
+use super::index::{MAX_TERMS, with_prefix};
+use super::terms::{TermText, context_term, field_term, is_cut, key_prefix, pair_term, value_of};
+use super::{BlockIndex, Error, IndexQuery, Pattern, Result, tokenizer};
+
+/// Up to so many terms are walked lazily, which finds the first rows soonest; more are gathered into one bitmap.
+const MAX_LAZY_TERMS: usize = 16;
+
+/// Rows that match.
+pub(super) enum Answer {
+    All,
+    None,
+    Query(Box<dyn Query>),
+}
+
+/// Which bound of the rows is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// Rows that may match.
+    Upper,
+    /// Rows that surely match.
+    Lower,
+}
+
+pub(super) struct Evaluator<'a> {
+    index: &'a BlockIndex,
+    exact: bool,
+}
+
+impl<'a> Evaluator<'a> {
+    pub(super) fn new(index: &'a BlockIndex) -> Self {
+        Self { index, exact: true }
+    }
+
+    /// Rows that may match, and whether they surely do.
+    pub(super) fn evaluate(mut self, query: &IndexQuery) -> Result<(Answer, bool)> {
+        let answer = self.answer(query, Bound::Upper)?;
+        Ok((answer, self.exact))
+    }
+
+    fn answer(&mut self, query: &IndexQuery, bound: Bound) -> Result<Answer> {
+        match query {
+            IndexQuery::All => Ok(Answer::All),
+            IndexQuery::None => Ok(Answer::None),
+            IndexQuery::Token(token) => self.token(token),
+            IndexQuery::Phrase(tokens) => match &tokens[..] {
+                [] => Ok(Answer::All),
+                [token] => self.token(token),
+                tokens => {
+                    let terms: Vec<Term> = tokens.iter().map(|token| Term::from_field_text(TEXT, token_term(token))).collect();
+                    Ok(Answer::Query(Box::new(PhraseQuery::new(terms))))
+                }
+            },
+            IndexQuery::TokenPattern(pattern) => {
+                let pattern = Pattern::new(&tokenizer::lowercase(pattern));
+                match pattern.literal() {
+                    Some(token) => self.token(token),
+                    None => self.walk(TEXT, pattern.prefix(), &mut |token| Some(pattern.matches(token))),
+                }
+            }
+            IndexQuery::Term { field, value } => self.value(&field_term(*field, value), bound),
+            IndexQuery::TermPattern { field, pattern } => {
+                let start = field_term(*field, "").text;
+                self.pattern(&start, pattern, bound)
+            }
+            IndexQuery::KeyValue { key, value } => self.value(&pair_term(key, value), bound),
+            IndexQuery::KeyPattern { key, pattern } => self.keyed(key, bound, |this, prefix| this.pattern(prefix, pattern, bound)),
+            IndexQuery::KeyExists(key) => self.keyed(key, bound, |this, prefix| this.walk(TERMS, prefix, &mut |_| Some(true))),
+            IndexQuery::KeyMatching { key, test } => self.keyed(key, bound, |this, prefix| this.values(prefix, prefix, bound, &|value| test(value))),
+            IndexQuery::Contexts(numbers) => self.contexts(numbers),
+            IndexQuery::And(all) => {
+                let mut clauses = Vec::with_capacity(all.len());
+                for query in all {
+                    match query {
+                        IndexQuery::Not(query) => match self.answer(query, opposite(bound))? {
+                            Answer::All => return Ok(Answer::None),
+                            Answer::None => {}
+                            Answer::Query(query) => clauses.push((Occur::MustNot, query)),
+                        },
+                        query => match self.answer(query, bound)? {
+                            Answer::All => {}
+                            Answer::None => return Ok(Answer::None),
+                            Answer::Query(query) => clauses.push((Occur::Must, query)),
+                        },
+                    }
+                }
+                Ok(boolean(clauses))
+            }
+            IndexQuery::Or(any) => {
+                let mut clauses = Vec::with_capacity(any.len());
+                for query in any {
+                    match self.answer(query, bound)? {
+                        Answer::All => return Ok(Answer::All),
+                        Answer::None => {}
+                        Answer::Query(query) => clauses.push((Occur::Should, query)),
+                    }
+                }
+                Ok(if clauses.is_empty() { Answer::None } else { boolean(clauses) })
+            }
+            IndexQuery::Not(query) => Ok(match self.answer(query, opposite(bound))? {
+                Answer::All => Answer::None,
+                Answer::None => Answer::All,
+                Answer::Query(query) => boolean(vec![(Occur::MustNot, query)]),
+            }),
+        }
+    }
+
+    fn token(&mut self, token: &str) -> Result<Answer> {
+        self.term(TEXT, token_term(token))
+    }
+
+    fn term(&mut self, field: Field, text: &str) -> Result<Answer> {
+        let term = Term::from_field_text(field, text);
+        Ok(match self.reader(field).doc_freq(&term).map_err(Error::index)? {
+            0 => Answer::None,
+            // a term of each row says no more than none
+            n if n == self.index.n_rows() => Answer::All,
+            _ => Answer::Query(Box::new(TermQuery::new(term, IndexRecordOption::Basic))),
+        })
+    }
+
+    /// One raw term, which may stand for other values too.
+    fn value(&mut self, term: &TermText, bound: Bound) -> Result<Answer> {
+        let found = self.term(TERMS, &term.text)?;
+        if term.clean || matches!(found, Answer::None) {
+            return Ok(found);
+        }
+        self.exact = false;
+        Ok(match bound {
+            Bound::Upper => found,
+            Bound::Lower => Answer::None,
+        })
+    }
+
+    /// What concerns one key: of a key that was cut, only rows that may have it are known.
+    fn keyed(&mut self, key: &str, bound: Bound, rest: impl FnOnce(&mut Self, &str) -> Result<Answer>) -> Result<Answer> {
+        let prefix = key_prefix(key);
+        if prefix.clean {
+            return rest(self, &prefix.text);
+        }
+        let found = self.walk(TERMS, &prefix.text, &mut |_| Some(true))?;
+        if matches!(found, Answer::None) {
+            return Ok(found);
+        }
+        self.exact = false;
+        Ok(match bound {
+            Bound::Upper => found,
+            Bound::Lower => Answer::None,
+        })
+    }
+
+    /// Values behind `prefix` that match a pattern.
+    fn pattern(&mut self, prefix: &str, pattern: &str, bound: Bound) -> Result<Answer> {
+        let pattern = Pattern::new(pattern);
+        let start = format!("{prefix}{}", pattern.prefix());
+        if start.len() + 4 > super::terms::CUT_TERM_BYTES {
+            // longer than what is surely indexed: all that was cut behind the prefix may be it
+            return self.values(prefix, prefix, bound, &|_| false);
+        }
+        self.values(prefix, &start, bound, &|value| pattern.matches(value))
+    }
+
+    /// Values behind `prefix`, of terms that begin with `start`, that pass a test.
+    fn values(&mut self, prefix: &str, start: &str, bound: Bound, test: &dyn Fn(&str) -> bool) -> Result<Answer> {
+        let mut exact = true;
+        let answer = self.walk(TERMS, start, &mut |term| {
+            if is_cut(term) {
+                exact = false;
+                return Some(bound == Bound::Upper);
+            }
+            Some(test(value_of(term, prefix)))
+        })?;
+        self.exact &= exact;
+        Ok(answer)
+    }
+
+    /// Rows that have any of the terms which begin with `prefix` and pass the test.
+    fn walk(&mut self, field: Field, prefix: &str, test: &mut dyn FnMut(&str) -> Option<bool>) -> Result<Answer> {
+        let reader = self.reader(field);
+        let mut stream = with_prefix(reader, prefix)?;
+        let mut found: Vec<TermInfo> = Vec::new();
+        let mut lazy: Vec<Term> = Vec::new();
+        while stream.advance() {
+            let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
+            match test(term) {
+                None => break,
+                Some(false) => continue,
+                Some(true) => {}
+            }
+            if found.len() == MAX_TERMS {
+                return Err(Error::TooManyTerms { limit: MAX_TERMS });
+            }
+            if found.len() < MAX_LAZY_TERMS {
+                lazy.push(Term::from_field_text(field, term));
+            }
+            found.push(stream.value().clone());
+        }
+        if found.len() <= MAX_LAZY_TERMS {
+            let mut terms = lazy
+                .into_iter()
+                .map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>);
+            return Ok(match (terms.next(), found.len()) {
+                (None, _) => Answer::None,
+                (Some(one), 1) => Answer::Query(one),
+                (Some(one), _) => boolean(std::iter::once(one).chain(terms).map(|term| (Occur::Should, term)).collect()),
+            });
+        }
+        self.gather(reader, found.iter())
+    }
+
+    /// The union of posting lists, as a bitmap.
+    fn gather<'t>(&self, reader: &InvertedIndexReader, terms: impl Iterator<Item = &'t TermInfo>) -> Result<Answer> {
+        let mut rows = BitSet::with_max_value(self.index.n_rows());
+        for info in terms {
+            let mut postings = reader.read_block_postings_from_terminfo(info, IndexRecordOption::Basic).map_err(Error::index)?;
+            loop {
+                let documents = postings.docs();
+                if documents.is_empty() {
+                    break;
+                }
+                for row in documents {
+                    if *row >= self.index.n_rows() {
+                        return Err(Error::index("a posting names a row that is not there"));
+                    }
+                    rows.insert(*row);
+                }
+                postings.advance();
+            }
+        }
+        Ok(Answer::Query(Box::new(Rows(Arc::new(rows)))))
+    }
+
+    fn contexts(&mut self, numbers: &[u32]) -> Result<Answer> {
+        let n = self.index.contexts().len() as u32;
+        let mut numbers: Vec<u32> = numbers.iter().copied().filter(|number| *number < n).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        match &numbers[..] {
+            [] => return Ok(Answer::None),
+            all if all.len() == n as usize => return Ok(Answer::All),
+            [one] => return self.term(TERMS, &context_term(*one)),
+            _ => {}
+        }
+        let terms = numbers.iter().map(|number| Term::from_field_text(TERMS, &context_term(*number)));
+        if numbers.len() <= MAX_LAZY_TERMS {
+            let query = |term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>;
+            return Ok(boolean(terms.map(|term| (Occur::Should, query(term))).collect()));
+        }
+        let reader = self.reader(TERMS);
+        let infos = terms
+            .map(|term| reader.get_term_info(&term).map_err(Error::index))
+            .collect::<Result<Vec<_>>>()?;
+        self.gather(reader, infos.iter().flatten())
+    }
+
+    fn reader(&self, field: Field) -> &'a InvertedIndexReader {
+        if field == TEXT { self.index.text() } else { self.index.terms() }
+    }
+}
+
+fn opposite(bound: Bound) -> Bound {
+    match bound {
+        Bound::Upper => Bound::Lower,
+        Bound::Lower => Bound::Upper,
+    }
+}
+
+/// A token as it is indexed.
+fn token_term(token: &str) -> &str {
+    &token[..token.floor_char_boundary(tokenizer::MAX_TOKEN_BYTES)]
+}
+
+/// A boolean query; without clauses, every row. Tantivy's matches nothing where nothing is demanded.
+fn boolean(mut clauses: Vec<(Occur, Box<dyn Query>)>) -> Answer {
+    if clauses.iter().all(|(occur, _)| *occur == Occur::MustNot) {
+        if clauses.is_empty() {
+            return Answer::All;
+        }
+        clauses.push((Occur::Must, Box::new(AllQuery)));
+    }
+    if clauses.len() == 1
+        && let Some((_, query)) = clauses.pop()
+    {
+        return Answer::Query(query);
+    }
+    Answer::Query(Box::new(BooleanQuery::new(clauses)))
+}
+
+/// Rows known beforehand, as a query.
+#[derive(Clone, Debug)]
+struct Rows(Arc<BitSet>);
+
+impl Query for Rows {
+    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Weight for Rows {
+    fn scorer(&self, _: &SegmentReader, score: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        let rows = BitSet::clone(&self.0);
+        Ok(Box::new(ConstScorer::new(BitSetDocSet::from(rows), score)))
+    }
+    fn count(&self, _: &SegmentReader) -> tantivy::Result<u32> {
+        Ok(self.0.len() as u32)
+    }
+    fn explain(&self, _: &SegmentReader, _: u32) -> tantivy::Result<Explanation> {
+        Ok(Explanation::new("rows", 1.0))
+    }
+}

@@ -1,0 +1,208 @@
+//! What a row says: its text and its attributes, the same for the index, the head and a scan.
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, MapArray, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::Int32Type;
+use arrow::error::ArrowError;
+
+use super::RawField;
+use crate::model::schema::SPAN_COLUMNS;
+use crate::model::{Table, json};
+
+/// The searchable side of rows of `logs` or `spans`: over the columns of a batch in memory or stored schema.
+///
+/// *Text* is what tokens are made of: a log's body; of a span, one a line, its name, status message, and the type and
+/// message of its exceptions. *Pairs* are attributes: the `attributes` map, the promoted span attributes and
+/// `exception.type` under their OpenTelemetry names, and the leaves of a log body that is a JSON object.
+#[derive(Debug)]
+pub struct RowText<'a> {
+    table: Table,
+    /// `logs`: body; `spans`: name and status message.
+    lines: Vec<&'a StringArray>,
+    attributes: Map<'a>,
+    promoted: Vec<(&'static str, Promoted<'a>)>,
+    exceptions: Option<Exceptions<'a>>,
+    raw: Vec<(RawField, Promoted<'a>)>,
+}
+
+#[derive(Debug)]
+enum Promoted<'a> {
+    Text(&'a StringArray),
+    Number(&'a Int32Array),
+}
+
+#[derive(Debug)]
+struct Map<'a> {
+    map: &'a MapArray,
+    keys: &'a StringArray,
+    values: &'a StringArray,
+}
+
+#[derive(Debug)]
+struct Exceptions<'a> {
+    offsets: &'a [i32],
+    attributes: Map<'a>,
+}
+
+impl<'a> Map<'a> {
+    fn new(column: &'a ArrayRef) -> Option<Self> {
+        let map = column.as_map_opt()?;
+        Some(Self {
+            map,
+            keys: map.keys().as_string_opt()?,
+            values: map.values().as_string_opt()?,
+        })
+    }
+    fn for_each(&self, row: usize, pair: &mut dyn FnMut(&str, &str)) {
+        let offsets = self.map.value_offsets();
+        for entry in offsets[row] as usize..offsets[row + 1] as usize {
+            if self.values.is_valid(entry) {
+                pair(self.keys.value(entry), self.values.value(entry));
+            }
+        }
+    }
+}
+
+impl<'a> RowText<'a> {
+    /// Columns a batch must have, for a projected read that is then verified.
+    pub fn columns(table: Table) -> Vec<&'static str> {
+        match table {
+            Table::Logs => vec!["trace_id", "severity_number", "event_name", "body", "attributes"],
+            Table::Spans => [
+                "trace_id",
+                "span_id",
+                "name",
+                "kind",
+                "status_code",
+                "status_message",
+                "exception_type",
+                "attributes",
+                "events",
+            ]
+            .into_iter()
+            .chain(SPAN_COLUMNS.iter().map(|(_, column)| *column))
+            .collect(),
+            _ => vec![],
+        }
+    }
+
+    /// Looks at a batch. Errors when the table is not searchable or a column is missing or of another type.
+    pub fn new(table: Table, batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let missing = |name: &str| ArrowError::SchemaError(format!("no text in column {name} of {}", table.name()));
+        if !table.is_searchable() {
+            return Err(missing("body"));
+        }
+        let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| missing(name));
+        let text = |name: &'static str| column(name).and_then(|column| column.as_string_opt().ok_or_else(|| missing(name)));
+        let value = |name: &'static str| {
+            let column = column(name)?;
+            let text = column.as_string_opt().map(Promoted::Text);
+            text.or_else(|| column.as_primitive_opt::<Int32Type>().map(Promoted::Number))
+                .ok_or_else(|| missing(name))
+        };
+        let lines = match table {
+            Table::Logs => vec![text("body")?],
+            _ => vec![text("name")?, text("status_message")?],
+        };
+        let mut promoted = Vec::new();
+        let mut exceptions = None;
+        if table == Table::Spans {
+            for (attribute, column) in SPAN_COLUMNS.into_iter().chain([("exception.type", "exception_type")]) {
+                promoted.push((attribute, value(column)?));
+            }
+            let events = column("events")?.as_list_opt::<i32>().ok_or_else(|| missing("events"))?;
+            let fields: &StructArray = events.values().as_struct_opt().ok_or_else(|| missing("events"))?;
+            let attributes = fields.column_by_name("attributes").and_then(Map::new).ok_or_else(|| missing("events"))?;
+            exceptions = Some(Exceptions {
+                offsets: events.value_offsets(),
+                attributes,
+            });
+        }
+        let raw = RawField::ALL
+            .into_iter()
+            .filter(|field| field.is_in(table))
+            .map(|field| Ok((field, value(field.name())?)))
+            .collect::<Result<_, ArrowError>>()?;
+        Ok(Self {
+            table,
+            lines,
+            attributes: column("attributes").and_then(|column| Map::new(column).ok_or_else(|| missing("attributes")))?,
+            promoted,
+            exceptions,
+            raw,
+        })
+    }
+
+    /// The column that is the text, where one column is.
+    pub(super) fn text_column(&self) -> Option<&'a StringArray> {
+        match self.lines[..] {
+            [body] => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The text of a row, in `scratch` where it is put together; empty without any.
+    pub fn text<'b>(&'b self, row: usize, scratch: &'b mut String) -> &'b str {
+        if let [body] = self.lines[..] {
+            return if body.is_valid(row) { body.value(row) } else { "" };
+        }
+        scratch.clear();
+        let mut line = |text: &str| {
+            if !text.is_empty() {
+                if !scratch.is_empty() {
+                    scratch.push('\n');
+                }
+                scratch.push_str(text);
+            }
+        };
+        for column in &self.lines {
+            if column.is_valid(row) {
+                line(column.value(row));
+            }
+        }
+        if let Some(exceptions) = &self.exceptions {
+            for event in exceptions.offsets[row] as usize..exceptions.offsets[row + 1] as usize {
+                exceptions.attributes.for_each(event, &mut |key, value| {
+                    if key == "exception.type" || key == "exception.message" {
+                        line(value);
+                    }
+                });
+            }
+        }
+        scratch
+    }
+
+    /// Calls `pair(key, value)` for each attribute of a row. A key may come several times.
+    pub fn for_each_pair(&self, row: usize, pair: &mut dyn FnMut(&str, &str)) {
+        self.attributes.for_each(row, pair);
+        let mut digits = itoa::Buffer::new();
+        for (attribute, column) in &self.promoted {
+            if let Some(value) = column.value(row, &mut digits) {
+                pair(attribute, value);
+            }
+        }
+        if let (Table::Logs, [body]) = (self.table, &self.lines[..])
+            && body.is_valid(row)
+        {
+            json::for_each_leaf(body.value(row), pair);
+        }
+    }
+
+    /// Calls `value(field, value)` for each of the [`RawField`]s that a row has.
+    pub fn for_each_field(&self, row: usize, value: &mut dyn FnMut(RawField, &str)) {
+        let mut digits = itoa::Buffer::new();
+        for (field, column) in &self.raw {
+            if let Some(text) = column.value(row, &mut digits) {
+                value(*field, text);
+            }
+        }
+    }
+}
+
+impl Promoted<'_> {
+    fn value<'b>(&'b self, row: usize, digits: &'b mut itoa::Buffer) -> Option<&'b str> {
+        match self {
+            Promoted::Text(column) => column.is_valid(row).then(|| column.value(row)),
+            Promoted::Number(column) => column.is_valid(row).then(|| digits.format(column.value(row))),
+        }
+    }
+}
