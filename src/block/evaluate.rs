@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tantivy::postings::TermInfo;
 use tantivy::query::{AllQuery, BitSetDocSet, BooleanQuery, ConstScorer, EnableScoring, Explanation, Occur, PhraseQuery, Query, Scorer, TermQuery, Weight};
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{InvertedIndexReader, Score, SegmentReader, Term};
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, InvertedIndexReader, Score, SegmentReader, Term};
 use tantivy_common::BitSet;
 
 use super::document::{TERMS, TEXT};
@@ -89,7 +89,7 @@ impl<'a> Evaluator<'a> {
                         IndexQuery::Not(query) => match self.answer(query, opposite(bound))? {
                             Answer::All => return Ok(Answer::None),
                             Answer::None => {}
-                            Answer::Query(query) => clauses.push((Occur::MustNot, query)),
+                            Answer::Query(query) => clauses.push((Occur::MustNot, steady(query))),
                         },
                         query => match self.answer(query, bound)? {
                             Answer::All => {}
@@ -114,7 +114,7 @@ impl<'a> Evaluator<'a> {
             IndexQuery::Not(query) => Ok(match self.answer(query, opposite(bound))? {
                 Answer::All => Answer::None,
                 Answer::None => Answer::All,
-                Answer::Query(query) => boolean(vec![(Occur::MustNot, query)]),
+                Answer::Query(query) => boolean(vec![(Occur::MustNot, steady(query))]),
             }),
         }
     }
@@ -320,5 +320,70 @@ impl Weight for Rows {
     }
     fn explain(&self, _: &SegmentReader, _: u32) -> tantivy::Result<Explanation> {
         Ok(Explanation::new("rows", 1.0))
+    }
+}
+
+/// Makes a query fit to be excluded: tantivy asks an excluded scorer for documents behind which it already stands, which
+/// a phrase's or intersection's `seek_danger` does not allow, but `doc` and `seek` do.
+fn steady(query: Box<dyn Query>) -> Box<dyn Query> {
+    if query.is::<TermQuery>() || query.is::<Rows>() {
+        return query;
+    }
+    Box::new(Steady(query))
+}
+
+#[derive(Debug)]
+struct Steady(Box<dyn Query>);
+
+impl Clone for Steady {
+    fn clone(&self) -> Self {
+        Self(self.0.box_clone())
+    }
+}
+
+impl Query for Steady {
+    fn weight(&self, scoring: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(SteadyWeight(self.0.weight(scoring)?)))
+    }
+}
+
+struct SteadyWeight(Box<dyn Weight>);
+
+impl Weight for SteadyWeight {
+    fn scorer(&self, reader: &SegmentReader, boost: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        Ok(Box::new(SteadyScorer(self.0.scorer(reader, boost)?)))
+    }
+    fn explain(&self, reader: &SegmentReader, document: u32) -> tantivy::Result<Explanation> {
+        self.0.explain(reader, document)
+    }
+}
+
+/// All but `seek_danger`, whose default goes by `doc` and `seek`.
+struct SteadyScorer(Box<dyn Scorer>);
+
+impl DocSet for SteadyScorer {
+    fn advance(&mut self) -> u32 {
+        self.0.advance()
+    }
+    fn seek(&mut self, target: u32) -> u32 {
+        self.0.seek(target)
+    }
+    fn fill_buffer(&mut self, buffer: &mut [u32; COLLECT_BLOCK_BUFFER_LEN]) -> usize {
+        self.0.fill_buffer(buffer)
+    }
+    fn doc(&self) -> u32 {
+        self.0.doc()
+    }
+    fn size_hint(&self) -> u32 {
+        self.0.size_hint()
+    }
+    fn cost(&self) -> u64 {
+        self.0.cost()
+    }
+}
+
+impl Scorer for SteadyScorer {
+    fn score(&mut self) -> Score {
+        self.0.score()
     }
 }
