@@ -72,4 +72,5 @@ pub mod block;
 pub mod catalog;
 pub mod ingest;
 pub mod query;
+pub mod receive;
 pub mod alert;
