@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, CommitId, NodeId, NodeState, Removed, Snapshot};
+use super::{Commit, CommitId, NodeId, NodeState, OpenIntent, Removed, Snapshot};
 use crate::block::{BlockId, BlockMeta};
 use crate::model::Table;
 
@@ -24,6 +24,8 @@ pub(super) struct Checkpoint {
     nodes: BTreeMap<NodeId, NodeState>,
     #[serde(default)]
     removed: Vec<Removed>,
+    #[serde(default)]
+    intents: BTreeMap<CommitId, OpenIntent>,
 }
 
 impl Checkpoint {
@@ -34,6 +36,7 @@ impl Checkpoint {
             blocks: snapshot.all_blocks().cloned().collect(),
             nodes: snapshot.nodes.as_ref().clone(),
             removed: snapshot.removed.as_ref().clone(),
+            intents: snapshot.intents.as_ref().clone(),
         }
     }
 }
@@ -54,6 +57,7 @@ impl Live {
         live.snapshot.seq = checkpoint.seq;
         live.snapshot.nodes = Arc::new(checkpoint.nodes);
         live.snapshot.removed = Arc::new(checkpoint.removed);
+        live.snapshot.intents = Arc::new(checkpoint.intents);
         let mut tables: [Vec<Arc<BlockMeta>>; Table::ALL.len()] = Default::default();
         for meta in checkpoint.blocks {
             if live.table_of.insert(meta.id.clone(), meta.table).is_some() {
@@ -96,6 +100,19 @@ impl Live {
                 return Err(format!("block {} to be added exists", meta.id.as_str()));
             }
         }
+        if let Some(ended) = &commit.ends
+            && !self.snapshot.intents.contains_key(ended)
+        {
+            return Err("the intent it ends is not open".into());
+        }
+        if let Some(intent) = &commit.intent {
+            let mut claimed: HashSet<&BlockId> = self.snapshot.intents.values().flat_map(|open| &open.intent.inputs).collect();
+            for id in &intent.inputs {
+                if !self.table_of.contains_key(id) || !claimed.insert(id) {
+                    return Err(format!("block {} is gone, or another intent has it", id.as_str()));
+                }
+            }
+        }
         if let Some(wal) = commit.wal {
             let flushed = self.snapshot.flushed_lsn(node);
             if wal.from > wal.to || wal.from <= flushed {
@@ -116,6 +133,13 @@ impl Live {
         self.check(&record.node, &record.commit)?;
         let commit = record.commit;
         self.remove(&record.node, &commit);
+        if let Some(ended) = &commit.ends {
+            Arc::make_mut(&mut self.snapshot.intents).remove(ended);
+        }
+        if let Some(intent) = commit.intent {
+            let (node, at_nanos) = (record.node.clone(), commit.at_nanos);
+            Arc::make_mut(&mut self.snapshot.intents).insert(commit.id.clone(), OpenIntent { intent, node, at_nanos });
+        }
         let mut changed = HashSet::new();
         for meta in commit.adds {
             self.table_of.insert(meta.id.clone(), meta.table);

@@ -14,6 +14,8 @@
 //! - `commit` of the same [`Commit`] again, after an error or a success, happens once: records carry its [`CommitId`];
 //! - a commit whose `removes` are no longer live, whose `adds` exist, or whose WAL range is already covered is a
 //!   [`Error::Conflict`] and does not happen;
+//! - what is about to be put where foreign readers look is announced by an [`Intent`], so that after a crash it is
+//!   found and deleted before its rows are put there again;
 //! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
 //!
 //! Records are never deleted: a node that slept would else find a low number free and fork the history. A record costs
@@ -33,8 +35,8 @@ mod tests;
 pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
-pub use record::{Commit, CommitId, CommitKind, WalRange};
-pub use snapshot::{NodeState, Removed, Snapshot};
+pub use record::{Commit, CommitId, CommitKind, Intent, WalRange};
+pub use snapshot::{NodeState, OpenIntent, Removed, Snapshot};
 
 use crate::block::{BlockMeta, Level};
 use crate::storage;

@@ -23,6 +23,8 @@ pub enum CommitKind {
     Retention,
     /// Nothing but a node's state.
     State,
+    /// Objects are about to be put into the lake, or will not be after all.
+    Intent,
 }
 
 impl CommitKind {
@@ -34,6 +36,7 @@ impl CommitKind {
             CommitKind::Seal => "seal",
             CommitKind::Retention => "retention",
             CommitKind::State => "state",
+            CommitKind::Intent => "intent",
         }
     }
 }
@@ -45,6 +48,17 @@ pub struct WalRange {
     pub from: Lsn,
     /// Last position covered.
     pub to: Lsn,
+}
+
+/// What a node is about to put into the lake, where foreign readers see it before any record names it. While it is
+/// open, nobody else may claim the same inputs. If the node dies, whoever ends the intent knows what to delete, so that
+/// the rows do not stand in the lake twice once they are sealed again.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Intent {
+    /// The objects.
+    pub outputs: Vec<Key>,
+    /// The blocks that they will replace.
+    pub inputs: Vec<BlockId>,
 }
 
 /// A commit's name: makes trying again safe.
@@ -75,6 +89,12 @@ pub struct Commit {
     /// The committing node's state from now on: see [`super::Catalog::put_state`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Key>,
+    /// An intent that is open from now on, under the name of this commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// The intent that ends with this commit, fulfilled or given up; if it is not open, that is a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<CommitId>,
 }
 
 impl Commit {
@@ -88,6 +108,8 @@ impl Commit {
             removes: Vec::new(),
             wal: None,
             state: None,
+            intent: None,
+            ends: None,
         }
     }
 }

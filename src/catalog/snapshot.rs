@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::NodeId;
+use super::{CommitId, Intent, NodeId};
 use crate::block::{BlockId, BlockMeta};
 use crate::model::{Table, TimeRange};
 use crate::storage::Key;
@@ -30,6 +30,17 @@ pub struct Removed {
     pub at_nanos: i64,
 }
 
+/// An intent whose end no record has yet.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OpenIntent {
+    /// What it is.
+    pub intent: Intent,
+    /// Whose.
+    pub node: NodeId,
+    /// Since when, nanoseconds since the epoch.
+    pub at_nanos: i64,
+}
+
 /// All live blocks after one record. Never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -38,6 +49,7 @@ pub struct Snapshot {
     pub(super) tables: [Arc<Vec<Arc<BlockMeta>>>; Table::ALL.len()],
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeState>>,
     pub(super) removed: Arc<Vec<Removed>>,
+    pub(super) intents: Arc<BTreeMap<CommitId, OpenIntent>>,
 }
 
 impl Snapshot {
@@ -78,5 +90,9 @@ impl Snapshot {
     /// Blocks removed lately, oldest removal first.
     pub fn removed(&self) -> &[Removed] {
         &self.removed
+    }
+    /// Intents that have not ended.
+    pub fn intents(&self) -> &BTreeMap<CommitId, OpenIntent> {
+        &self.intents
     }
 }

@@ -255,6 +255,50 @@ async fn gaps_damage_and_newer_formats_are_errors() {
 }
 
 #[tokio::test]
+async fn an_intent_keeps_its_inputs_until_it_ends_and_ends_once() {
+    let store = memory();
+    let (one, two) = (open(&store, 1).await, open(&store, 2).await);
+    let (a, b, sealed) = (block(Table::Logs, 1, 2), block(Table::Logs, 1, 2), block(Table::Logs, 1, 2));
+    one.commit(adding(vec![a.clone(), b.clone()])).await.expect("commits");
+    let intend = |inputs: Vec<&BlockMeta>| Commit {
+        intent: Some(Intent {
+            outputs: vec![block_path(&sealed).data()],
+            inputs: inputs.into_iter().map(|meta| meta.id.clone()).collect(),
+        }),
+        ..Commit::new(CommitKind::Intent, 5)
+    };
+    let end = |id: &CommitId| Commit {
+        ends: Some(id.clone()),
+        ..Commit::new(CommitKind::Intent, 6)
+    };
+    let first = intend(vec![&a]);
+    one.commit(first.clone()).await.expect("commits");
+    assert!(matches!(two.commit(intend(vec![&a, &b])).await, Err(Error::Conflict { .. })), "claimed");
+    two.commit(intend(vec![&b])).await.expect("commits");
+    assert_eq!(open(&store, 3).await.snapshot().intents().len(), 2);
+    let seal = Commit {
+        adds: vec![sealed.clone()],
+        removes: vec![a.id.clone()],
+        ..end(&first.id)
+    };
+    two.commit(end(&first.id)).await.expect("given up by another");
+    assert!(matches!(one.commit(seal).await, Err(Error::Conflict { .. })), "too late");
+    assert!(matches!(two.commit(end(&first.id)).await, Err(Error::Conflict { .. })), "ended already");
+    let second = intend(vec![&a]);
+    one.commit(second.clone()).await.expect("free again");
+    let snapshot = one
+        .commit(Commit {
+            adds: vec![sealed],
+            removes: vec![a.id],
+            ..end(&second.id)
+        })
+        .await
+        .expect("commits");
+    assert_eq!((snapshot.intents().len(), snapshot.blocks(Table::Logs).len()), (1, 2));
+    assert_eq!(open(&store, 3).await.snapshot(), snapshot);
+}
+
+#[tokio::test]
 async fn an_unreachable_store_is_an_error_that_says_a_retry_helps() {
     let faulty = FaultyStore::new(memory());
     let store: Arc<dyn Store> = faulty.clone();
