@@ -100,10 +100,17 @@ impl Live {
                 return Err(format!("block {} to be added exists", meta.id.as_str()));
             }
         }
-        if let Some(ended) = &commit.ends
-            && !self.snapshot.intents.contains_key(ended)
-        {
-            return Err("the intent it ends is not open".into());
+        let open_intent = |id| self.snapshot.intents.get(id).ok_or("the intent is not open");
+        if let Some(withdrawn) = &commit.withdraws {
+            open_intent(withdrawn)?;
+        }
+        if let Some(ended) = &commit.ends {
+            let is_fulfilled = !commit.removes.is_empty();
+            match (is_fulfilled, open_intent(ended)?.is_withdrawn) {
+                (true, true) => return Err("the intent is withdrawn".into()),
+                (false, false) => return Err("the intent is neither fulfilled nor withdrawn".into()),
+                _ => {}
+            }
         }
         if let Some(intent) = &commit.intent {
             let mut claimed: HashSet<&BlockId> = self.snapshot.intents.values().flat_map(|open| &open.intent.inputs).collect();
@@ -133,12 +140,20 @@ impl Live {
         self.check(&record.node, &record.commit)?;
         let commit = record.commit;
         self.remove(&record.node, &commit);
+        if let Some(open) = commit.withdraws.as_ref().and_then(|id| Arc::make_mut(&mut self.snapshot.intents).get_mut(id)) {
+            open.is_withdrawn = true;
+        }
         if let Some(ended) = &commit.ends {
             Arc::make_mut(&mut self.snapshot.intents).remove(ended);
         }
         if let Some(intent) = commit.intent {
-            let (node, at_nanos) = (record.node.clone(), commit.at_nanos);
-            Arc::make_mut(&mut self.snapshot.intents).insert(commit.id.clone(), OpenIntent { intent, node, at_nanos });
+            let open = OpenIntent {
+                intent,
+                node: record.node.clone(),
+                at_nanos: commit.at_nanos,
+                is_withdrawn: false,
+            };
+            Arc::make_mut(&mut self.snapshot.intents).insert(commit.id.clone(), open);
         }
         let mut changed = HashSet::new();
         for meta in commit.adds {

@@ -92,7 +92,12 @@ pub struct Commit {
     /// An intent that is open from now on, under the name of this commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
-    /// The intent that ends with this commit, fulfilled or given up; if it is not open, that is a conflict.
+    /// An open intent that will not be fulfilled: from now on nothing can, and its outputs may be deleted. It keeps
+    /// its inputs until that is done and a commit ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraws: Option<CommitId>,
+    /// The open intent that ends with this commit: fulfilled, if the commit removes its inputs, and then it must not be
+    /// withdrawn; else it must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<CommitId>,
 }
@@ -109,6 +114,7 @@ impl Commit {
             wal: None,
             state: None,
             intent: None,
+            withdraws: None,
             ends: None,
         }
     }

@@ -39,6 +39,8 @@ pub struct OpenIntent {
     pub node: NodeId,
     /// Since when, nanoseconds since the epoch.
     pub at_nanos: i64,
+    /// Whether it is given up, and its outputs are being deleted.
+    pub is_withdrawn: bool,
 }
 
 /// All live blocks after one record. Never changes.

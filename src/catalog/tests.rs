@@ -271,6 +271,10 @@ async fn an_intent_keeps_its_inputs_until_it_ends_and_ends_once() {
         ends: Some(id.clone()),
         ..Commit::new(CommitKind::Intent, 6)
     };
+    let withdraw = |id: &CommitId| Commit {
+        withdraws: Some(id.clone()),
+        ..Commit::new(CommitKind::Intent, 6)
+    };
     let first = intend(vec![&a]);
     one.commit(first.clone()).await.expect("commits");
     assert!(matches!(two.commit(intend(vec![&a, &b])).await, Err(Error::Conflict { .. })), "claimed");
@@ -281,9 +285,19 @@ async fn an_intent_keeps_its_inputs_until_it_ends_and_ends_once() {
         removes: vec![a.id.clone()],
         ..end(&first.id)
     };
-    two.commit(end(&first.id)).await.expect("given up by another");
+    assert!(
+        matches!(two.commit(end(&first.id)).await, Err(Error::Conflict { .. })),
+        "neither done nor withdrawn"
+    );
+    two.commit(withdraw(&first.id)).await.expect("given up by another");
     assert!(matches!(one.commit(seal).await, Err(Error::Conflict { .. })), "too late");
+    assert!(
+        matches!(one.commit(intend(vec![&a])).await, Err(Error::Conflict { .. })),
+        "claimed until it has ended"
+    );
+    two.commit(end(&first.id)).await.expect("ends");
     assert!(matches!(two.commit(end(&first.id)).await, Err(Error::Conflict { .. })), "ended already");
+    assert!(matches!(two.commit(withdraw(&first.id)).await, Err(Error::Conflict { .. })), "ended already");
     let second = intend(vec![&a]);
     one.commit(second.clone()).await.expect("free again");
     let snapshot = one

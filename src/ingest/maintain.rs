@@ -1,0 +1,542 @@
+//! What happens to blocks after their flush: merged, sealed into the lake, expired, and in the end deleted.
+//!
+//! In: the catalog's snapshot and the time. Out: bigger blocks in fewer objects, one catalog record a swap, so that a
+//! reader sees the rows of the old blocks or of the new one and never of both.
+//!
+//! | step | when | does |
+//! |---|---|---|
+//! | give up | a node died in mid-seal | withdraws its intent and deletes what it had put into the lake |
+//! | expire | all rows of a block are older than `retention_days` | removes it |
+//! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
+//! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
+//! | delete | a block was removed `removed_grace_seconds` ago | deletes its objects |
+//! | sweep | once a day | deletes objects that no record names, a day old at least |
+//!
+//! Tables that are kept by day are sealed by the hour too: what was flushed in an hour goes into the lake once that hour
+//! is over, as a further file of the day.
+//!
+//! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
+//! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
+//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows` and `max_block_bytes`.
+//!
+//! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
+//! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
+
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::block::{self, Block, BlockId, BlockMeta, BuiltBlock, Level};
+use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Intent, OpenIntent, Snapshot, block_path};
+use crate::model::{Clock, Table};
+use crate::storage::{self, Cache, Store};
+use crate::telemetry::register;
+
+use policy::{Group, Swap};
+
+const SECOND_NANOS: i64 = 1_000_000_000;
+/// Between two sweeps for orphans.
+const SWEEP_EVERY_NANOS: i64 = 24 * 3600 * SECOND_NANOS;
+/// Age at which the intent of another node is given up: a seal takes minutes.
+const INTENT_STALE_NANOS: i64 = 3600 * SECOND_NANOS;
+/// A block in the lake that another in the lake replaces is deleted this soon: until then foreign readers see both.
+/// Only with `lake_visible = all`.
+const LAKE_SWAP_GRACE_NANOS: i64 = 10 * SECOND_NANOS;
+/// Further grace before the objects that another node removed, and has not deleted, are deleted here.
+const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
+/// Tries of one commit in a round; the next round finds out what became of it.
+const COMMIT_TRIES: u32 = 3;
+/// Blocks that one retention record removes.
+const MAX_EXPIRED_PER_RECORD: usize = 1000;
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seconds between two rounds (30).
+    pub every_seconds: u64,
+    /// Seconds after the end of an hour at which it may be sealed (900). Rows that come later make further files.
+    pub seal_after_seconds: u64,
+    /// Seconds without a new block of that hour before it is sealed (300).
+    pub seal_quiet_seconds: u64,
+    /// Seconds that rows wait which came after their hour was sealed (86400): they make at most one further file of the hour in that time.
+    pub late_seal_seconds: u64,
+    /// Blocks of like size in a running hour that are merged early (8): bounds what a query of the last hour opens.
+    pub merge_at_blocks: usize,
+    /// Rows of a merged block (2,000,000).
+    pub max_block_rows: u64,
+    /// Bytes of the Parquet files that go into a merged block (256 MiB).
+    pub max_block_bytes: u64,
+    /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600).
+    pub removed_grace_seconds: u64,
+    /// Days that rows are kept, by table; a table not named is kept for ever (none).
+    pub retention_days: BTreeMap<Table, u32>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            every_seconds: 30,
+            seal_after_seconds: 900,
+            seal_quiet_seconds: 300,
+            late_seal_seconds: 86_400,
+            merge_at_blocks: 8,
+            max_block_rows: 2_000_000,
+            max_block_bytes: 256 << 20,
+            removed_grace_seconds: 3600,
+            retention_days: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a maintainer is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// When and how much.
+    pub config: Config,
+    /// Whether flushes go straight into the lake (`lake_visible = all`): then blocks of the lake are merged.
+    pub lake_visible_at_once: bool,
+    /// How blocks are written.
+    pub block: block::Settings,
+    /// Which blocks exist.
+    pub catalog: Arc<Catalog>,
+    /// Where they lie.
+    pub store: Arc<dyn Store>,
+    /// Local copies of them.
+    pub cache: Arc<Cache>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What one round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Blocks that were sealed or merged away, and those made of them.
+    pub blocks_replaced: usize,
+    /// Blocks made.
+    pub blocks_made: usize,
+    /// Blocks removed by retention.
+    pub blocks_expired: usize,
+    /// Objects of removed blocks deleted.
+    pub objects_deleted: usize,
+    /// Objects deleted that no record names.
+    pub orphans_deleted: usize,
+    /// What failed and will be tried again, in words.
+    pub problems: Vec<String>,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Store(#[from] storage::Error),
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    #[error(transparent)]
+    Block(#[from] block::Error),
+    #[error("the merge ended early: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// Whether another node or step was faster: nothing is wrong.
+    fn is_lost_race(&self) -> bool {
+        matches!(self, Error::Catalog(catalog::Error::Conflict { .. }))
+    }
+}
+
+/// A block's objects, as the merge wants them.
+#[derive(Debug)]
+struct Input {
+    meta: Arc<BlockMeta>,
+    parquet: Bytes,
+    index: Option<Bytes>,
+}
+
+/// Makes one block of many; CPU-heavy.
+trait Merge: Send + Sync + std::fmt::Debug {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>>;
+}
+
+/// The real one.
+#[derive(Debug)]
+struct BlockMerge(block::Settings);
+
+impl Merge for BlockMerge {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
+        let open = |input: Input| match Block::open(Arc::clone(&input.meta), input.parquet.clone(), input.index) {
+            // the rows are whole, and are indexed anew
+            Err(error) if error.is_index() => {
+                tracing::warn!(block = input.meta.id.as_str(), %error, "merged without its index");
+                Block::open(input.meta, input.parquet, None)
+            }
+            result => result,
+        };
+        let blocks = inputs.into_iter().map(|input| open(input).map(Arc::new)).collect::<block::Result<Vec<_>>>()?;
+        block::merge(&blocks, level, partition_nanos, &self.0, now_nanos)
+    }
+}
+
+/// Keeps the blocks of a store few, big, and no older than wanted.
+#[derive(Debug)]
+pub struct Maintainer {
+    config: Config,
+    lake_visible_at_once: bool,
+    merge: Arc<dyn Merge>,
+    catalog: Arc<Catalog>,
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    clock: Arc<dyn Clock>,
+    /// Rounds are one at a time.
+    round: tokio::sync::Mutex<()>,
+    /// Of the removed blocks that the snapshot remembers, those whose objects are deleted.
+    deleted: Mutex<HashSet<BlockId>>,
+    last_sweep_nanos: Mutex<Option<i64>>,
+}
+
+impl Maintainer {
+    /// A maintainer; does nothing until it is run.
+    pub fn new(parts: Parts) -> Self {
+        let merge = Arc::new(BlockMerge(parts.block.clone()));
+        Self::with_merge(parts, merge)
+    }
+
+    fn with_merge(parts: Parts, merge: Arc<dyn Merge>) -> Self {
+        Self {
+            config: parts.config,
+            lake_visible_at_once: parts.lake_visible_at_once,
+            merge,
+            catalog: parts.catalog,
+            store: parts.store,
+            cache: parts.cache,
+            clock: parts.clock,
+            round: tokio::sync::Mutex::default(),
+            deleted: Mutex::default(),
+            last_sweep_nanos: Mutex::default(),
+        }
+    }
+
+    /// Does a round every so often until `stop` resolves; a round under way is then left where it is, which is safe at any step.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let rounds = async {
+            let mut tick = tokio::time::interval(Duration::from_secs(self.config.every_seconds.max(1)));
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                self.run_once().await;
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = rounds => {}
+        }
+    }
+
+    /// One round: every step once, in the order of the table above.
+    pub async fn run_once(&self) -> Report {
+        let _one_at_a_time = self.round.lock().await;
+        let mut report = Report::default();
+        if let Err(error) = self.catalog.refresh().await {
+            self.note(&mut report, Step::Refresh, &error.into());
+            return report;
+        }
+        self.give_up_stale_intents(&mut report).await;
+        self.expire(&mut report).await;
+        self.swap_all(&mut report).await;
+        self.delete_removed(&mut report).await;
+        self.sweep(&mut report).await;
+        report
+    }
+
+    /// Start of the oldest partition of which rows are not in the lake yet; `None` when all are.
+    pub fn lake_behind_nanos(snapshot: &Snapshot) -> Option<i64> {
+        let waiting = snapshot.all_blocks().filter(|meta| meta.level == Level::L0);
+        waiting.map(|meta| meta.partition_nanos).min()
+    }
+
+    async fn give_up_stale_intents(&self, report: &mut Report) {
+        let snapshot = self.catalog.snapshot();
+        let now_nanos = self.clock.now_nanos();
+        // none of ours is under way: rounds are one at a time
+        let is_stale = |open: &OpenIntent| open.node == *self.catalog.node() || open.at_nanos < now_nanos - INTENT_STALE_NANOS;
+        for (id, open) in snapshot.intents().iter().filter(|(_, open)| is_stale(open)) {
+            if let Err(error) = self.give_up(id, open).await {
+                self.note(report, Step::GiveUp, &error);
+            }
+        }
+    }
+
+    /// Withdraws an intent, so that no record can name its outputs any more; deletes them; and only then ends it, which sets
+    /// its inputs free. A crash in between leaves it open, and it is given up again.
+    async fn give_up(&self, id: &CommitId, open: &OpenIntent) -> Result<(), Error> {
+        if !open.is_withdrawn {
+            let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
+            commit.withdraws = Some(id.clone());
+            self.commit(commit).await?;
+        }
+        for key in &open.intent.outputs {
+            self.store.delete(key).await?;
+            self.cache.forget(key).await;
+        }
+        let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
+        commit.ends = Some(id.clone());
+        self.commit(commit).await?;
+        Ok(())
+    }
+
+    async fn expire(&self, report: &mut Report) {
+        let now_nanos = self.clock.now_nanos();
+        let expired = policy::expired(&self.catalog.snapshot(), &self.config, now_nanos);
+        for ids in expired.chunks(MAX_EXPIRED_PER_RECORD) {
+            let mut commit = Commit::new(CommitKind::Retention, now_nanos);
+            commit.removes = ids.to_vec();
+            match self.commit(commit).await {
+                Ok(_) => report.blocks_expired += ids.len(),
+                Err(error) => self.note(report, Step::Expire, &error),
+            }
+        }
+    }
+
+    async fn swap_all(&self, report: &mut Report) {
+        let groups = policy::groups(&self.catalog.snapshot(), &self.config, self.lake_visible_at_once, self.clock.now_nanos());
+        for group in groups {
+            let n_blocks = group.blocks.len();
+            match self.swap(&group).await {
+                Ok(n_made) => {
+                    report.blocks_replaced += n_blocks;
+                    report.blocks_made += n_made;
+                    SWAPS.get_or_create(&SwapLabels { swap: group.swap.name() }).inc();
+                }
+                Err(error) => {
+                    let step = match group.swap {
+                        Swap::Seal => Step::Seal,
+                        Swap::Merge => Step::Merge,
+                    };
+                    self.note(report, step, &error);
+                }
+            }
+        }
+    }
+
+    /// Makes one block of a group's and puts it in their place; gives how many blocks that made (0 if no row was left).
+    async fn swap(&self, group: &Group) -> Result<usize, Error> {
+        let mut inputs = Vec::with_capacity(group.blocks.len());
+        for meta in &group.blocks {
+            inputs.push(self.read(meta).await?);
+        }
+        let (merge, level, partition_nanos, now_nanos) = (Arc::clone(&self.merge), group.level, group.partition_nanos, self.clock.now_nanos());
+        let built = tokio::task::spawn_blocking(move || merge.merge(inputs, level, partition_nanos, now_nanos)).await??;
+        // from here on the blocks may be gone: every commit says so by a conflict
+        let removes: Vec<BlockId> = group.blocks.iter().map(|meta| meta.id.clone()).collect();
+        let mut commit = Commit::new(
+            match group.swap {
+                Swap::Seal => CommitKind::Seal,
+                Swap::Merge => CommitKind::Merge,
+            },
+            now_nanos,
+        );
+        commit.removes = removes.clone();
+        let Some(built) = built else {
+            self.commit(commit).await?;
+            return Ok(0);
+        };
+        let path = block_path(&built.meta);
+        if level == Level::Sealed {
+            let mut announced = Commit::new(CommitKind::Intent, now_nanos);
+            announced.intent = Some(Intent {
+                outputs: vec![path.data(), path.index()],
+                inputs: removes,
+            });
+            commit.ends = Some(announced.id.clone());
+            self.commit(announced).await?;
+        }
+        // the Parquet file last: with it foreign readers see the rows
+        if let Some(index) = &built.index {
+            self.store.put(&path.index(), index.clone()).await?;
+        }
+        self.store.put(&path.data(), built.parquet.clone()).await?;
+        commit.adds = vec![built.meta];
+        self.commit(commit).await?;
+        self.cache.seed(&path.data(), built.parquet).await;
+        if let Some(index) = built.index {
+            self.cache.seed(&path.index(), index).await;
+        }
+        Ok(1)
+    }
+
+    async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {
+        let path = block_path(meta);
+        let parquet = self.cache.map(&path.data(), meta.parquet_bytes, Some(meta.parquet_crc32c)).await?;
+        let index = match meta.has_index() {
+            true => self.cache.map(&path.index(), meta.index_bytes, Some(meta.index_crc32c)).await,
+            false => {
+                return Ok(Input {
+                    meta: Arc::clone(meta),
+                    parquet,
+                    index: None,
+                });
+            }
+        };
+        let index = match index {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.retry_helps() => return Err(error.into()),
+            // the rows are whole: an index that is damaged or gone is made anew
+            Err(error) => {
+                tracing::warn!(block = meta.id.as_str(), %error, "merged without its index");
+                None
+            }
+        };
+        Ok(Input {
+            meta: Arc::clone(meta),
+            parquet,
+            index,
+        })
+    }
+
+    async fn delete_removed(&self, report: &mut Report) {
+        let snapshot = self.catalog.snapshot();
+        let now_nanos = self.clock.now_nanos();
+        let known: HashSet<&BlockId> = snapshot.removed().iter().map(|removed| &removed.meta.id).collect();
+        self.deleted.lock().retain(|id| known.contains(id));
+        for removed in snapshot.removed() {
+            let mut grace_nanos = policy::nanos(self.config.removed_grace_seconds);
+            if self.lake_visible_at_once && removed.meta.level == Level::Sealed {
+                grace_nanos = grace_nanos.min(LAKE_SWAP_GRACE_NANOS);
+            }
+            if removed.node != *self.catalog.node() {
+                grace_nanos = grace_nanos.saturating_add(FOREIGN_GRACE_NANOS);
+            }
+            let is_due = removed.at_nanos.saturating_add(grace_nanos) <= now_nanos;
+            if !is_due || self.deleted.lock().contains(&removed.meta.id) {
+                continue;
+            }
+            match self.delete_block(&removed.meta).await {
+                Ok(n_objects) => {
+                    report.objects_deleted += n_objects;
+                    self.deleted.lock().insert(removed.meta.id.clone());
+                }
+                Err(error) => self.note(report, Step::Delete, &error),
+            }
+        }
+    }
+
+    async fn delete_block(&self, meta: &BlockMeta) -> Result<usize, Error> {
+        let path = block_path(meta);
+        let mut keys = vec![path.data()];
+        keys.extend(meta.has_index().then(|| path.index()));
+        for key in &keys {
+            self.store.delete(key).await?;
+            self.cache.forget(key).await;
+        }
+        OBJECTS_DELETED.get_or_create(&DeleteLabels { reason: "removed" }).inc_by(keys.len() as u64);
+        Ok(keys.len())
+    }
+
+    async fn sweep(&self, report: &mut Report) {
+        let now_nanos = self.clock.now_nanos();
+        let is_due = self.last_sweep_nanos.lock().is_none_or(|last| last + SWEEP_EVERY_NANOS <= now_nanos);
+        if !is_due {
+            return;
+        }
+        match self.try_sweep(now_nanos).await {
+            Ok(n_objects) => {
+                report.orphans_deleted += n_objects;
+                *self.last_sweep_nanos.lock() = Some(now_nanos);
+            }
+            Err(error) => self.note(report, Step::Sweep, &error),
+        }
+    }
+
+    async fn try_sweep(&self, now_nanos: i64) -> Result<usize, Error> {
+        let orphans = self.catalog.orphans(now_nanos).await?;
+        for orphan in &orphans {
+            tracing::info!(key = %orphan.key, bytes = orphan.n_bytes, "deleted: no record names it");
+            self.store.delete(&orphan.key).await?;
+            self.cache.forget(&orphan.key).await;
+        }
+        OBJECTS_DELETED.get_or_create(&DeleteLabels { reason: "orphan" }).inc_by(orphans.len() as u64);
+        Ok(orphans.len())
+    }
+
+    /// Commits, with a few tries. What it says last may be wrong in one way: a record whose answer was lost may be there.
+    /// That is found out in the next round.
+    async fn commit(&self, commit: Commit) -> Result<Arc<Snapshot>, Error> {
+        for one_try in 1..COMMIT_TRIES {
+            match self.catalog.commit(commit.clone()).await {
+                Err(error) if error.retry_helps() => tokio::time::sleep(Duration::from_millis(20 << one_try)).await,
+                result => return Ok(result?),
+            }
+        }
+        Ok(self.catalog.commit(commit).await?)
+    }
+
+    fn note(&self, report: &mut Report, step: Step, error: &Error) {
+        if error.is_lost_race() {
+            tracing::debug!(step = step.name(), %error, "somebody was faster");
+            return;
+        }
+        tracing::warn!(step = step.name(), %error, "maintenance step failed; the next round tries again");
+        FAILURES.get_or_create(&StepLabels { step: step.name() }).inc();
+        report.problems.push(format!("{}: {error}", step.name()));
+    }
+}
+
+/// Steps of a round: the `step` label.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Refresh,
+    GiveUp,
+    Expire,
+    Seal,
+    Merge,
+    Delete,
+    Sweep,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Step::Refresh => "refresh",
+            Step::GiveUp => "give_up",
+            Step::Expire => "expire",
+            Step::Seal => "seal",
+            Step::Merge => "merge",
+            Step::Delete => "delete",
+            Step::Sweep => "sweep",
+        }
+    }
+}
+
+/// `swap`: `seal` or `merge`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabels {
+    swap: &'static str,
+}
+
+/// `step`: see [`Step::name`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+/// `reason`: `removed` or `orphan`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeleteLabels {
+    reason: &'static str,
+}
+
+static SWAPS: LazyLock<Family<SwapLabels, Counter>> = LazyLock::new(|| register("maintain_swaps", "Groups of blocks that became one block", Family::default()));
+static FAILURES: LazyLock<Family<StepLabels, Counter>> =
+    LazyLock::new(|| register("maintain_failures", "Steps that failed and are tried again", Family::default()));
+static OBJECTS_DELETED: LazyLock<Family<DeleteLabels, Counter>> =
+    LazyLock::new(|| register("maintain_objects_deleted", "Objects deleted from the store", Family::default()));

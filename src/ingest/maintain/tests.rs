@@ -1,0 +1,532 @@
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::policy::made_nanos;
+use super::*;
+use crate::catalog::NodeId;
+use crate::model::ManualClock;
+use crate::storage::{BucketStore, Key};
+use crate::storage::faulty::{Fault, FaultyStore};
+use crate::storage::paths::{BlockPath, Part, Tier};
+
+const HOUR: i64 = 3_600 * SECOND_NANOS;
+const MINUTE: i64 = 60 * SECOND_NANOS;
+const DAY: i64 = 24 * HOUR;
+/// 2026-11-22T05:00:00Z
+const START: i64 = 1_795_323_600 * SECOND_NANOS;
+
+/// Stands in for Parquet: a block's rows are numbers, one a line.
+#[derive(Debug)]
+struct Lines;
+
+fn read_lines(bytes: &[u8]) -> Vec<u64> {
+    std::str::from_utf8(bytes)
+        .expect("text")
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect()
+}
+
+fn built(table: Table, level: Level, partition_nanos: i64, rows: &[u64], now_nanos: i64) -> BuiltBlock {
+    let parquet = Bytes::from(rows.iter().map(|row| format!("{row}\n")).collect::<String>());
+    let index = table.is_hourly().then(|| Bytes::from(format!("index of {} rows", rows.len())));
+    let time = |row: Option<&u64>| partition_nanos + row.copied().unwrap_or_default() as i64;
+    BuiltBlock {
+        meta: BlockMeta {
+            id: BlockId::new(now_nanos),
+            table,
+            level,
+            partition_nanos,
+            n_rows: rows.len() as u64,
+            min_time_nanos: time(rows.iter().min()),
+            max_time_nanos: time(rows.iter().max()),
+            parquet_bytes: parquet.len() as u64,
+            parquet_crc32c: crc32c::crc32c(&parquet),
+            index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
+            index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            schema_version: 1,
+            tokenizer_version: 1,
+            min_ingest_id: 0,
+            max_ingest_id: 0,
+            services: None,
+        },
+        parquet,
+        index,
+    }
+}
+
+impl Merge for Lines {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
+        let table = inputs[0].meta.table;
+        assert!(
+            inputs
+                .iter()
+                .all(|input| (input.meta.table, input.meta.partition_nanos) == (table, partition_nanos))
+        );
+        let mut rows: Vec<u64> = inputs.iter().flat_map(|input| read_lines(&input.parquet)).collect();
+        rows.sort_unstable();
+        Ok(Some(built(table, level, partition_nanos, &rows, now_nanos)))
+    }
+}
+
+/// A store, a clock, and what was flushed.
+struct World {
+    inner: Arc<dyn Store>,
+    faulty: Arc<FaultyStore>,
+    clock: Arc<ManualClock>,
+    config: Config,
+    lake_visible_at_once: bool,
+    caches: tempfile::TempDir,
+    rows: Vec<u64>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let inner: Arc<dyn Store> = Arc::new(BucketStore::in_memory(""));
+        Self {
+            faulty: FaultyStore::new(Arc::clone(&inner)),
+            inner,
+            clock: Arc::new(ManualClock::new(START)),
+            config,
+            lake_visible_at_once: false,
+            caches: tempfile::tempdir().expect("a directory"),
+            rows: Vec::new(),
+        }
+    }
+
+    /// A maintainer as a fresh process would have it.
+    async fn maintainer(&self, node: u8) -> Maintainer {
+        let store: Arc<dyn Store> = self.faulty.clone();
+        let node = NodeId::parse(&format!("{node:026}")).expect("legal");
+        let parts = Parts {
+            config: self.config.clone(),
+            lake_visible_at_once: self.lake_visible_at_once,
+            block: block::Settings::default(),
+            catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
+            cache: Cache::open(Arc::clone(&store), &self.caches.path().join("cache"), 1 << 20).expect("opens"),
+            store,
+            clock: self.clock.clone(),
+        };
+        Maintainer::with_merge(parts, Arc::new(Lines))
+    }
+
+    /// Flushes `n_rows` new rows as one block, straight into the store.
+    async fn flush(&mut self, maintainer: &Maintainer, table: Table, partition_nanos: i64, n_rows: usize) {
+        let first = self.rows.len() as u64;
+        let rows: Vec<u64> = (first..first + n_rows as u64).collect();
+        self.rows.extend(&rows);
+        let level = if self.lake_visible_at_once { Level::Sealed } else { Level::L0 };
+        let built = built(table, level, partition_nanos, &rows, self.clock.now_nanos());
+        let path = block_path(&built.meta);
+        if let Some(index) = built.index {
+            self.inner.put(&path.index(), index).await.expect("put");
+        }
+        self.inner.put(&path.data(), built.parquet).await.expect("put");
+        let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
+        commit.adds.push(built.meta);
+        loop {
+            // faults may hit this one too
+            match maintainer.catalog.commit(commit.clone()).await {
+                Ok(_) => return,
+                Err(error) => assert!(error.retry_helps(), "{error}"),
+            }
+        }
+    }
+
+    /// All rows as our own reader sees them, sorted.
+    async fn rows_of(&self, snapshot: &Snapshot) -> Vec<u64> {
+        let mut rows = Vec::new();
+        for meta in snapshot.all_blocks() {
+            let path = block_path(meta);
+            rows.extend(read_lines(&self.inner.get(&path.data()).await.expect("a live block is there")));
+            if meta.has_index() {
+                self.inner.get(&path.index()).await.expect("its index is there");
+            }
+        }
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Rows as a foreign reader sees them: whatever lies in the lake.
+    async fn rows_in_the_lake(&self) -> Vec<u64> {
+        let mut rows = Vec::new();
+        for (key, path) in self.block_objects().await {
+            if path == (Tier::Lake, Part::Data) {
+                rows.extend(read_lines(&self.inner.get(&key).await.expect("there")));
+            }
+        }
+        rows.sort_unstable();
+        rows
+    }
+
+    async fn block_objects(&self) -> Vec<(Key, (Tier, Part))> {
+        let listed = self.inner.list("", None).await.expect("lists");
+        let blocks = listed
+            .into_iter()
+            .filter_map(|object| BlockPath::parse(&object.key).map(|(path, part)| (object.key, (path.tier, part))));
+        blocks.collect()
+    }
+
+    async fn check(&self, maintainer: &Maintainer) {
+        let snapshot = maintainer.catalog.refresh().await.expect("reads");
+        assert_eq!(self.rows_of(&snapshot).await, self.rows, "no row is lost or doubled");
+        let lake = self.rows_in_the_lake().await;
+        assert!(lake.is_sorted_by(|a, b| a < b), "a foreign reader sees no row twice: {lake:?}");
+    }
+
+    /// Every object is named by a live block and the other way round.
+    async fn check_nothing_is_left_behind(&self, maintainer: &Maintainer) {
+        let snapshot = maintainer.catalog.snapshot();
+        let mut live: Vec<Key> = Vec::new();
+        for meta in snapshot.all_blocks() {
+            live.push(block_path(meta).data());
+            live.extend(meta.has_index().then(|| block_path(meta).index()));
+        }
+        live.sort();
+        let there: Vec<Key> = self.block_objects().await.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(there, live);
+        assert!(snapshot.intents().is_empty());
+    }
+}
+
+fn levels(snapshot: &Snapshot, table: Table) -> (usize, usize) {
+    let l0 = snapshot.blocks(table).iter().filter(|meta| meta.level == Level::L0).count();
+    (l0, snapshot.blocks(table).len() - l0)
+}
+
+#[tokio::test]
+async fn an_hour_is_sealed_when_it_is_over_and_quiet() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    for _ in 0..3 {
+        world.clock.advance(15 * MINUTE);
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+    }
+    let sealed_at = async |minutes: i64| {
+        world.clock.set(START + minutes * MINUTE);
+        let report = maintainer.run_once().await;
+        assert_eq!(report.problems, Vec::<String>::new());
+        world.check(&maintainer).await;
+        levels(&maintainer.catalog.snapshot(), Table::Logs)
+    };
+    assert_eq!(sealed_at(59).await, (3, 0), "the hour runs");
+    assert_eq!(Maintainer::lake_behind_nanos(&maintainer.catalog.snapshot()), Some(START));
+    assert_eq!(sealed_at(74).await, (3, 0), "rows may still come");
+    let before = maintainer.catalog.snapshot();
+    assert_eq!(sealed_at(75).await, (0, 1));
+    assert_eq!(Maintainer::lake_behind_nanos(&maintainer.catalog.snapshot()), None);
+    // a reader of the old snapshot finds its objects for an hour, and then they go
+    assert_eq!(world.rows_of(&before).await, world.rows);
+    assert_eq!(sealed_at(75 + 59).await, (0, 1));
+    assert_eq!(world.rows_of(&before).await, world.rows);
+    assert_eq!(sealed_at(75 + 60).await, (0, 1));
+    world.check_nothing_is_left_behind(&maintainer).await;
+}
+
+#[tokio::test]
+async fn an_hour_that_is_not_quiet_waits_and_late_rows_make_one_further_file_a_day() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Spans, START, 10).await;
+    world.clock.set(START + 74 * MINUTE);
+    world.flush(&maintainer, Table::Spans, START, 10).await;
+    world.clock.set(START + 75 * MINUTE);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Spans), (2, 0), "a block came a minute ago");
+    world.clock.set(START + 79 * MINUTE);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Spans), (0, 1));
+    for hours in [3, 9, 20] {
+        world.clock.set(START + hours * HOUR);
+        world.flush(&maintainer, Table::Spans, START, 5).await;
+        world.clock.advance(30 * MINUTE);
+        maintainer.run_once().await;
+    }
+    assert_eq!(
+        levels(&maintainer.catalog.snapshot(), Table::Spans),
+        (3, 1),
+        "late rows wait for more of their kind"
+    );
+    world.clock.set(START + 27 * HOUR);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Spans), (0, 2));
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn tables_kept_by_day_are_sealed_hour_by_hour() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    let day = START.div_euclid(DAY) * DAY;
+    for minutes in [10, 50, 70] {
+        world.clock.set(START + minutes * MINUTE);
+        world.flush(&maintainer, Table::MetricPoints, day, 10).await;
+    }
+    world.clock.set(START + 75 * MINUTE);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::MetricPoints), (1, 1));
+    world.clock.set(START + 135 * MINUTE);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::MetricPoints), (0, 2));
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn a_running_hour_is_merged_by_like_sizes_and_no_row_more_than_twice_before_the_seal() {
+    let mut world = World::new(Config {
+        max_block_rows: 10_000,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    let mut rows_written = 0;
+    for n in 0..48 {
+        world.clock.advance(MINUTE);
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+        let before = maintainer.catalog.snapshot();
+        let report = maintainer.run_once().await;
+        let after = maintainer.catalog.snapshot();
+        let made = after.all_blocks().filter(|meta| before.block(Table::Logs, &meta.id).is_none());
+        rows_written += made.map(|meta| meta.n_rows).sum::<u64>();
+        assert_eq!(report.blocks_replaced, if n % 8 == 7 { 8 } else { 0 }, "after {n}");
+    }
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Logs), (6, 0));
+    assert_eq!(rows_written, 480, "each row once more");
+    world.clock.set(START + 80 * MINUTE);
+    maintainer.run_once().await;
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Logs), (0, 1));
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn blocks_are_filled_up_to_their_bound() {
+    let mut world = World::new(Config {
+        max_block_rows: 25,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    for n_rows in [10, 10, 10, 10, 10, 30] {
+        world.flush(&maintainer, Table::Logs, START, n_rows).await;
+    }
+    world.clock.set(START + 2 * HOUR);
+    maintainer.run_once().await;
+    let snapshot = maintainer.catalog.snapshot();
+    let mut sizes: Vec<_> = snapshot.blocks(Table::Logs).iter().map(|meta| meta.n_rows).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [10, 20, 20, 30], "none above the bound, unless it came so");
+    assert_eq!(levels(&snapshot, Table::Logs), (0, 4));
+    assert_eq!(maintainer.run_once().await.blocks_replaced, 0, "and that is the end of it");
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn rows_expire_by_their_tables_days() {
+    let retention_days = BTreeMap::from([(Table::Logs, 2)]);
+    let mut world = World::new(Config {
+        retention_days,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 10).await;
+    world.flush(&maintainer, Table::Spans, START, 10).await;
+    world.clock.set(START + 2 * DAY);
+    assert_eq!(maintainer.run_once().await.blocks_expired, 0);
+    world.clock.set(START + 2 * DAY + HOUR);
+    assert_eq!(maintainer.run_once().await.blocks_expired, 1);
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!((snapshot.blocks(Table::Logs).len(), snapshot.blocks(Table::Spans).len()), (0, 1));
+    world.clock.advance(2 * HOUR);
+    maintainer.run_once().await;
+    world.check_nothing_is_left_behind(&maintainer).await;
+}
+
+#[tokio::test]
+async fn with_everything_in_the_lake_files_stay_few_and_the_old_ones_go_at_once() {
+    let mut world = World::new(Config {
+        merge_at_blocks: 4,
+        ..Config::default()
+    });
+    world.lake_visible_at_once = true;
+    let maintainer = world.maintainer(1).await;
+    for _ in 0..4 {
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+    }
+    assert_eq!(maintainer.run_once().await.blocks_made, 1);
+    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    assert_eq!(maintainer.run_once().await.objects_deleted, 8);
+    world.check_nothing_is_left_behind(&maintainer).await;
+    world.flush(&maintainer, Table::Logs, START, 40).await;
+    world.clock.set(START + 80 * MINUTE);
+    assert_eq!(maintainer.run_once().await.blocks_replaced, 2, "what is over gets one file");
+    assert_eq!(maintainer.run_once().await.blocks_replaced, 0);
+    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    maintainer.run_once().await;
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_made_anew_and_damaged_rows_are_reported() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 10).await;
+    world.flush(&maintainer, Table::Spans, START, 10).await;
+    let snapshot = maintainer.catalog.snapshot();
+    world
+        .inner
+        .put(&block_path(&snapshot.blocks(Table::Logs)[0]).index(), Bytes::from_static(b"x"))
+        .await
+        .expect("put");
+    world
+        .inner
+        .put(&block_path(&snapshot.blocks(Table::Spans)[0]).data(), Bytes::from_static(b"9\n9\n9\n"))
+        .await
+        .expect("put");
+    world.clock.set(START + 2 * HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_made, report.problems.len()), (1, 1), "{report:?}");
+    assert!(report.problems[0].starts_with("seal:"), "{report:?}");
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Spans), (1, 0), "damaged rows are not thrown away");
+}
+
+#[tokio::test]
+async fn the_sweep_takes_orphans_once_a_day_and_nothing_young() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 10).await;
+    let orphan = block_path(&built(Table::Logs, Level::Sealed, START, &[1], START).meta).data();
+    world.inner.put(&orphan, Bytes::from_static(b"1\n")).await.expect("put");
+    // the store has its own clock, the machine's
+    let now = crate::model::SystemClock.now_nanos();
+    world.clock.set(now);
+    assert_eq!(maintainer.run_once().await.orphans_deleted, 0);
+    world.clock.set(now + 23 * HOUR);
+    assert_eq!(maintainer.run_once().await.orphans_deleted, 0);
+    world.clock.set(now + 25 * HOUR);
+    assert_eq!(maintainer.run_once().await.orphans_deleted, 1);
+    world.check(&maintainer).await;
+}
+
+/// Stops the store after each number of writes in turn, as a crash would, and goes on with a fresh process.
+#[tokio::test]
+async fn a_crash_between_any_two_steps_loses_and_doubles_nothing() {
+    for lake_visible_at_once in [false, true] {
+        let mut n_crashes = 0;
+        for n_writes in 0.. {
+            let mut world = World::new(Config {
+                merge_at_blocks: 3,
+                ..Config::default()
+            });
+            world.lake_visible_at_once = lake_visible_at_once;
+            let maintainer = world.maintainer(1).await;
+            let day = START.div_euclid(DAY) * DAY;
+            for _ in 0..3 {
+                world.flush(&maintainer, Table::Logs, START, 3).await;
+                world.flush(&maintainer, Table::Logs, START + HOUR, 3).await;
+                world.flush(&maintainer, Table::MetricPoints, day, 3).await;
+            }
+            world.faulty.stop_after(n_writes);
+            // the hour is sealed, the next one is merged; then what was replaced is deleted
+            for minutes in [80, 145] {
+                world.clock.set(START + minutes * MINUTE);
+                maintainer.run_once().await;
+            }
+            let has_crashed = world.faulty.has_stopped();
+            n_crashes += usize::from(has_crashed);
+            world.faulty.heal();
+            let check_lake = !lake_visible_at_once;
+            let restarted = world.maintainer(1).await;
+            let snapshot = restarted.catalog.snapshot();
+            assert_eq!(world.rows_of(&snapshot).await, world.rows, "after {n_writes} writes");
+            for _ in 0..2 {
+                assert!(restarted.run_once().await.problems.is_empty());
+                if check_lake {
+                    world.check(&restarted).await;
+                }
+            }
+            world.clock.advance(4 * HOUR);
+            restarted.run_once().await;
+            world.clock.advance(4 * HOUR);
+            restarted.run_once().await;
+            world.check(&restarted).await;
+            let left: Vec<_> = restarted
+                .catalog
+                .snapshot()
+                .all_blocks()
+                .filter(|meta| meta.level == Level::L0)
+                .cloned()
+                .collect();
+            assert!(left.is_empty(), "everything gets into the lake: {left:?}");
+            let objects = world.block_objects().await;
+            let stray = objects.iter().filter(|(_, (tier, _))| *tier == Tier::Lake).count();
+            let named: usize = restarted.catalog.snapshot().all_blocks().map(|meta| 1 + usize::from(meta.has_index())).sum();
+            assert_eq!(stray, named, "nothing stray stays in the lake after {n_writes} writes");
+            if !has_crashed {
+                break;
+            }
+        }
+        assert!(n_crashes > 15, "{n_crashes}");
+    }
+}
+
+/// Two nodes maintain one store that loses calls and answers, while rows keep coming.
+async fn two_maintainers_over_a_faulty_store(seed: u64) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut world = World::new(Config {
+        merge_at_blocks: 3,
+        ..Config::default()
+    });
+    let mut maintainers = [world.maintainer(1).await, world.maintainer(2).await];
+    let mut faults = SmallRng::seed_from_u64(seed ^ 0xfa17);
+    world.faulty.choose(move |_| match faults.random_range(0..20) {
+        0 => Some(Fault::Before),
+        1 => Some(Fault::After),
+        _ => None,
+    });
+    for _ in 0..30 {
+        let n = rng.random_range(0..2usize);
+        world.clock.advance(rng.random_range(0..20) * MINUTE);
+        match rng.random_range(0..10) {
+            0..=3 => {
+                let hour = world.clock.now_nanos().div_euclid(HOUR) * HOUR - rng.random_range(0..2) * HOUR;
+                let maintainer = &maintainers[n];
+                world.flush(maintainer, Table::Logs, hour, rng.random_range(1..20)).await;
+            }
+            4..=7 => drop(maintainers[n].run_once().await),
+            8 => {
+                let (one, two) = (&maintainers[0], &maintainers[1]);
+                futures::join!(one.run_once(), two.run_once());
+            }
+            _ => maintainers[n] = world.maintainer(n as u8 + 1).await,
+        }
+        world.check(&maintainers[n]).await;
+    }
+    world.faulty.heal();
+    for _ in 0..4 {
+        world.clock.advance(30 * HOUR);
+        for maintainer in &maintainers {
+            maintainer.run_once().await;
+        }
+    }
+    world.check(&maintainers[0]).await;
+    assert_eq!(Maintainer::lake_behind_nanos(&maintainers[0].catalog.snapshot()), None);
+    assert!(maintainers[0].catalog.snapshot().intents().is_empty());
+    assert_eq!(world.rows_in_the_lake().await, world.rows);
+}
+
+#[tokio::test]
+async fn two_nodes_and_faults_lose_and_double_nothing() {
+    for seed in 0..30 {
+        two_maintainers_over_a_faulty_store(seed).await;
+    }
+}
+
+#[test]
+fn a_blocks_name_says_when_it_was_made() {
+    assert_eq!(made_nanos(&BlockId::new(START + 7 * SECOND_NANOS)), START + 7 * SECOND_NANOS);
+}
+
+#[test]
+fn settings_read_as_written() {
+    let config: Config = toml::from_str("seal_after_seconds = 60\n[retention_days]\nlogs = 30\nmetric_points = 400").expect("valid");
+    assert_eq!(config.retention_days, BTreeMap::from([(Table::Logs, 30), (Table::MetricPoints, 400)]));
+    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).expect("toml")).expect("valid"), config);
+}
