@@ -21,6 +21,7 @@
 mod flush;
 mod head;
 mod ledger;
+pub mod maintain;
 mod metrics;
 mod replay;
 mod view;
