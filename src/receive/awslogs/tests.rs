@@ -516,3 +516,71 @@ fn settings_are_checked_together() {
     };
     assert_eq!(bad.problems().len(), 3);
 }
+
+/// The write path itself over a directory.
+async fn write_path(dir: &std::path::Path, clock: Arc<ManualClock>) -> crate::ingest::Ingest {
+    use crate::{block, catalog, ingest, storage, wal};
+    let store = storage::open(&storage::Config::default(), dir).await.expect("a store");
+    let cache = storage::Cache::open(store.clone(), &dir.join("cache"), 1 << 20).expect("a cache");
+    let node = catalog::NodeId::load_or_create(dir).expect("a node");
+    let catalog = Arc::new(catalog::Catalog::open(store.clone(), node).await.expect("a catalog"));
+    let parts = ingest::Parts {
+        config: ingest::Config::default(),
+        wal: wal::Config::default(),
+        block: block::Settings::default(),
+        data_dir: dir.to_path_buf(),
+        store,
+        cache,
+        catalog,
+        clock,
+    };
+    ingest::Ingest::open(parts).await.expect("opens")
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir(&target).expect("a new directory");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_crash_of_the_write_path() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000));
+    let serve = |ingest: &crate::ingest::Ingest| router(Receiver::new(Config::default(), Arc::new(ingest.clone()), clock.clone()));
+    let post = |operation: &str, members: Value| {
+        Request::post("/")
+            .header("x-amz-target", format!("Logs_20140328.{operation}"))
+            .header("content-encoding", "gzip")
+            .body(Body::from(gzip(members.to_string().as_bytes())))
+            .expect("a request")
+    };
+    let first = write_path(dir.path(), clock.clone()).await;
+    let router = serve(&first);
+    for (operation, members) in [
+        ("CreateLogGroup", json!({"logGroupName": "g"})),
+        ("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "s"})),
+        ("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 3})),
+        ("PutLogEvents", events(&[-4 * DAY, -1, 0])),
+    ] {
+        Server::is_ok(&send(&router, post(operation, members)).await);
+    }
+    // what lies on the disk at this moment is what a crash leaves
+    let image = tempfile::tempdir().expect("a directory");
+    copy(dir.path(), image.path());
+
+    let second = write_path(image.path(), clock.clone()).await;
+    assert_eq!(second.status().head_rows, 2);
+    let router = serve(&second);
+    let answer = send(&router, post("DescribeLogGroups", json!({}))).await;
+    assert_eq!(answer.json["logGroups"][0]["retentionInDays"], 3);
+    Server::is_ok(&send(&router, post("PutLogEvents", events(&[1]))).await);
+    assert_eq!(second.status().head_rows, 3);
+}
