@@ -5,9 +5,9 @@ use super::policy::made_nanos;
 use super::*;
 use crate::catalog::NodeId;
 use crate::model::ManualClock;
-use crate::storage::{BucketStore, Key};
 use crate::storage::faulty::{Fault, FaultyStore};
 use crate::storage::paths::{BlockPath, Part, Tier};
+use crate::storage::{BucketStore, Key};
 
 const HOUR: i64 = 3_600 * SECOND_NANOS;
 const MINUTE: i64 = 60 * SECOND_NANOS;
@@ -529,4 +529,58 @@ fn settings_read_as_written() {
     let config: Config = toml::from_str("seal_after_seconds = 60\n[retention_days]\nlogs = 30\nmetric_points = 400").expect("valid");
     assert_eq!(config.retention_days, BTreeMap::from([(Table::Logs, 30), (Table::MetricPoints, 400)]));
     assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).expect("toml")).expect("valid"), config);
+}
+
+/// The stand-in above proves the steps; this proves that they fit real blocks.
+#[tokio::test]
+async fn real_blocks_are_sealed_with_their_index() {
+    let world = World::new(Config::default());
+    let store: Arc<dyn Store> = world.faulty.clone();
+    let node = NodeId::parse(&format!("{:026}", 1)).expect("legal");
+    let maintainer = Maintainer::new(Parts {
+        config: Config::default(),
+        lake_visible_at_once: false,
+        block: block::Settings::default(),
+        catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
+        cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),
+        store,
+        clock: world.clock.clone(),
+    });
+    for flush in 0..3i64 {
+        let mut builder = crate::model::LogsBuilder::default();
+        let context = builder.context(crate::model::ContextBuilder::new().build());
+        for row in 0..5 {
+            let body = format!("row {row} of flush {flush}");
+            let record = crate::model::LogRecord {
+                time_unix_nano: START + row * MINUTE + flush,
+                body: Some(&body),
+                body_type: 1,
+                ..crate::model::LogRecord::default()
+            };
+            builder.push(context, &record);
+        }
+        let rows = builder.finish().expect("rows").with_ingest_ids(flush << 20);
+        let built = block::build(Table::Logs, START, Level::L0, &[rows], &block::Settings::default(), world.clock.now_nanos()).expect("builds");
+        let path = block_path(&built.meta);
+        world.inner.put(&path.data(), built.parquet).await.expect("put");
+        // one index is lost: it is made anew
+        if flush != 1 {
+            world.inner.put(&path.index(), built.index.expect("logs have one")).await.expect("put");
+        }
+        let mut commit = Commit::new(CommitKind::Flush, world.clock.now_nanos());
+        commit.adds.push(built.meta);
+        maintainer.catalog.commit(commit).await.expect("commits");
+    }
+    world.clock.set(START + 2 * HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems), (3, 1, vec![]));
+    let snapshot = maintainer.catalog.snapshot();
+    let [meta] = snapshot.blocks(Table::Logs) else {
+        panic!("one block: {snapshot:?}")
+    };
+    assert_eq!((meta.level, meta.n_rows), (Level::Sealed, 15));
+    let input = maintainer.read(meta).await.expect("reads");
+    let sealed = Block::open(Arc::clone(meta), input.parquet, input.index).expect("opens");
+    assert!(sealed.index().is_some());
+    assert_eq!(sealed.n_rows(), 15);
 }
