@@ -317,6 +317,16 @@ impl Bundle {
     }
 }
 
+/// The parts of an index object and the bytes of each: `pos` positions, `idx` postings, `term` terms, and small ones.
+pub fn index_parts(index: &Bytes) -> Result<Vec<(String, u64)>> {
+    let bundle = Bundle::open(index.clone())?;
+    let name = |part: &Part| match extension(Path::new(&part.name)) {
+        "" => part.name.clone(),
+        extension => extension.to_string(),
+    };
+    Ok(bundle.contents.parts.iter().map(|part| (name(part), part.length)).collect())
+}
+
 fn read_only() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::ReadOnlyFilesystem, "a block never changes")
 }

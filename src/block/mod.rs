@@ -42,6 +42,7 @@ mod reader;
 mod compact;
 
 pub use build::{BuiltBlock, build};
+pub use bundle::index_parts;
 pub use compact::merge;
 pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};

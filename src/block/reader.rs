@@ -12,7 +12,8 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 
 use super::build::panic_text;
 use super::columns::{ROWS_KEY, is_sorted_by_time, rows_checksum};
@@ -144,7 +145,7 @@ impl Block {
         let column = self.meta().table.time_column();
         let near = match self.index() {
             Some(index) => index.rows_around(nanos),
-            None => 0..self.n_rows(),
+            None => self.groups_around(nanos, column),
         };
         let mut first = near.start;
         for times in self.scan(near, &[column])? {
@@ -157,6 +158,20 @@ impl Block {
             }
         }
         Ok(first)
+    }
+
+    /// [`BlockIndex::rows_around`], from what the footer knows: all groups but those that are younger as a whole.
+    fn groups_around(&self, nanos: i64, time_column: &str) -> Range<u32> {
+        let groups = self.inner.footer.metadata().row_groups();
+        let leaf = |group: &RowGroupMetaData| {
+            let column = group.columns().iter().find(|leaf| leaf.column_path().parts() == [time_column])?;
+            match column.statistics()? {
+                Statistics::Int64(bounds) => bounds.min_opt().copied(),
+                _ => None,
+            }
+        };
+        let younger = groups.iter().take_while(|group| leaf(group).is_some_and(|min| min >= nanos)).count();
+        self.inner.group_starts[younger]..self.n_rows()
     }
 
     /// The rows with these numbers (ascending, each once), in that order: columns as stored, in the order of `columns`;
