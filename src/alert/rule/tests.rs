@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 /// Stands for the search language's parser: anything with an open parenthesis is bad.
