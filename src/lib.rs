@@ -74,4 +74,3 @@ pub mod ingest;
 pub mod query;
 pub mod receive;
 pub mod alert;
-pub mod generate;

@@ -20,9 +20,10 @@ use crate::catalog::block_path;
 use crate::model::Table;
 use crate::storage::{self, Cache};
 
-/// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows.
-const FIRST_HELPING: usize = 1_024;
-const MAX_HELPING: usize = 65_536;
+/// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows. (Few in
+/// tests, so that small blocks need several.)
+const FIRST_HELPING: usize = if cfg!(test) { 8 } else { 1_024 };
+const MAX_HELPING: usize = if cfg!(test) { 64 } else { 65_536 };
 /// Where at least one row in so many is wanted, a scan of all is cheaper than reading them one by one.
 const SCAN_ABOVE_ONE_IN: usize = 8;
 
@@ -272,6 +273,7 @@ impl<'a> Matcher<'a> {
         out.append_n(n_rows, false);
         let wanted = mask.count_set_bits();
         let columns = with_a_column(filter.columns(self.table), self.table);
+        self.stop.has_read(self.block.bytes_of(wanted, &columns));
         if wanted * SCAN_ABOVE_ONE_IN >= rows.len() {
             let mut at = rows.start as usize;
             for batch in self.block.scan(rows, &columns)? {
@@ -322,6 +324,7 @@ pub(super) fn visit(
         let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
         let piece = bits.slice(at as usize, (end - at) as usize);
         let wanted = piece.count_set_bits();
+        stop.has_read(block.bytes_of(wanted, &columns));
         if wanted * SCAN_ABOVE_ONE_IN >= piece.len() {
             let mut offset = 0;
             for batch in block.scan(at..end, &columns)? {

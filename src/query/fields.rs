@@ -380,7 +380,7 @@ impl Phrase {
     pub(super) fn is_in(&self, text: &str) -> bool {
         if let Some(needle) = &self.needle
             && !needle.finder.is_match(text)
-            && !(needle.may_hide_outside_ascii && !text.is_ascii())
+            && (!needle.may_hide_outside_ascii || text.is_ascii())
         {
             return false;
         }

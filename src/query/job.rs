@@ -176,8 +176,9 @@ impl Job {
         out
     }
 
-    /// Marks the answer as partial if time was up.
+    /// Sums up what was read, and marks the answer as partial if time was up.
     pub(super) fn mark_end(&mut self) {
+        self.coverage.bytes_read += self.stop.take_read_bytes();
         if self.stop.is_over() {
             self.coverage
                 .incomplete(ProblemKind::Timeout, "time limit", "time was up; rows that were not reached are missing");

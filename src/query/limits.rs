@@ -1,7 +1,7 @@
 //! The bounds of queries, and the gate that holds them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -102,11 +102,13 @@ impl Gate {
     }
 }
 
-/// When and why a query's work ends early. Cheap to clone; the work on other threads looks at it between batches.
+/// When and why a query's work ends early, and what it has read. Cheap to clone; the work on other threads looks at it
+/// between batches.
 #[derive(Clone, Debug)]
 pub(super) struct Stop {
     cancelled: Arc<AtomicBool>,
     deadline: Instant,
+    read_bytes: Arc<AtomicU64>,
 }
 
 /// Cancels the work of a query whose future is dropped.
@@ -125,6 +127,7 @@ impl Stop {
         let stop = Stop {
             cancelled: cancelled.clone(),
             deadline: Instant::now() + patience,
+            read_bytes: Arc::default(),
         };
         (stop, StopGuard(cancelled))
     }
@@ -132,6 +135,16 @@ impl Stop {
     /// Whether the work must end: nobody waits for it, or its time is up.
     pub(super) fn is_over(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+
+    /// Notes (an estimate of) bytes read from a block.
+    pub(super) fn has_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes noted since this was last asked.
+    pub(super) fn take_read_bytes(&self) -> u64 {
+        self.read_bytes.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn remaining(&self) -> Duration {

@@ -1,4 +1,56 @@
 //! Every question, answered: one filter over the head and the blocks, and SQL over the same rows.
+//!
+//! In: a [`Query`] (from the search language by [`parse()`], or built), a range of time, and a [`View`] that the engine takes
+//! from its [`Source`]: every acknowledged row stands in it once. Out: hits newest first, histograms, counts, facets,
+//! traces, SQL rows, each with its [`Coverage`]; and live tails.
+//!
+//! # What a query means
+//!
+//! Text and values mean the same in the head ([`scan`]), under an index ([`plan`]) and in a scan of a block without one; the
+//! table `tests/fixtures/query/semantics.txt` runs all three ways.
+//!
+//! | condition | matches |
+//! |---|---|
+//! | `word`, `"a phrase"`, `10.0.0.1` | rows whose text has these tokens one after the other, case ignored. Text is the body of a log; of a span, one a line, its name, status message, exception types and messages. Tokens are those of [`tokenizer`](crate::block::tokenizer): a UUID is one, `a.b` is two, and a token is its first 128 bytes |
+//! | `conn*`, `w?ld`, `/api/*/users` | … where `*` is any run of characters and `?` one *inside* a token; between separators each stands for a token |
+//! | a trace ID in any spelling | … or rows of that trace |
+//! | `field:value` | rows in which one of the field's values is exactly this text, case and all (a number or flag is its canonical text). `*` and `?` are wildcards, not so between quotes |
+//! | `field:*` | rows in which the field has a value, the empty text included |
+//! | `field>5`, `field:[1 TO 5}` | rows in which one of the values reads as a number inside; whole numbers compare exactly, others as doubles; what is no number never matches |
+//! | `field:~"regex"` | rows in which the expression is found in one of the values |
+//! | `NOT x`, `-x` | rows that `x` does not match, those without the field included |
+//! | `*` | every row |
+//!
+//! # What a field is
+//!
+//! | name | values |
+//! |---|---|
+//! | `body` | the table's text, searched by words |
+//! | `severity`, `level` (logs) | a class (`ERROR` = 17–20), one number (`WARN2`, `14`) or `UNSET`; comparisons are between numbers of known severities, a class being its four: `>WARN` starts at ERROR |
+//! | `trace_id`, `xray_trace_id`, `span_id`, `parent_span_id` | any spelling of the ID; wildcards over the hex digits |
+//! | `time`, `observed_time`, `start_time`, `end_time` | points in time as [`parse_time`](crate::model::parse_time) reads them |
+//! | `duration` (spans) | with a unit: `500ms` |
+//! | `kind`, `status` (spans) | words of OpenTelemetry, any case |
+//! | other columns by name (`severity_text`, `name`, `duration_nano`, `scope_name`, …) | that column |
+//! | promoted attributes by attribute or column name, and `service`, `host`, `log_group`, `log_stream` | the column; and any attribute or JSON leaf called so |
+//! | anything else | every attribute, resource attribute and leaf of a JSON body of that name |
+//!
+//! Counting by a field takes the column of a promoted field, the class of a severity, and else an attribute's values: facets
+//! count each, groups take the first (record, resource, body in that order).
+//!
+//! # Promises
+//!
+//! - Newest first is a total order: time, then `ingest_id`. Pages in a row are the unpaged answer over one view.
+//! - An answer that may lack rows says so: unreachable or damaged blocks, limits and timeouts stand in its coverage. A block
+//!   whose index is missing or damaged is scanned and gives the same rows.
+//! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, groups, SQL memory and
+//!   rows, open blocks. A dropped future stops its work on other threads.
+//! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) and the view `metrics`, and
+//!   nothing else of the machine.
+//!
+//! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
+//! [`ast`], [`fields`] (names and tests), [`scan`], [`plan`] and [`blocks`] (matching), [`job`] (the work over a view), then
+//! one room a kind of answer.
 
 mod limits;
 mod coverage;
@@ -11,7 +63,6 @@ mod blocks;
 mod metrics;
 mod job;
 mod search;
-mod view;
 mod hit;
 mod answer;
 mod trace;
@@ -24,6 +75,7 @@ mod table;
 mod sql;
 mod engine;
 
+pub use crate::ingest::{Source, View};
 pub use answer::{
     Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlColumn,
     SqlRequest, SqlResponse, TailEvent,
@@ -36,7 +88,6 @@ pub use limits::Config;
 pub use parse::{ParseError, parse};
 pub use tail::Tail;
 pub use trace::{Trace, TraceLog, TraceSpan};
-pub use view::{Source, View};
 
 /// Whose fault an [`Error`] is and whether a retry helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,3 +178,6 @@ impl From<arrow::error::ArrowError> for Error {
         Error::internal(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

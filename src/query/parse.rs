@@ -10,7 +10,7 @@
 //!
 //! A word ends at white space, a parenthesis or a quote. In a word `*` and `?` are wildcards and `\` takes a following
 //! punctuation character or space as it is; between quotes only `\"` and `\\` are escapes and nothing is a wildcard. What looks
-//! like an URL, an ARN, a path with `::` or a time of day is a word, not a field. Recursive descent over characters,
+//! like an URL, an ARN, a path with `::`, a line of a source file or a time of day is a word, not a field. Recursive descent over characters,
 //! bounded by [`MAX_CHARS`], [`MAX_DEPTH`] and [`MAX_CLAUSES`]; no text panics.
 
 use super::ast::{Bound, Query, Test, Text, Wildcards};
@@ -35,6 +35,9 @@ const TRACE_HEADERS: [&str; 8] = [
     "parent=",
     "sampled=",
 ];
+
+/// Endings of source files: `Cart.java:42` is a place in one, not a field.
+const SOURCE_ENDINGS: [&str; 12] = [".java", ".kt", ".scala", ".py", ".rs", ".go", ".js", ".ts", ".rb", ".php", ".cpp", ".cs"];
 
 /// Why a text is not a query, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -284,7 +287,8 @@ impl Parser {
         let after = |offset: usize| self.chars.get(end + offset).copied();
         if after(0) == Some(':') {
             let rest: String = self.chars[end + 1..].iter().take(3).collect();
-            if rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest == "aws") {
+            let is_place = rest.starts_with(|c: char| c.is_ascii_digit()) && SOURCE_ENDINGS.iter().any(|ending| name.ends_with(ending));
+            if rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest == "aws") || is_place {
                 return None;
             }
             self.at = end + 1;

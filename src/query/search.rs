@@ -117,7 +117,6 @@ pub(super) async fn newest(job: &mut Job, blocks: &Blocks, limit: usize, cursor:
         match blocking(move || first_of_block(&worked_on, &filter, range, cursor, capacity, &stop)).await {
             Ok(keys) => {
                 job.coverage.rows_matched_at_least += keys.len() as u64;
-                job.coverage.bytes_read += block.bytes_of(keys.len(), &[]);
                 for (time, ingest_id, row) in keys {
                     newest.offer(Found {
                         time,
@@ -130,13 +129,13 @@ pub(super) async fn newest(job: &mut Job, blocks: &Blocks, limit: usize, cursor:
             Err(error) => job.coverage.incomplete(super::ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
         }
     }
-    job.mark_end();
     let mut found: Vec<Found> = newest.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     let more = found.len() > limit;
     found.truncate(limit);
-    let head = job.head.clone();
-    let hits = blocking(move || fetch(&found, &head, &opened)).await?;
+    let (head, stop) = (job.head.clone(), job.stop.clone());
+    let hits = blocking(move || fetch(&found, &head, &opened, &stop)).await?;
+    job.mark_end();
     Ok((hits, more))
 }
 
@@ -158,6 +157,7 @@ fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Opti
         let found = matcher.first(rows.clone(), asked)?;
         let Some(last) = found.last().copied() else { break };
         let batch = block.read(&found, &[time_column, "ingest_id"])?;
+        stop.has_read(block.bytes_of(found.len(), &[time_column, "ingest_id"]));
         let column = |index: usize| {
             let column = batch.column(index).as_primitive_opt::<Int64Type>();
             column.ok_or_else(|| Error::internal("times and ids are whole numbers"))
@@ -177,7 +177,7 @@ fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Opti
 }
 
 /// Reads the rows, whole, in the order of `found`.
-fn fetch(found: &[Found], head: &[Rows], opened: &BTreeMap<usize, Block>) -> Result<Vec<Hit>> {
+fn fetch(found: &[Found], head: &[Rows], opened: &BTreeMap<usize, Block>, stop: &Stop) -> Result<Vec<Hit>> {
     let mut in_head: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
     let mut in_blocks: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
     for (position, found) in found.iter().enumerate() {
@@ -199,6 +199,7 @@ fn fetch(found: &[Found], head: &[Rows], opened: &BTreeMap<usize, Block>) -> Res
         rows.sort_unstable_by_key(|(_, row)| *row);
         let numbers: Vec<u32> = rows.iter().map(|(_, row)| *row).collect();
         let batch = block.read(&numbers, &[])?;
+        stop.has_read(block.bytes_of(numbers.len(), &[]));
         for ((position, _), hit) in rows.iter().zip(Hit::from_stored(block.meta().table, &batch)?) {
             hits[*position] = Some(hit);
         }

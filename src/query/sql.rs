@@ -91,6 +91,7 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
         coverage.incomplete(ProblemKind::Timeout, "time limit", "time was up; later rows are missing");
     }
     coverage.rows_matched_at_least = rows.len() as u64;
+    coverage.bytes_read += stop.take_read_bytes();
     Ok(SqlResponse {
         columns,
         n_rows: rows.len(),

@@ -77,6 +77,7 @@ fn queries_read_as_documented() {
         (r#"x:~"a+\d""#, r"x[/a+\d/]"),
         ("user=42", r#""user=42""#),
         ("http://a.b/c?d=1", "~http://a.b/c?d=1"),
+        ("Cart.java:42", r#""Cart.java:42""#),
         ("std::io::Error", r#""std::io::Error""#),
         ("12:30:45", r#""12:30:45""#),
         ("arn:aws:sqs:eu-west-1:1:q", r#""arn:aws:sqs:eu-west-1:1:q""#),

@@ -1,0 +1,187 @@
+//! Pages, histograms and counts agree with each other, over head and overlapping blocks alike.
+
+use super::*;
+
+/// `n` rows from a seed: times collide, severities and services vary.
+fn rows(seed: u64, n: usize, first_id: i64) -> Rows {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
+    let mut builder = LogsBuilder::default();
+    let contexts: Vec<i32> = ["api", "db", "web"]
+        .map(|service| builder.context(ContextBuilder::new().attribute("service.name", Value::Str(service)).build()))
+        .to_vec();
+    for _ in 0..n {
+        builder.attribute("shard", Value::Int(random.random_range(0..4)));
+        let context = contexts[random.random_range(0..3)];
+        let word = if random.random_bool(0.3) { "rare" } else { "common" };
+        builder.push(
+            context,
+            &LogRecord {
+                time_unix_nano: T0 + random.random_range(0..300) * SECOND,
+                body: Some(word),
+                severity_number: random.random_range(0..25),
+                ..Default::default()
+            },
+        );
+    }
+    builder.finish().expect("rows").with_ingest_ids(first_id)
+}
+
+async fn lake() -> Lake {
+    let lake = Lake::new().await;
+    lake.head(vec![rows(1, 150, 1), rows(2, 10, 1_000)]);
+    lake.block(&rows(3, 400, 2_000), true).await;
+    lake.block(&rows(4, 300, 3_000), false).await;
+    lake.block(&rows(5, 50, 4_000), true).await;
+    lake
+}
+
+fn request(query: &str, range: TimeRange, limit: usize, cursor: Option<Cursor>) -> SearchRequest {
+    SearchRequest {
+        table: Table::Logs,
+        query: parse(query, Table::Logs).expect("a query"),
+        range,
+        limit,
+        cursor,
+    }
+}
+
+#[tokio::test]
+async fn pages_in_a_row_are_the_whole_answer() {
+    let lake = lake().await;
+    for (query, range) in [
+        ("*", TimeRange::ALL),
+        ("rare", TimeRange::ALL),
+        ("service:api severity>=WARN", TimeRange::new(T0 + 50 * SECOND, T0 + 200 * SECOND)),
+        ("body:~\"^r\" -shard:2", TimeRange::ALL),
+        ("absent", TimeRange::ALL),
+    ] {
+        let whole = lake.engine.search(&request(query, range, 10_000, None)).await.expect("an answer");
+        assert!(whole.next_cursor.is_none() && whole.coverage.complete);
+        let keys = |hits: &[Hit]| hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())).collect::<Vec<_>>();
+        let expected = keys(&whole.hits);
+        assert!(expected.windows(2).all(|pair| pair[0] > pair[1]), "newest first, each once");
+        for limit in [1, 7, 100] {
+            let (mut gathered, mut cursor) = (Vec::new(), None);
+            // one row a page is checked for its beginning only
+            while gathered.len() < if limit == 1 { 25 } else { usize::MAX } {
+                let page = lake.engine.search(&request(query, range, limit, cursor)).await.expect("a page");
+                gathered.extend(keys(&page.hits));
+                // as a client hands it back
+                cursor = page.next_cursor.map(|cursor| cursor.to_string().parse().expect("a cursor"));
+                if cursor.is_none() {
+                    break;
+                }
+                assert_eq!(page.hits.len(), limit);
+            }
+            assert_eq!(gathered, expected[..gathered.len()], "{query} by {limit}");
+            assert!(limit == 1 || gathered.len() == expected.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_page_of_new_rows_leaves_old_blocks_unread() {
+    let lake = Lake::new().await;
+    lake.head(vec![rows(1, 50, 1)]);
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    builder.push(
+        context,
+        &LogRecord {
+            time_unix_nano: T0 - 7_200 * SECOND,
+            body: Some("old"),
+            ..Default::default()
+        },
+    );
+    lake.block(&builder.finish().expect("rows").with_ingest_ids(9_000), true).await;
+    let page = lake.engine.search(&request("*", TimeRange::ALL, 10, None)).await.expect("a page");
+    assert_eq!((page.coverage.blocks_total, page.coverage.blocks_read, page.coverage.blocks_pruned), (1, 0, 1));
+    assert!(page.coverage.complete);
+}
+
+#[tokio::test]
+async fn histogram_counts_and_groups_add_up() {
+    let lake = lake().await;
+    for (text, range) in [
+        ("*", TimeRange::ALL),
+        ("rare", TimeRange::new(T0 + 13 * SECOND, T0 + 222 * SECOND)),
+        ("service:db OR severity:ERROR", TimeRange::ALL),
+    ] {
+        let query = parse(text, Table::Logs).expect("a query");
+        let count = lake.engine.count(Table::Logs, &query, range).await.expect("a count").count;
+        let found = lake.engine.search(&request(text, range, 10_000, None)).await.expect("an answer").hits;
+        assert_eq!(count as usize, found.len());
+        let asked = HistogramRequest {
+            table: Table::Logs,
+            query: query.clone(),
+            range,
+            buckets: 40,
+        };
+        let histogram = lake.engine.histogram(&asked).await.expect("a histogram");
+        assert_eq!(histogram.total, count, "{text}");
+        assert!(histogram.buckets.len() <= 40);
+        for bucket in &histogram.buckets {
+            let range = TimeRange::new(bucket.start_unix_nano, bucket.start_unix_nano + histogram.bucket_nanos);
+            let inside = found.iter().filter(|hit| range.contains(hit.time_unix_nano())).count();
+            assert_eq!(bucket.counts.iter().sum::<u64>() as usize, inside, "{text}");
+        }
+        let fields = ["service".to_string(), "severity".to_string(), "shard".to_string()];
+        let groups = lake.engine.count_by(Table::Logs, &query, range, &fields, 5).await.expect("groups");
+        assert_eq!(groups.groups.iter().map(|(_, n)| n).sum::<u64>() + groups.other, count);
+        assert!(groups.groups.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        let asked = FacetsRequest {
+            table: Table::Logs,
+            query,
+            range,
+            fields: vec!["severity".into(), "nothing".into()],
+            limit: 10,
+        };
+        let facets = lake.engine.facets(&asked).await.expect("facets").facets;
+        assert_eq!(facets[0].values.iter().map(|value| value.count).sum::<u64>() + facets[0].missing, count);
+        assert_eq!((facets[1].values.len(), facets[1].missing, facets[1].truncated), (0, count, false));
+    }
+}
+
+#[tokio::test]
+async fn one_record_is_found_by_id_and_time() {
+    let lake = lake().await;
+    let all = lake.engine.search(&request("*", TimeRange::ALL, 10_000, None)).await.expect("an answer").hits;
+    for hit in [&all[0], &all[all.len() / 2], &all[all.len() - 1]] {
+        let found = lake.engine.record(Table::Logs, hit.ingest_id(), hit.time_unix_nano()).await.expect("an answer");
+        assert_eq!(found.as_ref(), Some(hit));
+    }
+    assert_eq!(lake.engine.record(Table::Logs, 77_777, T0).await.expect("an answer"), None);
+}
+
+#[tokio::test]
+async fn a_block_that_is_gone_is_told_and_a_bad_index_is_scanned() {
+    let lake = Lake::new().await;
+    let gone = lake.block(&rows(3, 40, 2_000), true).await;
+    let damaged = lake.block(&rows(4, 30, 3_000), true).await;
+    let store = lake.folder.path().join("store");
+    std::fs::remove_file(store.join(block_path(&gone).data().as_str())).expect("removed");
+    std::fs::write(store.join(block_path(&damaged).index().as_str()), b"not an index").expect("written");
+    let answer = lake.engine.search(&request("*", TimeRange::ALL, 100, None)).await.expect("an answer");
+    assert_eq!(answer.hits.len(), 30);
+    assert!(!answer.coverage.complete);
+    let whats: Vec<&str> = answer.coverage.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(whats.contains(&gone.id.as_str()) && whats.contains(&damaged.id.as_str()), "{whats:?}");
+}
+
+#[tokio::test]
+async fn a_tail_shows_what_matches_and_counts_what_it_drops() {
+    let lake = Lake::with_config(Config {
+        tail_rows_per_second: 40,
+        ..Config::default()
+    })
+    .await;
+    let mut tail = lake.engine.tail(Table::Logs, parse("common", Table::Logs).expect("a query")).expect("a tail");
+    let sent = rows(1, 100, 1);
+    lake.publish(sent);
+    let event = tail.next_event().await.expect("an event");
+    assert_eq!(event.hits.len(), 10);
+    assert!(event.hits.windows(2).all(|pair| pair[0].time_unix_nano() <= pair[1].time_unix_nano()));
+    assert!(event.dropped > 30 && event.reason == Some("rate cap"));
+    assert!(lake.engine.tail(Table::Alerts, Query::All).is_err());
+}

@@ -1,0 +1,182 @@
+//! SQL as text: `tests/fixtures/query/sql.txt` has statements, a line `----`, and the expected rows, values apart by `|`.
+
+use super::*;
+use crate::model::{MetricsBuilder, Point, PointKind, SeriesKey};
+
+const FILE: &str = "sql.txt";
+
+fn shown(answer: &SqlResponse) -> String {
+    let value = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let lines: Vec<String> = answer.rows.iter().map(|row| row.iter().map(value).collect::<Vec<_>>().join("|")).collect();
+    lines.join("\n")
+}
+
+async fn run(lake: &Lake, query: &str) -> String {
+    match lake
+        .engine
+        .sql(&SqlRequest {
+            query: query.into(),
+            limit: 100,
+        })
+        .await
+    {
+        Ok(answer) => {
+            assert!(answer.coverage.complete, "{:?}", answer.coverage);
+            shown(&answer)
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::BadQuery, "{query}: {error}");
+            let message = error.to_string();
+            format!("error: {}", message.lines().next().unwrap_or_default())
+        }
+    }
+}
+
+/// Blocks of statement and answer, apart by empty lines.
+fn cases(text: &str) -> Vec<(String, String)> {
+    text.split("\n\n")
+        .filter(|case| !case.trim().is_empty())
+        .map(|case| {
+            let (query, expected) = case.split_once("\n----").expect("a statement, ----, rows");
+            (query.trim().to_string(), expected.trim().to_string())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn statements_answer_alike_over_head_and_blocks() {
+    let (head, indexed, plain) = (Lake::new().await, Lake::new().await, Lake::new().await);
+    let mut rows = vec![fixture_logs(), fixture_spans()];
+    rows.extend(metrics());
+    for rows in &rows {
+        indexed.block(rows, true).await;
+        plain.block(rows, false).await;
+    }
+    head.head(rows);
+    let text = fixture(FILE);
+    if std::env::var_os("TRACELAKE_ACCEPT").is_some() {
+        let mut out = String::new();
+        for (query, _) in cases(&text) {
+            out += &format!("{query}\n----\n{}\n\n", run(&head, &query).await);
+        }
+        let path = format!("{}/tests/fixtures/query/{FILE}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::write(path, out).expect("written");
+        return;
+    }
+    for (query, expected) in cases(&text) {
+        assert_eq!(run(&head, &query).await, expected, "head: {query}");
+        assert_eq!(run(&indexed, &query).await, expected, "blocks: {query}");
+        assert_eq!(run(&plain, &query).await, expected, "blocks without index: {query}");
+    }
+}
+
+/// Points of a gauge; the series is written twice, as two flushes do.
+fn metrics() -> Vec<Rows> {
+    let context = ContextBuilder::new().attribute("service.name", Value::Str("api")).build();
+    let key = SeriesKey {
+        name: "pool.size",
+        metric_type: "gauge",
+        unit: "1",
+        description: "",
+        temporality: None,
+        is_monotonic: None,
+    };
+    let mut out = Vec::new();
+    for flush in 0..2i64 {
+        let mut builder = MetricsBuilder::default();
+        for point in 0..3i64 {
+            let time_unix_nano = T0 + (flush * 3 + point) * SECOND;
+            builder.attribute("pool", Value::Str("main"));
+            builder.series(&context, &key, time_unix_nano);
+            builder.point(&Point {
+                time_unix_nano,
+                start_time_unix_nano: None,
+                flags: 0,
+                kind: PointKind::Double(point as f64 + 0.5),
+            });
+        }
+        out.extend(
+            builder
+                .finish()
+                .expect("rows")
+                .into_iter()
+                .map(|rows| rows.with_ingest_ids(10_000 + flush * 1_000)),
+        );
+    }
+    out
+}
+
+#[tokio::test]
+async fn rows_and_memory_are_bounded() {
+    let lake = Lake::with_config(Config {
+        sql_memory_bytes: 1 << 16,
+        ..Config::default()
+    })
+    .await;
+    lake.head(vec![fixture_logs()]);
+    let answer = lake
+        .engine
+        .sql(&SqlRequest {
+            query: "select body from logs".into(),
+            limit: 7,
+        })
+        .await
+        .expect("rows");
+    assert_eq!((answer.n_rows, answer.truncated), (7, true));
+    let greedy = "select a.body, b.body, c.body from logs a cross join logs b cross join logs c order by 1, 2, 3";
+    let error = lake
+        .engine
+        .sql(&SqlRequest {
+            query: greedy.into(),
+            limit: 10,
+        })
+        .await
+        .expect_err("too much");
+    assert!(error.to_string().contains("memory"), "{error}");
+}
+
+#[tokio::test]
+async fn time_is_up_in_the_middle_of_a_statement() {
+    let lake = Lake::with_config(Config {
+        timeout_seconds: 1,
+        ..Config::default()
+    })
+    .await;
+    lake.head(vec![fixture_logs()]);
+    let endless = "select count(*) from logs a, logs b, logs c, logs d, logs e where a.body < b.body and c.body < d.body and md5(a.body || e.body) = 'x'";
+    let error = lake
+        .engine
+        .sql(&SqlRequest {
+            query: endless.into(),
+            limit: 10,
+        })
+        .await
+        .expect_err("never done");
+    assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::BadQuery), "{error}");
+}
+
+#[tokio::test]
+async fn blocks_out_of_the_time_asked_for_are_not_read() {
+    let lake = Lake::new().await;
+    lake.block(&fixture_logs(), true).await;
+    for (query, read) in [
+        ("select count(*) from logs where time < '2026-11-22T04:00:00Z'", 0),
+        ("select count(*) from logs where time >= timestamp '2026-11-22T05:00:00Z'", 1),
+        ("select count(*) from logs where time_unix_nano > 1795327300000000000", 0),
+        ("select count(*) from logs where time between '2026-11-20' and '2026-11-21'", 0),
+        ("select count(*) from logs where time > now() - interval '1 minute'", 0),
+    ] {
+        let answer = lake
+            .engine
+            .sql(&SqlRequest {
+                query: query.into(),
+                limit: 10,
+            })
+            .await
+            .expect("rows");
+        assert_eq!((answer.coverage.blocks_read, answer.coverage.blocks_pruned), (read, 1 - read), "{query}");
+    }
+}

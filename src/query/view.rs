@@ -1,3 +1,0 @@
-//! What a query reads: see [`crate::ingest::View`].
-
-pub use crate::ingest::{Source, View};
