@@ -74,3 +74,4 @@ pub mod ingest;
 pub mod query;
 pub mod receive;
 pub mod alert;
+pub mod generate;

@@ -9,15 +9,6 @@ use super::rule::{Rule, format_duration};
 use super::state::{Alert, Notification, Status};
 use crate::model::format_time;
 
-/// `GET /api/v1/alerts`.
-#[derive(Clone, Debug, Serialize)]
-pub struct AlertsAnswer {
-    /// Firing ones first, then pending, resolved, inactive; within a state the newest first.
-    pub alerts: Vec<AlertAnswer>,
-    /// All rules, by name.
-    pub rules: Vec<RuleAnswer>,
-}
-
 /// One alert; `GET /api/v1/alerts/{id}`.
 #[derive(Clone, Debug, Serialize)]
 pub struct AlertAnswer {
@@ -101,13 +92,6 @@ pub struct RuleAnswer {
     pub last_evaluated_unix_nano: Option<String>,
     /// Why its last evaluation failed or was cut.
     pub error: Option<String>,
-}
-
-/// `GET /api/v1/notifications`.
-#[derive(Clone, Debug, Serialize)]
-pub struct NotificationsAnswer {
-    /// Newest first.
-    pub notifications: Vec<NotificationAnswer>,
 }
 
 /// One notification.

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tracing::{error, warn};
 
 use super::Options;
-use super::answer::{AlertAnswer, AlertsAnswer, NotificationAnswer, NotificationsAnswer, RuleAnswer, urgency};
+use super::answer::{AlertAnswer, NotificationAnswer, RuleAnswer, urgency};
 use super::evaluate::{self, Observation, State, Window, judge, nanos, step};
 use super::message;
 use super::metrics;
@@ -450,13 +450,10 @@ impl Book {
 
     // --- answers ----------------------------------------------------------------------------------------------------
 
-    pub(super) fn alerts(&self) -> AlertsAnswer {
+    pub(super) fn alerts(&self) -> Vec<AlertAnswer> {
         let mut all: Vec<(Alert, AlertAnswer)> = self.snapshot().into_iter().map(|alert| (alert.clone(), self.answer(&alert))).collect();
         all.sort_by_key(|(alert, _)| (urgency(alert.standing.state), std::cmp::Reverse(alert.standing.since_nanos)));
-        AlertsAnswer {
-            alerts: all.into_iter().map(|(_, answer)| answer).collect(),
-            rules: self.rules(),
-        }
+        all.into_iter().map(|(_, answer)| answer).collect()
     }
 
     pub(super) fn alert(&self, id: &str) -> Option<AlertAnswer> {
@@ -472,14 +469,12 @@ impl Book {
         self.rules.iter().map(answer).collect()
     }
 
-    pub(super) fn notifications(&self, limit: usize) -> NotificationsAnswer {
+    pub(super) fn notifications(&self, limit: usize) -> Vec<NotificationAnswer> {
         let alerts = self.snapshot();
         let mut all: Vec<(&Alert, &Notification)> = alerts.iter().flat_map(|alert| alert.notifications.iter().map(move |n| (alert, n))).collect();
         all.sort_by_key(|(_, notification)| std::cmp::Reverse(notification.created_at_nanos));
         all.truncate(limit);
-        NotificationsAnswer {
-            notifications: all.into_iter().map(|(alert, n)| NotificationAnswer::new(alert, n, true)).collect(),
-        }
+        all.into_iter().map(|(alert, n)| NotificationAnswer::new(alert, n, true)).collect()
     }
 
     /// All alerts; of grouped rules, only groups that are or were more than inactive.

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::answer::{AlertAnswer, AlertsAnswer, NotificationsAnswer, RuleAnswer};
+use super::answer::{AlertAnswer, NotificationAnswer, RuleAnswer};
 use super::book::{Book, Parts};
 use super::outbox::MAX_IN_FLIGHT;
 use super::rule::Rule;
@@ -113,8 +113,8 @@ async fn deliver_until(book: Arc<Book>, stop: &CancellationToken) {
 }
 
 impl Handle {
-    /// All alerts and rules.
-    pub fn alerts(&self) -> AlertsAnswer {
+    /// All alerts: firing ones first, then pending, resolved, inactive; within a state the newest first.
+    pub fn alerts(&self) -> Vec<AlertAnswer> {
         self.book.alerts()
     }
 
@@ -128,8 +128,8 @@ impl Handle {
         self.book.rules()
     }
 
-    /// The newest notifications, with their text.
-    pub fn notifications(&self, limit: usize) -> NotificationsAnswer {
+    /// The newest notifications, newest first, with their text.
+    pub fn notifications(&self, limit: usize) -> Vec<NotificationAnswer> {
         self.book.notifications(limit)
     }
 

@@ -1,0 +1,74 @@
+// One alert: what, since when, value against threshold, the lines it counted, and who was told.
+
+import type { JSX } from 'preact';
+import type { Alert } from '../api/types';
+import { Empty, Failure, Loading } from '../parts/States';
+import { useKeys } from '../shell/keys';
+import { RangeControls } from '../shell/Shell';
+import { common, go, href, stateOf } from '../state/router';
+import { full, inOtherZone, millisOf, zoneLabel } from '../text/time';
+import { AlertCard } from './AlertCard';
+import { EVERY_MS } from './AlertsPage';
+import { usePolled } from './polling';
+
+export function AlertPage(): JSX.Element {
+  const { id } = stateOf('alert');
+  if (!id) return <><h1 class="sr-only">Alert</h1><Empty title="This link names no alert."><p><a href={href('alerts', {})}>All alerts</a></p></Empty></>;
+  return <One key={id} id={id} />;
+}
+
+function One({ id }: { id: string }): JSX.Element {
+  const polled = usePolled<Alert>(`alerts/${encodeURIComponent(id)}`, EVERY_MS);
+  const alert = polled.data.value;
+  const error = polled.error.value;
+  useKeys('Alert', [
+    { key: 'Escape', does: 'All alerts', run: () => go(href('alerts', {})) },
+    { key: 'r', does: 'Ask again now', run: polled.now },
+  ]);
+  return (
+    <div class="alerts">
+      <div class="bar">
+        <a class="button" href={href('alerts', {})}>All alerts</a>
+        <span class="bar-gap" />
+        <RangeControls range={false} />
+      </div>
+      {!alert ? <h1 class="sr-only">Alert</h1> : null}
+      {error?.status === 404 ? (
+        <Empty title="This alert is not known any more.">
+          <p class="muted">Its rule was changed or removed, or it ended so long ago that its record has expired.</p>
+        </Empty>
+      ) : error ? <Failure error={error} onRetry={polled.now} /> : null}
+      {!alert && !error ? <Loading rows={6} label="Loading the alert" /> : null}
+      {alert ? (
+        <div class="alert-list">
+          <AlertCard alert={alert} whole />
+          <section aria-label="Notices">
+            <h2>Notices <span class="muted">{alert.notifications.length}</span></h2>
+            {alert.notifications.length === 0 ? <p class="muted">Nobody has been told.</p> : (
+              <div class="table-box" tabIndex={0} role="region" aria-label="Table of notices">
+                <table class="rules">
+                  <thead><tr><th scope="col">Time</th><th scope="col">Channel</th><th scope="col">To</th><th scope="col">Subject</th><th scope="col">Result</th></tr></thead>
+                  <tbody>{[...alert.notifications].sort((a, b) => (a.time_unix_nano < b.time_unix_nano ? 1 : -1)).map((n) => <NoticeRow key={n.time_unix_nano + n.target} n={n} />)}</tbody>
+                </table>
+              </div>
+            )}
+          </section>
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+function NoticeRow({ n }: { n: Alert['notifications'][number] }): JSX.Element {
+  const { tz } = common.value;
+  const at = millisOf(n.time_unix_nano);
+  return (
+    <tr>
+      <td class="mono"><time title={inOtherZone(at, tz)}>{full(at, tz).slice(0, -4)} {zoneLabel(tz, at)}</time></td>
+      <td>{n.channel}</td>
+      <td class="mono">{n.target}</td>
+      <td>{n.subject}</td>
+      <td><span class={`delivery ${n.status}`}><b>{n.status}</b>{n.attempts > 1 ? `, ${n.attempts} attempts` : ''}{n.error ? <span class="wrong">: {n.error}</span> : null}</span></td>
+    </tr>
+  );
+}
