@@ -9,12 +9,12 @@ use crate::model::{Batch, Table};
 const SECOND: i64 = 1_000_000_000;
 const START: i64 = 1_795_000_000 * SECOND;
 
-/// The shop from its opening, in steps as `run` takes them.
+/// The shop from its opening, second by second.
 fn run_for(seed: u64, seconds: i64) -> Telemetry {
     let mut shop = Shop::new(Options { seed, ..Options::default() }, START);
     let mut all = Telemetry::default();
-    for step in 1..=seconds * 4 {
-        let part = shop.advance(START + step * SECOND / 4);
+    for second in 1..=seconds {
+        let part = shop.advance(START + second * SECOND);
         all.logs.extend(part.logs);
         all.traces.extend(part.traces);
         all.metrics.extend(part.metrics);
@@ -33,9 +33,19 @@ fn received(telemetry: &Telemetry) -> Vec<Batch> {
         retention_days: 0,
     };
     let mut bodies: Vec<(Kind, Vec<u8>)> = Vec::new();
-    bodies.extend(telemetry.logs.iter().map(|request| (Kind::OtlpLogs, request.encode_to_vec())));
-    bodies.extend(telemetry.traces.iter().map(|request| (Kind::OtlpTraces, request.encode_to_vec())));
-    bodies.extend(telemetry.metrics.iter().map(|request| (Kind::OtlpMetrics, request.encode_to_vec())));
+    // in one request a signal: thousands of small ones take their time in a debug build
+    let logs = ExportLogsServiceRequest {
+        resource_logs: telemetry.logs.iter().flat_map(|request| request.resource_logs.clone()).collect(),
+    };
+    let traces = ExportTraceServiceRequest {
+        resource_spans: telemetry.traces.iter().flat_map(|request| request.resource_spans.clone()).collect(),
+    };
+    let metrics = ExportMetricsServiceRequest {
+        resource_metrics: telemetry.metrics.iter().flat_map(|request| request.resource_metrics.clone()).collect(),
+    };
+    bodies.push((Kind::OtlpLogs, logs.encode_to_vec()));
+    bodies.push((Kind::OtlpTraces, traces.encode_to_vec()));
+    bodies.push((Kind::OtlpMetrics, metrics.encode_to_vec()));
     for ((group, stream), events) in &telemetry.events {
         let mut events = events.clone();
         events.sort_by_key(|(millis, _)| *millis);
