@@ -80,3 +80,6 @@ impl Questions for Engine {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
