@@ -1,10 +1,14 @@
 //! Patterns with `*` and `?`.
 
+use memchr::memmem::Finder;
+
 /// A pattern over a whole text: `*` stands for any run of characters, `?` for one, `\` takes the next character as is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pattern {
     parts: Vec<Part>,
     prefix: String,
+    /// Finds the longest run of plain characters behind the prefix: a text without it need not be looked at closely.
+    within: Option<Finder<'static>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,19 @@ impl Pattern {
                 _ => None,
             })
             .collect();
-        Self { parts, prefix }
+        let runs = parts.split(|part| !matches!(part, Part::Char(_))).skip(1);
+        let longest = runs.max_by_key(|run| run.len()).filter(|run| !run.is_empty());
+        let within = longest.map(|run| {
+            let text: String = run
+                .iter()
+                .filter_map(|part| match part {
+                    Part::Char(character) => Some(*character),
+                    _ => None,
+                })
+                .collect();
+            Finder::new(text.as_bytes()).into_owned()
+        });
+        Self { parts, prefix, within }
     }
 
     /// The text every match begins with.
@@ -53,6 +69,9 @@ impl Pattern {
         let Some(rest) = text.strip_prefix(self.prefix.as_str()) else {
             return false;
         };
+        if self.within.as_ref().is_some_and(|within| within.find(rest.as_bytes()).is_none()) {
+            return false;
+        }
         let parts = &self.parts[self.prefix.chars().count()..];
         let mut characters = rest.chars();
         let mut at = 0;
