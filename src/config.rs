@@ -38,7 +38,7 @@ pub struct Config {
     /// `[query]`
     pub query: query::Config,
     /// `[alert]`
-    pub alert: alert::Config,
+    pub alert: alert::Options,
 }
 
 /// `[server]`: addresses, folders, our own log.
@@ -158,6 +158,8 @@ impl Config {
             self.ingest.max_in_flight_bytes >= self.otlp.max_inflated_bytes.min(self.otlp.max_body_bytes),
             "[ingest] max_in_flight_bytes must hold at least one OTLP body of [otlp] max_body_bytes".into(),
         );
+        problems.extend(self.awslogs.problems());
+        problems.extend(self.xray.problems());
         problems
     }
 

@@ -74,4 +74,8 @@ pub mod ingest;
 pub mod query;
 pub mod receive;
 pub mod alert;
+pub mod serve;
+pub mod config;
+pub mod app;
 pub mod generate;
+pub mod cli;

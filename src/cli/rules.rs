@@ -1,10 +1,13 @@
 //! `rules check`: validates rule files offline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::{Outcome, print};
+use crate::alert::engine::check_query;
+use crate::alert::rule::{self, Mistake, Rule};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
@@ -20,13 +23,20 @@ pub(crate) fn run(command: RulesCommand) -> anyhow::Result<Outcome> {
     let RulesCommand::Check { paths } = command;
     let mut outcome = Outcome::Done;
     for path in paths {
-        match crate::alert::load_rules(&path) {
-            Ok(rules) => print::line(&format!("{}: {} rules are valid", path.display(), rules.len())),
-            Err(errors) => {
-                print::error(&errors.to_string());
-                outcome = Outcome::Unusable;
-            }
+        let (rules, mistakes) = if path.is_dir() { rule::load(&path, &check_query) } else { one(&path)? };
+        for mistake in &mistakes {
+            print::error(&mistake.to_string());
+            outcome = Outcome::Unusable;
         }
+        print::line(&format!("{}: {} rules are valid, {} mistakes", path.display(), rules.len(), mistakes.len()));
     }
     Ok(outcome)
+}
+
+fn one(path: &Path) -> anyhow::Result<(Vec<Rule>, Vec<Mistake>)> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(match rule::parse(&path.display().to_string(), &text, &check_query) {
+        Ok(rule) => (vec![rule], vec![]),
+        Err(mistakes) => (vec![], mistakes.0),
+    })
 }

@@ -11,7 +11,7 @@ mod ui;
 
 use std::sync::Arc;
 
-use crate::alert::Alerting;
+use crate::alert::Handle;
 use crate::ingest::Ingest;
 use crate::model::Clock;
 use crate::query::Engine;
@@ -27,7 +27,7 @@ pub struct Server {
     /// The write path: status and ledger.
     pub ingest: Ingest,
     /// Alert states.
-    pub alerting: Alerting,
+    pub alerting: Handle,
     /// To say whether it is reachable.
     pub store: Arc<dyn Store>,
     /// Time.
