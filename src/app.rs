@@ -266,10 +266,10 @@ async fn bind_optional(what: &'static str, address: &str) -> Result<Option<tokio
 }
 
 /// UDP and TCP share one address; with port 0, UDP takes the port that TCP was given.
-async fn bind_xray(config: &Config) -> anyhow::Result<(Option<tokio::net::TcpListener>, Option<receive::xray::UdpListener>)> {
+async fn bind_xray(config: &Config) -> anyhow::Result<(Option<tokio::net::TcpListener>, Option<receive::xray::udp::UdpListener>)> {
     let Some(tcp) = bind_optional("X-Ray", &config.server.xray).await? else { return Ok((None, None)) };
     let address = tcp.local_addr()?;
-    let udp = receive::xray::UdpListener::bind(&address.to_string(), &config.xray).await.with_context(|| format!("cannot listen on UDP {address} for X-Ray"))?;
+    let udp = receive::xray::udp::UdpListener::bind(&address.to_string(), &config.xray).await.with_context(|| format!("cannot listen on UDP {address} for X-Ray"))?;
     Ok((Some(tcp), Some(udp)))
 }
 

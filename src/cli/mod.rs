@@ -4,6 +4,7 @@
 //! configuration, 3 the answer is partial (its coverage says why), 4 nothing found.
 
 mod client;
+mod generate;
 mod lake;
 mod print;
 mod rules;
@@ -46,7 +47,7 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Send seeded load to a server over its real protocols.
-    Generate(crate::generate::LoadArgs),
+    Generate(generate::GenerateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,7 +132,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Rules(command) => rules::run(command),
         Command::Lake(command) => lake::run(command),
         Command::Config(command) => config(command),
-        Command::Generate(args) => crate::generate::load(args).await.map(|()| Outcome::Done),
+        Command::Generate(args) => generate::run(args).await,
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{Outcome, print};
 use crate::alert::engine::check_query;
-use crate::alert::rule::{self, Mistake, Rule};
+use crate::alert::rule::{self, Mistake, Mistakes, Rule};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesCommand {
@@ -24,11 +24,11 @@ pub(crate) fn run(command: RulesCommand) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Done;
     for path in paths {
         let (rules, mistakes) = if path.is_dir() { rule::load(&path, &check_query) } else { one(&path)? };
-        for mistake in &mistakes {
-            print::error(&mistake.to_string());
+        print::line(&format!("{}: {} rules are valid, {} mistakes", path.display(), rules.len(), mistakes.len()));
+        if !mistakes.is_empty() {
+            print::error(&Mistakes(mistakes).to_string());
             outcome = Outcome::Unusable;
         }
-        print::line(&format!("{}: {} rules are valid, {} mistakes", path.display(), rules.len(), mistakes.len()));
     }
     Ok(outcome)
 }

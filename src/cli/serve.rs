@@ -9,6 +9,9 @@ use serde_json::json;
 use super::{Outcome, print};
 use crate::app::App;
 use crate::config::{Config, Errors};
+use crate::generate::send::Targets;
+use crate::generate::shop;
+use crate::model::SystemClock;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -174,7 +177,18 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     print::line(&json!({ "event": "ready", "http": addresses.http.to_string() }).to_string());
 
     let stop = tokio_util::sync::CancellationToken::new();
-    let shop = crate::generate::shop(&addresses, args.seed, std::time::Duration::from_secs(args.incident_after), stop.clone());
+    let options = shop::Options {
+        seed: args.seed,
+        incident_after: std::time::Duration::from_secs(args.incident_after),
+        ..shop::Options::default()
+    };
+    let targets = Targets {
+        otlp_http: format!("http://{}", addresses.otlp_http.unwrap_or(addresses.http)),
+        http: http.clone(),
+        xray: addresses.xray.map(|address| address.to_string()).unwrap_or_default(),
+        token: None,
+    };
+    let shop = shop::run(options, targets, std::sync::Arc::new(SystemClock), stop.clone());
     let mut notifications = app.server().alerting.subscribe();
     let printing = async {
         while let Ok(notification) = notifications.recv().await {
@@ -192,7 +206,7 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
         () = stopped => {}
         () = time_is_up => {}
         () = printing => {}
-        result = shop => result.context("the simulated shop stopped")?,
+        result = shop => drop(result.context("the simulated shop stopped")?),
     }
     stop.cancel();
     app.drain().await;

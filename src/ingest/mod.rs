@@ -21,7 +21,7 @@
 mod flush;
 mod head;
 mod ledger;
-pub mod maintain;
+mod maintain;
 mod metrics;
 mod replay;
 mod view;
@@ -46,6 +46,7 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Frame, Lsn, Wal};
 
 pub use ledger::{Ledger, Outcomes};
+pub use maintain::{Config as MaintainConfig, Maintainer, Parts as MaintainParts};
 pub use view::{Source, View};
 
 use head::Head;

@@ -6,12 +6,14 @@
 //!
 //! | receiver | speaks | answers overload with |
 //! |---|---|---|
+//! | [`otlp`] | OTLP over gRPC and HTTP, protobuf and JSON | `UNAVAILABLE` with `RetryInfo`; 503 with `Retry-After` |
 //! | [`awslogs`] | CloudWatch Logs, AWS JSON 1.1 on `POST /` | 503 `ServiceUnavailableException` |
 //! | [`xray`] | X-Ray, REST-JSON on `POST /TraceSegments` and others; the daemon's datagrams | 429 `ThrottledException`; datagrams: waits, then counts |
 
 mod intake;
 mod metrics;
 mod answer;
+pub mod otlp;
 pub mod awslogs;
 pub mod xray;
 #[cfg(test)]

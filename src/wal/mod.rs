@@ -70,7 +70,7 @@ const QUEUE_BYTES: usize = 32 << 20;
 const QUEUE_FRAMES: usize = 4096;
 
 /// Settings; each with its default.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Bytes of a segment file (64 MiB).

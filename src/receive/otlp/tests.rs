@@ -60,7 +60,7 @@ async fn post(receiver: &Arc<Receiver>, path: &str, headers: &[(&str, &str)], bo
         request = request.header(*name, *value);
     }
     let router = http_router(receiver.clone()).merge(grpc_router(receiver.clone()));
-    router.oneshot(request.body(body.into()).expect("a request")).await.expect("routers do not fail")
+    router.oneshot(request.body(axum::body::Body::from(body)).expect("a request")).await.expect("routers do not fail")
 }
 
 async fn body_of(answer: Response) -> Bytes {

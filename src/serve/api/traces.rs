@@ -48,8 +48,8 @@ pub(super) async fn span(State(server): State<Arc<Server>>, Path((id, span_id)):
     let found = trace.spans.iter().position(|span| span.span.span_id == wanted);
     let index = found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "span_not_found", format!("trace {} has no span {wanted}", trace.trace_id)))?;
     let internal = |error: serde_json::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string());
-    let mut out = serde_json::to_value(Hit::Span(trace.spans[index].span.clone()).with_max_body(0)).map_err(internal)?;
-    let logs = trace.logs.iter().filter(|log| log.span == Some(index)).map(|log| serde_json::to_value(Hit::Log(log.log.clone()).with_max_body(DEFAULT_MAX_BODY)));
+    let mut out = serde_json::to_value(Hit::Span(Box::new(trace.spans[index].span.clone())).with_max_body(0)).map_err(internal)?;
+    let logs = trace.logs.iter().filter(|log| log.span == Some(index)).map(|log| serde_json::to_value(Hit::Log(Box::new(log.log.clone())).with_max_body(DEFAULT_MAX_BODY)));
     out["logs"] = logs.collect::<Result<Vec<_>, _>>().map_err(internal)?.into();
     Ok(Json(out).into_response())
 }
