@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{self, Alerting};
 use crate::catalog::{Catalog, NodeId};
 use crate::config::Config;
-use crate::ingest::{self, Ingest, LakeVisible, Maintainer, MaintainParts};
+use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::query::Engine;
@@ -68,7 +68,9 @@ impl App {
         let (xray_tcp, xray_udp) = bind_xray(&config).await?;
 
         let store = storage::open(&config.store, &data_dir).await.context("cannot open the store")?;
-        storage::probe(store.as_ref()).await.with_context(|| format!("the store {} cannot be used", store.url()))?;
+        storage::probe(store.as_ref())
+            .await
+            .with_context(|| format!("the store {} cannot be used", store.url()))?;
         let node = NodeId::load_or_create(&data_dir)?;
         let mut wal_config = config.wal.clone();
         wal_config.node = xxhash_rust::xxh3::xxh3_64(node.as_str().as_bytes());
@@ -123,9 +125,9 @@ impl App {
             cache,
             clock: clock.clone(),
         });
-        app.work(async move |stop| ingest.run(stop.cancelled_owned()).await);
-        app.work(async move |stop| maintainer.run(stop.cancelled_owned()).await);
-        app.work(async move |stop| alerting.run(stop).await);
+        app.work(move |stop| async move { ingest.run(stop.cancelled_owned()).await });
+        app.work(move |stop| async move { maintainer.run(stop.cancelled_owned()).await });
+        app.work(move |stop| alerting.run(stop));
 
         let faces = Faces::new(&config, &app.server, &clock);
         let tls = config.tls.acceptor()?;
@@ -176,7 +178,10 @@ impl App {
         tracing::info!("draining");
         self.stop_receiving.cancel();
         // live tails and idle connections would hold it up for ever
-        if tokio::time::timeout(REQUESTS_DEADLINE.min(self.drain), futures::future::join_all(self.receiving)).await.is_err() {
+        if tokio::time::timeout(REQUESTS_DEADLINE.min(self.drain), futures::future::join_all(self.receiving))
+            .await
+            .is_err()
+        {
             tracing::info!("connections that are still open are cut");
         }
         self.stop_working.cancel();
@@ -207,7 +212,10 @@ impl Faces {
         let aws = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_no_aws_credentials));
         let otlp_http = bearer(receive::otlp::http_router(otlp.clone()));
         let xray = aws(receive::xray::router(xray));
-        let all = bearer(serve::router(server.clone())).merge(otlp_http.clone()).merge(aws(receive::awslogs::router(awslogs))).merge(xray.clone());
+        let all = bearer(serve::router(server.clone()))
+            .merge(otlp_http.clone())
+            .merge(aws(receive::awslogs::router(awslogs)))
+            .merge(xray.clone());
         Faces {
             all,
             otlp_grpc: bearer(receive::otlp::grpc_router(otlp)),
@@ -245,7 +253,12 @@ struct Keeper(Ingest);
 
 impl alert::state::StateStore for Keeper {
     fn put(&self, key: String, value: Option<bytes::Bytes>) -> alert::state::StoreFuture<'_> {
-        Box::pin(async move { self.0.put_state(&key, value).await.map_err(|refused| alert::state::StoreError(refused.to_string())) })
+        Box::pin(async move {
+            self.0
+                .put_state(&key, value)
+                .await
+                .map_err(|refused| alert::state::StoreError(refused.to_string()))
+        })
     }
     fn list(&self, prefix: &str) -> Vec<(String, bytes::Bytes)> {
         self.0.states(prefix)
@@ -267,13 +280,16 @@ async fn bind_optional(what: &'static str, address: &str) -> Result<Option<tokio
 
 /// UDP and TCP share one address; with port 0, UDP takes the port that TCP was given.
 async fn bind_xray(config: &Config) -> anyhow::Result<(Option<tokio::net::TcpListener>, Option<receive::xray::udp::UdpListener>)> {
-    let Some(tcp) = bind_optional("X-Ray", &config.server.xray).await? else { return Ok((None, None)) };
+    let Some(tcp) = bind_optional("X-Ray", &config.server.xray).await? else {
+        return Ok((None, None));
+    };
     let address = tcp.local_addr()?;
-    let udp = receive::xray::udp::UdpListener::bind(&address.to_string(), &config.xray).await.with_context(|| format!("cannot listen on UDP {address} for X-Ray"))?;
+    let udp = receive::xray::udp::UdpListener::bind(&address.to_string(), &config.xray)
+        .await
+        .with_context(|| format!("cannot listen on UDP {address} for X-Ray"))?;
     Ok((Some(tcp), Some(udp)))
 }
 
 fn address_of(socket: &Option<tokio::net::TcpListener>) -> std::io::Result<Option<SocketAddr>> {
     socket.as_ref().map(tokio::net::TcpListener::local_addr).transpose()
 }
-

@@ -135,7 +135,12 @@ impl Config {
             }
         };
         let server = &self.server;
-        for (name, address) in [("http", &server.http), ("otlp_grpc", &server.otlp_grpc), ("otlp_http", &server.otlp_http), ("xray", &server.xray)] {
+        for (name, address) in [
+            ("http", &server.http),
+            ("otlp_grpc", &server.otlp_grpc),
+            ("otlp_http", &server.otlp_http),
+            ("xray", &server.xray),
+        ] {
             let is_off = address.is_empty() && name != "http";
             check(
                 is_off || address.parse::<std::net::SocketAddr>().is_ok() || address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()),
@@ -146,14 +151,30 @@ impl Config {
                 is_open,
                 format!(
                     "[server] {name} = {address:?} is reachable from other machines: set [auth] bearer_tokens{}, or start with --insecure-no-auth",
-                    if name == "xray" { " for the other faces and keep this one on loopback (the X-Ray daemon protocol has no authentication)" } else { "" }
+                    if name == "xray" {
+                        " for the other faces and keep this one on loopback (the X-Ray daemon protocol has no authentication)"
+                    } else {
+                        ""
+                    }
                 ),
             );
         }
-        check(self.tls.cert_file.as_os_str().is_empty() == self.tls.key_file.as_os_str().is_empty(), "[tls] cert_file and key_file go together".into());
-        check(self.auth.bearer_tokens.iter().all(|token| token.len() >= 8), "[auth] bearer_tokens: each token needs at least 8 characters".into());
-        check(self.ingest.flush_bytes <= self.ingest.max_head_bytes, "[ingest] flush_bytes must not be above max_head_bytes".into());
-        check(self.ingest.flush_bytes > 0 && self.ingest.flush_rows > 0, "[ingest] flush_bytes and flush_rows must be positive".into());
+        check(
+            self.tls.cert_file.as_os_str().is_empty() == self.tls.key_file.as_os_str().is_empty(),
+            "[tls] cert_file and key_file go together".into(),
+        );
+        check(
+            self.auth.bearer_tokens.iter().all(|token| token.len() >= 8),
+            "[auth] bearer_tokens: each token needs at least 8 characters".into(),
+        );
+        check(
+            self.ingest.flush_bytes <= self.ingest.max_head_bytes,
+            "[ingest] flush_bytes must not be above max_head_bytes".into(),
+        );
+        check(
+            self.ingest.flush_bytes > 0 && self.ingest.flush_rows > 0,
+            "[ingest] flush_bytes and flush_rows must be positive".into(),
+        );
         check(
             self.ingest.max_in_flight_bytes >= self.otlp.max_inflated_bytes.min(self.otlp.max_body_bytes),
             "[ingest] max_in_flight_bytes must hold at least one OTLP body of [otlp] max_body_bytes".into(),
@@ -209,7 +230,10 @@ mod tests {
         let all: toml::Table = Config::default().to_toml().expect("TOML").parse().expect("TOML");
         for (section, keys) in &all {
             for key in keys.as_table().expect("sections are tables").keys() {
-                assert!(shown.get(section).and_then(|s| s.get(key)).is_some(), "config/tracelake.toml lacks [{section}] {key}");
+                assert!(
+                    shown.get(section).and_then(|s| s.get(key)).is_some(),
+                    "config/tracelake.toml lacks [{section}] {key}"
+                );
             }
         }
     }

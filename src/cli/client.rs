@@ -64,7 +64,10 @@ struct Client {
 
 impl Client {
     fn new(server: ServerArgs) -> anyhow::Result<Self> {
-        Ok(Self { http: reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?, server })
+        Ok(Self {
+            http: reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?,
+            server,
+        })
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
@@ -77,7 +80,10 @@ impl Client {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let response = request.send().await.with_context(|| {
-            format!("no server answers at {}: start one with `tracelake serve` or `tracelake demo`, or name it with --url or TRACELAKE_URL", self.server.url)
+            format!(
+                "no server answers at {}: start one with `tracelake serve` or `tracelake demo`, or name it with --url or TRACELAKE_URL",
+                self.server.url
+            )
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -120,7 +126,12 @@ fn print_hit(hit: &Value, is_coloured: bool) {
             let duration = print::duration(hit["duration_nano"].as_f64().unwrap_or(0.0));
             let is_error = hit["status_code"] == "ERROR";
             let name = print::safe(hit["name"].as_str().unwrap_or(""), 200);
-            format!("{} {} {service:<12} {duration:>9} {name}  {}", short_time(hit), print::severity(if is_error { "ERROR" } else { "" }, if is_error { "E" } else { "-" }, is_coloured), hit["trace_id"].as_str().unwrap_or(""))
+            format!(
+                "{} {} {service:<12} {duration:>9} {name}  {}",
+                short_time(hit),
+                print::severity(if is_error { "ERROR" } else { "" }, if is_error { "E" } else { "-" }, is_coloured),
+                hit["trace_id"].as_str().unwrap_or("")
+            )
         }
     };
     print::line(&line);
@@ -133,7 +144,12 @@ fn coverage(answer: &Value) -> Outcome {
         return Outcome::Done;
     }
     for problem in coverage["problems"].as_array().into_iter().flatten() {
-        print::error(&format!("partial answer: {} {}: {}", problem["kind"].as_str().unwrap_or(""), problem["what"].as_str().unwrap_or(""), problem["message"].as_str().unwrap_or("")));
+        print::error(&format!(
+            "partial answer: {} {}: {}",
+            problem["kind"].as_str().unwrap_or(""),
+            problem["what"].as_str().unwrap_or(""),
+            problem["message"].as_str().unwrap_or("")
+        ));
     }
     Outcome::Partial
 }
@@ -145,7 +161,13 @@ pub(crate) async fn search(args: SearchArgs) -> anyhow::Result<Outcome> {
         return follow(&client, &args, is_coloured).await;
     }
     let limit = args.limit.to_string();
-    let parameters = [("q", args.query.as_str()), ("start", &args.since), ("end", &args.until), ("limit", &limit), ("table", &args.table)];
+    let parameters = [
+        ("q", args.query.as_str()),
+        ("start", &args.since),
+        ("end", &args.until),
+        ("limit", &limit),
+        ("table", &args.table),
+    ];
     let answer = client.get("/api/v1/search", &parameters).await?;
     let hits = answer["hits"].as_array().cloned().unwrap_or_default();
     if json {
@@ -166,7 +188,9 @@ pub(crate) async fn search(args: SearchArgs) -> anyhow::Result<Outcome> {
 }
 
 async fn follow(client: &Client, args: &SearchArgs, is_coloured: bool) -> anyhow::Result<Outcome> {
-    let request = client.request(reqwest::Method::GET, "/api/v1/tail").query(&[("q", args.query.as_str()), ("table", args.table.as_str())]);
+    let request = client
+        .request(reqwest::Method::GET, "/api/v1/tail")
+        .query(&[("q", args.query.as_str()), ("table", args.table.as_str())]);
     let mut stream = client.send(request).await?.bytes_stream();
     let mut buffer = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -176,7 +200,11 @@ async fn follow(client: &Client, args: &SearchArgs, is_coloured: bool) -> anyhow
             let Some(data) = line.strip_prefix(b"data:") else { continue };
             let Ok(event) = serde_json::from_slice::<Value>(data) else { continue };
             for hit in event["hits"].as_array().into_iter().flatten() {
-                if args.server.json { print::line(&hit.to_string()) } else { print_hit(hit, is_coloured) }
+                if args.server.json {
+                    print::line(&hit.to_string())
+                } else {
+                    print_hit(hit, is_coloured)
+                }
             }
             if let Some(dropped) = event["dropped"].as_u64().filter(|n| *n > 0) {
                 print::error(&format!("{dropped} rows not shown: {}", event["reason"].as_str().unwrap_or("rate cap")));
@@ -234,13 +262,32 @@ fn waterfall(trace: &Value, is_coloured: bool) {
         let offset = (number(&span["start_time_unix_nano"]) - start) as f64;
         let duration = span["duration_nano"].as_f64().unwrap_or(0.0);
         let (from, to) = (column(offset), column(offset + duration));
-        let bar = format!("{}{}{}", " ".repeat(from), "█".repeat((to - from).max(1)), " ".repeat(BAR.saturating_sub(to.max(from + 1))));
+        let bar = format!(
+            "{}{}{}",
+            " ".repeat(from),
+            "█".repeat((to - from).max(1)),
+            " ".repeat(BAR.saturating_sub(to.max(from + 1)))
+        );
         let is_error = span["status_code"] == "ERROR";
-        let name = format!("{:indent$}{} {}", "", span["service_name"].as_str().unwrap_or("-"), span["name"].as_str().unwrap_or(""), indent = 2 * depth.min(16));
-        let mark = if is_error { " E" } else if span["in_progress"] == true { " …" } else { "" };
+        let name = format!(
+            "{:indent$}{} {}",
+            "",
+            span["service_name"].as_str().unwrap_or("-"),
+            span["name"].as_str().unwrap_or(""),
+            indent = 2 * depth.min(16)
+        );
+        let mark = if is_error {
+            " E"
+        } else if span["in_progress"] == true {
+            " …"
+        } else {
+            ""
+        };
         let bar = print::severity(if is_error { "ERROR" } else { "INFO" }, &bar, is_coloured);
         print::line(&format!("{:<NAME$} {bar} {}{mark}", print::safe(&name, NAME), print::duration(duration)));
-        logs.iter().filter(|log| log["span"].as_i64() == Some(index as i64)).for_each(|log| print_log(log, depth + 1));
+        logs.iter()
+            .filter(|log| log["span"].as_i64() == Some(index as i64))
+            .for_each(|log| print_log(log, depth + 1));
     }
     let loose: Vec<&Value> = logs.iter().filter(|log| log["span"].as_i64() == Some(-1)).collect();
     if !loose.is_empty() {
@@ -251,7 +298,9 @@ fn waterfall(trace: &Value, is_coloured: bool) {
 
 pub(crate) async fn sql(args: SqlArgs) -> anyhow::Result<Outcome> {
     let client = Client::new(args.server.clone())?;
-    let request = client.request(reqwest::Method::POST, "/api/v1/sql").json(&serde_json::json!({ "query": args.query, "limit": args.limit }));
+    let request = client
+        .request(reqwest::Method::POST, "/api/v1/sql")
+        .json(&serde_json::json!({ "query": args.query, "limit": args.limit }));
     let answer: Value = client.send(request).await?.json().await?;
     if args.server.json {
         print::line(&serde_json::to_string_pretty(&answer)?);
@@ -263,9 +312,22 @@ pub(crate) async fn sql(args: SqlArgs) -> anyhow::Result<Outcome> {
         other => print::safe(&other.to_string(), 120),
     };
     let header: Vec<String> = answer["columns"].as_array().into_iter().flatten().map(|column| text(&column["name"])).collect();
-    let rows: Vec<Vec<String>> = answer["rows"].as_array().into_iter().flatten().map(|row| row.as_array().into_iter().flatten().map(text).collect()).collect();
-    let widths: Vec<usize> =
-        (0..header.len()).map(|i| rows.iter().chain([&header]).filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let rows: Vec<Vec<String>> = answer["rows"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|row| row.as_array().into_iter().flatten().map(text).collect())
+        .collect();
+    let widths: Vec<usize> = (0..header.len())
+        .map(|i| {
+            rows.iter()
+                .chain([&header])
+                .filter_map(|row| row.get(i))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let line = |row: &[String]| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         print::line(cells.join("  ").trim_end());
@@ -290,8 +352,18 @@ pub(crate) async fn alerts(args: AlertsArgs) -> anyhow::Result<Outcome> {
     let alerts = answer["alerts"].as_array().cloned().unwrap_or_default();
     for alert in &alerts {
         let state = alert["state"].as_str().unwrap_or("");
-        let colour = if state == "firing" { "ERROR" } else if state == "pending" { "WARN" } else { "DEBUG" };
-        print::line(&format!("{} {}", print::severity(colour, &format!("{state:<9}"), is_coloured), print::safe(alert["summary"].as_str().unwrap_or(""), 200)));
+        let colour = if state == "firing" {
+            "ERROR"
+        } else if state == "pending" {
+            "WARN"
+        } else {
+            "DEBUG"
+        };
+        print::line(&format!(
+            "{} {}",
+            print::severity(colour, &format!("{state:<9}"), is_coloured),
+            print::safe(alert["summary"].as_str().unwrap_or(""), 200)
+        ));
     }
     for rule in answer["rules"].as_array().into_iter().flatten() {
         if let Some(error) = rule["error"].as_str() {
@@ -299,7 +371,10 @@ pub(crate) async fn alerts(args: AlertsArgs) -> anyhow::Result<Outcome> {
         }
     }
     if alerts.is_empty() {
-        print::error(&format!("no alert is pending or firing; {} rules are evaluated", answer["rules"].as_array().map_or(0, Vec::len)));
+        print::error(&format!(
+            "no alert is pending or firing; {} rules are evaluated",
+            answer["rules"].as_array().map_or(0, Vec::len)
+        ));
     }
     Ok(Outcome::Done)
 }

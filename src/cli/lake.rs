@@ -43,12 +43,23 @@ pub(crate) fn run(command: LakeCommand) -> anyhow::Result<Outcome> {
 
 fn ddl(engine: Engine, table: Table, location: &str, database: &str) -> String {
     let name = table.name();
-    let columns = || table.schema().fields().iter().map(|field| format!("  `{}` {}", field.name(), hive_type(field.data_type()))).collect::<Vec<_>>().join(",\n");
+    let columns = || {
+        table
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| format!("  `{}` {}", field.name(), hive_type(field.data_type())))
+            .collect::<Vec<_>>()
+            .join(",\n")
+    };
     let partitions = if table.is_hourly() { "dt string, hour string" } else { "dt string" };
     match engine {
         Engine::Athena => {
             let (hour, template) = if table.is_hourly() {
-                ("  'projection.hour.type' = 'integer',\n  'projection.hour.range' = '0,23',\n  'projection.hour.digits' = '2',\n", "dt=${dt}/hour=${hour}")
+                (
+                    "  'projection.hour.type' = 'integer',\n  'projection.hour.range' = '0,23',\n  'projection.hour.digits' = '2',\n",
+                    "dt=${dt}/hour=${hour}",
+                )
             } else {
                 ("", "dt=${dt}")
             };
@@ -60,7 +71,11 @@ fn ddl(engine: Engine, table: Table, location: &str, database: &str) -> String {
             )
         }
         Engine::Spark => {
-            let partition_columns = if table.is_hourly() { ",\n  `dt` STRING,\n  `hour` STRING" } else { ",\n  `dt` STRING" };
+            let partition_columns = if table.is_hourly() {
+                ",\n  `dt` STRING,\n  `hour` STRING"
+            } else {
+                ",\n  `dt` STRING"
+            };
             let partitions = if table.is_hourly() { "dt, hour" } else { "dt" };
             format!(
                 "CREATE TABLE IF NOT EXISTS {database}.{name} (\n{}{partition_columns}\n) USING PARQUET PARTITIONED BY ({partitions}) LOCATION '{location}/{name}';\nMSCK REPAIR TABLE {database}.{name};\n",
@@ -72,7 +87,13 @@ fn ddl(engine: Engine, table: Table, location: &str, database: &str) -> String {
 }
 
 fn hive_type(data_type: &DataType) -> String {
-    let fields = |fields: &[std::sync::Arc<Field>]| fields.iter().map(|field| format!("{}:{}", field.name(), hive_type(field.data_type()))).collect::<Vec<_>>().join(",");
+    let fields = |fields: &[std::sync::Arc<Field>]| {
+        fields
+            .iter()
+            .map(|field| format!("{}:{}", field.name(), hive_type(field.data_type())))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     match data_type {
         DataType::Boolean => "boolean".into(),
         DataType::Int32 => "int".into(),
@@ -96,10 +117,18 @@ mod tests {
     #[test]
     fn athena_gets_every_column_and_projected_partitions() {
         let text = ddl(Engine::Athena, Table::Logs, "s3://b/p", "lake");
-        for part in ["`time_unix_nano` bigint", "`attributes` map<string,string>", "PARTITIONED BY (dt string, hour string)", "'s3://b/p/logs/dt=${dt}/hour=${hour}/'"] {
+        for part in [
+            "`time_unix_nano` bigint",
+            "`attributes` map<string,string>",
+            "PARTITIONED BY (dt string, hour string)",
+            "'s3://b/p/logs/dt=${dt}/hour=${hour}/'",
+        ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        assert!(ddl(Engine::Athena, Table::Spans, "s3://b", "l").contains("`events` array<struct<time:timestamp,time_unix_nano:bigint,name:string,attributes:map<string,string>>>"));
+        assert!(
+            ddl(Engine::Athena, Table::Spans, "s3://b", "l")
+                .contains("`events` array<struct<time:timestamp,time_unix_nano:bigint,name:string,attributes:map<string,string>>>")
+        );
         assert!(!ddl(Engine::Athena, Table::MetricPoints, "s3://b", "l").contains("hour"));
     }
 }

@@ -30,7 +30,11 @@ pub(crate) fn severity(class: &str, text: &str, is_coloured: bool) -> String {
         "DEBUG" | "TRACE" => "90",
         _ => return text.to_string(),
     };
-    if is_coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    if is_coloured {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_string()
+    }
 }
 
 /// A duration with at most three significant digits and its unit.
@@ -42,7 +46,13 @@ pub(crate) fn duration(nanos: f64) -> String {
         n if n < 60e9 => (n / 1e9, "s"),
         n => (n / 60e9, "min"),
     };
-    let digits = if value < 10.0 { 2 } else if value < 100.0 { 1 } else { 0 };
+    let digits = if value < 10.0 {
+        2
+    } else if value < 100.0 {
+        1
+    } else {
+        0
+    };
     format!("{value:.digits$} {unit}")
 }
 
@@ -67,7 +77,14 @@ mod tests {
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {
-        for (nanos, text) in [(12.0, "12.0 ns"), (1_234.0, "1.23 µs"), (56_780_000.0, "56.8 ms"), (999e6, "999 ms"), (1.5e9, "1.50 s"), (90e9, "1.50 min")] {
+        for (nanos, text) in [
+            (12.0, "12.0 ns"),
+            (1_234.0, "1.23 µs"),
+            (56_780_000.0, "56.8 ms"),
+            (999e6, "999 ms"),
+            (1.5e9, "1.50 s"),
+            (90e9, "1.50 min"),
+        ] {
             assert_eq!(duration(nanos), text);
         }
     }

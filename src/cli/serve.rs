@@ -73,7 +73,12 @@ impl ServeArgs {
             None => Config::default(),
         };
         let server = &mut config.server;
-        for (value, slot) in [(self.http, &mut server.http), (self.otlp_grpc, &mut server.otlp_grpc), (self.otlp_http, &mut server.otlp_http), (self.xray, &mut server.xray)] {
+        for (value, slot) in [
+            (self.http, &mut server.http),
+            (self.otlp_grpc, &mut server.otlp_grpc),
+            (self.otlp_http, &mut server.otlp_http),
+            (self.xray, &mut server.xray),
+        ] {
             if let Some(value) = value {
                 *slot = value;
             }
@@ -144,7 +149,10 @@ const DEMO_RULE: &str = include_str!("../../config/rules/payment-errors.yaml");
 
 pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     crate::telemetry::init("warn", false);
-    let folder = tempfile::Builder::new().prefix("tracelake-demo-").tempdir().context("cannot create a temporary folder")?;
+    let folder = tempfile::Builder::new()
+        .prefix("tracelake-demo-")
+        .tempdir()
+        .context("cannot create a temporary folder")?;
     let rules = folder.path().join("rules");
     std::fs::create_dir(&rules)?;
     std::fs::write(rules.join("payment-errors.yaml"), DEMO_RULE)?;
@@ -161,7 +169,9 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     config.alert.sns_enabled = false;
     config.ingest.flush_age_seconds = 30;
     let stopped = stop_signal()?;
-    let app = App::start(config).await.context("the demo could not start: is a port taken? try --http 127.0.0.1:0 --free-ports")?;
+    let app = App::start(config)
+        .await
+        .context("the demo could not start: is a port taken? try --http 127.0.0.1:0 --free-ports")?;
     let addresses = app.addresses().clone();
     let http = format!("http://{}", addresses.http);
     print::line(&format!(
@@ -192,7 +202,10 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     let mut notifications = app.server().alerting.subscribe();
     let printing = async {
         while let Ok(notification) = notifications.recv().await {
-            print::line(&format!("──── notification ────\n{}\n\n{}\n──────────────────────", notification.subject, notification.message));
+            print::line(&format!(
+                "──── notification ────\n{}\n\n{}\n──────────────────────",
+                notification.subject, notification.message
+            ));
         }
         std::future::pending::<()>().await;
     };

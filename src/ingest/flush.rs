@@ -93,10 +93,11 @@ impl Inner {
             let Some(meta) = self.put_block(built).await else { return };
             adds.push(meta);
         }
-        let Some(state) = self
-            .until_stored("the state documents", async || self.catalog.put_state(documents.clone()).await)
-            .await
-        else {
+        let attempt = || {
+            let (catalog, documents) = (self.catalog.clone(), documents.clone());
+            async move { catalog.put_state(documents).await }
+        };
+        let Some(state) = self.until_stored("the state documents", attempt).await else {
             return;
         };
         let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
@@ -105,11 +106,11 @@ impl Inner {
         commit.state = Some(state);
         let n_blocks = commit.adds.len();
         // the commit carries its own name: tried again after an unanswered attempt, it still happens once
-        if self
-            .until_stored("the catalog record", async || self.catalog.commit(commit.clone()).await)
-            .await
-            .is_none()
-        {
+        let attempt = || {
+            let (catalog, commit) = (self.catalog.clone(), commit.clone());
+            async move { catalog.commit(commit).await }
+        };
+        if self.until_stored("the catalog record", attempt).await.is_none() && !self.is_covered(lsn).await {
             return;
         }
         self.flushed_lsn.store(lsn, Ordering::Release);
@@ -130,6 +131,15 @@ impl Inner {
             millis = started.elapsed().as_millis() as u64,
             "flushed"
         );
+    }
+
+    /// Whether the catalog has the cut after all: an attempt whose answer was lost may have made it, and then every later
+    /// one is a conflict.
+    async fn is_covered(&self, lsn: Lsn) -> bool {
+        match self.catalog.refresh().await {
+            Ok(snapshot) => snapshot.flushed_lsn(self.catalog.node()) >= lsn,
+            Err(_) => false,
+        }
     }
 
     /// The rows stay in the head and the log: the next flush, or the next start, tries again.
@@ -154,7 +164,11 @@ impl Inner {
         let path = block_path(&meta);
         let objects = [(path.data(), Some(parquet)), (path.index(), index)];
         for (key, bytes) in objects.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))) {
-            self.until_stored("a block", async || self.store.put(&key, bytes.clone()).await).await?;
+            self.until_stored("a block", || {
+                let (store, key, bytes) = (self.store.clone(), key.clone(), bytes.clone());
+                async move { store.put(&key, bytes).await }
+            })
+            .await?;
             self.cache.seed(&key, bytes).await;
         }
         Some(meta)
@@ -162,7 +176,7 @@ impl Inner {
 
     /// Tries until it succeeds, waiting longer each time, and says so in the status meanwhile. `None` when trying again
     /// cannot help: the rows stay in the head and the log, and a person has to look.
-    async fn until_stored<T, E: RetryHelps>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Option<T> {
+    async fn until_stored<T, E: RetryHelps, F: Future<Output = Result<T, E>>>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Option<T> {
         let mut wait = RETRY_MIN;
         loop {
             let error = match attempt().await {
@@ -201,13 +215,14 @@ trait RetryHelps: std::fmt::Display {
     fn retry_helps(&self) -> bool;
 }
 impl RetryHelps for crate::storage::Error {
+    /// Always: even a denial passes when somebody renews the credentials, and the log holds the rows meanwhile.
     fn retry_helps(&self) -> bool {
-        self.retry_helps()
+        true
     }
 }
 impl RetryHelps for crate::catalog::Error {
     fn retry_helps(&self) -> bool {
-        self.retry_helps()
+        matches!(self, Self::Store(_) | Self::Contended { .. })
     }
 }
 

@@ -18,8 +18,18 @@ pub async fn require_bearer(State(config): State<Arc<Config>>, request: Request,
     if path == "/healthz" || path == "/readyz" || config.allows(request.headers()) {
         return next.run(request).await;
     }
-    let body = error_body("unauthorized", "this server asks for a token", Some("send `Authorization: Bearer TOKEN`; browsers: any user name, the token as password"), None);
-    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Basic realm=\"tracelake\", charset=\"UTF-8\"")], axum::Json(body)).into_response()
+    let body = error_body(
+        "unauthorized",
+        "this server asks for a token",
+        Some("send `Authorization: Bearer TOKEN`; browsers: any user name, the token as password"),
+        None,
+    );
+    (
+        StatusCode::UNAUTHORIZED,
+        [(WWW_AUTHENTICATE, "Basic realm=\"tracelake\", charset=\"UTF-8\"")],
+        axum::Json(body),
+    )
+        .into_response()
 }
 
 /// For AWS faces where tokens are configured: signatures are not verified yet, so nothing but a token can be let in.
@@ -30,5 +40,10 @@ pub async fn require_no_aws_credentials(State(config): State<Arc<Config>>, reque
     let code = "UnrecognizedClientException";
     let message = "This server has bearer tokens configured and does not verify AWS signatures: AWS clients are served on a loopback address without tokens.";
     let body = serde_json::json!({ "__type": code, "message": message, "Message": message });
-    (StatusCode::BAD_REQUEST, [("x-amzn-errortype", code), ("content-type", "application/x-amz-json-1.1")], body.to_string()).into_response()
+    (
+        StatusCode::BAD_REQUEST,
+        [("x-amzn-errortype", code), ("content-type", "application/x-amz-json-1.1")],
+        body.to_string(),
+    )
+        .into_response()
 }

@@ -21,10 +21,18 @@ pub fn router(server: Arc<Server>) -> axum::Router {
 
 async fn ready(State(server): State<Arc<Server>>) -> Response {
     let problems = server.problems().await;
-    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if problems.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(serde_json::json!({ "ready": problems.is_empty(), "problems": problems }))).into_response()
 }
 
 async fn metrics() -> Response {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], crate::telemetry::render()).into_response()
+    (
+        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        crate::telemetry::render(),
+    )
+        .into_response()
 }

@@ -52,5 +52,8 @@ impl Server {
 
 /// Pages, API and health.
 pub fn router(server: Arc<Server>) -> axum::Router {
-    axum::Router::new().merge(health::router(server.clone())).nest("/api/v1", api::router(server)).merge(ui::router())
+    axum::Router::new()
+        .merge(health::router(server.clone()))
+        .nest("/api/v1", api::router(server))
+        .merge(ui::router())
 }

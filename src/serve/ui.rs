@@ -46,7 +46,10 @@ fn compress_all() -> HashMap<String, Bytes> {
         if file.data.len() < MIN_COMPRESSED_BYTES {
             continue;
         }
-        let parameters = brotli::enc::BrotliEncoderParams { quality: 9, ..Default::default() };
+        let parameters = brotli::enc::BrotliEncoderParams {
+            quality: 9,
+            ..Default::default()
+        };
         let mut small = Vec::new();
         if brotli::BrotliCompress(&mut file.data.as_ref(), &mut small, &parameters).is_ok() {
             out.insert(name.to_string(), small.into());
@@ -68,7 +71,10 @@ async fn file(Path(path): Path<String>, State(compressed): State<Compressed>, he
     };
     let etag = format!("\"{}\"", hex(&file.metadata.sha256_hash()[..16]));
     let is_known = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
-    let takes_brotli = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("br"));
+    let takes_brotli = headers
+        .get(ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("br"));
     let small = compressed.get().and_then(|files| files.get(&name)).filter(|_| takes_brotli).cloned();
     let mut response = Response::builder().status(if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
     if small.is_some() {

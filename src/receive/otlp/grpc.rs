@@ -68,9 +68,15 @@ async fn read(caps: Caps, request: Request<Body>) -> Result<(Bytes, Bytes, Encod
     let malformed = |status: Status| (status, Reason::Malformed);
     let too_large = |message: String| (Status::resource_exhausted(message), Reason::TooLarge);
     let (mut parts, body) = request.into_parts();
-    let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = parts
+        .headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if !content_type.starts_with("application/grpc") {
-        return Err(malformed(Status::invalid_argument(format!("content type {content_type:?} is not application/grpc"))));
+        return Err(malformed(Status::invalid_argument(format!(
+            "content type {content_type:?} is not application/grpc"
+        ))));
     }
     let encoding = match parts.headers.get("grpc-encoding").map(|value| value.to_str().unwrap_or("?")) {
         None => Encoding::Identity,
@@ -99,7 +105,9 @@ async fn read(caps: Caps, request: Request<Body>) -> Result<(Bytes, Bytes, Encod
     let length = u32::from_be_bytes([framed[1], framed[2], framed[3], framed[4]]) as usize;
     if framed.len() - PREFIX_BYTES != length {
         let found = framed.len() - PREFIX_BYTES;
-        return Err(malformed(Status::invalid_argument(format!("the message's length is {length}, {found} bytes follow"))));
+        return Err(malformed(Status::invalid_argument(format!(
+            "the message's length is {length}, {found} bytes follow"
+        ))));
     }
     let encoding = match (is_compressed, encoding) {
         (false, _) => Encoding::Identity,
@@ -126,7 +134,9 @@ fn success(message: &[u8]) -> Response {
         Some(Ok(trailers))
     };
     let mut answer = Response::new(Body::new(Full::new(framed.freeze()).with_trailers(trailers)));
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    answer
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     answer
 }
 

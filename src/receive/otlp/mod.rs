@@ -112,7 +112,13 @@ impl Receiver {
 
     /// Decodes, makes durable, and says what was left out.
     async fn export(&self, export: Export) -> Result<PartialSuccess, Failure> {
-        let Export { signal, form, raw, inflated, encoding } = export;
+        let Export {
+            signal,
+            form,
+            raw,
+            inflated,
+            encoding,
+        } = export;
         let kind = match (signal, form) {
             (Signal::Logs, Form::Protobuf) => Kind::OtlpLogs,
             (Signal::Traces, Form::Protobuf) => Kind::OtlpTraces,
@@ -153,7 +159,12 @@ impl Receiver {
 
 fn partial_success(decoded: &Decoded) -> PartialSuccess {
     let rejected = decoded.rejected.iter().map(|rejected| rejected.count).sum::<u64>();
-    let messages: Vec<String> = decoded.rejected.iter().take(10).map(|rejected| format!("{} × {}", rejected.count, rejected.message)).collect();
+    let messages: Vec<String> = decoded
+        .rejected
+        .iter()
+        .take(10)
+        .map(|rejected| format!("{} × {}", rejected.count, rejected.message))
+        .collect();
     PartialSuccess {
         rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
         message: messages.join("; "),

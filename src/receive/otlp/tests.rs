@@ -12,7 +12,10 @@ use crate::model::ManualClock;
 
 fn receiver(config: Config) -> (Arc<Receiver>, Arc<Memory>) {
     let memory = Arc::new(Memory::default());
-    (Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(1_700_000_000_000_000_000))), memory)
+    (
+        Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(1_700_000_000_000_000_000))),
+        memory,
+    )
 }
 
 fn one_log() -> Vec<u8> {
@@ -60,7 +63,10 @@ async fn post(receiver: &Arc<Receiver>, path: &str, headers: &[(&str, &str)], bo
         request = request.header(*name, *value);
     }
     let router = http_router(receiver.clone()).merge(grpc_router(receiver.clone()));
-    router.oneshot(request.body(axum::body::Body::from(body)).expect("a request")).await.expect("routers do not fail")
+    router
+        .oneshot(request.body(axum::body::Body::from(body)).expect("a request"))
+        .await
+        .expect("routers do not fail")
 }
 
 async fn body_of(answer: Response) -> Bytes {
@@ -86,7 +92,10 @@ async fn a_good_request_is_handed_over_as_it_came() {
     assert_eq!(body_of(answer).await.len(), 0, "partial_success is unset when everything was taken");
     {
         let accepted = memory.accepted.lock();
-        assert_eq!((accepted[0].0.encoding, accepted[0].0.body.as_ref()), (Encoding::Gzip, gzip(&one_log()).as_slice()));
+        assert_eq!(
+            (accepted[0].0.encoding, accepted[0].0.body.as_ref()),
+            (Encoding::Gzip, gzip(&one_log()).as_slice())
+        );
     }
     let answer = post(&receiver, LOGS, &[GRPC, ("grpc-encoding", "gzip")], framed(1, &gzip(&one_log()))).await;
     assert_eq!(answer.status(), StatusCode::OK);
@@ -99,7 +108,10 @@ async fn a_good_request_is_handed_over_as_it_came() {
 async fn a_partial_success_says_how_many_and_why() {
     let (receiver, _memory) = receiver(Config::default());
     let answer = body_of(post(&receiver, "/v1/traces", &[PROTOBUF], one_bad_span()).await).await;
-    let partial = trace::v1::ExportTraceServiceResponse::decode(answer).expect("protobuf").partial_success.expect("one span was rejected");
+    let partial = trace::v1::ExportTraceServiceResponse::decode(answer)
+        .expect("protobuf")
+        .partial_success
+        .expect("one span was rejected");
     assert_eq!(partial.rejected_spans, 1);
     assert!(partial.error_message.contains("trace_id"), "{}", partial.error_message);
 }
@@ -135,7 +147,11 @@ async fn bad_input_is_told_in_the_requests_own_form_and_counted() {
         }
     }
     assert_eq!(memory.outcomes().rejected, 8);
-    assert_eq!(post(&receiver, "/v1/logs", &[PROTOBUF], one_log()).await.status(), 200, "the next good request works");
+    assert_eq!(
+        post(&receiver, "/v1/logs", &[PROTOBUF], one_log()).await.status(),
+        200,
+        "the next good request works"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +172,14 @@ async fn grpc_tells_bad_input_by_status() {
         ("/no.such.Service/Call", vec![GRPC], framed(0, b""), Code::Unimplemented),
     ] {
         let answer = post(&receiver, path, &headers, body).await;
-        assert_eq!(answer.headers().get("grpc-status").map(|v| v.to_str().expect("digits").parse().expect("a number")), Some(code as i32), "{path} {headers:?}");
+        assert_eq!(
+            answer
+                .headers()
+                .get("grpc-status")
+                .map(|v| v.to_str().expect("digits").parse().expect("a number")),
+            Some(code as i32),
+            "{path} {headers:?}"
+        );
     }
 }
 
@@ -165,7 +188,10 @@ async fn overload_asks_for_a_retry() {
     let (receiver, memory) = receiver(Config::default());
     memory.refuse(2);
     let answer = post(&receiver, "/v1/logs", &[PROTOBUF], one_log()).await;
-    assert_eq!((answer.status(), answer.headers().contains_key("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, true));
+    assert_eq!(
+        (answer.status(), answer.headers().contains_key("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, true)
+    );
     let answer = post(&receiver, LOGS, &[GRPC], framed(0, &one_log())).await;
     assert_eq!(answer.headers().get("grpc-status").map(|v| v.as_bytes()), Some(&b"14"[..]));
     assert!(answer.headers().contains_key("grpc-status-details-bin"), "RetryInfo tells the client to retry");

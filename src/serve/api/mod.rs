@@ -54,7 +54,10 @@ pub fn router(server: Arc<Server>) -> axum::Router {
 async fn measure(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let response = next.run(request).await;
-    let labels = metrics::RequestLabels { path: path.map_or_else(|| "other".into(), |path| path.as_str().to_string()), status: response.status().as_u16() };
+    let labels = metrics::RequestLabels {
+        path: path.map_or_else(|| "other".into(), |path| path.as_str().to_string()),
+        status: response.status().as_u16(),
+    };
     metrics::REQUEST_SECONDS.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
     response
 }
@@ -71,7 +74,13 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), hint: None, position: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            hint: None,
+            position: None,
+        }
     }
     pub(super) fn bad(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
@@ -109,7 +118,13 @@ impl From<query::Error> for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
         };
-        Self { status, code, message: error.to_string(), hint: error.hint().map(str::to_string), position: error.position() }
+        Self {
+            status,
+            code,
+            message: error.to_string(),
+            hint: error.hint().map(str::to_string),
+            position: error.position(),
+        }
     }
 }
 
@@ -128,7 +143,9 @@ impl Question {
         match self.table.as_deref() {
             None | Some("logs") => Ok(Table::Logs),
             Some("spans") => Ok(Table::Spans),
-            Some(other) => Err(ApiError::bad("bad_table", format!("table {other:?} cannot be searched")).hint("use logs or spans; POST /api/v1/sql reads every table")),
+            Some(other) => {
+                Err(ApiError::bad("bad_table", format!("table {other:?} cannot be searched")).hint("use logs or spans; POST /api/v1/sql reads every table"))
+            }
         }
     }
 
@@ -140,7 +157,11 @@ impl Question {
         let read = |name: &str, text: &str| parse_time(text, now_nanos).map_err(|message| ApiError::bad("bad_time", format!("{name}: {message}")));
         let end = read("end", self.end.as_deref().unwrap_or("now"))?;
         // what arrived just now may carry this very nanosecond
-        let end = if self.end.as_deref().is_none_or(|text| text == "now") { end.saturating_add(1) } else { end };
+        let end = if self.end.as_deref().is_none_or(|text| text == "now") {
+            end.saturating_add(1)
+        } else {
+            end
+        };
         let start = read("start", self.start.as_deref().unwrap_or(DEFAULT_RANGE))?;
         if end < start {
             return Err(ApiError::bad("bad_time", "end is before start"));

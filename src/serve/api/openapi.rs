@@ -15,7 +15,20 @@ mod tests {
     #[test]
     fn the_document_is_json_and_names_every_route() {
         let document: serde_json::Value = serde_json::from_str(super::DOCUMENT).expect("JSON");
-        for path in ["/search", "/histogram", "/facets", "/records/{id}", "/tail", "/traces/{id}", "/traces/{id}/spans/{span_id}", "/sql", "/alerts", "/alerts/{id}", "/notifications", "/status"] {
+        for path in [
+            "/search",
+            "/histogram",
+            "/facets",
+            "/records/{id}",
+            "/tail",
+            "/traces/{id}",
+            "/traces/{id}/spans/{span_id}",
+            "/sql",
+            "/alerts",
+            "/alerts/{id}",
+            "/notifications",
+            "/status",
+        ] {
             assert!(document["paths"].get(format!("/api/v1{path}")).is_some(), "{path}");
         }
     }

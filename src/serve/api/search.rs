@@ -29,7 +29,12 @@ pub(super) struct Page {
     max_body: Option<usize>,
 }
 
-pub(super) async fn search(State(server): State<Arc<Server>>, Params(question): Params<Question>, Params(page): Params<Page>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn search(
+    State(server): State<Arc<Server>>,
+    Params(question): Params<Question>,
+    Params(page): Params<Page>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let cursor = page.cursor.as_deref().filter(|text| !text.is_empty()).map(str::parse).transpose()?;
     let request = SearchRequest {
         table: question.table()?,
@@ -60,7 +65,13 @@ pub(super) async fn search(State(server): State<Arc<Server>>, Params(question): 
         coverage: &'a crate::query::Coverage,
         took_ms: f64,
     }
-    Ok(Json(Answer { hits, next_cursor: &answer.next_cursor, coverage: &answer.coverage, took_ms }).into_response())
+    Ok(Json(Answer {
+        hits,
+        next_cursor: &answer.next_cursor,
+        coverage: &answer.coverage,
+        took_ms,
+    })
+    .into_response())
 }
 
 fn internal(error: serde_json::Error) -> ApiError {
@@ -72,7 +83,11 @@ pub(super) struct Buckets {
     buckets: Option<usize>,
 }
 
-pub(super) async fn histogram(State(server): State<Arc<Server>>, Params(question): Params<Question>, Params(buckets): Params<Buckets>) -> Result<Response, ApiError> {
+pub(super) async fn histogram(
+    State(server): State<Arc<Server>>,
+    Params(question): Params<Question>,
+    Params(buckets): Params<Buckets>,
+) -> Result<Response, ApiError> {
     let request = HistogramRequest {
         table: question.table()?,
         query: question.query()?,
@@ -88,7 +103,11 @@ pub(super) struct Fields {
     limit: Option<usize>,
 }
 
-pub(super) async fn facets(State(server): State<Arc<Server>>, Params(question): Params<Question>, Params(fields): Params<Fields>) -> Result<Response, ApiError> {
+pub(super) async fn facets(
+    State(server): State<Arc<Server>>,
+    Params(question): Params<Question>,
+    Params(fields): Params<Fields>,
+) -> Result<Response, ApiError> {
     let names = fields.fields.as_deref().unwrap_or("severity,service_name,aws_log_group");
     let request = FacetsRequest {
         table: question.table()?,
@@ -107,7 +126,9 @@ pub(super) struct When {
 }
 
 pub(super) async fn record(State(server): State<Arc<Server>>, Path(id): Path<String>, Params(when): Params<When>) -> Result<Response, ApiError> {
-    let id: i64 = id.parse().map_err(|_| ApiError::bad("bad_id", format!("{id:?} is not a record's id")).hint("take `id` and `time_unix_nano` of a hit"))?;
+    let id: i64 = id
+        .parse()
+        .map_err(|_| ApiError::bad("bad_id", format!("{id:?} is not a record's id")).hint("take `id` and `time_unix_nano` of a hit"))?;
     let table = match when.table.as_deref() {
         None | Some("logs") => Table::Logs,
         Some("spans") => Table::Spans,
@@ -126,8 +147,12 @@ struct Statement {
 }
 
 pub(super) async fn sql(State(server): State<Arc<Server>>, body: bytes::Bytes) -> Result<Json<Value>, ApiError> {
-    let statement: Statement = serde_json::from_slice(&body).map_err(|error| ApiError::bad("bad_body", error.to_string()).hint("send {\"query\": \"SELECT …\", \"limit\": 1000}"))?;
-    let request = SqlRequest { query: statement.query, limit: statement.limit.unwrap_or(DEFAULT_SQL_ROWS) };
+    let statement: Statement =
+        serde_json::from_slice(&body).map_err(|error| ApiError::bad("bad_body", error.to_string()).hint("send {\"query\": \"SELECT …\", \"limit\": 1000}"))?;
+    let request = SqlRequest {
+        query: statement.query,
+        limit: statement.limit.unwrap_or(DEFAULT_SQL_ROWS),
+    };
     let answer = server.engine.sql(&request).await?;
     serde_json::to_value(answer).map(Json).map_err(internal)
 }

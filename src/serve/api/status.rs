@@ -21,7 +21,10 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
             let bytes: u64 = of_table.iter().map(|block| block.parquet_bytes + block.index_bytes).sum();
             let rows: u64 = of_table.iter().map(|block| block.n_rows).sum();
             let sealed = of_table.iter().filter(|block| block.level == crate::block::Level::Sealed).count();
-            blocks.insert(table.name().into(), json!({ "blocks": of_table.len(), "sealed_blocks": sealed, "rows": rows, "bytes": bytes }));
+            blocks.insert(
+                table.name().into(),
+                json!({ "blocks": of_table.len(), "sealed_blocks": sealed, "rows": rows, "bytes": bytes }),
+            );
         }
     }
     let receivers: Vec<Value> = server

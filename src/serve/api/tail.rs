@@ -34,6 +34,12 @@ fn events(tail: Tail) -> impl Stream<Item = Result<Event, Infallible>> {
 }
 
 fn hits(event: &TailEvent) -> Event {
-    let hits: Vec<_> = event.hits.iter().map(|hit| serde_json::to_value(hit.with_max_body(DEFAULT_MAX_BODY)).unwrap_or_default()).collect();
-    Event::default().event("hits").data(json!({ "hits": hits, "dropped": event.dropped, "reason": event.reason }).to_string())
+    let hits: Vec<_> = event
+        .hits
+        .iter()
+        .map(|hit| serde_json::to_value(hit.with_max_body(DEFAULT_MAX_BODY)).unwrap_or_default())
+        .collect();
+    Event::default()
+        .event("hits")
+        .data(json!({ "hits": hits, "dropped": event.dropped, "reason": event.reason }).to_string())
 }

@@ -28,8 +28,12 @@ fn trace_id(text: &str) -> Result<TraceId, ApiError> {
 async fn find(server: &Server, text: &str) -> Result<Trace, ApiError> {
     let id = trace_id(text)?;
     server.engine.trace(id).await?.ok_or_else(|| {
-        ApiError::new(StatusCode::NOT_FOUND, "trace_not_found", format!("there are no spans and no logs of trace {id}"))
-            .hint("it may still be on its way, sampled out by the client, or expired")
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "trace_not_found",
+            format!("there are no spans and no logs of trace {id}"),
+        )
+        .hint("it may still be on its way, sampled out by the client, or expired")
     })
 }
 
@@ -43,13 +47,25 @@ pub(super) async fn trace(State(server): State<Arc<Server>>, Path(id): Path<Stri
 }
 
 pub(super) async fn span(State(server): State<Arc<Server>>, Path((id, span_id)): Path<(String, String)>) -> Result<Response, ApiError> {
-    let wanted = SpanId::from_hex(&span_id).ok_or_else(|| ApiError::bad("bad_span_id", format!("{span_id:?} is not a span ID: 16 hex digits")))?.to_string();
+    let wanted = SpanId::from_hex(&span_id)
+        .ok_or_else(|| ApiError::bad("bad_span_id", format!("{span_id:?} is not a span ID: 16 hex digits")))?
+        .to_string();
     let trace = find(&server, &id).await?;
     let found = trace.spans.iter().position(|span| span.span.span_id == wanted);
-    let index = found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "span_not_found", format!("trace {} has no span {wanted}", trace.trace_id)))?;
+    let index = found.ok_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "span_not_found",
+            format!("trace {} has no span {wanted}", trace.trace_id),
+        )
+    })?;
     let internal = |error: serde_json::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string());
     let mut out = serde_json::to_value(Hit::Span(Box::new(trace.spans[index].span.clone())).with_max_body(0)).map_err(internal)?;
-    let logs = trace.logs.iter().filter(|log| log.span == Some(index)).map(|log| serde_json::to_value(Hit::Log(Box::new(log.log.clone())).with_max_body(DEFAULT_MAX_BODY)));
+    let logs = trace
+        .logs
+        .iter()
+        .filter(|log| log.span == Some(index))
+        .map(|log| serde_json::to_value(Hit::Log(Box::new(log.log.clone())).with_max_body(DEFAULT_MAX_BODY)));
     out["logs"] = logs.collect::<Result<Vec<_>, _>>().map_err(internal)?.into();
     Ok(Json(out).into_response())
 }
