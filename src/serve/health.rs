@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use super::Server;
 
 /// Routes for orchestrators and Prometheus.
-pub fn router(server: Arc<Server>) -> axum::Router {
+pub(super) fn router(server: Arc<Server>) -> axum::Router {
     axum::Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))

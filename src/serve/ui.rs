@@ -26,7 +26,7 @@ const MIN_COMPRESSED_BYTES: usize = 1_024;
 type Compressed = Arc<OnceLock<HashMap<String, Bytes>>>;
 
 /// Routes of the pages; `/` leads to the search page.
-pub fn router() -> axum::Router {
+pub(super) fn router() -> axum::Router {
     let compressed: Compressed = Arc::default();
     let filling = compressed.clone();
     // 0.4 s once, aside, so that start-up does not wait for it

@@ -30,7 +30,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 const DEFAULT_RANGE: &str = "-1h";
 
 /// All routes.
-pub fn router(server: Arc<Server>) -> axum::Router {
+pub(super) fn router(server: Arc<Server>) -> axum::Router {
     axum::Router::new()
         .route("/search", get(search::search))
         .route("/histogram", get(search::histogram))
