@@ -14,6 +14,18 @@ for (const scheme of ['dark', 'light'] as const) {
       await expectAccessible(page, 'search with its panel');
     });
 
+    test(`a selected line of each severity (${scheme})`, async ({ page }) => {
+      for (const severity of ['ERROR', 'WARN', 'INFO', 'DEBUG', 'UNSET']) {
+        await page.goto(`ui/search?q=severity:${severity}`);
+        await expect(page.locator('.log-row, .empty h2').first()).toBeVisible();
+        if (await page.locator('.log-row').count() === 0) continue;
+        await page.keyboard.press('j');
+        await page.keyboard.press('Enter');
+        await expect(page.getByRole('region', { name: 'Record' })).toBeVisible();
+        await expectAccessible(page, `a selected line of severity ${severity}`);
+      }
+    });
+
     test(`search, empty (${scheme})`, async ({ page }) => {
       await page.goto('ui/search?q=zzzqqqxxyy');
       await expect(page.getByRole('heading', { name: 'No lines match in this range.' })).toBeVisible();

@@ -54,7 +54,7 @@ export async function openSearch(page: Page, query = ''): Promise<void> {
 export async function tracedLine(page: Page): Promise<string> {
   let found = '';
   await expect.poll(async () => {
-    const answer = await page.request.get('api/v1/search?q=severity:INFO&limit=200');
+    const answer = await page.request.get('api/v1/search?q=trace_id:*&limit=200');
     const { hits } = (await answer.json()) as { hits: { trace_id: string | null; span_id: string | null }[] };
     for (const hit of hits.filter((h) => h.trace_id && h.span_id).slice(20, 40)) {
       const trace = await page.request.get(`api/v1/traces/${hit.trace_id}?format=columns`);

@@ -12,12 +12,16 @@ const WORDS = { firing: 'FIRING', pending: 'PENDING', resolved: 'RESOLVED', inac
 const BEFORE_MS = 15 * 60_000;
 const AFTER_MS = 5 * 60_000;
 
-/** The logs the rule counted: its query, from a quarter of an hour before it began until it ended. */
+/** The rows the rule counts: its query, with the group it fired for, from a quarter of an hour before it began until it ended. */
 export function evidenceLink(a: Alert): string {
+  const link = a.link.includes('/search?') ? new URLSearchParams(a.link.slice(a.link.indexOf('?'))) : null;
+  const query = link?.get('q') ?? a.query;
+  const page = link?.get('table') === 'spans' ? 'traces' : 'search';
+  const to = (from: string, until: string): string => (page === 'traces' ? href('traces', { q: query, f: [], from, to: until, spans: 'all' }) : href('search', { q: query, f: [], from, to: until }));
   const began = millisOf(a.fired_at_unix_nano ?? a.since_unix_nano ?? a.last_evaluated_unix_nano ?? '');
-  if (!began) return href('search', { q: a.query, f: [], from: '-1h', to: 'now' });
+  if (!began) return to('-1h', 'now');
   const ended = a.state === 'resolved' && a.resolved_at_unix_nano ? millisOf(a.resolved_at_unix_nano) + AFTER_MS : null;
-  return href('search', { q: a.query, f: [], from: String(began - BEFORE_MS), to: ended === null ? 'now' : String(ended) });
+  return to(String(began - BEFORE_MS), ended === null ? 'now' : String(ended));
 }
 
 export function StateMark({ state }: { state: Alert['state'] }): JSX.Element {
@@ -57,6 +61,9 @@ export function AlertCard({ alert: a, whole }: { alert: Alert; whole: boolean })
         {!last ? <div><dt>notices</dt><dd class="muted">none sent</dd></div> : null}
         {whole && a.last_evaluated_unix_nano ? <div><dt>last evaluated</dt><dd>{span(Date.now() - millisOf(a.last_evaluated_unix_nano))} ago</dd></div> : null}
       </dl>
+      {whole && a.condition ? <p class="alert-summary"><span class="muted">Fires when</span> {a.condition}</p> : null}
+      {whole && a.reason ? <p class="alert-summary muted">{a.reason}</p> : null}
+      {whole && a.description ? <p class="alert-summary">{a.description}</p> : null}
       {whole ? <pre class="rule-query" tabIndex={0} aria-label="Query of the rule">{a.query}</pre> : null}
       {samples.length ? (
         <ul class="samples" aria-label="Sample lines">
@@ -65,6 +72,8 @@ export function AlertCard({ alert: a, whole }: { alert: Alert; whole: boolean })
       ) : null}
       <div class="buttons">
         <a class="button" href={evidenceLink(a)}>Search its lines</a>
+        {a.trace_link ? <a class="button" href={`..${a.trace_link}`}>Open a trace</a> : null}
+        {whole && a.runbook && /^https?:/.test(a.runbook) ? <a class="button" href={a.runbook} target="_blank" rel="noopener noreferrer">Runbook</a> : null}
         {!whole ? <a class="button" href={href('alert', { id: a.id })}>Details</a> : null}
       </div>
     </article>
@@ -74,7 +83,7 @@ export function AlertCard({ alert: a, whole }: { alert: Alert; whole: boolean })
 function Sample({ hit, query }: { hit: LogHit; query: Alert }): JSX.Element {
   const { tz } = common.value;
   const at = millisOf(hit.time_unix_nano);
-  const link = hit.trace_id ? href('trace', { id: hit.trace_id, span: hit.span_id ?? '', log: hit.id }) : `${evidenceLink(query)}&sel=${hit.id}.${hit.time_unix_nano}`;
+  const link = hit.trace_id ? href('trace', { id: hit.trace_id, span: hit.span_id ?? '', log: hit.id }) : hit.time_unix_nano ? `${evidenceLink(query)}&sel=${hit.id}.${hit.time_unix_nano}` : evidenceLink(query);
   return (
     <li class={severityClass(hit.severity)}>
       <b class="letter" title={hit.severity}>{letter(hit.severity)}</b>

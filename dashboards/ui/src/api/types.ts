@@ -165,6 +165,14 @@ export interface Alert {
   notifications: AlertNotification[];
   samples: LogHit[];
   error: string | null;
+  /** When the rule fires, in words. */
+  condition?: string;
+  /** Why it was or was not told. */
+  reason?: string;
+  description?: string | null;
+  runbook?: string | null;
+  /** A path of these pages. */
+  trace_link?: string | null;
 }
 
 export interface Rule {

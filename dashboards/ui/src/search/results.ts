@@ -67,7 +67,7 @@ function keep(entry: string, results: Results, scrollTop: number): void {
 export function enter(entry: string, state: SearchState, scrollTop: number): number | null {
   const key = runKey(state);
   const there = kept.get(entry);
-  if (there && there.results.key === key) {
+  if (there && there.results.key === key && there.results.settled.value) {
     if (shown.value !== there.results) {
       abort.abort();
       batch(() => {
@@ -75,6 +75,9 @@ export function enter(entry: string, state: SearchState, scrollTop: number): num
         failure.value = null;
         running.value = false;
       });
+      abort = new AbortController();
+      // One left the page before its counts came.
+      if (!there.results.histogram.value || !there.results.facets.value) refreshCounts(state);
     }
     current = key;
     return there.scrollTop;
@@ -173,8 +176,7 @@ export function loadMore(): void {
   const results = shown.value;
   if (!results || results.more.value === 'loading' || !results.cursor.value || !results.settled.value) return;
   const coverage = results.coverage.value;
-  const mine = abort.signal;
-  if (mine.aborted) abort = new AbortController();
+  if (abort.signal.aborted) abort = new AbortController();
   results.more.value = 'loading';
   const params = {
     q: results.query, cursor: results.cursor.value, limit: NEXT_PAGE, max_body: MAX_BODY,

@@ -3,7 +3,7 @@
 import { computed, signal } from '@preact/signals';
 import { localZone } from '../text/time';
 import { notice } from './notices';
-import { type Common, PAGES, type PageName, type States, initialState, readState, writeState } from './url';
+import { type Common, PAGES, type PageName, type States, initialState, readState, spansLink, writeState } from './url';
 
 interface Place {
   /** Null = no such page. */
@@ -18,6 +18,8 @@ let keys = 0;
 const newKey = (): string => `${Date.now().toString(36)}-${keys++}`;
 
 function readPlace(): Place {
+  const other = location.pathname.endsWith('/search') ? spansLink(location.search) : null;
+  if (other !== null) history.replaceState(history.state, '', other);
   const name = location.pathname.split('/').at(-1) ?? '';
   const page = name === '' || name === 'index.html' ? 'search' : (PAGES.find((p) => p === name) ?? null);
   let key = (history.state as { key?: string } | null)?.key;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PAGES, type PageName, type States, initialState, readState, writeState } from './url';
+import { PAGES, type PageName, type States, initialState, readState, spansLink, writeState } from './url';
 
 const text = fc.string({ unit: 'grapheme', maxLength: 40 });
 const name = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 });
@@ -15,9 +15,9 @@ const states: { [P in PageName]: fc.Arbitrary<States[P]> } = {
   search: fc.record({
     ...common, q: text, live: fc.boolean(), open: fc.array(id, { maxLength: 3 }),
     cols: fc.uniqueArray(column, { minLength: 1, maxLength: 4, selector: (c) => c.name }),
-    sel: fc.option(fc.record({ id, time: fc.oneof(fc.constant(''), nanos) })),
+    sel: fc.option(fc.record({ id, time: nanos })),
   }),
-  traces: fc.record({ ...common, q: text }),
+  traces: fc.record({ ...common, q: text, spans: fc.constantFrom('roots' as const, 'all' as const) }),
   trace: fc.record({
     ...common, id: text, span: fc.oneof(fc.constant(''), id), log: fc.oneof(fc.constant(''), id), view: fc.constantFrom('waterfall' as const, 'logs' as const),
     hide: fc.constantFrom('' as const, 'low' as const, 'logs' as const), shut: fc.array(id, { maxLength: 4 }), tab: fc.constantFrom('attributes' as const, 'logs' as const, 'json' as const),
@@ -66,6 +66,12 @@ describe('state and URL', () => {
 
   test('a plus sign written bare into a pill is understood', () => {
     expect(readState('search', 'f=+service:cart').state.f[0]).toEqual({ sign: '+', field: 'service', value: 'cart', off: false });
+  });
+
+  test('a link of an alert about spans leads to the page of spans, one about logs stays', () => {
+    expect(spansLink('?q=status:ERROR&from=1&table=spans')).toBe('traces?q=status%3AERROR&from=1&spans=all');
+    expect(spansLink('?q=x&table=logs')).toBe('search?q=x');
+    expect(spansLink('?q=x')).toBeNull();
   });
 
   test('a range in RFC 3339 or in nanoseconds becomes milliseconds', () => {

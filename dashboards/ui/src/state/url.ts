@@ -23,7 +23,7 @@ export interface Column {
 /** A record and its time, which lets the server find it without reading every block. */
 export interface RecordRef {
   id: string;
-  /** Epoch nanoseconds; empty when unknown. */
+  /** Epoch nanoseconds. */
   time: string;
 }
 
@@ -37,6 +37,8 @@ export interface SearchState extends Common {
 
 export interface TracesState extends Common {
   q: string;
+  /** The first spans of traces only, or any span that matches. */
+  spans: 'roots' | 'all';
 }
 
 export interface TraceState extends Common {
@@ -143,10 +145,10 @@ const words: Codec<string[]> = {
 const record: Codec<RecordRef | null> = {
   initial: null,
   read: (v) => {
-    const m = /^([^.]+)(?:\.(\d{1,19}))?$/.exec(v[0] ?? '');
-    return m ? { id: m[1] as string, time: m[2] ?? '' } : undefined;
+    const m = /^([^.]+)\.(\d{1,19})$/.exec(v[0] ?? '');
+    return m ? { id: m[1] as string, time: m[2] as string } : undefined;
   },
-  write: (r) => (r ? [r.time ? `${r.id}.${r.time}` : r.id] : []),
+  write: (r) => (r ? [`${r.id}.${r.time}`] : []),
 };
 
 const zoom: Codec<TraceState['zoom']> = {
@@ -164,7 +166,7 @@ const common: Codecs<Common> = { from: bound('-1h'), to: bound('now'), tz: zone,
 
 const codecs: { [P in PageName]: Codecs<States[P]> } = {
   search: { q: text, ...common, cols: columns, sel: record, open: words, live: flag },
-  traces: { q: text, ...common },
+  traces: { q: text, ...common, spans: choice(['roots', 'all']) },
   trace: {
     id: text, span: text, log: text, view: choice(['waterfall', 'logs']), zoom, hide: choice(['', 'low', 'logs']), shut: words,
     tab: choice(['attributes', 'logs', 'json']), ...common,
@@ -198,6 +200,17 @@ export function writeState<P extends PageName>(page: P, state: States[P]): strin
     for (const value of codec.write((state as unknown as Record<string, unknown>)[name])) parts.push(`${name}=${readable(value)}`);
   }
   return parts.join('&');
+}
+
+/** Links of alerts say which table they search; spans have a page of their own. Null = the link is about logs. */
+export function spansLink(query: string): string | null {
+  const params = new URLSearchParams(query);
+  const table = params.get('table');
+  if (table === null) return null;
+  params.delete('table');
+  if (table !== 'spans') return `search?${params}`;
+  params.set('spans', 'all');
+  return `traces?${params}`;
 }
 
 /** The default state of a page. */

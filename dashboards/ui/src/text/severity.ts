@@ -14,7 +14,7 @@ export const isWarning = (severity: string): boolean => severity === 'WARN' || i
 /** One of `svc-1` … `svc-8`: a hash of the name, so that a service has one colour on all pages and days. */
 export function serviceClass(name: string): string {
   // This start gives the demo's eight services eight colours.
-  let hash = 309;
+  let hash = 56486;
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
   hash ^= hash >>> 15;
   return `svc-${((hash >>> 0) % 8) + 1}`;

@@ -38,8 +38,10 @@ export function TracesPage(): JSX.Element {
   const draft = useSignal(s.q);
   const again = useSignal(0);
   const { query, offset } = compose(s.q, s.f);
-  const sent = query ? `${ROOTS} AND (${query})` : ROOTS;
-  const shift = offset < 0 ? -1 : offset + ROOTS.length + 6;
+  const roots = s.spans === 'roots';
+  const sent = !roots ? query : query ? `${ROOTS} AND (${query})` : ROOTS;
+  const shift = offset < 0 ? -1 : !roots ? offset : offset + ROOTS.length + 6;
+  const thing = roots ? 'request' : 'span';
   const key = JSON.stringify([sent, s.from, s.to]);
   const found = useSignal<Found | null>(last);
   const failed = useSignal<ApiError | null>(null);
@@ -90,7 +92,7 @@ export function TracesPage(): JSX.Element {
   const hits = found.value?.hits ?? [];
   const open = (i: number): void => {
     const hit = hits[i];
-    if (hit) go(href('trace', { id: hit.trace_id }));
+    if (hit) go(href('trace', roots ? { id: hit.trace_id } : { id: hit.trace_id, span: hit.span_id }));
   };
   const move = (step: number): void => {
     if (hits.length === 0) return;
@@ -143,7 +145,8 @@ export function TracesPage(): JSX.Element {
       </form>
       <div class="sub-bar">
         <Pills pills={s.f} onChange={setPills} />
-        <span class="coverage" role="status">{found.value ? `${plural(hits.length, 'request')}${found.value.cursor ? ' so far' : ''}, newest first` : failed.value ? '' : 'Searching…'}</span>
+        <button type="button" class="button small" aria-pressed={!roots} title="Look at every span, not only at the first of each trace" onClick={() => patch('traces', { spans: roots ? 'all' : 'roots' }, 'push')}>All spans</button>
+        <span class="coverage" role="status">{found.value ? `${plural(hits.length, thing)}${found.value.cursor ? ' so far' : ''}, newest first` : failed.value ? '' : 'Searching…'}</span>
         <Problems coverage={coverage} />
       </div>
       {failed.value ? (
@@ -186,7 +189,7 @@ export function TracesPage(): JSX.Element {
                 <div key={h.id} role="row" id={`request-${i}`} data-i={i} aria-rowindex={i + 1} class={`request ${serviceClass(h.service_name ?? '')}${failedSpan ? ' error' : ''}${i === active.value ? ' active' : ''}`}>
                   <span role="gridcell" class="at" title={inOtherZone(at, s.tz)}>{dated ? full(at, s.tz).slice(5) : clock(at, s.tz)}</span>
                   <span role="gridcell" class="what">
-                    <a href={href('trace', { id: h.trace_id })} tabIndex={-1}><i class="dot" />{h.service_name ?? 'unknown'} <span class="operation">{h.name}</span></a>
+                    <a href={href('trace', roots ? { id: h.trace_id } : { id: h.trace_id, span: h.span_id })} tabIndex={-1}><i class="dot" />{h.service_name ?? 'unknown'} <span class="operation">{h.name}</span></a>
                     {failedSpan ? <b class="letter sev-error" title={h.status_message ?? 'Error'}>E</b> : null}
                     {h.in_progress ? <span class="badge note">in progress</span> : null}
                   </span>
@@ -199,9 +202,9 @@ export function TracesPage(): JSX.Element {
         </>
       ) : null}
       {found.value && hits.length === 0 ? (
-        <Empty title="No request started in this range.">
+        <Empty title={roots ? 'No request started in this range.' : 'No span matches in this range.'}>
           <ul>
-            {s.q || s.f.length ? <li>Remove a filter or a word of the query.</li> : null}
+            {s.q || s.f.length ? <li>Remove a filter or a word of the query{s.f.some((f) => f.field === 'severity' || f.field === 'log_group') ? ': spans have neither severity nor log group' : ''}.</li> : null}
             <li><button type="button" class="link-button" onClick={() => patch('traces', { from: '-24h', to: 'now' }, 'push')}>Look at the last 24 hours</button></li>
             <li>A trace whose first span did not arrive is not in this list; its ID still opens it.</li>
           </ul>
