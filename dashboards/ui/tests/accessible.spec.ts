@@ -1,5 +1,8 @@
 import { expect, expectAccessible, openSearch, test, tracedLine } from './page';
 
+// axe visits every node many times, which takes long on a busy machine.
+test.describe.configure({ timeout: 240_000 });
+
 for (const scheme of ['dark', 'light'] as const) {
   test.describe(scheme, () => {
     test.use({ colorScheme: scheme });

@@ -39,6 +39,7 @@ export async function expectAccessible(page: Page, what: string): Promise<void> 
   await page.evaluate(axeSource);
   const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: { run(root: Document, options: unknown): Promise<AxeResult> } }).axe.run(document, {
     runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa'],
+    resultTypes: ['violations'],
   }));
   const told = violations.flatMap((v) => v.nodes.slice(0, 4).map((n) => `${v.id}: ${n.target.join(' ')}\n    ${n.failureSummary.replaceAll('\n', '\n    ')}`));
   expect(told, `axe on ${what}`).toEqual([]);
