@@ -243,41 +243,50 @@ fn write_pattern(f: &mut fmt::Formatter<'_>, pattern: &Wildcards) -> fmt::Result
     Ok(())
 }
 
-fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-    if super::parse::is_plain_name(name) {
-        return f.write_str(name);
+fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Result {
+    let is_plain = super::parse::is_plain_name(name);
+    let test = PrintedTest { test, after_quotes: !is_plain }.to_string();
+    if is_plain && !test.strip_prefix(':').is_some_and(|value| super::parse::reads_as_word(name, value)) {
+        return write!(f, "{name}{test}");
     }
-    write!(f, "\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    write!(f, "\"{}\"{test}", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn write_field(f: &mut fmt::Formatter<'_>, name: &str, test: &Test) -> fmt::Result {
-    write_name(f, name)?;
-    // after a name in quotes an operator alone would stand after a phrase
-    let colon = if super::parse::is_plain_name(name) { "" } else { ":" };
-    match test {
-        Test::Exists => f.write_str(":*"),
-        Test::Equals(value) => {
-            f.write_str(":")?;
-            write_literal(f, value, false)
-        }
-        Test::Matches(pattern) => {
-            f.write_str(":")?;
-            write_pattern(f, pattern)
-        }
-        Test::Regex(regex) => write!(f, ":~\"{}\"", regex.replace('\\', "\\\\").replace('"', "\\\"")),
-        Test::Range { from, to } => match (from, to) {
-            (Bound::Included(value), Bound::Open) => write_comparison(f, colon, ">=", value),
-            (Bound::Excluded(value), Bound::Open) => write_comparison(f, colon, ">", value),
-            (Bound::Open, Bound::Included(value)) => write_comparison(f, colon, "<=", value),
-            (Bound::Open, Bound::Excluded(value)) => write_comparison(f, colon, "<", value),
-            (from, to) => {
-                f.write_str(if matches!(from, Bound::Excluded(_)) { ":{" } else { ":[" })?;
-                write_bound(f, from)?;
-                f.write_str(" TO ")?;
-                write_bound(f, to)?;
-                f.write_str(if matches!(to, Bound::Excluded(_)) { "}" } else { "]" })
+/// A test as it stands after its field's name.
+struct PrintedTest<'a> {
+    test: &'a Test,
+    /// After a name in quotes an operator alone would stand after a phrase, so it takes a colon.
+    after_quotes: bool,
+}
+
+impl fmt::Display for PrintedTest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.after_quotes { ":" } else { "" };
+        match self.test {
+            Test::Exists => f.write_str(":*"),
+            Test::Equals(value) => {
+                f.write_str(":")?;
+                write_literal(f, value, false)
             }
-        },
+            Test::Matches(pattern) => {
+                f.write_str(":")?;
+                write_pattern(f, pattern)
+            }
+            Test::Regex(regex) => write!(f, ":~\"{}\"", regex.replace('\\', "\\\\").replace('"', "\\\"")),
+            Test::Range { from, to } => match (from, to) {
+                (Bound::Included(value), Bound::Open) => write_comparison(f, colon, ">=", value),
+                (Bound::Excluded(value), Bound::Open) => write_comparison(f, colon, ">", value),
+                (Bound::Open, Bound::Included(value)) => write_comparison(f, colon, "<=", value),
+                (Bound::Open, Bound::Excluded(value)) => write_comparison(f, colon, "<", value),
+                (from, to) => {
+                    f.write_str(if matches!(from, Bound::Excluded(_)) { ":{" } else { ":[" })?;
+                    write_bound(f, from)?;
+                    f.write_str(" TO ")?;
+                    write_bound(f, to)?;
+                    f.write_str(if matches!(to, Bound::Excluded(_)) { "}" } else { "]" })
+                }
+            },
+        }
     }
 }
 

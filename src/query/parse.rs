@@ -96,6 +96,13 @@ pub(super) fn is_plain_name(name: &str) -> bool {
     name.starts_with(first) && name.chars().all(rest) && !name.ends_with('-') && !matches!(name, "AND" | "OR" | "NOT" | "TO")
 }
 
+/// Whether `name:rest` is a word after all: an URL, a path with `::`, an ARN, a line of a source file. A name in quotes
+/// never is.
+pub(super) fn reads_as_word(name: &str, rest: &str) -> bool {
+    let is_place = || rest.starts_with(|c: char| c.is_ascii_digit()) && SOURCE_ENDINGS.iter().any(|ending| name.ends_with(ending));
+    rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest.starts_with("aws")) || is_place()
+}
+
 fn error(position: usize, message: impl Into<String>, hint: Option<&str>) -> ParseError {
     ParseError {
         message: message.into(),
@@ -287,8 +294,7 @@ impl Parser {
         let after = |offset: usize| self.chars.get(end + offset).copied();
         if after(0) == Some(':') {
             let rest: String = self.chars[end + 1..].iter().take(3).collect();
-            let is_place = rest.starts_with(|c: char| c.is_ascii_digit()) && SOURCE_ENDINGS.iter().any(|ending| name.ends_with(ending));
-            if rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest == "aws") || is_place {
+            if reads_as_word(&name, &rest) {
                 return None;
             }
             self.at = end + 1;

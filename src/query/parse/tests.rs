@@ -181,6 +181,27 @@ fn size_is_bounded() {
     assert!(parse(&format!("\"{}\"", "a ".repeat(200)), Table::Logs).is_err_and(|e| e.message.contains("phrase")));
 }
 
+#[test]
+fn values_that_look_like_words_are_printed_as_values() {
+    for (name, value) in [
+        ("a", ":"),
+        ("url", "//host"),
+        ("arn", "aws:sqs"),
+        ("Cart.java", "42"),
+        ("12", "30"),
+        ("", "x"),
+        ("a-", "b"),
+        ("AND", "x"),
+        ("std", ":io"),
+    ] {
+        for test in [Test::Equals(value.into()), Test::Matches(Wildcards::new(format!("{value}*")))] {
+            let query = Query::Field { name: name.into(), test };
+            let printed = query.to_string();
+            assert_eq!(parse(&printed, Table::Logs), Ok(query), "{printed}");
+        }
+    }
+}
+
 /// A literal that has something to search for.
 fn literal() -> impl Strategy<Value = String> {
     prop_oneof![
