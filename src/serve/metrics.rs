@@ -15,8 +15,11 @@ pub(super) struct RequestLabels {
     pub(super) status: u16,
 }
 
+/// One histogram a route and status.
+type Histograms = Family<RequestLabels, Histogram, fn() -> Histogram>;
+
 /// Time to answer, by route and status.
-pub(super) static REQUEST_SECONDS: LazyLock<Family<RequestLabels, Histogram, fn() -> Histogram>> = LazyLock::new(|| {
-    let family: Family<RequestLabels, Histogram, fn() -> Histogram> = Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
+pub(super) static REQUEST_SECONDS: LazyLock<Histograms> = LazyLock::new(|| {
+    let family: Histograms = Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
     register("serve_request_duration_seconds", "Time to answer an API request, by route and status", family)
 });

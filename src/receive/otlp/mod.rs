@@ -177,21 +177,21 @@ fn response(signal: Signal, partial: &PartialSuccess) -> Vec<u8> {
     let error_message = partial.message.clone();
     match signal {
         Signal::Logs => logs::v1::ExportLogsServiceResponse {
-            partial_success: (!is_full).then(|| logs::v1::ExportLogsPartialSuccess {
+            partial_success: (!is_full).then_some(logs::v1::ExportLogsPartialSuccess {
                 rejected_log_records: partial.rejected,
                 error_message,
             }),
         }
         .encode_to_vec(),
         Signal::Traces => trace::v1::ExportTraceServiceResponse {
-            partial_success: (!is_full).then(|| trace::v1::ExportTracePartialSuccess {
+            partial_success: (!is_full).then_some(trace::v1::ExportTracePartialSuccess {
                 rejected_spans: partial.rejected,
                 error_message,
             }),
         }
         .encode_to_vec(),
         Signal::Metrics => metrics::v1::ExportMetricsServiceResponse {
-            partial_success: (!is_full).then(|| metrics::v1::ExportMetricsPartialSuccess {
+            partial_success: (!is_full).then_some(metrics::v1::ExportMetricsPartialSuccess {
                 rejected_data_points: partial.rejected,
                 error_message,
             }),
