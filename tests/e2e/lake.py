@@ -1,0 +1,301 @@
+"""The release binary as a child process, its API, and the other servers that tests talk to."""
+
+import json
+import os
+import pathlib
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import boto3
+import requests
+from botocore.config import Config
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest", "region_name": "us-east-1"}
+
+
+def binary():
+    """Path of the binary under test."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
+    path = pathlib.Path(os.environ.get("TRACELAKE_BIN", target / "release" / "tracelake"))
+    assert path.is_file(), f"no binary at {path}: cargo build --release, or set TRACELAKE_BIN"
+    return str(path)
+
+
+def wait_until(fn, timeout=20.0, every=0.1, what=None):
+    """Calls `fn` until it returns something true, and returns that. Failed assertions and refused connections count as false."""
+    deadline = time.monotonic() + timeout
+    last = None
+    while True:
+        try:
+            last = fn()
+            if last:
+                return last
+        except (AssertionError, requests.ConnectionError, requests.Timeout) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what or getattr(fn, '__name__', 'condition')} not met in {timeout} s; last: {last!r}")
+        time.sleep(every)
+
+
+def toml(config):
+    """`{"ingest": {"flush_age_seconds": 1}}` as TOML; tables inside a section are written inline."""
+
+    def value(v):
+        if isinstance(v, dict):
+            return "{ " + ", ".join(f"{k} = {value(x)}" for k, x in v.items()) + " }"
+        if isinstance(v, list):
+            return "[" + ", ".join(value(x) for x in v) + "]"
+        return json.dumps(str(v) if isinstance(v, pathlib.Path) else v)
+
+    lines = []
+    for section, keys in config.items():
+        lines.append(f"[{section}]")
+        lines.extend(f"{key} = {value(v)}" for key, v in keys.items())
+    return "\n".join(lines) + "\n"
+
+
+class ApiError(Exception):
+    """An answer of the API other than 200."""
+
+    def __init__(self, response):
+        super().__init__(f"HTTP {response.status_code} from {response.url}: {response.text[:2000]}")
+        self.status = response.status_code
+        self.text = response.text
+
+
+class Lake:
+    """One tracelake process and its data directory.
+
+    `config` is a dict of sections as in config/tracelake.toml. A Lake is started when it is made, and may be killed,
+    stopped and started again on the same data directory. Every port is a free one.
+    """
+
+    def __init__(self, folder, config=None, store=None, rules=None, start=True, args=()):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data_dir = self.folder / "data"
+        self.log_path = self.folder / "stderr.log"
+        self.config, self.store, self.rules, self.args = config, store, rules, list(args)
+        self.process = None
+        self.ready = None
+        self.session = requests.Session()
+        if start:
+            self.start()
+
+    # -- the process
+
+    def start(self, timeout=30, same_ports=False):
+        """Starts the binary and waits for its ready line; `same_ports` takes those of the last start."""
+        assert self.process is None, "already running"
+        before = self.ready if same_ports else None
+        command = [binary(), "serve", "--data-dir", str(self.data_dir)]
+        for flag in ("http", "otlp-grpc", "otlp-http", "xray"):
+            command += [f"--{flag}", before[flag.replace("-", "_")] if before else "127.0.0.1:0"]
+        if self.config:
+            path = self.folder / "tracelake.toml"
+            path.write_text(toml(self.config))
+            command += ["--config", str(path)]
+        if self.store:
+            command += ["--store", str(self.store)]
+        if self.rules:
+            command += ["--rules", str(self.rules)]
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "OTEL_"))}
+        env["AWS_EC2_METADATA_DISABLED"] = "true"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, env=env, text=True)
+        lines = queue.Queue()
+
+        def read(stdout=self.process.stdout):
+            for line in stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        try:
+            line = lines.get(timeout=timeout)
+            assert line is not None, f"ended with {self.process.wait(5)} before it was ready"
+        except (queue.Empty, AssertionError) as error:
+            self._end(signal.SIGKILL)
+            raise AssertionError(f"tracelake did not become ready: {error!r}\n{self.log_tail()}") from None
+        self.ready = json.loads(line)
+        assert self.ready["event"] == "ready", line
+        return self
+
+    def _end(self, how, timeout=40):
+        process, self.process = self.process, None
+        process.send_signal(how)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"tracelake did not end within {timeout} s of {how!r}\n{self.log_tail()}") from None
+
+    def stop(self):
+        """SIGTERM; rows are flushed and the exit code is 0."""
+        code = self._end(signal.SIGTERM)
+        assert code == 0, f"exit code {code} after SIGTERM\n{self.log_tail()}"
+
+    def kill(self):
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def restart(self, kill=False, same_ports=False):
+        """Stops (or kills) and starts on the same data directory."""
+        self.kill() if kill else self.stop()
+        return self.start(same_ports=same_ports)
+
+    def close(self):
+        """Ends the process if it runs, in whatever way."""
+        if self.process is not None:
+            self._end(signal.SIGKILL)
+
+    def log_tail(self, max_bytes=8000):
+        """The end of its stderr."""
+        try:
+            return f"--- stderr of {self.folder.name}\n" + self.log_path.read_bytes()[-max_bytes:].decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    # -- addresses
+
+    @property
+    def url(self):
+        return "http://" + self.ready["http"]
+
+    @property
+    def otlp_grpc(self):
+        return self.ready["otlp_grpc"]
+
+    @property
+    def otlp_http_url(self):
+        return "http://" + self.ready["otlp_http"]
+
+    @property
+    def xray(self):
+        return self.ready["xray"]
+
+    def boto3(self, service="logs", **more):
+        """A boto3 client of one of our AWS faces."""
+        return client(service, self.url, **more)
+
+    # -- the API
+
+    def get(self, path, **params):
+        """The JSON answer of GET `path`; `ApiError` if it is not 200."""
+        return self._json(self.session.get(self.url + path, params=params, timeout=35))
+
+    def post(self, path, body):
+        """The JSON answer of POST `path`."""
+        return self._json(self.session.post(self.url + path, json=body, timeout=35))
+
+    @staticmethod
+    def _json(response):
+        if response.status_code != 200:
+            raise ApiError(response)
+        return response.json()
+
+    def search(self, q="", **params):
+        """`/api/v1/search`."""
+        return self.get("/api/v1/search", q=q, **params)
+
+    def hits(self, q="", **params):
+        """Hits of a search that must be complete; all of them, page by page."""
+        params.setdefault("limit", 1000)
+        hits = []
+        while True:
+            page = self.search(q, **params)
+            assert page["coverage"]["complete"], page["coverage"]
+            hits += page["hits"]
+            if not page["next_cursor"]:
+                return hits
+            params["cursor"] = page["next_cursor"]
+
+    def sql(self, query, limit=10000):
+        """Rows of a SQL query as dicts."""
+        answer = self.post("/api/v1/sql", {"query": query, "limit": limit})
+        names = [column["name"] for column in answer["columns"]]
+        return [dict(zip(names, row)) for row in answer["rows"]]
+
+    def trace(self, trace_id, **params):
+        """`/api/v1/traces/{id}`, `None` if there is none."""
+        try:
+            return self.get(f"/api/v1/traces/{trace_id}", **params)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def status(self):
+        """`/api/v1/status`."""
+        return self.get("/api/v1/status")
+
+    def wait_until(self, fn, timeout=20.0, every=0.1, what=None):
+        """[`wait_until`], with our stderr in the message."""
+        try:
+            return wait_until(fn, timeout, every, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log_tail()}") from None
+
+    def wait_flushed(self, timeout=20.0):
+        """Waits until no row is in memory only."""
+        return self.wait_until(lambda: self.status()["head"]["rows"] == 0, timeout, what="all rows flushed")
+
+
+def client(service, endpoint, **more):
+    """A boto3 client of a server on this machine."""
+    config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=20)
+    return boto3.client(service, endpoint_url=endpoint, config=config, **{**KEYS, **more})
+
+
+def free_port():
+    """A port nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def tool(name):
+    """A program of the Python environment that runs the tests."""
+    return str(pathlib.Path(sys.executable).parent / name)
+
+
+class Server:
+    """Another program, started for the tests, with its output in a file."""
+
+    def __init__(self, command, folder, env=None):
+        self.log_path = pathlib.Path(folder) / "server.log"
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.command, self.env = command, {**os.environ, **(env or {})}
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env=self.env, cwd=self.log_path.parent, start_new_session=True
+            )
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def wait_ready(self, fn, timeout=60):
+        def ready():
+            assert self.process.poll() is None, "ended"
+            return fn()
+
+        try:
+            wait_until(ready, timeout, 0.2, what=f"{self.command[0]} ready")
+        except AssertionError as error:
+            tail = self.log_path.read_bytes()[-4000:].decode(errors="replace")
+            self.kill()
+            raise AssertionError(f"{error}\n{tail}") from None
