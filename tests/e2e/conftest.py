@@ -64,7 +64,7 @@ class Weed:
         ports = {name: lakes.free_port() for name in PORTS}
         self.url = f"http://127.0.0.1:{ports['s3.port']}"
         self.bucket = "lake"
-        command = [lakes.tool("weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command = [lakes.tool("weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += [f"-{name}={port}" for name, port in ports.items()]
         env = {"AWS_ACCESS_KEY_ID": self.keys["aws_access_key_id"], "AWS_SECRET_ACCESS_KEY": self.keys["aws_secret_access_key"]}
         self.server = lakes.Server(command, folder, {**env, "S3_BUCKET": self.bucket})
@@ -93,9 +93,8 @@ class Weed:
         }
 
 
-PORTS = [
-    "s3.port", "filer.port", "filer.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc",
-]  # fmt: skip
+# Each also takes the port 10,000 above for gRPC.
+PORTS = ["s3.port", "filer.port", "master.port", "volume.port", "admin.port", "webdav.port"]
 
 
 @pytest.fixture(scope="session")
