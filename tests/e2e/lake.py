@@ -73,16 +73,17 @@ class ApiError(Exception):
 class Lake:
     """One tracelake process and its data directory.
 
-    `config` is a dict of sections as in config/tracelake.toml. A Lake is started when it is made, and may be killed,
+    `config` is a dict of sections as in config/tracelake.toml; `env` is added to an environment without AWS settings. A Lake is started when it is made, and may be killed,
     stopped and started again on the same data directory. Every port is a free one.
     """
 
-    def __init__(self, folder, config=None, store=None, rules=None, start=True, args=()):
+    def __init__(self, folder, config=None, store=None, rules=None, start=True, args=(), env=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
         self.log_path = self.folder / "stderr.log"
         self.config, self.store, self.rules, self.args = config, store, rules, list(args)
+        self.env = env or {}
         self.process = None
         self.ready = None
         self.session = requests.Session()
@@ -108,6 +109,7 @@ class Lake:
             command += ["--rules", str(self.rules)]
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "OTEL_"))}
         env["AWS_EC2_METADATA_DISABLED"] = "true"
+        env.update(self.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command + self.args, stdout=subprocess.PIPE, stderr=log, env=env, text=True)
         lines = queue.Queue()
