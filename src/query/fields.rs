@@ -223,6 +223,7 @@ impl Key {
 
 /// A test of one value's canonical text.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a query has a handful of these, each built once")]
 pub(super) enum ValueTest {
     Any,
     Is(String),
@@ -342,6 +343,7 @@ struct Needle {
 
 /// A test of one token.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a query has a handful of these, each built once")]
 pub(super) enum TokenTest {
     Is(String),
     Like(Pattern, String),
