@@ -97,7 +97,7 @@ impl TraceId {
         let bytes = text.as_bytes();
         match bytes.len() {
             32 => return Self::from_hex(text),
-            35 => return Self::from_xray(text),
+            35 if text.starts_with("1-") => return Self::from_xray(text),
             16 if bytes.iter().all(u8::is_ascii_hexdigit) => {
                 return Self::from_bytes(&hex_bytes::<8>(bytes)?);
             }

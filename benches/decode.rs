@@ -1,0 +1,64 @@
+//! What decoding costs: `cargo bench --bench decode`.
+//!
+//! Seeded OTLP log requests are decoded into columns, and beside it, in the same run, by prost into its structs alone,
+//! which is what a first program would begin with.
+
+#![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
+
+use std::time::Instant;
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
+use tracelake::correlate::correlate;
+use tracelake::decode::{Context, Kind, decode};
+use tracelake::generate::load;
+
+const ROUNDS: usize = 5;
+
+fn main() {
+    let options = load::Options {
+        records: 200_000,
+        ..load::Options::default()
+    };
+    let bodies = load::build(&options, 1_700_000_000_000_000_000).expect("bodies");
+    let n: u64 = bodies.iter().map(|body| body.n_records).sum();
+    let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
+    println!("{n} records, {:.0} B each as protobuf; best of {ROUNDS}", bytes as f64 / n as f64);
+
+    let context = Context {
+        received_at_nanos: 1_700_000_000_000_000_000,
+        retention_days: 0,
+    };
+    let raw = best(|| {
+        for body in &bodies {
+            std::hint::black_box(ExportLogsServiceRequest::decode(body.bytes.clone()).expect("our own bytes"));
+        }
+    });
+    let columns = best(|| {
+        for body in &bodies {
+            std::hint::black_box(decode(Kind::OtlpLogs, &body.bytes, &context).expect("our own bytes"));
+        }
+    });
+    let batches: Vec<_> = bodies.iter().map(|body| decode(Kind::OtlpLogs, &body.bytes, &context).expect("our own bytes").batch).collect();
+    let correlated = best(|| {
+        for batch in &batches {
+            std::hint::black_box(correlate(batch.clone()));
+        }
+    });
+    let line = |name: &str, seconds: f64| println!("{name:<28} {:>6.2} s a million, {:>9.0} records/s", seconds * 1e6 / n as f64, n as f64 / seconds);
+    line("prost structs alone", raw);
+    line("decode into columns", columns);
+    line("correlate", correlated);
+    println!("ratio of decode into columns to prost structs alone: {:.2}", columns / raw);
+}
+
+/// Seconds of the fastest of [`ROUNDS`] runs.
+fn best(mut run: impl FnMut()) -> f64 {
+    (0..ROUNDS)
+        .map(|_| {
+            let started = Instant::now();
+            run();
+            started.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min)
+}
