@@ -39,13 +39,22 @@ fn main() {
             std::hint::black_box(decode(Kind::OtlpLogs, &body.bytes, &context).expect("our own bytes"));
         }
     });
-    let batches: Vec<_> = bodies.iter().map(|body| decode(Kind::OtlpLogs, &body.bytes, &context).expect("our own bytes").batch).collect();
+    let batches: Vec<_> = bodies
+        .iter()
+        .map(|body| decode(Kind::OtlpLogs, &body.bytes, &context).expect("our own bytes").batch)
+        .collect();
     let correlated = best(|| {
         for batch in &batches {
             std::hint::black_box(correlate(batch.clone()));
         }
     });
-    let line = |name: &str, seconds: f64| println!("{name:<28} {:>6.2} s a million, {:>9.0} records/s", seconds * 1e6 / n as f64, n as f64 / seconds);
+    let line = |name: &str, seconds: f64| {
+        println!(
+            "{name:<28} {:>6.2} s a million, {:>9.0} records/s",
+            seconds * 1e6 / n as f64,
+            n as f64 / seconds
+        )
+    };
     line("prost structs alone", raw);
     line("decode into columns", columns);
     line("correlate", correlated);

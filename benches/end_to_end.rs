@@ -16,14 +16,27 @@ fn main() {
     let binary = env!("CARGO_BIN_EXE_tracelake");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut server = Command::new(binary)
-        .args(["serve", "--http", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0", "--otlp-grpc", "", "--xray", "", "--data-dir"])
+        .args([
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--otlp-http",
+            "127.0.0.1:0",
+            "--otlp-grpc",
+            "",
+            "--xray",
+            "",
+            "--data-dir",
+        ])
         .arg(folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("the server starts");
     let mut ready = String::new();
-    BufReader::new(server.stdout.take().expect("piped")).read_line(&mut ready).expect("a ready line");
+    BufReader::new(server.stdout.take().expect("piped"))
+        .read_line(&mut ready)
+        .expect("a ready line");
     let ready: serde_json::Value = serde_json::from_str(&ready).expect("JSON");
     let otlp = format!("http://{}", ready["otlp_http"].as_str().expect("an address"));
 
@@ -47,7 +60,11 @@ fn main() {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("with all rows in blocks (+{:.1} s): {}", started.elapsed().as_secs_f64(), line(&last, acknowledged));
+    println!(
+        "with all rows in blocks (+{:.1} s): {}",
+        started.elapsed().as_secs_f64(),
+        line(&last, acknowledged)
+    );
     let stored = bytes_under(&folder.path().join("store"));
     println!("{:.1} B a record in the store", stored as f64 / acknowledged as f64);
 }
