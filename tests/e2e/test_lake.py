@@ -163,7 +163,7 @@ def readers(weed):
         connection.execute("SET TimeZone = 'UTC'")
         source = f"read_parquet('weed://{weed.bucket}/{prefix}/{table}/**/*.parquet', hive_partitioning = true)"
         clause = f" WHERE dt = '{where}'" if where else ""
-        result = connection.execute(f"SELECT * FROM {source}{clause}").to_arrow_table()
+        result = connection.sql(f"SELECT * FROM {source}{clause}").to_arrow_table()
         return [{k: dict(v) if k.endswith("attributes") else v for k, v in row.items()} for row in result.to_pylist()]
 
     return {"pyarrow": by_pyarrow, "duckdb": by_duckdb}
