@@ -33,10 +33,8 @@ impl Ingest {
                 _ = tick.tick() => {}
             }
             if self.is_flush_due() {
-                tokio::select! {
-                    () = &mut stop => return,
-                    () = self.flush() => {}
-                }
+                // never cut short: a commit whose answer nobody waits for may still happen
+                self.flush().await;
             }
         }
     }
@@ -73,8 +71,11 @@ impl Inner {
     /// Builds, puts and commits what was cut at `lsn`, with the state documents as they stood then.
     async fn flush_cut(&self, lsn: Lsn, documents: bytes::Bytes) {
         let started = Instant::now();
+        // an earlier commit may have happened without our knowing: what the catalog has is not committed again
+        let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
+        self.flushed_lsn.store(flushed, Ordering::Release);
+        self.head.lock().forget(flushed);
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
-        let flushed = self.flushed_lsn.load(Ordering::Acquire);
         if lsn <= flushed {
             return;
         }
