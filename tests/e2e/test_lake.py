@@ -252,7 +252,7 @@ def test_foreign_readers_see_what_was_sent(make_lake, weed, readers, reader):
     (row,) = read("metric_exemplars")
     assert (row["trace_id"], row["span_id"], row["value"], row["time_unix_nano"]) == (TRACE, SPAN, 7.5, now - 3)
 
-    # the server says the same, and so it does after a restart on the same bucket with nothing else left
+    # the server says the same, and so it does after a restart on the same bucket and data folder
     for _ in range(2):
         count = {table: int(lake.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"]) for table in ("logs", "spans", "metric_points")}
         assert count == {"logs": len(sent_logs), "spans": len(sent_spans), "metric_points": len(points)}
