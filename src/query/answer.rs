@@ -52,7 +52,7 @@ pub struct SearchRequest {
     pub query: Query,
     /// When.
     pub range: TimeRange,
-    /// At most so many; cut to `Config::max_limit`.
+    /// At most so many; cut to `Config::max_limit`. The page may end sooner, at `Config::max_answer_bytes`.
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<Cursor>,
@@ -70,6 +70,15 @@ pub struct SearchResponse {
     /// How long it took.
     #[serde(rename = "took_ms", serialize_with = "millis")]
     pub took: Duration,
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The row.
+    pub hit: Hit,
+    /// What was looked at to find it.
+    pub coverage: Coverage,
 }
 
 /// Asks how many rows match, over time.
@@ -207,7 +216,7 @@ pub struct SqlResponse {
     pub rows: Vec<Vec<serde_json::Value>>,
     /// How many there are.
     pub n_rows: usize,
-    /// Whether the limit cut more rows off.
+    /// Whether a limit cut more rows off: the request's, or (the coverage says so) `Config::max_answer_bytes` or the time.
     pub truncated: bool,
     /// What they rest on.
     pub coverage: Coverage,

@@ -24,6 +24,12 @@ use crate::storage::{self, Cache};
 /// tests, so that small blocks need several.)
 const FIRST_HELPING: usize = if cfg!(test) { 8 } else { 1_024 };
 const MAX_HELPING: usize = if cfg!(test) { 64 } else { 65_536 };
+/// About what rows take in memory that are decoded at a time.
+const DECODED_BYTES: u64 = 64 << 20;
+/// Rows in memory are so many times what they are in the file, as a rule.
+const INFLATION: u64 = 16;
+/// Rows that are decoded at a time however large they are.
+const LEAST_AT_ONCE: u64 = 16;
 /// Where at least one row in so many is wanted, a scan of all is cheaper than reading them one by one.
 const SCAN_ABOVE_ONE_IN: usize = 8;
 
@@ -274,25 +280,35 @@ impl<'a> Matcher<'a> {
         let wanted = mask.count_set_bits();
         let columns = with_a_column(filter.columns(self.table), self.table);
         self.stop.has_read(self.block.bytes_of(wanted, &columns));
+        let at_once = rows_at_once(self.block, &columns);
         if wanted * SCAN_ABOVE_ONE_IN >= rows.len() {
             let mut at = rows.start as usize;
-            for batch in self.block.scan(rows, &columns)? {
-                let batch = batch?;
-                let found = scan::within(filter, Chunk::Stored(self.table, &batch), &mask.slice(at, batch.num_rows()))?;
-                found.set_indices().for_each(|row| out.set_bit(at + row, true));
-                at += batch.num_rows();
-                if self.stop.is_over() {
-                    break;
+            while at < rows.end as usize && !self.stop.is_over() {
+                let end = rows.end.min(at as u32 + at_once as u32);
+                for batch in self.block.scan(at as u32..end, &columns)? {
+                    let batch = batch?;
+                    let found = scan::within(filter, Chunk::Stored(self.table, &batch), &mask.slice(at, batch.num_rows()))?;
+                    found.set_indices().for_each(|row| out.set_bit(at + row, true));
+                    at += batch.num_rows();
                 }
             }
-        } else if wanted > 0 {
+        } else {
             let numbers: Vec<u32> = mask.set_indices().map(|row| row as u32).collect();
-            let batch = self.block.read(&numbers, &columns)?;
-            let found = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
-            found.set_indices().for_each(|i| out.set_bit(numbers[i] as usize, true));
+            for numbers in numbers.chunks(at_once) {
+                let batch = self.block.read(numbers, &columns)?;
+                let found = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
+                found.set_indices().for_each(|i| out.set_bit(numbers[i] as usize, true));
+            }
         }
         Ok(out.finish())
     }
+}
+
+/// How many rows to decode at a time, so that large ones do not fill the memory.
+pub(super) fn rows_at_once(block: &Block, columns: &[&str]) -> usize {
+    let n_rows = u64::from(block.n_rows().max(1));
+    let per_row = (block.bytes_of(n_rows as usize, columns) / n_rows).max(1) * INFLATION;
+    (DECODED_BYTES / per_row).clamp(LEAST_AT_ONCE, MAX_HELPING as u64) as usize
 }
 
 /// Naming no column would read all of them.
@@ -319,9 +335,10 @@ pub(super) fn visit(
     seen: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> Result<()>,
 ) -> Result<()> {
     let columns = with_a_column(columns.to_vec(), block.meta().table);
+    let at_once = rows_at_once(block, &columns) as u32;
     let mut at = rows.start;
     while at < rows.end && !stop.is_over() {
-        let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
+        let end = rows.end.min(at.saturating_add(at_once));
         let piece = bits.slice(at as usize, (end - at) as usize);
         let wanted = piece.count_set_bits();
         stop.has_read(block.bytes_of(wanted, &columns));

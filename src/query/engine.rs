@@ -11,9 +11,12 @@ use super::hit::Hit;
 use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
-use super::{Config, Coverage, Cursor, Error, ErrorKind, ProblemKind, Query, Result, Source, Tail, Trace, count, search, sql};
+use super::{Config, Coverage, Error, ErrorKind, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
 use crate::model::{Clock, Table, TimeRange, TraceId};
 use crate::storage::Cache;
+
+/// The bound's name in answers that it cut.
+pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,14 +60,18 @@ impl Engine {
             async |begun, stop| {
                 let limit = request.limit.clamp(1, self.inner.config.max_limit);
                 let mut job = self.job(request.table, &request.query, request.range, stop)?;
-                let (hits, more) = search::newest(&mut job, &self.inner.blocks, limit, request.cursor).await?;
-                let next_cursor = hits.last().filter(|_| more).map(|hit| Cursor {
-                    time_unix_nano: hit.time_unix_nano(),
-                    ingest_id: hit.ingest_id(),
-                });
+                let bounds = search::Bounds {
+                    rows: limit,
+                    bytes: self.inner.config.max_answer_bytes,
+                };
+                let page = search::newest(&mut job, &self.inner.blocks, bounds, request.cursor).await?;
+                if page.is_cut {
+                    let message = format!("the page ends after {} rows; the next one goes on behind them", page.hits.len());
+                    job.coverage.note(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
+                }
                 Ok(SearchResponse {
-                    hits,
-                    next_cursor,
+                    hits: page.hits,
+                    next_cursor: page.next,
                     coverage: job.coverage,
                     took: begun.elapsed(),
                 })
@@ -148,7 +155,7 @@ impl Engine {
         .await
     }
 
-    /// One trace; `None` if there is nothing of it.
+    /// One trace; `None` if there is nothing of it, [`Error::Unread`] if that cannot be said.
     pub async fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
         let none = Coverage::new(TimeRange::ALL);
         let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
@@ -165,14 +172,19 @@ impl Engine {
                     (Table::Spans, self.inner.config.max_trace_spans, "spans of a trace"),
                     (Table::Logs, self.inner.config.max_trace_logs, "log records of a trace"),
                 ];
-                for (table, limit, what) in bounds {
+                // spans come first, and leave the logs at least a quarter
+                let max_bytes = self.inner.config.max_answer_bytes;
+                let mut bytes = max_bytes / 4 * 3;
+                for (table, rows, what) in bounds {
                     let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone());
-                    let (hits, more) = search::newest(&mut job, &self.inner.blocks, limit, None).await?;
-                    if more {
-                        let message = format!("the trace has more; the newest {limit} are shown");
+                    let page = search::newest(&mut job, &self.inner.blocks, search::Bounds { rows, bytes }, None).await?;
+                    bytes = max_bytes.saturating_sub(page.bytes);
+                    if page.next.is_some() {
+                        let message = format!("the trace has more; the newest {} are shown", page.hits.len());
+                        let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
                         job.coverage.incomplete(ProblemKind::Limit, what, message);
                     }
-                    found.push(hits);
+                    found.push(page.hits);
                     match &mut coverage {
                         None => coverage = Some(job.coverage),
                         Some(coverage) => coverage.merge(job.coverage),
@@ -180,36 +192,47 @@ impl Engine {
                 }
                 let (logs, spans) = (found.pop().unwrap_or_default(), found.pop().unwrap_or_default());
                 let mut coverage = coverage.unwrap_or(Coverage::new(TimeRange::ALL));
+                let is_empty = spans.is_empty() && logs.is_empty();
                 let first_and_last = spans.iter().chain(&logs).map(Hit::time_unix_nano);
                 if let Some((first, last)) = first_and_last.fold(None, |bounds: Option<(i64, i64)>, time| {
                     Some(bounds.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
                 }) {
                     coverage.range = TimeRange::new(first, last.saturating_add(1));
                 }
-                let is_complete = coverage.complete;
+                let unread = (!coverage.complete && is_empty).then(|| coverage.clone());
                 let trace = Trace::assemble(id, spans, logs, coverage, begun.elapsed());
-                if trace.is_none() && !is_complete {
-                    return Err(Error::internal(format!("trace {id} was not found, and not every block could be read")));
+                match (trace, unread) {
+                    (None, Some(coverage)) => Err(Error::Unread {
+                        what: format!("trace {id}"),
+                        coverage: Box::new(coverage),
+                    }),
+                    (trace, _) => Ok(trace),
                 }
-                Ok(trace)
             },
         )
         .await
     }
 
-    /// One row by its ID and time; `None` if there is none.
-    pub async fn record(&self, table: Table, ingest_id: i64, time_unix_nano: i64) -> Result<Option<Hit>> {
+    /// One row by its ID and time; `None` if there is none, [`Error::Unread`] if that cannot be said.
+    pub async fn record(&self, table: Table, ingest_id: i64, time_unix_nano: i64) -> Result<Option<Record>> {
         self.timed_by(
             "record",
-            |_| true,
+            |answer: &Option<Record>| answer.as_ref().is_none_or(|record| record.coverage.complete),
             async |_, stop| {
                 let filter = Filter::leaf(Leaf::Numbers("ingest_id", vec![ingest_id..=ingest_id]));
                 let range = TimeRange::new(time_unix_nano, time_unix_nano.saturating_add(1));
                 let mut job = Job::new(&self.inner.source.view(), table, filter, range, stop);
-                let (mut hits, _) = search::newest(&mut job, &self.inner.blocks, 1, None).await?;
-                match hits.pop() {
-                    None if !job.coverage.complete => Err(Error::internal(format!("record {ingest_id} was not found, and not every block could be read"))),
-                    found => Ok(found),
+                let bounds = search::Bounds {
+                    rows: 1,
+                    bytes: self.inner.config.max_answer_bytes,
+                };
+                let mut page = search::newest(&mut job, &self.inner.blocks, bounds, None).await?;
+                match page.hits.pop() {
+                    None if !job.coverage.complete => Err(Error::Unread {
+                        what: format!("record {ingest_id}"),
+                        coverage: Box::new(job.coverage),
+                    }),
+                    found => Ok(found.map(|hit| Record { hit, coverage: job.coverage })),
                 }
             },
         )
@@ -276,7 +299,7 @@ impl Engine {
             Err(error) => match error.kind() {
                 ErrorKind::BadQuery | ErrorKind::NotFound => "bad_query",
                 ErrorKind::Busy => "busy",
-                ErrorKind::Timeout | ErrorKind::Internal => "failed",
+                ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Internal => "failed",
             },
         };
         METRICS.queries.get_or_create(&Labels { kind, outcome }).inc();

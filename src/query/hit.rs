@@ -166,6 +166,41 @@ impl Hit {
             Hit::Span(span) => &span.resource_attributes,
         }
     }
+    /// Memory it takes, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match self {
+            Hit::Log(log) => {
+                size_of::<LogHit>()
+                    + text(&log.body)
+                    + text(&log.trace_id)
+                    + text(&log.span_id)
+                    + text(&log.severity_text)
+                    + text(&log.event_name)
+                    + text(&log.scope_name)
+                    + text(&log.scope_version)
+                    + attributes_bytes(&log.attributes)
+                    + attributes_bytes(&log.resource_attributes)
+            }
+            Hit::Span(span) => {
+                let events = span.events.iter().map(|event| size_of::<SpanEventHit>() + text(&event.name) + attributes_bytes(&event.attributes));
+                let links = span
+                    .links
+                    .iter()
+                    .map(|link| size_of::<SpanLinkHit>() + text(&link.trace_id) + text(&link.span_id) + attributes_bytes(&link.attributes));
+                size_of::<SpanHit>()
+                    + [&span.trace_id, &span.span_id, &span.name, &span.kind, &span.status_code].map(String::len).iter().sum::<usize>()
+                    + text(&span.parent_span_id)
+                    + text(&span.trace_state)
+                    + text(&span.status_message)
+                    + text(&span.scope_name)
+                    + attributes_bytes(&span.attributes)
+                    + attributes_bytes(&span.resource_attributes)
+                    + events.sum::<usize>()
+                    + links.sum::<usize>()
+            }
+        }
+    }
     /// The row as JSON whose body is cut to `max_body` bytes at a character boundary; 0 = whole.
     pub fn with_max_body(&self, max_body: usize) -> HitJson<'_> {
         HitJson { hit: self, max_body }
@@ -182,6 +217,10 @@ impl Hit {
             })
             .collect()
     }
+}
+
+fn attributes_bytes(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(key, value)| size_of::<(String, String)>() + key.len() + value.len()).sum()
 }
 
 fn find<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {

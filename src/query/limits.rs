@@ -22,6 +22,8 @@ pub struct Config {
     pub max_limit: usize,
     /// Rows of one SQL answer (100,000).
     pub max_sql_rows: usize,
+    /// Memory of the rows of one answer (64 MiB): a page, a trace or a SQL answer ends there, and says so.
+    pub max_answer_bytes: usize,
     /// Memory of one SQL query (256 MiB).
     pub sql_memory_bytes: usize,
     /// Spans of one trace that are shown (100,000).
@@ -46,6 +48,7 @@ impl Default for Config {
             timeout_seconds: 30,
             max_limit: 10_000,
             max_sql_rows: 100_000,
+            max_answer_bytes: 64 << 20,
             sql_memory_bytes: 256 << 20,
             max_trace_spans: 100_000,
             max_trace_logs: 20_000,

@@ -43,8 +43,8 @@
 //! - Newest first is a total order: time, then `ingest_id`. Pages in a row are the unpaged answer over one view.
 //! - An answer that may lack rows says so: unreachable or damaged blocks, limits and timeouts stand in its coverage. A block
 //!   whose index is missing or damaged is scanned and gives the same rows.
-//! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, groups, SQL memory and
-//!   rows, open blocks. A dropped future stops its work on other threads.
+//! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
+//!   groups, SQL memory and rows, open blocks. A dropped future stops its work on other threads.
 //! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) and the view `metrics`, and
 //!   nothing else of the machine.
 //!
@@ -77,7 +77,7 @@ mod engine;
 
 pub use crate::ingest::{Source, View};
 pub use answer::{
-    Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlColumn,
+    Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record, SearchRequest, SearchResponse, SqlColumn,
     SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
@@ -100,6 +100,8 @@ pub enum ErrorKind {
     Timeout,
     /// There is no such thing.
     NotFound,
+    /// What was asked for may lie where nothing could be read; a retry may help.
+    Unavailable,
     /// A fault of ours or of the store.
     Internal,
 }
@@ -133,6 +135,14 @@ pub enum Error {
     /// There is no such record or trace.
     #[error("{0} not found")]
     NotFound(String),
+    /// It was not found, and not all there is could be read.
+    #[error("{what} was not found in what could be read; not everything could")]
+    Unread {
+        /// What was asked for.
+        what: String,
+        /// What was read, and what was not.
+        coverage: Box<Coverage>,
+    },
     /// A fault of ours or of the store.
     #[error("internal error: {0}")]
     Internal(String),
@@ -149,6 +159,7 @@ impl Error {
             Error::Busy { .. } => ErrorKind::Busy,
             Error::Timeout { .. } => ErrorKind::Timeout,
             Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Unread { .. } => ErrorKind::Unavailable,
             Error::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -158,6 +169,14 @@ impl Error {
             Error::Parse(error) => error.hint.as_deref(),
             Error::BadRequest { hint, .. } => hint.as_deref(),
             Error::Busy { .. } => Some("try again in a moment"),
+            Error::Unread { .. } => Some("coverage.problems names what could not be read"),
+            _ => None,
+        }
+    }
+    /// What was read before it, where that matters.
+    pub fn coverage(&self) -> Option<&Coverage> {
+        match self {
+            Error::Unread { coverage, .. } => Some(coverage),
             _ => None,
         }
     }

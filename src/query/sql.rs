@@ -27,6 +27,7 @@ use serde_json::Value;
 use super::answer::{SqlColumn, SqlRequest, SqlResponse};
 use super::blocks::Blocks;
 use super::coverage::{Coverage, ProblemKind};
+use super::engine::MAX_ANSWER_BYTES;
 use super::limits::Stop;
 use super::table::LakeTable;
 use super::{Config, Error, Result, View, functions};
@@ -70,8 +71,9 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
     let limit = request.limit.clamp(1, config.max_sql_rows);
     let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
     let session = session(view, blocks, config, &stop, &coverage).await?;
-    let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, limit, &stop)).await;
-    let (columns, rows, truncated, timed_out) = match gathered {
+    let bounds = (limit, config.max_answer_bytes);
+    let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &stop)).await;
+    let Gathered { columns, rows, end } = match gathered {
         Ok(gathered) => gathered?,
         Err(_) => {
             return Err(Error::Timeout {
@@ -79,7 +81,7 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
             });
         }
     };
-    if timed_out && rows.is_empty() {
+    if end == End::Time && rows.is_empty() {
         return Err(Error::Timeout {
             seconds: config.timeout_seconds,
         });
@@ -87,8 +89,13 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
     // plans hold the other references; they are gone with the session
     drop(session);
     let mut coverage = coverage.lock().clone();
-    if timed_out {
-        coverage.incomplete(ProblemKind::Timeout, "time limit", "time was up; later rows are missing");
+    match end {
+        End::All | End::Rows => {}
+        End::Time => coverage.incomplete(ProblemKind::Timeout, "time limit", "time was up; later rows are missing"),
+        End::Bytes => {
+            let message = format!("the answer ends after {} rows; select fewer columns or rows, or aggregate", rows.len());
+            coverage.incomplete(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
+        }
     }
     coverage.rows_matched_at_least = rows.len() as u64;
     coverage.bytes_read += stop.take_read_bytes();
@@ -96,7 +103,7 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
         columns,
         n_rows: rows.len(),
         rows,
-        truncated,
+        truncated: end != End::All,
         coverage,
         took: begun.elapsed(),
     })
@@ -133,9 +140,29 @@ async fn session(view: &View, blocks: &Arc<Blocks>, config: &Config, stop: &Stop
     Ok(session)
 }
 
-type Gathered = (Vec<SqlColumn>, Vec<Vec<Value>>, bool, bool);
+struct Gathered {
+    columns: Vec<SqlColumn>,
+    rows: Vec<Vec<Value>>,
+    end: End,
+}
 
-async fn gather(session: &SessionContext, query: &str, limit: usize, stop: &Stop) -> Result<Gathered> {
+/// What ended the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    All,
+    Rows,
+    Bytes,
+    Time,
+}
+
+/// Rows of an answer and their memory.
+#[derive(Default)]
+struct Answer {
+    rows: Vec<Vec<Value>>,
+    bytes: usize,
+}
+
+async fn gather(session: &SessionContext, query: &str, (limit, max_bytes): (usize, usize), stop: &Stop) -> Result<Gathered> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = session.sql_with_options(query, read_only).await.map_err(client)?;
     let schema = frame.schema().inner().clone();
@@ -150,22 +177,22 @@ async fn gather(session: &SessionContext, query: &str, limit: usize, stop: &Stop
     // one row more than asked for tells whether there are more
     let frame = frame.limit(0, Some(limit.saturating_add(1))).map_err(client)?;
     let mut stream = frame.execute_stream().await.map_err(client)?;
-    let mut rows = Vec::new();
-    loop {
+    let mut answer = Answer::default();
+    let end = loop {
         let batch = match tokio::time::timeout(stop.remaining(), stream.next()).await {
             Ok(Some(batch)) => batch.map_err(client)?,
-            Ok(None) => break,
-            Err(_) => return Ok((columns, rows, true, true)),
+            Ok(None) => break End::All,
+            Err(_) => break End::Time,
         };
-        let room = limit.saturating_add(1) - rows.len();
-        append_rows(&batch, room, &mut rows)?;
-        if rows.len() > limit {
-            break;
+        if let Some(end) = answer.append(&batch, limit, max_bytes)? {
+            break end;
         }
-    }
-    let truncated = rows.len() > limit;
-    rows.truncate(limit);
-    Ok((columns, rows, truncated, false))
+    };
+    Ok(Gathered {
+        columns,
+        rows: answer.rows,
+        end,
+    })
 }
 
 fn internal(error: DataFusionError) -> Error {
@@ -193,11 +220,37 @@ fn client(error: DataFusionError) -> Error {
     }
 }
 
-fn append_rows(batch: &RecordBatch, room: usize, rows: &mut Vec<Vec<Value>>) -> Result<()> {
-    for row in 0..batch.num_rows().min(room) {
-        rows.push(batch.columns().iter().map(|column| value(column, row, 0)).collect::<Result<_>>()?);
+impl Answer {
+    /// Adds rows up to the bounds; says which one they went beyond. One row is taken whatever it takes.
+    fn append(&mut self, batch: &RecordBatch, limit: usize, max_bytes: usize) -> Result<Option<End>> {
+        for row in 0..batch.num_rows() {
+            if self.rows.len() >= limit {
+                return Ok(Some(End::Rows));
+            }
+            let values = batch.columns().iter().map(|column| value(column, row, 0)).collect::<Result<Vec<_>>>()?;
+            let bytes = size_of::<Vec<Value>>() + values.iter().map(memory_bytes).sum::<usize>();
+            if !self.rows.is_empty() && self.bytes.saturating_add(bytes) > max_bytes {
+                return Ok(Some(End::Bytes));
+            }
+            self.bytes += bytes;
+            self.rows.push(values);
+        }
+        Ok(None)
     }
-    Ok(())
+}
+
+/// Memory of a value, about.
+fn memory_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(memory_bytes).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(key, value)| size_of::<String>() + key.len() + memory_bytes(value))
+                .sum(),
+        }
 }
 
 /// A value as JSON: 64-bit integers, decimals, times and what JSON has no form for are text.

@@ -149,9 +149,9 @@ async fn one_record_is_found_by_id_and_time() {
     let all = lake.engine.search(&request("*", TimeRange::ALL, 10_000, None)).await.expect("an answer").hits;
     for hit in [&all[0], &all[all.len() / 2], &all[all.len() - 1]] {
         let found = lake.engine.record(Table::Logs, hit.ingest_id(), hit.time_unix_nano()).await.expect("an answer");
-        assert_eq!(found.as_ref(), Some(hit));
+        assert_eq!(found.map(|record| record.hit).as_ref(), Some(hit));
     }
-    assert_eq!(lake.engine.record(Table::Logs, 77_777, T0).await.expect("an answer"), None);
+    assert!(lake.engine.record(Table::Logs, 77_777, T0).await.expect("an answer").is_none());
 }
 
 #[tokio::test]
@@ -184,4 +184,103 @@ async fn a_tail_shows_what_matches_and_counts_what_it_drops() {
     assert!(event.hits.windows(2).all(|pair| pair[0].time_unix_nano() <= pair[1].time_unix_nano()));
     assert!(event.dropped > 30 && event.reason == Some("rate cap"));
     assert!(lake.engine.tail(Table::Alerts, Query::All).is_err());
+}
+
+/// Rows a second apart whose bodies are of these lengths, oldest first.
+fn rows_of_bytes(lengths: &[usize], first_id: i64) -> Rows {
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    for (number, length) in lengths.iter().enumerate() {
+        let body = "x".repeat(*length);
+        builder.push(
+            context,
+            &LogRecord {
+                time_unix_nano: T0 + (first_id + number as i64) * SECOND,
+                body: Some(&body),
+                trace_id: TraceId::from_bytes(&[9; 16]),
+                ..Default::default()
+            },
+        );
+    }
+    builder.finish().expect("rows").with_ingest_ids(first_id)
+}
+
+async fn large_rows() -> Lake {
+    let lake = Lake::with_config(Config {
+        max_answer_bytes: 100_000,
+        ..Config::default()
+    })
+    .await;
+    lake.block(&rows_of_bytes(&[20_000; 20], 1), true).await;
+    lake.block(&rows_of_bytes(&[10, 300_000, 10, 10, 10], 101), false).await;
+    lake.head(vec![rows_of_bytes(&[30_000; 10], 201)]);
+    lake
+}
+
+#[tokio::test]
+async fn a_page_ends_at_its_bytes_and_the_next_goes_on() {
+    let lake = large_rows().await;
+    let (mut ids, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = lake.engine.search(&request("*", TimeRange::ALL, 1_000, cursor)).await.expect("a page");
+        pages += 1;
+        assert!(page.coverage.complete);
+        let bytes: usize = page.hits.iter().map(Hit::memory_bytes).sum();
+        assert!(bytes <= 100_000 || page.hits.len() == 1, "{bytes} bytes in {} rows", page.hits.len());
+        let says_so = page.coverage.problems.iter().any(|problem| problem.kind == ProblemKind::Limit);
+        assert_eq!(says_so, page.next_cursor.is_some(), "{:?}", page.coverage);
+        ids.extend(page.hits.iter().map(Hit::ingest_id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<i64> = (201..211).rev().chain((101..106).rev()).chain((1..21).rev()).collect();
+    assert_eq!(ids, expected);
+    assert!(pages >= 8, "{pages}");
+}
+
+#[tokio::test]
+async fn a_trace_and_a_sql_answer_end_at_their_bytes_and_say_so() {
+    let lake = large_rows().await;
+    let id = TraceId::from_bytes(&[9; 16]).expect("an ID");
+    let trace = lake.engine.trace(id).await.expect("an answer").expect("a trace");
+    assert_eq!(trace.logs.len(), 3);
+    assert!(!trace.coverage.complete);
+    assert_eq!(trace.coverage.problems[0].kind, ProblemKind::Limit);
+    let request = SqlRequest {
+        query: "SELECT body FROM logs ORDER BY time_unix_nano DESC".into(),
+        limit: 1_000,
+    };
+    let answer = lake.engine.sql(&request).await.expect("an answer");
+    assert_eq!((answer.n_rows, answer.truncated, answer.coverage.complete), (3, true, false));
+    assert_eq!(answer.coverage.problems[0].kind, ProblemKind::Limit);
+    let request = SqlRequest {
+        query: "SELECT count(*) FROM logs".into(),
+        ..request
+    };
+    assert!(!lake.engine.sql(&request).await.expect("an answer").truncated);
+}
+
+#[tokio::test]
+async fn what_cannot_be_found_in_what_can_be_read_is_not_said_to_be_missing() {
+    let lake = Lake::new().await;
+    let gone = lake.block(&rows_of_bytes(&[5; 5], 1), true).await;
+    lake.head(vec![rows_of_bytes(&[5; 5], 101)]);
+    let store = lake.folder.path().join("store");
+    std::fs::remove_file(store.join(block_path(&gone).data().as_str())).expect("removed");
+    let id = TraceId::from_bytes(&[8; 16]).expect("an ID");
+    for error in [
+        lake.engine.trace(id).await.expect_err("unread"),
+        lake.engine.record(Table::Logs, 1, T0 + SECOND).await.expect_err("unread"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let coverage = error.coverage().expect("coverage");
+        assert!(!coverage.complete && coverage.problems[0].what == gone.id.as_str(), "{coverage:?}");
+    }
+    // what was found is an answer, and says what was not read
+    let trace = lake.engine.trace(TraceId::from_bytes(&[9; 16]).expect("an ID")).await.expect("an answer").expect("a trace");
+    assert_eq!((trace.logs.len(), trace.coverage.complete), (5, false));
+    let record = lake.engine.record(Table::Logs, 103, T0 + 103 * SECOND).await.expect("an answer").expect("a record");
+    assert_eq!((record.hit.ingest_id(), record.coverage.complete), (103, true));
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{Server, metrics};
 use crate::model::{Table, TimeRange, parse_time};
-use crate::query::{self, ErrorKind, Query};
+use crate::query::{self, Coverage, ErrorKind, Query};
 
 /// Bytes of a request body of this API.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -70,6 +70,8 @@ pub(super) struct ApiError {
     message: String,
     hint: Option<String>,
     position: Option<usize>,
+    /// What was read, where an answer depends on what was not.
+    coverage: Option<Box<Coverage>>,
 }
 
 impl ApiError {
@@ -80,6 +82,7 @@ impl ApiError {
             message: message.into(),
             hint: None,
             position: None,
+            coverage: None,
         }
     }
     pub(super) fn bad(code: &'static str, message: impl Into<String>) -> Self {
@@ -91,7 +94,7 @@ impl ApiError {
     }
 }
 
-/// `{"error":{"code","message","hint","position"}}`
+/// `{"error":{"code","message","hint","position"}}`, beside which [`ApiError`] may put a `coverage`.
 pub(super) fn error_body(code: &str, message: &str, hint: Option<&str>, position: Option<usize>) -> Value {
     let mut error = json!({ "code": code, "message": message, "hint": hint });
     if let Some(position) = position {
@@ -102,7 +105,11 @@ pub(super) fn error_body(code: &str, message: &str, hint: Option<&str>, position
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(error_body(self.code, &self.message, self.hint.as_deref(), self.position))).into_response()
+        let mut body = error_body(self.code, &self.message, self.hint.as_deref(), self.position);
+        if let Some(coverage) = &self.coverage {
+            body["coverage"] = json!(coverage);
+        }
+        (self.status, Json(body)).into_response()
     }
 }
 
@@ -113,6 +120,7 @@ impl From<query::Error> for ApiError {
             ErrorKind::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
             ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "incomplete"),
             ErrorKind::Internal => {
                 tracing::error!(%error, "a query failed");
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
@@ -124,6 +132,7 @@ impl From<query::Error> for ApiError {
             message: error.to_string(),
             hint: error.hint().map(str::to_string),
             position: error.position(),
+            coverage: error.coverage().cloned().map(Box::new),
         }
     }
 }
@@ -181,5 +190,26 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> axum::extract::FromRequestP
             Ok(axum::extract::Query(value)) => Ok(Params(value)),
             Err(rejection) => Err(ApiError::bad("bad_parameter", rejection.body_text())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_unavailable_and_named() {
+        let mut coverage = Coverage::new(TimeRange::ALL);
+        coverage.incomplete(query::ProblemKind::Unreachable, "block-7", "no route to the store");
+        let error = query::Error::Unread {
+            what: "trace 5".into(),
+            coverage: Box::new(coverage),
+        };
+        let response = ApiError::from(error).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["error"]["code"], "incomplete");
+        assert_eq!((&body["coverage"]["complete"], &body["coverage"]["problems"][0]["what"]), (&json!(false), &json!("block-7")));
     }
 }

@@ -135,7 +135,11 @@ pub(super) async fn record(State(server): State<Arc<Server>>, Path(id): Path<Str
         Some(other) => return Err(ApiError::bad("bad_table", format!("table {other:?} has no records to show"))),
     };
     match server.engine.record(table, id, when.time).await? {
-        Some(hit) => Ok(Json(hit.with_max_body(0)).into_response()),
+        Some(record) => {
+            let mut out = serde_json::to_value(record.hit.with_max_body(0)).map_err(internal)?;
+            out["coverage"] = json!(record.coverage);
+            Ok(Json(out).into_response())
+        }
         None => Err(ApiError::new(StatusCode::NOT_FOUND, "record_not_found", "there is no such record").hint("it may have expired")),
     }
 }

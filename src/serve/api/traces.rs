@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use http::StatusCode;
 use serde_json::Value;
 
 use super::{ApiError, Params};
 use crate::model::{SpanId, TraceId};
-use crate::query::{DEFAULT_MAX_BODY, Hit, Trace};
+use crate::query::{self, DEFAULT_MAX_BODY, Hit, Trace};
 use crate::serve::Server;
 
 #[derive(Debug, serde::Deserialize)]
@@ -46,19 +46,24 @@ pub(super) async fn trace(State(server): State<Arc<Server>>, Path(id): Path<Stri
     }
 }
 
-pub(super) async fn span(State(server): State<Arc<Server>>, Path((id, span_id)): Path<(String, String)>) -> Result<Response, ApiError> {
+pub(super) async fn span(State(server): State<Arc<Server>>, Path((id, span_id)): Path<(String, String)>) -> Result<Json<Value>, ApiError> {
     let wanted = SpanId::from_hex(&span_id)
         .ok_or_else(|| ApiError::bad("bad_span_id", format!("{span_id:?} is not a span ID: 16 hex digits")))?
         .to_string();
-    let trace = find(&server, &id).await?;
-    let found = trace.spans.iter().position(|span| span.span.span_id == wanted);
-    let index = found.ok_or_else(|| {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            "span_not_found",
-            format!("trace {} has no span {wanted}", trace.trace_id),
-        )
-    })?;
+    one_span(&find(&server, &id).await?, &wanted).map(Json)
+}
+
+/// A span whole, with its logs; its absence is only certain in a trace that was read whole.
+fn one_span(trace: &Trace, wanted: &str) -> Result<Value, ApiError> {
+    let Some(index) = trace.spans.iter().position(|span| span.span.span_id == wanted) else {
+        let what = format!("span {wanted} of trace {}", trace.trace_id);
+        return Err(if trace.coverage.complete {
+            ApiError::new(StatusCode::NOT_FOUND, "span_not_found", format!("there is no {what}"))
+        } else {
+            let coverage = Box::new(trace.coverage.clone());
+            query::Error::Unread { what, coverage }.into()
+        });
+    };
     let internal = |error: serde_json::Error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string());
     let mut out = serde_json::to_value(Hit::Span(Box::new(trace.spans[index].span.clone())).with_max_body(0)).map_err(internal)?;
     let logs = trace
@@ -67,5 +72,47 @@ pub(super) async fn span(State(server): State<Arc<Server>>, Path((id, span_id)):
         .filter(|log| log.span == Some(index))
         .map(|log| serde_json::to_value(Hit::Log(Box::new(log.log.clone())).with_max_body(DEFAULT_MAX_BODY)));
     out["logs"] = logs.collect::<Result<Vec<_>, _>>().map_err(internal)?.into();
-    Ok(Json(out).into_response())
+    out["coverage"] = serde_json::to_value(&trace.coverage).map_err(internal)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+    use crate::model::TimeRange;
+    use crate::query::{Coverage, ProblemKind, SpanHit, TraceSpan};
+
+    #[test]
+    fn a_span_is_missing_only_from_a_trace_that_was_read_whole() {
+        let span = SpanHit {
+            span_id: "00000000000000aa".into(),
+            ..SpanHit::default()
+        };
+        let mut trace = Trace {
+            trace_id: TraceId::from_bytes(&[1; 16]).expect("an ID"),
+            start_unix_nano: 0,
+            duration_nano: 1,
+            services: vec![],
+            spans: vec![TraceSpan {
+                span,
+                parent: None,
+                depth: 0,
+                n_logs: 0,
+                missing_parent: false,
+                skewed: false,
+            }],
+            logs: vec![],
+            n_errors: 0,
+            coverage: Coverage::new(TimeRange::ALL),
+            took: std::time::Duration::ZERO,
+        };
+        let status = |trace: &Trace| one_span(trace, "00000000000000bb").expect_err("no such span").into_response().status();
+        assert_eq!(status(&trace), StatusCode::NOT_FOUND);
+        trace.coverage.incomplete(ProblemKind::Unreachable, "block-7", "away");
+        assert_eq!(status(&trace), StatusCode::SERVICE_UNAVAILABLE);
+        let found = one_span(&trace, "00000000000000aa").expect("a span");
+        assert_eq!(found["coverage"]["complete"], false);
+    }
 }
