@@ -240,8 +240,10 @@ pub struct SqlColumn {
 pub struct TailEvent {
     /// New rows, oldest first.
     pub hits: Vec<Hit>,
-    /// Matching rows (or, when the reader was too slow, batches) not shown since the last event.
+    /// Rows not shown since the last event: with `rate cap` they matched, with `slow reader` some were not looked at.
     pub dropped: u64,
+    /// Requests of which it is not known how many rows they had: the server was too busy to take them.
+    pub missed_batches: u64,
     /// Why, if any were: `rate cap` or `slow reader`.
     pub reason: Option<&'static str>,
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::answer::{Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest, SqlResponse};
 use super::blocks::Blocks;
 use super::fields::{self, Filter, Leaf, ValueTest};
@@ -31,6 +33,8 @@ struct Inner {
     config: Config,
     clock: Arc<dyn Clock>,
     gate: Gate,
+    /// Places for live tails.
+    tails: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -41,6 +45,7 @@ impl Engine {
                 source,
                 blocks: Arc::new(Blocks::new(cache, &config)),
                 gate: Gate::new(&config),
+                tails: Arc::new(Semaphore::new(config.max_tails)),
                 config,
                 clock,
             }),
@@ -252,11 +257,17 @@ impl Engine {
         .await
     }
 
-    /// Rows of `table` that match, as they come. Needs a tokio runtime.
+    /// Rows of `table` that match, as they come; [`Error::TooManyTails`] at the bound. Needs a tokio runtime.
     pub fn tail(&self, table: Table, query: Query) -> Result<Tail> {
         let filter = self.compile(table, &query)?;
+        let Ok(permit) = self.inner.tails.clone().try_acquire_owned() else {
+            METRICS.queries.get_or_create(&Labels { kind: "tail", outcome: "busy" }).inc();
+            return Err(Error::TooManyTails {
+                max: self.inner.config.max_tails,
+            });
+        };
         let batches = self.inner.source.subscribe();
-        Ok(Tail::start(batches, table, filter, self.inner.config.tail_rows_per_second))
+        Ok(Tail::start(batches, table, filter, self.inner.config.tail_rows_per_second, permit))
     }
 
     fn compile(&self, table: Table, query: &Query) -> Result<Filter> {

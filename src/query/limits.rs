@@ -36,6 +36,8 @@ pub struct Config {
     pub max_open_blocks: usize,
     /// Heap bytes of open blocks, mapped files not counted (128 MiB).
     pub open_block_bytes: usize,
+    /// Live tails at once (16); more are refused.
+    pub max_tails: usize,
     /// Log lines or spans a live tail shows a second (1,000).
     pub tail_rows_per_second: usize,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
             max_groups: 100_000,
             max_open_blocks: 512,
             open_block_bytes: 128 << 20,
+            max_tails: 16,
             tail_rows_per_second: 1_000,
         }
     }

@@ -44,7 +44,7 @@
 //! - An answer that may lack rows says so: unreachable or damaged blocks, limits and timeouts stand in its coverage. A block
 //!   whose index is missing or damaged is scanned and gives the same rows.
 //! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
-//!   groups, SQL memory and rows, open blocks. A dropped future stops its work on other threads.
+//!   groups, live tails, SQL memory and rows, open blocks. A dropped future stops its work on other threads.
 //! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) and the view `metrics`, and
 //!   nothing else of the machine.
 //!
@@ -126,6 +126,12 @@ pub enum Error {
         /// How many wait.
         queued: usize,
     },
+    /// As many live tails as there may be.
+    #[error("there are {max} live tails already")]
+    TooManyTails {
+        /// The limit.
+        max: usize,
+    },
     /// Time was up before there was anything to answer.
     #[error("the query took longer than {seconds} s")]
     Timeout {
@@ -156,7 +162,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Parse(_) | Error::BadRequest { .. } => ErrorKind::BadQuery,
-            Error::Busy { .. } => ErrorKind::Busy,
+            Error::Busy { .. } | Error::TooManyTails { .. } => ErrorKind::Busy,
             Error::Timeout { .. } => ErrorKind::Timeout,
             Error::NotFound(_) => ErrorKind::NotFound,
             Error::Unread { .. } => ErrorKind::Unavailable,
@@ -169,6 +175,7 @@ impl Error {
             Error::Parse(error) => error.hint.as_deref(),
             Error::BadRequest { hint, .. } => hint.as_deref(),
             Error::Busy { .. } => Some("try again in a moment"),
+            Error::TooManyTails { .. } => Some("end another one, or raise [query] max_tails"),
             Error::Unread { .. } => Some("coverage.problems names what could not be read"),
             _ => None,
         }

@@ -186,6 +186,47 @@ async fn a_tail_shows_what_matches_and_counts_what_it_drops() {
     assert!(lake.engine.tail(Table::Alerts, Query::All).is_err());
 }
 
+#[tokio::test]
+async fn what_a_tail_cannot_look_at_is_counted_in_rows() {
+    let lake = Lake::with_config(Config {
+        tail_rows_per_second: 1_000_000,
+        ..Config::default()
+    })
+    .await;
+    let mut tail = lake.engine.tail(Table::Logs, Query::All).expect("a tail");
+    // more than wait to be matched, then more than the source keeps: 4 of these are missed as batches
+    for number in 0..20 {
+        lake.publish(rows(number, 100, 1 + 100 * number as i64));
+    }
+    let (mut seen, mut missed_batches) = (0, 0);
+    while seen < 1_600 {
+        let event = tail.next_event().await.expect("an event");
+        assert!(event.dropped == 0 || event.reason == Some("slow reader"));
+        seen += event.hits.len() as u64 + event.dropped;
+        missed_batches += event.missed_batches;
+    }
+    assert_eq!((seen, missed_batches), (1_600, 4));
+}
+
+#[tokio::test]
+async fn tails_have_a_bound_and_give_their_place_back() {
+    let lake = Lake::with_config(Config {
+        max_tails: 1,
+        ..Config::default()
+    })
+    .await;
+    let first = lake.engine.tail(Table::Logs, Query::All).expect("a tail");
+    let refused = lake.engine.tail(Table::Logs, Query::All).expect_err("one is open");
+    assert_eq!((refused.kind(), refused.to_string().as_str()), (ErrorKind::Busy, "there are 1 live tails already"));
+    drop(first);
+    let mut tries = 0;
+    while lake.engine.tail(Table::Logs, Query::All).is_err() {
+        tries += 1;
+        assert!(tries < 1_000, "the place is not given back");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Rows a second apart whose bodies are of these lengths, oldest first.
 fn rows_of_bytes(lengths: &[usize], first_id: i64) -> Rows {
     let mut builder = LogsBuilder::default();

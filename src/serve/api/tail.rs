@@ -41,5 +41,5 @@ fn hits(event: &TailEvent) -> Event {
         .collect();
     Event::default()
         .event("hits")
-        .data(json!({ "hits": hits, "dropped": event.dropped, "reason": event.reason }).to_string())
+        .data(json!({ "hits": hits, "dropped": event.dropped, "missed_batches": event.missed_batches, "reason": event.reason }).to_string())
 }
