@@ -96,8 +96,26 @@ impl Config {
         Self::from_toml(&text).map_err(|errors| Errors(errors.0.into_iter().map(|line| format!("{}: {line}", path.display())).collect()))
     }
 
+    /// Reads a file of which the command line overrides parts: the values are to be checked ([`problems`](Self::problems))
+    /// once they are all there. With it come the mistakes in the file itself; only one that is no TOML gives nothing.
+    pub fn read_unchecked(path: &Path) -> Result<(Config, Vec<String>), Errors> {
+        let in_file = |mistakes: Vec<String>| -> Vec<String> { mistakes.into_iter().map(|line| format!("{}: {line}", path.display())).collect() };
+        let text = std::fs::read_to_string(path).map_err(|error| Errors(in_file(vec![error.to_string()])))?;
+        match Self::sections(&text) {
+            Ok((config, mistakes)) => Ok((config, in_file(mistakes))),
+            Err(errors) => Err(Errors(in_file(errors.0))),
+        }
+    }
+
     /// Reads and checks TOML.
     pub fn from_toml(text: &str) -> Result<Config, Errors> {
+        let (config, mut errors) = Self::sections(text)?;
+        errors.extend(config.problems());
+        if errors.is_empty() { Ok(config) } else { Err(Errors(errors)) }
+    }
+
+    /// The sections as they are written, and those that cannot be read.
+    fn sections(text: &str) -> Result<(Config, Vec<String>), Errors> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| Errors(vec![error.to_string()]))?;
         let mut config = Config::default();
         let mut errors = Vec::new();
@@ -122,8 +140,7 @@ impl Config {
                 errors.push(format!("[{section}] {}", error.message()));
             }
         }
-        errors.extend(config.problems());
-        if errors.is_empty() { Ok(config) } else { Err(Errors(errors)) }
+        Ok((config, errors))
     }
 
     /// What is wrong with the values taken together.

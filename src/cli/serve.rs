@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{Outcome, print};
 use crate::app::App;
@@ -68,9 +69,10 @@ pub(crate) struct DemoArgs {
 
 impl ServeArgs {
     fn into_config(self) -> Result<Config, Errors> {
-        let mut config = match &self.config {
-            Some(file) => Config::from_file(file)?,
-            None => Config::default(),
+        // what the file says is judged together with what the flags say
+        let (mut config, mut problems) = match &self.config {
+            Some(file) => Config::read_unchecked(file)?,
+            None => (Config::default(), Vec::new()),
         };
         let server = &mut config.server;
         for (value, slot) in [
@@ -93,7 +95,7 @@ impl ServeArgs {
         if let Some(rules) = self.rules {
             config.alert.rules = Some(rules);
         }
-        let problems = config.problems();
+        problems.extend(config.problems());
         if problems.is_empty() { Ok(config) } else { Err(Errors(problems)) }
     }
 }
@@ -201,7 +203,15 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     let shop = shop::run(options, targets, std::sync::Arc::new(SystemClock), stop.clone());
     let mut notifications = app.server().alerting.subscribe();
     let printing = async {
-        while let Ok(notification) = notifications.recv().await {
+        loop {
+            let notification = match notifications.recv().await {
+                Ok(notification) => notification,
+                Err(RecvError::Lagged(missed)) => {
+                    print::line(&format!("{missed} notifications are not shown here; GET {http}/api/v1/notifications has them"));
+                    continue;
+                }
+                Err(RecvError::Closed) => break,
+            };
             print::line(&format!(
                 "──── notification ────\n{}\n\n{}\n──────────────────────",
                 notification.subject, notification.message
@@ -224,4 +234,34 @@ pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
     stop.cancel();
     app.drain().await;
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn config(file: &str, flags: &[&str]) -> Result<Config, Errors> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tracelake.toml");
+        std::fs::write(&path, file).expect("written");
+        let line = ["serve", "--config", path.to_str().expect("a path")].into_iter().chain(flags.iter().copied());
+        <Line as clap::Parser>::try_parse_from(line).expect("flags").args.into_config()
+    }
+
+    #[test]
+    fn flags_count_before_the_file_is_judged() {
+        let open = "[server]\nhttp = '0.0.0.0:7070'\n";
+        assert!(config(open, &[]).expect_err("open").to_string().contains("--insecure-no-auth"));
+        assert!(config(open, &["--insecure-no-auth"]).expect("allowed").server.insecure_no_auth);
+        assert_eq!(config(open, &["--http", "127.0.0.1:0"]).expect("closed").server.http, "127.0.0.1:0");
+        let both = config("[server]\nhttp = '0.0.0.0:7070'\n[wal]\nnosuch = 1\n", &[]).expect_err("two").to_string();
+        assert!(both.contains("nosuch") && both.contains("--insecure-no-auth"), "{both}");
+        assert!(config("[server", &[]).expect_err("no TOML").to_string().contains("tracelake.toml"));
+    }
 }
