@@ -98,6 +98,7 @@ impl App {
         let mut alert_options = config.alert.clone();
         alert_options.public_url = config.public_url(&addresses.http);
         let alerting = alerting(alert_options, &engine, &ingest, &clock)?;
+        let stop_receiving = CancellationToken::new();
         let server = Arc::new(Server {
             engine,
             ingest: ingest.clone(),
@@ -105,12 +106,17 @@ impl App {
             store: store.clone(),
             clock: clock.clone(),
             started_nanos,
+            bounds: serve::Bounds {
+                log_bytes: config.wal.max_bytes,
+                head_bytes: config.ingest.max_head_bytes,
+            },
+            stopping: stop_receiving.clone(),
         });
 
         let mut app = App {
             addresses,
             server,
-            stop_receiving: CancellationToken::new(),
+            stop_receiving,
             stop_working: CancellationToken::new(),
             receiving: Vec::new(),
             working: Vec::new(),

@@ -1,4 +1,4 @@
-//! `/healthz` (alive), `/readyz` (the log writable, the catalog open, the store reachable), `/metrics`.
+//! `/healthz` (alive), `/readyz` (records are taken, the store is reachable; else 503 and why), `/metrics`.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
 }
 
 async fn ready(State(server): State<Arc<Server>>) -> Response {
-    let problems = server.problems().await;
+    let problems = server.health().await.problems;
     let status = if problems.is_empty() {
         StatusCode::OK
     } else {

@@ -10,9 +10,12 @@ mod metrics;
 mod ui;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::alert::Handle;
-use crate::ingest::Ingest;
+use crate::ingest::{self, Ingest};
 use crate::model::Clock;
 use crate::query::Engine;
 use crate::storage::Store;
@@ -34,20 +37,72 @@ pub struct Server {
     pub clock: Arc<dyn Clock>,
     /// When the server started, nanoseconds since the epoch.
     pub started_nanos: i64,
+    /// What the write path may hold.
+    pub bounds: Bounds,
+    /// Cancelled once the server is stopping.
+    pub stopping: CancellationToken,
 }
 
+/// Bounds at which the write path refuses records.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of the log: `[wal] max_bytes`.
+    pub log_bytes: u64,
+    /// Of unflushed rows: `[ingest] max_head_bytes`.
+    pub head_bytes: usize,
+}
+
+/// What is wrong now.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// In words; empty means ready.
+    pub problems: Vec<String>,
+    /// Whether the store answers.
+    pub is_store_reachable: bool,
+}
+
+/// How long the store may take to answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+
 impl Server {
-    /// What is wrong now, in words; empty means ready.
-    pub async fn problems(&self) -> Vec<String> {
-        let mut problems = self.ingest.status().problems;
-        let checked = tokio::time::timeout(std::time::Duration::from_secs(3), self.store.list("_catalog/checkpoint/", None)).await;
-        match checked {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => problems.push(format!("the store is not reachable: {error}")),
-            Err(_) => problems.push("the store does not answer".into()),
-        }
-        problems
+    /// What is wrong now.
+    pub async fn health(&self) -> Health {
+        let mut problems = write_problems(&self.ingest.status(), &self.bounds, self.stopping.is_cancelled());
+        let checked = tokio::time::timeout(STORE_PATIENCE, self.store.list("_catalog/checkpoint/", None)).await;
+        let store_problem = match checked {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(format!("the store is not reachable: {error}")),
+            Err(_) => Some("the store does not answer".into()),
+        };
+        let is_store_reachable = store_problem.is_none();
+        problems.extend(store_problem);
+        Health { problems, is_store_reachable }
     }
+}
+
+/// What keeps records from being taken, or will.
+fn write_problems(status: &ingest::Status, bounds: &Bounds, is_stopping: bool) -> Vec<String> {
+    let mut problems = status.problems.clone();
+    if is_stopping {
+        problems.push("the server is draining".into());
+    }
+    if status.wal.failing {
+        problems.push("the log cannot be written: its disk is full or fails, and records are refused".into());
+    }
+    // the last hundredth is rarely filled: a frame that does not fit in it is refused
+    let (waiting, log_bytes) = (status.wal.waiting_bytes, bounds.log_bytes);
+    if waiting > log_bytes - log_bytes / 100 {
+        problems.push(format!(
+            "the log is full: {waiting} bytes wait for blocks, wal.max_bytes is {log_bytes}, and records are refused"
+        ));
+    }
+    if status.head_bytes >= bounds.head_bytes {
+        problems.push(format!(
+            "{} bytes of rows wait for blocks, ingest.max_head_bytes is {}, and records are refused",
+            status.head_bytes, bounds.head_bytes
+        ));
+    }
+    problems
 }
 
 /// Pages, API and health.
@@ -56,4 +111,44 @@ pub fn router(server: Arc<Server>) -> axum::Router {
         .merge(health::router(server.clone()))
         .nest("/api/v1", api::router(server))
         .merge(ui::router())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal;
+
+    #[test]
+    fn a_write_path_that_refuses_is_not_ready() {
+        let bounds = Bounds {
+            log_bytes: 1_000,
+            head_bytes: 500,
+        };
+        let status = |wal: wal::Stats, head_bytes: usize| ingest::Status {
+            wal,
+            flushed_lsn: 0,
+            head_rows: 0,
+            head_bytes,
+            problems: vec![],
+            replay: Default::default(),
+        };
+        let waiting = |waiting_bytes: u64| wal::Stats {
+            waiting_bytes,
+            ..wal::Stats::default()
+        };
+        assert_eq!(write_problems(&status(waiting(900), 499), &bounds, false), Vec::<String>::new());
+        let failing = wal::Stats {
+            failing: true,
+            ..wal::Stats::default()
+        };
+        for (status, is_stopping, word) in [
+            (status(failing, 0), false, "disk"),
+            (status(waiting(995), 0), false, "wal.max_bytes"),
+            (status(waiting(0), 500), false, "max_head_bytes"),
+            (status(waiting(0), 0), true, "draining"),
+        ] {
+            let problems = write_problems(&status, &bounds, is_stopping);
+            assert!(problems.len() == 1 && problems[0].contains(word), "{word}: {problems:?}");
+        }
+    }
 }

@@ -6,13 +6,15 @@ use axum::extract::State;
 use axum::response::Json;
 use serde_json::{Map, Value, json};
 
+use crate::block::Level;
+use crate::catalog::Snapshot;
 use crate::ingest::Source;
 use crate::model::Table;
-use crate::serve::Server;
+use crate::serve::{Health, Server};
 
 pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
     let ingest = server.ingest.status();
-    let problems = server.problems().await;
+    let Health { problems, is_store_reachable } = server.health().await;
     let snapshot = server.ingest.view().snapshot;
     let mut blocks = Map::new();
     for table in Table::ALL {
@@ -20,7 +22,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         if !of_table.is_empty() {
             let bytes: u64 = of_table.iter().map(|block| block.parquet_bytes + block.index_bytes).sum();
             let rows: u64 = of_table.iter().map(|block| block.n_rows).sum();
-            let sealed = of_table.iter().filter(|block| block.level == crate::block::Level::Sealed).count();
+            let sealed = of_table.iter().filter(|block| block.level == Level::Sealed).count();
             blocks.insert(
                 table.name().into(),
                 json!({ "blocks": of_table.len(), "sealed_blocks": sealed, "rows": rows, "bytes": bytes }),
@@ -49,7 +51,19 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "flushed_lsn": ingest.flushed_lsn,
         "replay": ingest.replay,
         "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
-        "store": { "url": server.store.url(), "blocks": blocks, "catalog_seq": snapshot.seq() },
+        "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
+        "lake": lake(&snapshot),
         "receivers": receivers,
     }))
+}
+
+/// How fresh what foreign readers see is: blocks that wait to be sealed into the lake, and how far it reaches.
+fn lake(snapshot: &Snapshot) -> Value {
+    let (sealed, waiting): (Vec<_>, Vec<_>) = snapshot.all_blocks().partition(|block| block.level == Level::Sealed);
+    let nanos = |time: Option<i64>| time.map(|time| time.to_string());
+    json!({
+        "waiting_blocks": waiting.len(),
+        "oldest_waiting_unix_nano": nanos(waiting.iter().map(|block| block.min_time_nanos).min()),
+        "newest_sealed_unix_nano": nanos(sealed.iter().map(|block| block.max_time_nanos).max()),
+    })
 }
