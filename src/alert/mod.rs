@@ -53,7 +53,9 @@ pub use service::{Alerting, Handle};
 pub struct Options {
     /// Folder of rule files; none: no rules.
     pub rules: Option<PathBuf>,
-    /// Where people reach the pages, in front of the links of notifications (`http://127.0.0.1:7070`).
+    /// Where people reach the pages, in front of the links of notifications: `[server] public_url`, set by the program,
+    /// not by the file.
+    #[serde(skip)]
     pub public_url: String,
     /// Evaluations at a time (4).
     pub max_concurrent_evaluations: usize,
