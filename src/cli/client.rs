@@ -1,9 +1,10 @@
 //! Commands that ask a running server.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt;
-use serde_json::Value;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 
 use super::{Outcome, ServerArgs, print};
 
@@ -56,6 +57,40 @@ pub(crate) struct AlertsArgs {
     server: ServerArgs,
 }
 
+/// Rows that are asked for at a time.
+const PAGE_ROWS: usize = 5_000;
+
+/// The server's answer is an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Refusal {
+    status: StatusCode,
+    message: String,
+    /// As the server sent it, if it was JSON.
+    body: Value,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, text: &str) -> Self {
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
+        let message = body["error"]["message"].as_str().unwrap_or(text);
+        let message = match body["error"]["hint"].as_str() {
+            Some(hint) => format!("{message} ({hint})"),
+            None => format!("{status}: {message}"),
+        };
+        Self { status, message, body }
+    }
+
+    /// How a command ends that asked for one thing: it is not there, or that cannot be said; `None` for other errors.
+    fn outcome(&self) -> Option<Outcome> {
+        let is_ours = self.body["error"]["code"].as_str().is_some_and(|code| code.ends_with("not_found"));
+        if self.status == StatusCode::NOT_FOUND && is_ours {
+            return Some(Outcome::NotFound);
+        }
+        self.body.get("coverage").map(|_| Outcome::Partial)
+    }
+}
+
 /// A server and how to reach it.
 struct Client {
     http: reqwest::Client,
@@ -90,12 +125,7 @@ impl Client {
         }
         let status = response.status();
         let text = response.text().await.unwrap_or_default();
-        let error: Value = serde_json::from_str(&text).unwrap_or_default();
-        let message = error["error"]["message"].as_str().unwrap_or(&text).to_string();
-        match error["error"]["hint"].as_str() {
-            Some(hint) => bail!("{message} ({hint})"),
-            None => bail!("{status}: {message}"),
-        }
+        Err(Refusal::new(status, &text).into())
     }
 
     async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Value> {
@@ -160,15 +190,7 @@ pub(crate) async fn search(args: SearchArgs) -> anyhow::Result<Outcome> {
     if args.follow {
         return follow(&client, &args, is_coloured).await;
     }
-    let limit = args.limit.to_string();
-    let parameters = [
-        ("q", args.query.as_str()),
-        ("start", &args.since),
-        ("end", &args.until),
-        ("limit", &limit),
-        ("table", &args.table),
-    ];
-    let answer = client.get("/api/v1/search", &parameters).await?;
+    let answer = pages(&client, &args).await?;
     let hits = answer["hits"].as_array().cloned().unwrap_or_default();
     if json {
         print::line(&serde_json::to_string_pretty(&answer)?);
@@ -185,6 +207,55 @@ pub(crate) async fn search(args: SearchArgs) -> anyhow::Result<Outcome> {
         print::error(&format!("the newest {} rows; more match: raise --limit or narrow the time", hits.len()));
     }
     Ok(outcome)
+}
+
+/// As many pages as `--limit` needs, as one answer.
+async fn pages(client: &Client, args: &SearchArgs) -> anyhow::Result<Value> {
+    let mut left = args.limit.max(1);
+    let mut whole = Value::Null;
+    loop {
+        let limit = left.min(PAGE_ROWS).to_string();
+        let coverage = &whole["coverage"];
+        // later pages are of the range that the first one was: `1h` ago and `now` move
+        let parameters = [
+            ("q", args.query.as_str()),
+            ("start", coverage["start_unix_nano"].as_str().unwrap_or(&args.since)),
+            ("end", coverage["end_unix_nano"].as_str().unwrap_or(&args.until)),
+            ("limit", &limit),
+            ("table", &args.table),
+            ("cursor", whole["next_cursor"].as_str().unwrap_or_default()),
+        ];
+        let page = client.get("/api/v1/search", &parameters).await?;
+        left = left.saturating_sub(page["hits"].as_array().map_or(0, Vec::len));
+        append_page(&mut whole, page);
+        if left == 0 || whole["next_cursor"].is_null() {
+            return Ok(whole);
+        }
+    }
+}
+
+/// Puts a page behind those before; the coverage is that of all, its figures are the first page's.
+fn append_page(whole: &mut Value, mut page: Value) {
+    if whole.is_null() {
+        *whole = page;
+        return;
+    }
+    let list = |value: &mut Value| value.as_array_mut().map(std::mem::take).unwrap_or_default();
+    let mut hits = list(&mut whole["hits"]);
+    hits.extend(list(&mut page["hits"]));
+    let mut problems = list(&mut whole["coverage"]["problems"]);
+    for problem in list(&mut page["coverage"]["problems"]) {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    let is_complete = [&*whole, &page].iter().all(|part| part["coverage"]["complete"] != Value::Bool(false));
+    let took_ms = [&*whole, &page].iter().filter_map(|part| part["took_ms"].as_f64()).sum::<f64>();
+    whole["took_ms"] = took_ms.into();
+    whole["hits"] = hits.into();
+    whole["coverage"]["problems"] = problems.into();
+    whole["coverage"]["complete"] = is_complete.into();
+    whole["next_cursor"] = page["next_cursor"].take();
 }
 
 async fn follow(client: &Client, args: &SearchArgs, is_coloured: bool) -> anyhow::Result<Outcome> {
@@ -206,8 +277,12 @@ async fn follow(client: &Client, args: &SearchArgs, is_coloured: bool) -> anyhow
                     print_hit(hit, is_coloured)
                 }
             }
+            let reason = event["reason"].as_str().unwrap_or("rate cap");
             if let Some(dropped) = event["dropped"].as_u64().filter(|n| *n > 0) {
-                print::error(&format!("{dropped} rows not shown: {}", event["reason"].as_str().unwrap_or("rate cap")));
+                print::error(&format!("{dropped} rows not shown: {reason}"));
+            }
+            if let Some(missed) = event["missed_batches"].as_u64().filter(|n| *n > 0) {
+                print::error(&format!("the rows of {missed} requests were not looked at: {reason}"));
             }
         }
     }
@@ -217,13 +292,30 @@ async fn follow(client: &Client, args: &SearchArgs, is_coloured: bool) -> anyhow
 pub(crate) async fn trace(args: TraceArgs) -> anyhow::Result<Outcome> {
     let client = Client::new(args.server.clone())?;
     let id = percent_encoding::utf8_percent_encode(&args.id, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let trace = client.get(&format!("/api/v1/traces/{id}"), &[]).await?;
+    let trace = match client.get(&format!("/api/v1/traces/{id}"), &[]).await {
+        Ok(trace) => trace,
+        Err(error) => return without_answer(error, args.server.json),
+    };
     if args.server.json {
         print::line(&serde_json::to_string_pretty(&trace)?);
         return Ok(coverage(&trace));
     }
     waterfall(&trace, print::is_coloured());
     Ok(coverage(&trace))
+}
+
+/// Tells an error from "it is not there" and "that cannot be said".
+fn without_answer(error: anyhow::Error, json: bool) -> anyhow::Result<Outcome> {
+    let refusal = error.downcast_ref::<Refusal>();
+    let Some((refusal, outcome)) = refusal.and_then(|refusal| Some((refusal, refusal.outcome()?))) else {
+        return Err(error);
+    };
+    if json {
+        print::line(&serde_json::to_string_pretty(&refusal.body)?);
+    }
+    print::error(&refusal.message);
+    coverage(&refusal.body);
+    Ok(outcome)
 }
 
 /// Columns of the time axis.
@@ -336,7 +428,11 @@ pub(crate) async fn sql(args: SqlArgs) -> anyhow::Result<Outcome> {
     line(&widths.iter().map(|width| "─".repeat(*width)).collect::<Vec<_>>());
     rows.iter().for_each(|row| line(row));
     if answer["truncated"] == true {
-        print::error(&format!("only the first {} rows: raise --limit", rows.len()));
+        let advice = match rows.len() < args.limit {
+            true => "the server gives no more in one answer: select less, or aggregate",
+            false => "raise --limit",
+        };
+        print::error(&format!("only the first {} rows: {advice}", rows.len()));
     }
     Ok(coverage(&answer))
 }
@@ -377,4 +473,92 @@ pub(crate) async fn alerts(args: AlertsArgs) -> anyhow::Result<Outcome> {
         ));
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Json;
+    use axum::extract::Query;
+    use axum::routing::get;
+
+    use super::*;
+
+    async fn server(router: axum::Router) -> ServerArgs {
+        // another test may have done it
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        ServerArgs { url, token: None, json: false }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_trace_is_not_found_and_an_unread_one_is_partial() {
+        let error = |status: StatusCode, body: Value| get(move || async move { (status, Json(body)) });
+        let unread = json!({ "error": { "code": "incomplete", "message": "?" }, "coverage": { "complete": false, "problems": [] } });
+        let router = axum::Router::new()
+            .route(
+                "/api/v1/traces/1",
+                error(StatusCode::NOT_FOUND, json!({ "error": { "code": "trace_not_found", "message": "no" } })),
+            )
+            .route("/api/v1/traces/2", error(StatusCode::SERVICE_UNAVAILABLE, unread))
+            .route(
+                "/api/v1/traces/3",
+                error(StatusCode::BAD_REQUEST, json!({ "error": { "code": "bad_trace_id", "message": "no" } })),
+            );
+        let server = server(router).await;
+        let ask = |id: &str| {
+            trace(TraceArgs {
+                id: id.into(),
+                server: server.clone(),
+            })
+        };
+        assert_eq!(ask("1").await.expect("an outcome"), Outcome::NotFound);
+        assert_eq!(ask("2").await.expect("an outcome"), Outcome::Partial);
+        assert!(ask("3").await.is_err());
+        // a path that is not there is another server's word
+        assert!(ask("4").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_high_limit_takes_several_pages_of_one_range() {
+        let n_asked = Arc::new(AtomicUsize::new(0));
+        let counted = n_asked.clone();
+        let page = move |Query(asked): Query<std::collections::HashMap<String, String>>| async move {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            let is_first = asked["cursor"].is_empty();
+            assert_eq!(
+                (is_first, asked["start"] == "1h", asked["start"] == "5"),
+                (number == 0, number == 0, number > 0)
+            );
+            // as a server that gives fewer than were asked for
+            let n_hits = asked["limit"].parse::<usize>().map_or(0, |limit| limit.min(3_000));
+            Json(json!({
+                "hits": vec![json!({ "body": "x" }); n_hits],
+                "next_cursor": format!("{number}.0"),
+                "coverage": { "start_unix_nano": "5", "end_unix_nano": "9", "complete": number != 2, "problems": [{ "kind": "corrupt" }] },
+                "took_ms": 1.5,
+            }))
+        };
+        let server = server(axum::Router::new().route("/api/v1/search", get(page))).await;
+        let args = SearchArgs {
+            query: String::new(),
+            since: "1h".into(),
+            until: "now".into(),
+            limit: 7_000,
+            table: "logs".into(),
+            follow: false,
+            server: server.clone(),
+        };
+        let client = Client::new(server).expect("a client");
+        let answer = pages(&client, &args).await.expect("an answer");
+        assert_eq!(answer["hits"].as_array().map(Vec::len), Some(7_000));
+        assert_eq!(n_asked.load(Ordering::SeqCst), 3);
+        assert_eq!((&answer["next_cursor"], &answer["took_ms"]), (&json!("2.0"), &json!(4.5)));
+        assert_eq!(answer["coverage"]["complete"], false);
+        assert_eq!(answer["coverage"]["problems"].as_array().map(Vec::len), Some(1));
+    }
 }

@@ -19,6 +19,9 @@ pub(crate) enum LakeCommand {
         /// The schema (database) to put them in; it must exist.
         #[arg(long, default_value = "tracelake")]
         database: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -33,10 +36,22 @@ pub(crate) enum Engine {
 }
 
 pub(crate) fn run(command: LakeCommand) -> anyhow::Result<Outcome> {
-    let LakeCommand::Ddl { engine, location, database } = command;
+    let LakeCommand::Ddl {
+        engine,
+        location,
+        database,
+        json,
+    } = command;
     let location = location.trim_end_matches('/');
+    let statement = |table: Table| ddl(engine, table, location, &database);
+    if json {
+        let tables = Table::ALL.map(|table| serde_json::json!({ "table": table.name(), "statement": statement(table) }));
+        let answer = serde_json::json!({ "location": location, "database": database, "tables": tables });
+        print::line(&serde_json::to_string_pretty(&answer)?);
+        return Ok(Outcome::Done);
+    }
     for table in Table::ALL {
-        print::line(&ddl(engine, table, location, &database));
+        print::line(&statement(table));
     }
     Ok(Outcome::Done)
 }

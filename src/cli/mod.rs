@@ -9,6 +9,7 @@ mod lake;
 mod print;
 mod rules;
 mod serve;
+mod wal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ enum Command {
     /// Work with the Parquet files in the store.
     #[command(subcommand)]
     Lake(lake::LakeCommand),
+    /// Look into the log ahead of the blocks.
+    #[command(subcommand)]
+    Wal(wal::WalCommand),
     /// Work with configuration files.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -56,6 +60,9 @@ enum ConfigCommand {
     Check {
         /// The file.
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the effective configuration, secrets redacted.
     Print {
@@ -82,6 +89,7 @@ pub(crate) struct ServerArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
+    Failed,
     Partial,
     NotFound,
     Unusable,
@@ -91,6 +99,7 @@ impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> ExitCode {
         ExitCode::from(match outcome {
             Outcome::Done => 0,
+            Outcome::Failed => 1,
             Outcome::Unusable => 2,
             Outcome::Partial => 3,
             Outcome::NotFound => 4,
@@ -131,6 +140,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Alerts(args) => client::alerts(args).await,
         Command::Rules(command) => rules::run(command),
         Command::Lake(command) => lake::run(command),
+        Command::Wal(command) => wal::run(command),
         Command::Config(command) => config(command),
         Command::Generate(args) => generate::run(args).await,
     }
@@ -139,16 +149,18 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
 fn config(command: ConfigCommand) -> anyhow::Result<Outcome> {
     let read = |file: &PathBuf| crate::config::Config::from_file(file);
     match command {
-        ConfigCommand::Check { file } => match read(&file) {
-            Ok(_) => {
+        ConfigCommand::Check { file, json } => {
+            let mistakes = read(&file).err().map(|errors| errors.0).unwrap_or_default();
+            if json {
+                let answer = serde_json::json!({ "file": file, "valid": mistakes.is_empty(), "mistakes": mistakes });
+                print::line(&serde_json::to_string_pretty(&answer)?);
+            } else if mistakes.is_empty() {
                 print::line(&format!("{} is valid", file.display()));
-                Ok(Outcome::Done)
+            } else {
+                print::error(&mistakes.join("\n"));
             }
-            Err(errors) => {
-                print::error(&errors.to_string());
-                Ok(Outcome::Unusable)
-            }
-        },
+            Ok(if mistakes.is_empty() { Outcome::Done } else { Outcome::Unusable })
+        }
         ConfigCommand::Print { file } => {
             let config = file.as_ref().map_or_else(|| Ok(crate::config::Config::default()), read)?;
             print::line(config.to_toml()?.trim_end());

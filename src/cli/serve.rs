@@ -260,7 +260,9 @@ mod tests {
         assert!(config(open, &[]).expect_err("open").to_string().contains("--insecure-no-auth"));
         assert!(config(open, &["--insecure-no-auth"]).expect("allowed").server.insecure_no_auth);
         assert_eq!(config(open, &["--http", "127.0.0.1:0"]).expect("closed").server.http, "127.0.0.1:0");
-        let both = config("[server]\nhttp = '0.0.0.0:7070'\n[wal]\nnosuch = 1\n", &[]).expect_err("two").to_string();
+        let both = config("[server]\nhttp = '0.0.0.0:7070'\n[wal]\nnosuch = 1\n", &[])
+            .expect_err("two")
+            .to_string();
         assert!(both.contains("nosuch") && both.contains("--insecure-no-auth"), "{both}");
         assert!(config("[server", &[]).expect_err("no TOML").to_string().contains("tracelake.toml"));
     }

@@ -55,7 +55,7 @@ use head::Head;
 pub const MAX_ROWS_PER_REQUEST: usize = 1 << 20;
 
 /// The log's kind for state documents; above all of [`Kind`].
-const STATE_FRAME: u8 = 200;
+pub const STATE_FRAME: u8 = 200;
 
 /// How long an overloaded client is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

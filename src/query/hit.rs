@@ -183,13 +183,19 @@ impl Hit {
                     + attributes_bytes(&log.resource_attributes)
             }
             Hit::Span(span) => {
-                let events = span.events.iter().map(|event| size_of::<SpanEventHit>() + text(&event.name) + attributes_bytes(&event.attributes));
+                let events = span
+                    .events
+                    .iter()
+                    .map(|event| size_of::<SpanEventHit>() + text(&event.name) + attributes_bytes(&event.attributes));
                 let links = span
                     .links
                     .iter()
                     .map(|link| size_of::<SpanLinkHit>() + text(&link.trace_id) + text(&link.span_id) + attributes_bytes(&link.attributes));
                 size_of::<SpanHit>()
-                    + [&span.trace_id, &span.span_id, &span.name, &span.kind, &span.status_code].map(String::len).iter().sum::<usize>()
+                    + [&span.trace_id, &span.span_id, &span.name, &span.kind, &span.status_code]
+                        .map(String::len)
+                        .iter()
+                        .sum::<usize>()
                     + text(&span.parent_span_id)
                     + text(&span.trace_state)
                     + text(&span.status_message)
@@ -220,7 +226,10 @@ impl Hit {
 }
 
 fn attributes_bytes(attributes: &Attributes) -> usize {
-    attributes.iter().map(|(key, value)| size_of::<(String, String)>() + key.len() + value.len()).sum()
+    attributes
+        .iter()
+        .map(|(key, value)| size_of::<(String, String)>() + key.len() + value.len())
+        .sum()
 }
 
 fn find<'a>(attributes: &'a Attributes, key: &str) -> Option<&'a str> {

@@ -77,8 +77,8 @@ mod engine;
 
 pub use crate::ingest::{Source, View};
 pub use answer::{
-    Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record, SearchRequest, SearchResponse, SqlColumn,
-    SqlRequest, SqlResponse, TailEvent,
+    Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record, SearchRequest, SearchResponse,
+    SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};

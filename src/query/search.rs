@@ -301,7 +301,10 @@ fn read(
     for (part, rows) in in_head {
         let numbers = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row));
         let taken = head[part].take(&numbers).and_then(|taken| taken.to_batch(None)).map_err(Error::from);
-        place(&rows, taken.and_then(|batch| Hit::from_stored(head[part].table(), &batch)).map_err(Unread::Head)?);
+        place(
+            &rows,
+            taken.and_then(|batch| Hit::from_stored(head[part].table(), &batch)).map_err(Unread::Head)?,
+        );
     }
     for (number, mut rows) in in_blocks {
         let Some(block) = opened.get(&number).filter(|_| !unreadable.contains_key(&number)) else {

@@ -246,10 +246,7 @@ fn memory_bytes(value: &Value) -> usize {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
             Value::String(text) => text.len(),
             Value::Array(items) => items.iter().map(memory_bytes).sum(),
-            Value::Object(members) => members
-                .iter()
-                .map(|(key, value)| size_of::<String>() + key.len() + memory_bytes(value))
-                .sum(),
+            Value::Object(members) => members.iter().map(|(key, value)| size_of::<String>() + key.len() + memory_bytes(value)).sum(),
         }
 }
 

@@ -63,13 +63,7 @@ impl Tail {
     }
 
     /// Watches batches; must be called inside a tokio runtime. The permit is given back when the work has ended.
-    pub(super) fn start(
-        batches: broadcast::Receiver<Arc<Batch>>,
-        table: Table,
-        filter: Filter,
-        rows_per_second: usize,
-        permit: OwnedSemaphorePermit,
-    ) -> Tail {
+    pub(super) fn start(batches: broadcast::Receiver<Arc<Batch>>, table: Table, filter: Filter, rows_per_second: usize, permit: OwnedSemaphorePermit) -> Tail {
         let (sender, events) = mpsc::channel(QUEUE);
         let (queue, waiting) = mpsc::channel(WAITING_BATCHES);
         let missed = Arc::new(Missed::default());

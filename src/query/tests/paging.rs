@@ -217,7 +217,10 @@ async fn tails_have_a_bound_and_give_their_place_back() {
     .await;
     let first = lake.engine.tail(Table::Logs, Query::All).expect("a tail");
     let refused = lake.engine.tail(Table::Logs, Query::All).expect_err("one is open");
-    assert_eq!((refused.kind(), refused.to_string().as_str()), (ErrorKind::Busy, "there are 1 live tails already"));
+    assert_eq!(
+        (refused.kind(), refused.to_string().as_str()),
+        (ErrorKind::Busy, "there are 1 live tails already")
+    );
     drop(first);
     let mut tries = 0;
     while lake.engine.tail(Table::Logs, Query::All).is_err() {
@@ -320,8 +323,18 @@ async fn what_cannot_be_found_in_what_can_be_read_is_not_said_to_be_missing() {
         assert!(!coverage.complete && coverage.problems[0].what == gone.id.as_str(), "{coverage:?}");
     }
     // what was found is an answer, and says what was not read
-    let trace = lake.engine.trace(TraceId::from_bytes(&[9; 16]).expect("an ID")).await.expect("an answer").expect("a trace");
+    let trace = lake
+        .engine
+        .trace(TraceId::from_bytes(&[9; 16]).expect("an ID"))
+        .await
+        .expect("an answer")
+        .expect("a trace");
     assert_eq!((trace.logs.len(), trace.coverage.complete), (5, false));
-    let record = lake.engine.record(Table::Logs, 103, T0 + 103 * SECOND).await.expect("an answer").expect("a record");
+    let record = lake
+        .engine
+        .record(Table::Logs, 103, T0 + 103 * SECOND)
+        .await
+        .expect("an answer")
+        .expect("a record");
     assert_eq!((record.hit.ingest_id(), record.coverage.complete), (103, true));
 }

@@ -195,6 +195,8 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> axum::extract::FromRequestP
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[tokio::test]
@@ -207,9 +209,12 @@ mod tests {
         };
         let response = ApiError::from(error).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["error"]["code"], "incomplete");
-        assert_eq!((&body["coverage"]["complete"], &body["coverage"]["problems"][0]["what"]), (&json!(false), &json!("block-7")));
+        assert_eq!(
+            (&body["coverage"]["complete"], &body["coverage"]["problems"][0]["what"]),
+            (&json!(false), &json!("block-7"))
+        );
     }
 }
