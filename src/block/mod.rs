@@ -49,7 +49,7 @@ pub use meta::{BlockId, BlockMeta, Level};
 pub use pattern::Pattern;
 pub use query::{IndexQuery, KeyTest};
 pub use reader::{Block, Scan, verify};
-pub use rowtext::RowText;
+pub use rowtext::{RowText, Texts};
 pub use settings::Settings;
 pub use terms::RawField;
 

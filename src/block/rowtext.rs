@@ -10,18 +10,25 @@ use crate::model::{Table, json};
 
 /// The searchable side of rows of `logs` or `spans`: over the columns of a batch in memory or stored schema.
 ///
-/// *Text* is what tokens are made of: a log's body; of a span, one a line, its name, status message, and the type and
-/// message of its exceptions. *Pairs* are attributes: the `attributes` map, the promoted span attributes and
+/// *Text* is [`Texts`]. *Pairs* are attributes: the `attributes` map, the promoted span attributes and
 /// `exception.type` under their OpenTelemetry names, and the leaves of a log body that is a JSON object.
 #[derive(Debug)]
 pub struct RowText<'a> {
     table: Table,
-    /// `logs`: body; `spans`: name and status message.
-    lines: Vec<&'a StringArray>,
+    texts: Texts<'a>,
     attributes: Map<'a>,
     promoted: Vec<(&'static str, Promoted<'a>)>,
-    exceptions: Option<Exceptions<'a>>,
     raw: Vec<(RawField, Promoted<'a>)>,
+}
+
+/// The text of rows, which is what tokens are made of: a log's body; of a span, one a line, its name, status message, and
+/// the types and messages of its exceptions.
+#[derive(Debug)]
+pub struct Texts<'a> {
+    /// `logs`: body; `spans`: name and status message.
+    lines: Vec<&'a StringArray>,
+    /// `spans` only.
+    exceptions: Option<Exceptions<'a>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +69,77 @@ impl<'a> Map<'a> {
     }
 }
 
+fn missing(table: Table, name: &str) -> ArrowError {
+    ArrowError::SchemaError(format!("no text in column {name} of {}", table.name()))
+}
+
+impl<'a> Texts<'a> {
+    /// Columns a batch must have.
+    pub fn columns(table: Table) -> &'static [&'static str] {
+        match table {
+            Table::Spans => &["name", "status_message", "events"],
+            _ => &["body"],
+        }
+    }
+
+    /// Looks at a batch. Errors when the table is not searchable or a column is missing or of another type.
+    pub fn new(table: Table, batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| missing(table, name));
+        let text = |name: &'static str| column(name).and_then(|column| column.as_string_opt().ok_or_else(|| missing(table, name)));
+        match table {
+            Table::Logs => Ok(Self {
+                lines: vec![text("body")?],
+                exceptions: None,
+            }),
+            Table::Spans => {
+                let no_events = || missing(table, "events");
+                let events = column("events")?.as_list_opt::<i32>().ok_or_else(no_events)?;
+                let fields: &StructArray = events.values().as_struct_opt().ok_or_else(no_events)?;
+                let attributes = fields.column_by_name("attributes").and_then(Map::new).ok_or_else(no_events)?;
+                Ok(Self {
+                    lines: vec![text("name")?, text("status_message")?],
+                    exceptions: Some(Exceptions {
+                        offsets: events.value_offsets(),
+                        attributes,
+                    }),
+                })
+            }
+            _ => Err(missing(table, "body")),
+        }
+    }
+
+    /// The text of a row, in `scratch` where it is put together; `None` of a log without a body.
+    pub fn of_row<'b>(&'b self, row: usize, scratch: &'b mut String) -> Option<&'b str> {
+        if let [body] = self.lines[..] {
+            return body.is_valid(row).then(|| body.value(row));
+        }
+        scratch.clear();
+        let mut line = |text: &str| {
+            if !text.is_empty() {
+                if !scratch.is_empty() {
+                    scratch.push('\n');
+                }
+                scratch.push_str(text);
+            }
+        };
+        for column in &self.lines {
+            if column.is_valid(row) {
+                line(column.value(row));
+            }
+        }
+        if let Some(exceptions) = &self.exceptions {
+            for event in exceptions.offsets[row] as usize..exceptions.offsets[row + 1] as usize {
+                exceptions.attributes.for_each(event, &mut |key, value| {
+                    if key == "exception.type" || key == "exception.message" {
+                        line(value);
+                    }
+                });
+            }
+        }
+        Some(scratch)
+    }
+}
+
 impl<'a> RowText<'a> {
     /// Columns a batch must have, for a projected read that is then verified.
     pub fn columns(table: Table) -> Vec<&'static str> {
@@ -87,35 +165,20 @@ impl<'a> RowText<'a> {
 
     /// Looks at a batch. Errors when the table is not searchable or a column is missing or of another type.
     pub fn new(table: Table, batch: &'a RecordBatch) -> Result<Self, ArrowError> {
-        let missing = |name: &str| ArrowError::SchemaError(format!("no text in column {name} of {}", table.name()));
-        if !table.is_searchable() {
-            return Err(missing("body"));
-        }
+        let texts = Texts::new(table, batch)?;
+        let missing = |name: &str| missing(table, name);
         let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| missing(name));
-        let text = |name: &'static str| column(name).and_then(|column| column.as_string_opt().ok_or_else(|| missing(name)));
         let value = |name: &'static str| {
             let column = column(name)?;
             let text = column.as_string_opt().map(Promoted::Text);
             text.or_else(|| column.as_primitive_opt::<Int32Type>().map(Promoted::Number))
                 .ok_or_else(|| missing(name))
         };
-        let lines = match table {
-            Table::Logs => vec![text("body")?],
-            _ => vec![text("name")?, text("status_message")?],
-        };
         let mut promoted = Vec::new();
-        let mut exceptions = None;
         if table == Table::Spans {
             for (attribute, column) in SPAN_COLUMNS.into_iter().chain([("exception.type", "exception_type")]) {
                 promoted.push((attribute, value(column)?));
             }
-            let events = column("events")?.as_list_opt::<i32>().ok_or_else(|| missing("events"))?;
-            let fields: &StructArray = events.values().as_struct_opt().ok_or_else(|| missing("events"))?;
-            let attributes = fields.column_by_name("attributes").and_then(Map::new).ok_or_else(|| missing("events"))?;
-            exceptions = Some(Exceptions {
-                offsets: events.value_offsets(),
-                attributes,
-            });
         }
         let raw = RawField::ALL
             .into_iter()
@@ -124,17 +187,16 @@ impl<'a> RowText<'a> {
             .collect::<Result<_, ArrowError>>()?;
         Ok(Self {
             table,
-            lines,
+            texts,
             attributes: column("attributes").and_then(|column| Map::new(column).ok_or_else(|| missing("attributes")))?,
             promoted,
-            exceptions,
             raw,
         })
     }
 
     /// The column that is the text, where one column is.
     pub(super) fn text_column(&self) -> Option<&'a StringArray> {
-        match self.lines[..] {
+        match self.texts.lines[..] {
             [body] => Some(body),
             _ => None,
         }
@@ -142,33 +204,7 @@ impl<'a> RowText<'a> {
 
     /// The text of a row, in `scratch` where it is put together; empty without any.
     pub fn text<'b>(&'b self, row: usize, scratch: &'b mut String) -> &'b str {
-        if let [body] = self.lines[..] {
-            return if body.is_valid(row) { body.value(row) } else { "" };
-        }
-        scratch.clear();
-        let mut line = |text: &str| {
-            if !text.is_empty() {
-                if !scratch.is_empty() {
-                    scratch.push('\n');
-                }
-                scratch.push_str(text);
-            }
-        };
-        for column in &self.lines {
-            if column.is_valid(row) {
-                line(column.value(row));
-            }
-        }
-        if let Some(exceptions) = &self.exceptions {
-            for event in exceptions.offsets[row] as usize..exceptions.offsets[row + 1] as usize {
-                exceptions.attributes.for_each(event, &mut |key, value| {
-                    if key == "exception.type" || key == "exception.message" {
-                        line(value);
-                    }
-                });
-            }
-        }
-        scratch
+        self.texts.of_row(row, scratch).unwrap_or_default()
     }
 
     /// Calls `pair(key, value)` for each attribute of a row. A key may come several times.
@@ -180,7 +216,7 @@ impl<'a> RowText<'a> {
                 pair(attribute, value);
             }
         }
-        if let (Table::Logs, [body]) = (self.table, &self.lines[..])
+        if let (Table::Logs, [body]) = (self.table, &self.texts.lines[..])
             && body.is_valid(row)
         {
             json::for_each_leaf(body.value(row), pair);

@@ -10,7 +10,7 @@ use arrow::buffer::BooleanBuffer;
 use parking_lot::Mutex;
 
 use super::coverage::ProblemKind;
-use super::fields::Filter;
+use super::filter::Filter;
 use super::limits::Stop;
 use super::plan::{Plan, plan};
 use super::scan::{self, Chunk};

@@ -7,7 +7,9 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest, SqlResponse};
 use super::blocks::Blocks;
-use super::fields::{self, Filter, Leaf, ValueTest};
+use super::conditions::ValueTest;
+use super::fields;
+use super::filter::{Filter, Leaf};
 use super::histogram::{self, Buckets};
 use super::hit::Hit;
 use super::job::Job;

@@ -1,16 +1,13 @@
 //! What a field name means on a table, and a written test as a test of values.
 //!
-//! See the module's page for the rules; this is their one implementation. The result, a [`Leaf`], is what [`super::scan`]
-//! evaluates and [`super::plan`] asks an index for.
+//! See the module's page for the rules; this is their one implementation. The result is a [`Filter`].
 
 use std::ops::RangeInclusive;
 
-use aho_corasick::AhoCorasick;
-use memchr::memmem;
-
 use super::ast::{Bound, Query, Test, Text, Wildcards};
-use crate::block::tokenizer;
-use crate::block::{Pattern, RawField};
+use super::conditions::{Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
+use super::filter::{Filter, Leaf};
+use crate::block::{Pattern, tokenizer};
 use crate::model::schema::{RESOURCE_COLUMNS, SCOPE_COLUMNS, SPAN_COLUMNS};
 use crate::model::{SpanId, Table, TraceId, parse_duration_nanos, parse_time, severity};
 
@@ -167,247 +164,6 @@ fn promoted(column: &'static str, written: &str) -> Field {
     Field::Promoted { column, keys }
 }
 
-/// A filter over the rows of one table.
-#[derive(Clone, Debug)]
-pub(super) enum Filter {
-    All,
-    None,
-    And(Vec<Filter>),
-    Or(Vec<Filter>),
-    Not(Box<Filter>),
-    Leaf(Box<Leaf>),
-}
-
-/// One condition.
-#[derive(Clone, Debug)]
-pub(super) enum Leaf {
-    /// The table's text holds the phrase.
-    Phrase(Phrase),
-    /// The table's text, whole, passes; tested piece by piece.
-    WholeText(ValueTest),
-    /// A column's canonical text passes; its name and test.
-    Column(&'static str, ValueTest),
-    /// A whole-number column lies in one of these ranges.
-    Numbers(&'static str, Vec<RangeInclusive<i64>>),
-    /// One of a field's values passes: a text column (of the row or of its context), if any, and attributes of these
-    /// names (the row's, the resource's, or leaves of a JSON body).
-    Value {
-        column: Option<&'static str>,
-        keys: Vec<Key>,
-        test: ValueTest,
-    },
-}
-
-/// An attribute name with what is needed to see quickly that a JSON body cannot have it.
-#[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) name: String,
-    /// The longest piece of it that stands contiguously in any JSON text that has the key unescaped.
-    segment: memmem::Finder<'static>,
-}
-
-impl Key {
-    fn new(name: &str) -> Self {
-        let longest = name.split('.').max_by_key(|segment| segment.len()).unwrap_or_default();
-        Self {
-            name: name.to_string(),
-            segment: memmem::Finder::new(longest).into_owned(),
-        }
-    }
-
-    /// Whether a JSON body may have the key.
-    pub(super) fn may_be_in(&self, body: &str) -> bool {
-        self.segment.find(body.as_bytes()).is_some() || memchr::memchr(b'\\', body.as_bytes()).is_some()
-    }
-}
-
-/// A test of one value's canonical text.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a query has a handful of these, each built once")]
-pub(super) enum ValueTest {
-    Any,
-    Is(String),
-    Like(Pattern, String),
-    Find(regex::Regex),
-    Within(NumberRange),
-}
-
-impl ValueTest {
-    pub(super) fn passes(&self, value: &str) -> bool {
-        match self {
-            ValueTest::Any => true,
-            ValueTest::Is(expected) => value == expected,
-            ValueTest::Like(pattern, _) => pattern.matches(value),
-            ValueTest::Find(regex) => regex.is_match(value),
-            ValueTest::Within(range) => Number::read(value).is_some_and(|number| range.contains(number)),
-        }
-    }
-}
-
-/// A number as written: whole where it is, else a double; never NaN.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
-    Whole(i128),
-    Double(f64),
-}
-
-impl Number {
-    pub(super) fn read(text: &str) -> Option<Number> {
-        let first = text.bytes().next()?;
-        // most values are words: do not try to parse them
-        if !(first.is_ascii_digit() || matches!(first, b'-' | b'+' | b'.' | b'i' | b'I')) {
-            return None;
-        }
-        if let Ok(whole) = text.parse::<i128>() {
-            return Some(Number::Whole(whole));
-        }
-        text.parse::<f64>().ok().filter(|number| !number.is_nan()).map(Number::Double)
-    }
-
-    fn compare(self, other: Number) -> std::cmp::Ordering {
-        match (self, other) {
-            (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
-            (a, b) => a.as_f64().total_cmp(&b.as_f64()),
-        }
-    }
-
-    fn as_f64(self) -> f64 {
-        match self {
-            Number::Whole(whole) => whole as f64,
-            // -0 equals 0
-            Number::Double(double) => double + 0.0,
-        }
-    }
-}
-
-/// Ends and whether they lie inside.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct NumberRange {
-    from: Option<(Number, bool)>,
-    to: Option<(Number, bool)>,
-}
-
-impl NumberRange {
-    pub(super) fn contains(&self, number: Number) -> bool {
-        let above = self.from.is_none_or(|(end, included)| {
-            let order = number.compare(end);
-            order.is_gt() || (included && order.is_eq())
-        });
-        let below = self.to.is_none_or(|(end, included)| {
-            let order = number.compare(end);
-            order.is_lt() || (included && order.is_eq())
-        });
-        above && below
-    }
-
-    /// The whole numbers inside.
-    fn whole(&self) -> RangeInclusive<i64> {
-        let from = self.from.map_or(i64::MIN, |(number, included)| match number {
-            Number::Whole(whole) => clamp(whole.saturating_add(i128::from(!included))),
-            Number::Double(double) if included || double.fract() != 0.0 => double.ceil() as i64,
-            Number::Double(double) => (double as i64).saturating_add(1),
-        });
-        let to = self.to.map_or(i64::MAX, |(number, included)| match number {
-            Number::Whole(whole) => clamp(whole.saturating_sub(i128::from(!included))),
-            Number::Double(double) if included || double.fract() != 0.0 => double.floor() as i64,
-            Number::Double(double) => (double as i64).saturating_sub(1),
-        });
-        // a bound beyond what a column can hold leaves nothing
-        let beyond = |end: Option<(Number, bool)>, is_beyond: fn(f64) -> bool| end.is_some_and(|(number, _)| is_beyond(number.as_f64()));
-        if beyond(self.from, |end| end > i64::MAX as f64) || beyond(self.to, |end| end < i64::MIN as f64) {
-            #[expect(clippy::reversed_empty_ranges, reason = "an empty range is what is meant")]
-            return 1..=0;
-        }
-        from..=to
-    }
-}
-
-fn clamp(whole: i128) -> i64 {
-    whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-}
-
-/// Tokens to be found one after the other.
-#[derive(Clone, Debug)]
-pub(super) struct Phrase {
-    pub(super) tokens: Vec<TokenTest>,
-    /// A token that any ASCII text with the phrase holds, case ignored.
-    needle: Option<Needle>,
-}
-
-#[derive(Clone, Debug)]
-struct Needle {
-    finder: AhoCorasick,
-    /// Two characters outside ASCII are `k` and `i` in lower case.
-    may_hide_outside_ascii: bool,
-}
-
-/// A test of one token.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a query has a handful of these, each built once")]
-pub(super) enum TokenTest {
-    Is(String),
-    Like(Pattern, String),
-}
-
-impl TokenTest {
-    fn passes(&self, token: &str) -> bool {
-        match self {
-            TokenTest::Is(expected) => expected == token,
-            TokenTest::Like(pattern, _) => pattern.matches(token),
-        }
-    }
-}
-
-impl Phrase {
-    fn new(tokens: Vec<TokenTest>) -> Self {
-        let longest = tokens
-            .iter()
-            .filter_map(|token| match token {
-                TokenTest::Is(token) if token.is_ascii() => Some(token),
-                _ => None,
-            })
-            .max_by_key(|token| token.len());
-        let needle = longest.and_then(|token| {
-            let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([token]).ok()?;
-            let may_hide_outside_ascii = token.contains(['k', 'i']);
-            Some(Needle {
-                finder,
-                may_hide_outside_ascii,
-            })
-        });
-        Self { tokens, needle }
-    }
-
-    /// Whether the tokens of `text` hold the phrase.
-    pub(super) fn is_in(&self, text: &str) -> bool {
-        if let Some(needle) = &self.needle
-            && !needle.finder.is_match(text)
-            && (!needle.may_hide_outside_ascii || text.is_ascii())
-        {
-            return false;
-        }
-        // bit n of `begun`: the first n + 1 tokens of the phrase end at the last token of the text
-        let (mut begun, mut found) = (0u128, false);
-        let last = 1u128 << (self.tokens.len() - 1);
-        tokenizer::for_each_token(text, &mut |token| {
-            if found {
-                return;
-            }
-            let mut open = (begun << 1) | 1;
-            begun = 0;
-            while open != 0 {
-                let n = open.trailing_zeros() as usize;
-                open &= open - 1;
-                if self.tokens.get(n).is_some_and(|test| test.passes(token.text)) {
-                    begun |= 1 << n;
-                }
-            }
-            found = begun & last != 0;
-        });
-        found
-    }
-}
-
 /// A trace ID that a bare word or phrase may be.
 pub(super) fn bare_trace_id(text: &str) -> Option<TraceId> {
     let text = text.trim();
@@ -467,55 +223,6 @@ fn lower(query: &Query, table: Table, now: i64, depth: usize) -> Result<Filter> 
     })
 }
 
-impl Filter {
-    pub(super) fn leaf(leaf: Leaf) -> Filter {
-        Filter::Leaf(Box::new(leaf))
-    }
-
-    pub(super) fn and(parts: Vec<Filter>) -> Filter {
-        let mut kept = Vec::with_capacity(parts.len());
-        for part in parts {
-            match part {
-                Filter::All => {}
-                Filter::None => return Filter::None,
-                Filter::And(more) => kept.extend(more),
-                part => kept.push(part),
-            }
-        }
-        match kept.len() {
-            0 => Filter::All,
-            1 => kept.swap_remove(0),
-            _ => Filter::And(kept),
-        }
-    }
-
-    pub(super) fn or(parts: Vec<Filter>) -> Filter {
-        let mut kept = Vec::with_capacity(parts.len());
-        for part in parts {
-            match part {
-                Filter::None => {}
-                Filter::All => return Filter::All,
-                Filter::Or(more) => kept.extend(more),
-                part => kept.push(part),
-            }
-        }
-        match kept.len() {
-            0 => Filter::None,
-            1 => kept.swap_remove(0),
-            _ => Filter::Or(kept),
-        }
-    }
-
-    fn negated(self) -> Filter {
-        match self {
-            Filter::All => Filter::None,
-            Filter::None => Filter::All,
-            Filter::Not(inner) => *inner,
-            filter => Filter::Not(Box::new(filter)),
-        }
-    }
-}
-
 /// Rows whose text holds the words.
 fn words(text: &Text) -> Result<Filter> {
     let words = Filter::leaf(Leaf::Phrase(phrase(text)?));
@@ -525,7 +232,7 @@ fn words(text: &Text) -> Result<Filter> {
         && pattern.as_str().chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '-' | '*' | '?'))
     {
         let lower = pattern.as_str().to_ascii_lowercase();
-        let uuid = Phrase::new(vec![TokenTest::Like(Pattern::new(&lower), lower)]);
+        let uuid = Phrase::new(vec![TokenTest::Like(Box::new(Pattern::new(&lower)), lower)]);
         return Ok(Filter::or(vec![words, Filter::leaf(Leaf::Phrase(uuid))]));
     }
     Ok(words)
@@ -573,7 +280,7 @@ fn pattern_tokens(pattern: &Wildcards) -> Vec<TokenTest> {
             if glob == token {
                 TokenTest::Is(token)
             } else {
-                TokenTest::Like(Pattern::new(&glob), glob)
+                TokenTest::Like(Box::new(Pattern::new(&glob)), glob)
             }
         })
         .collect();
@@ -681,7 +388,7 @@ fn id(column: &'static str, name: &str, test: &Test, read: impl Fn(&str) -> Opti
         },
         Test::Matches(pattern) => {
             let lower = pattern.as_str().to_lowercase();
-            ValueTest::Like(Pattern::new(&lower), lower)
+            ValueTest::Like(Box::new(Pattern::new(&lower)), lower)
         }
         Test::Range { .. } => return mistake(format!("{name} has no order"), hint),
         test => value_test(name, test)?,
@@ -693,7 +400,7 @@ fn value_test(name: &str, test: &Test) -> Result<ValueTest> {
     Ok(match test {
         Test::Exists => ValueTest::Any,
         Test::Equals(value) => ValueTest::Is(value.clone()),
-        Test::Matches(pattern) => ValueTest::Like(Pattern::new(pattern.as_str()), pattern.as_str().to_string()),
+        Test::Matches(pattern) => ValueTest::Like(Box::new(Pattern::new(pattern.as_str())), pattern.as_str().to_string()),
         Test::Regex(regex) => ValueTest::Find(compile_regex(regex)?),
         Test::Range { from, to } => ValueTest::Within(number_range(name, from, to)?),
     })
@@ -784,62 +491,6 @@ fn severities(name: &str, test: &Test) -> Result<Filter> {
         Test::Regex(_) => return mistake(format!("{name} is a severity"), "compare it: `severity>=WARN`"),
     };
     Ok(Filter::leaf(Leaf::Numbers("severity_number", ranges)))
-}
-
-impl Leaf {
-    /// The stored columns that the condition looks at.
-    pub(super) fn columns(&self, table: Table, out: &mut Vec<&'static str>) {
-        let mut add = |column: &'static str| {
-            if !out.contains(&column) {
-                out.push(column);
-            }
-        };
-        match self {
-            Leaf::Phrase(_) | Leaf::WholeText(_) => text_columns(table).iter().for_each(|column| add(column)),
-            Leaf::Column(column, _) | Leaf::Numbers(column, _) => add(column),
-            Leaf::Value { column, keys, .. } => {
-                column.iter().for_each(|column| add(column));
-                if keys.is_empty() {
-                    return;
-                }
-                add("attributes");
-                add("resource_attributes");
-                if table == Table::Logs {
-                    add("body");
-                }
-            }
-        }
-    }
-
-    /// The index field that answers for a column, if there is one.
-    pub(super) fn raw_field(table: Table, column: &str) -> Option<RawField> {
-        RawField::of_column(table, column)
-    }
-}
-
-/// Columns in which the table's text stands.
-pub(super) fn text_columns(table: Table) -> &'static [&'static str] {
-    match table {
-        Table::Spans => &["name", "status_message", "events"],
-        _ => &["body"],
-    }
-}
-
-impl Filter {
-    /// The stored columns that the filter looks at.
-    pub(super) fn columns(&self, table: Table) -> Vec<&'static str> {
-        fn gather(filter: &Filter, table: Table, out: &mut Vec<&'static str>) {
-            match filter {
-                Filter::All | Filter::None => {}
-                Filter::And(parts) | Filter::Or(parts) => parts.iter().for_each(|part| gather(part, table, out)),
-                Filter::Not(inner) => gather(inner, table, out),
-                Filter::Leaf(leaf) => leaf.columns(table, out),
-            }
-        }
-        let mut out = Vec::new();
-        gather(self, table, &mut out);
-        out
-    }
 }
 
 /// The filter that a query of words alone is on any text.

@@ -15,7 +15,8 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::prelude::SessionContext;
 
 use super::ast::Query;
-use super::fields::{self, Filter, Leaf};
+use super::fields;
+use super::filter::{Filter, Leaf};
 use crate::model::{Table, TraceId};
 
 /// Makes the functions known to a session.

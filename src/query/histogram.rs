@@ -6,7 +6,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 
 use super::answer::Bucket;
 use super::blocks::{Blocks, Matcher, visit};
-use super::fields::Filter;
+use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
 use super::{Error, Result};

@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::blocks::{Blocks, Opened};
 use super::coverage::{Coverage, ProblemKind};
-use super::fields::Filter;
+use super::filter::Filter;
 use super::limits::Stop;
 use super::scan::{self, Chunk};
 use super::{Error, Result, View};

@@ -49,13 +49,16 @@
 //!   nothing else of the machine.
 //!
 //! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
-//! [`ast`], [`fields`] (names and tests), [`scan`], [`plan`] and [`blocks`] (matching), [`job`] (the work over a view), then
+//! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`] and [`blocks`] (matching),
+//! [`job`] (the work over a view), then
 //! one room a kind of answer.
 
 mod limits;
 mod coverage;
 mod ast;
 mod parse;
+mod conditions;
+mod filter;
 mod fields;
 mod scan;
 mod plan;

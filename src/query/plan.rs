@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::fields::{Filter, Leaf, Phrase, TokenTest, ValueTest};
+use super::conditions::{Phrase, TokenTest, ValueTest};
+use super::filter::{Filter, Leaf};
 use super::scan::context_passes;
 use crate::block::{self, BlockIndex, IndexQuery, RawField};
 use crate::model::Table;

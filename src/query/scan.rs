@@ -4,12 +4,14 @@
 //! cut into tokens, and JSON is parsed, only where nothing cheaper has decided. Conditions on resource and scope are
 //! decided once a context.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, MapArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, MapArray, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 
-use super::fields::{Filter, Key, Leaf, ValueTest};
+use super::conditions::{Key, ValueTest};
+use super::filter::{Filter, Leaf};
 use super::{Error, Result};
+use crate::block::Texts;
 use crate::model::schema::is_context_column;
 use crate::model::{Column, Context, Rows, Table, TimeRange, json};
 
@@ -41,6 +43,14 @@ impl<'a> Chunk<'a> {
             Chunk::Stored(_, batch) => batch.column_by_name(name).map(Column::PerRow),
         };
         found.ok_or_else(|| Error::internal(format!("column {name} was not read")))
+    }
+
+    fn texts(&self) -> Result<Texts<'a>> {
+        let (table, batch) = match *self {
+            Chunk::Memory(rows) => (rows.table(), rows.batch()),
+            Chunk::Stored(table, batch) => (table, batch),
+        };
+        Ok(Texts::new(table, batch)?)
     }
 
     fn array(&self, name: &str) -> Result<&'a ArrayRef> {
@@ -135,12 +145,12 @@ fn select(mask: &BooleanBuffer, mut test: impl FnMut(usize) -> bool) -> BooleanB
 fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<BooleanBuffer> {
     match leaf {
         Leaf::Phrase(phrase) => {
-            let (texts, mut scratch) = (Texts::of(chunk)?, String::new());
-            Ok(select(mask, |row| texts.passes(row, &mut scratch, |text| phrase.is_in(text))))
+            let (texts, mut scratch) = (chunk.texts()?, String::new());
+            Ok(select(mask, |row| texts.of_row(row, &mut scratch).is_some_and(|text| phrase.is_in(text))))
         }
         Leaf::WholeText(test) => {
-            let (texts, mut scratch) = (Texts::of(chunk)?, String::new());
-            Ok(select(mask, |row| texts.passes(row, &mut scratch, |text| test.passes(text))))
+            let (texts, mut scratch) = (chunk.texts()?, String::new());
+            Ok(select(mask, |row| texts.of_row(row, &mut scratch).is_some_and(|text| test.passes(text))))
         }
         Leaf::Column(name, test) => match chunk.column(name)? {
             Column::PerRow(array) => column_within(array, test, mask),
@@ -307,63 +317,5 @@ impl<'a> Entries<'a> {
             let name = self.keys.value(entry);
             keys.iter().any(|key| key.name == name) && self.values.is_valid(entry) && test.passes(self.values.value(entry))
         })
-    }
-}
-
-/// The searchable text of each row, as the index has it: a log's body; of a span, one a line, its name, status message
-/// and the types and messages of its exceptions.
-struct Texts<'a> {
-    columns: Vec<&'a StringArray>,
-    exceptions: Option<(&'a [i32], Entries<'a>)>,
-}
-
-impl<'a> Texts<'a> {
-    fn of(chunk: Chunk<'a>) -> Result<Self> {
-        if chunk.table() != Table::Spans {
-            return Ok(Self {
-                columns: vec![strings(chunk.array("body")?)?],
-                exceptions: None,
-            });
-        }
-        let columns = vec![strings(chunk.array("name")?)?, strings(chunk.array("status_message")?)?];
-        let list = chunk
-            .array("events")?
-            .as_list_opt::<i32>()
-            .ok_or_else(|| Error::internal("events are a list"))?;
-        let items: &StructArray = list.values().as_struct_opt().ok_or_else(|| Error::internal("events are structs"))?;
-        let attributes = items.column_by_name("attributes").ok_or_else(|| Error::internal("events have no attributes"))?;
-        Ok(Self {
-            columns,
-            exceptions: Some((list.value_offsets(), Entries::of(attributes)?)),
-        })
-    }
-
-    /// Whether the row has text and it passes.
-    fn passes(&self, row: usize, scratch: &mut String, test: impl Fn(&str) -> bool) -> bool {
-        let Some((events, attributes)) = &self.exceptions else {
-            return self.columns[0].is_valid(row) && test(self.columns[0].value(row));
-        };
-        scratch.clear();
-        let mut line = |text: &str| {
-            if !text.is_empty() {
-                if !scratch.is_empty() {
-                    scratch.push('\n');
-                }
-                scratch.push_str(text);
-            }
-        };
-        for column in &self.columns {
-            if column.is_valid(row) {
-                line(column.value(row));
-            }
-        }
-        let offsets = attributes.map.value_offsets();
-        for entry in offsets[events[row] as usize]..offsets[events[row + 1] as usize] {
-            let entry = entry as usize;
-            if matches!(attributes.keys.value(entry), "exception.type" | "exception.message") && attributes.values.is_valid(entry) {
-                line(attributes.values.value(entry));
-            }
-        }
-        test(scratch)
     }
 }

@@ -13,7 +13,7 @@ use arrow::datatypes::Int64Type;
 
 use super::answer::Cursor;
 use super::blocks::{Blocks, Matcher, rows_at_once};
-use super::fields::Filter;
+use super::filter::Filter;
 use super::hit::Hit;
 use super::job::{Job, blocking};
 use super::limits::Stop;

@@ -17,8 +17,9 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use parking_lot::Mutex;
 
 use super::blocks::{Blocks, Matcher, visit};
+use super::conditions::ValueTest;
 use super::coverage::{Coverage, ProblemKind};
-use super::fields::{Filter, Leaf, ValueTest};
+use super::filter::{Filter, Leaf};
 use super::job::Job;
 use super::limits::Stop;
 use super::scan::{self, Chunk};

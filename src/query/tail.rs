@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::TailEvent;
-use super::fields::Filter;
+use super::filter::Filter;
 use super::hit::Hit;
 use super::scan::{self, Chunk};
 use super::{Result, metrics};

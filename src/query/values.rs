@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType}
 
 use super::fields::Field;
 use super::{Error, Result};
+use crate::block::Texts;
 use crate::model::{Column, Rows, Table, json, severity};
 
 /// Values longer than this are cut, so that groups stay small.
@@ -38,7 +39,7 @@ pub(super) enum Reader<'a> {
 /// The stored columns that a field's values are read from.
 pub(super) fn columns(table: Table, field: &Field) -> Vec<&'static str> {
     match field {
-        Field::Text => vec![super::fields::text_columns(table)[0]],
+        Field::Text => vec![Texts::columns(table)[0]],
         Field::Attribute(_) if table == Table::Logs => vec!["attributes", "resource_attributes", "body"],
         Field::Attribute(_) => vec!["attributes", "resource_attributes"],
         field => field.column().into_iter().collect(),
@@ -68,7 +69,7 @@ impl<'a> Reader<'a> {
                     bodies: rows.batch().column_by_name("body"),
                 });
             }
-            Field::Text => super::fields::text_columns(rows.table())[0],
+            Field::Text => Texts::columns(rows.table())[0],
             field => field.column().unwrap_or_default(),
         };
         Ok(match rows.column(name).ok_or_else(|| missing(name))? {
@@ -160,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_VALUE_BYTES)]
 }
 
