@@ -1,15 +1,20 @@
 //! How many rows match, in all and by the values of fields.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
+
+use arrow::buffer::BooleanBuffer;
 
 use super::answer::{Facet, FacetValue};
 use super::blocks::{Blocks, Matcher, visit};
 use super::coverage::ProblemKind;
 use super::fields::Field;
 use super::job::Job;
+use super::limits::Stop;
 use super::values::{Reader, columns};
-use super::{Error, Result};
+use super::{Error, Result, terms};
+use crate::block::Block;
 
 /// Fields of one question.
 pub(super) const MAX_FIELDS: usize = 50;
@@ -92,32 +97,76 @@ fn values_of(mut key: &[u8]) -> Vec<Option<String>> {
 }
 
 /// How the rows of one batch enter a tally.
-type Enter = fn(readers: &[Reader<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Enter {
+    /// The first values of all fields together.
+    Group,
+    /// Each value of each field by itself, under the field's number.
+    Each,
+}
 
-/// Enters the first values of all fields together.
-fn enter_group(readers: &[Reader<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
+/// Reads a field, with its number.
+type Numbered<'a> = (u8, Reader<'a>);
+
+impl Enter {
+    fn enter(self, readers: &[Numbered<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
+        match self {
+            Enter::Group => enter_group(readers, row, key, tally),
+            Enter::Each => enter_each(readers, row, key, tally),
+        }
+    }
+}
+
+fn enter_group(readers: &[Numbered<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
     key.clear();
-    for reader in readers {
+    for (_, reader) in readers {
         push_value(key, reader.first(row).as_deref());
     }
     tally.add(key, 1);
 }
 
-/// Enters each value of each field by itself, under the field's number.
-fn enter_each(readers: &[Reader<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
-    for (number, reader) in readers.iter().enumerate() {
+fn enter_each(readers: &[Numbered<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
+    for (number, reader) in readers {
         let mut has_value = false;
         reader.each(row, &mut |value| {
             has_value = true;
-            key.clear();
-            key.push(number as u8);
-            push_value(key, Some(value));
-            tally.add(key, 1);
+            enter_value(*number, Some(value), 1, key, tally);
         });
         if !has_value {
-            tally.add(&[number as u8, 0], 1);
+            enter_value(*number, None, 1, key, tally);
         }
     }
+}
+
+/// Enters rows that have a value of a field, or none.
+fn enter_value(number: u8, value: Option<&str>, rows: u64, key: &mut Vec<u8>, tally: &mut Tally) {
+    key.clear();
+    key.push(number);
+    push_value(key, value);
+    tally.add(key, rows);
+}
+
+/// Fields whose values the index of a block does not count; those of the others are entered.
+fn left_to_read<'a>(fields: &'a [Field], block: &Block, found: &BooleanBuffer, rows: &Range<u32>, stop: &Stop, tally: &mut Tally) -> Vec<(u8, &'a Field)> {
+    let mut left = Vec::new();
+    let mut key = Vec::new();
+    for (number, field) in (0u8..).zip(fields) {
+        let counts = match field {
+            Field::Attribute(name) => terms::counts(block, name, found, rows, stop),
+            _ => None,
+        };
+        let Some(counts) = counts else {
+            left.push((number, field));
+            continue;
+        };
+        for (value, rows) in counts.values {
+            enter_value(number, Some(&value), rows, &mut key, tally);
+        }
+        if counts.missing > 0 {
+            enter_value(number, None, counts.missing, &mut key, tally);
+        }
+    }
+    left
 }
 
 async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: usize, enter: Enter) -> Result<Tally> {
@@ -127,10 +176,13 @@ async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: u
     let parts = job
         .over_head(move |_, rows, found| {
             let mut tally = Tally::new(max_groups);
-            let readers = of_head.iter().map(|field| Reader::of_rows(rows, field)).collect::<Result<Vec<_>>>()?;
+            let readers = (0u8..)
+                .zip(of_head.iter())
+                .map(|(number, field)| Ok((number, Reader::of_rows(rows, field)?)))
+                .collect::<Result<Vec<_>>>()?;
             let mut key = Vec::new();
             for row in found.set_indices() {
-                enter(&readers, row, &mut key, &mut tally);
+                enter.enter(&readers, row, &mut key, &mut tally);
             }
             Ok(tally)
         })
@@ -139,16 +191,26 @@ async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: u
         .over_blocks(blocks, move |block, filter, range, stop| {
             let rows = block.rows_in(range)?;
             let found = Matcher::new(block, filter, stop)?.all(rows.clone())?;
-            let mut wanted: Vec<&'static str> = fields.iter().flat_map(|field| columns(table, field)).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
             let mut tally = Tally::new(max_groups);
             tally.matched = found.count_set_bits() as u64;
+            let left = match enter {
+                Enter::Group => (0u8..).zip(fields.iter()).collect(),
+                Enter::Each => left_to_read(&fields, block, &found, &rows, stop, &mut tally),
+            };
+            if left.is_empty() {
+                return Ok(tally);
+            }
+            let mut wanted: Vec<&'static str> = left.iter().flat_map(|(_, field)| columns(table, field)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
             let mut key = Vec::new();
             visit(block, &found, rows, &wanted, stop, &mut |batch, mask| {
-                let readers = fields.iter().map(|field| Reader::of_stored(batch, table, field)).collect::<Result<Vec<_>>>()?;
+                let readers = left
+                    .iter()
+                    .map(|(number, field)| Ok((*number, Reader::of_stored(batch, table, field)?)))
+                    .collect::<Result<Vec<_>>>()?;
                 for row in mask.set_indices() {
-                    enter(&readers, row, &mut key, &mut tally);
+                    enter.enter(&readers, row, &mut key, &mut tally);
                 }
                 Ok(())
             })?;
@@ -179,7 +241,7 @@ fn check_fields(fields: &[String]) -> Result<()> {
 pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], limit: usize, max_groups: usize) -> Result<(Groups, u64)> {
     check_fields(fields)?;
     let fields = fields.iter().map(|name| Field::resolve(job.table, name)).collect();
-    let tally = tally(job, blocks, fields, max_groups, enter_group).await?;
+    let tally = tally(job, blocks, fields, max_groups, Enter::Group).await?;
     let mut groups: Groups = tally.counts.iter().map(|(key, rows)| (values_of(key), *rows)).collect();
     groups.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let other = groups.iter().skip(limit).map(|(_, rows)| rows).sum::<u64>() + tally.beyond;
@@ -191,7 +253,7 @@ pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], 
 pub(super) async fn facets(job: &mut Job, blocks: &Blocks, names: &[String], limit: usize, max_groups: usize) -> Result<Vec<Facet>> {
     check_fields(names)?;
     let fields = names.iter().map(|name| Field::resolve(job.table, name)).collect();
-    let tally = tally(job, blocks, fields, max_groups, enter_each).await?;
+    let tally = tally(job, blocks, fields, max_groups, Enter::Each).await?;
     let mut facets: Vec<Facet> = names
         .iter()
         .map(|name| Facet {

@@ -71,6 +71,7 @@ mod answer;
 mod trace;
 mod histogram;
 mod values;
+mod terms;
 mod count;
 mod tail;
 mod functions;

@@ -338,3 +338,89 @@ async fn what_cannot_be_found_in_what_can_be_read_is_not_said_to_be_missing() {
         .expect("a record");
     assert_eq!((record.hit.ingest_id(), record.coverage.complete), (103, true));
 }
+
+#[tokio::test]
+async fn values_are_counted_alike_in_rows_and_by_an_index() {
+    let (head, indexed, plain) = (Lake::new().await, Lake::new().await, Lake::new().await);
+    let all = [fixture_logs(), fixture_spans(), rows(7, 300, 5_000)];
+    for rows in &all {
+        indexed.block(rows, true).await;
+        plain.block(rows, false).await;
+    }
+    head.head(all.to_vec());
+    let mut names: Vec<String> = Vec::new();
+    for table in [Table::Logs, Table::Spans] {
+        let everything = SearchRequest {
+            table,
+            ..request("*", TimeRange::ALL, 10_000, None)
+        };
+        for hit in head.engine.search(&everything).await.expect("an answer").hits {
+            names.extend(hit.attributes().iter().chain(hit.resource_attributes()).map(|(key, _)| key.clone()));
+            if let Hit::Log(log) = &hit {
+                let leaves = log.body.as_deref().and_then(crate::model::json::leaves);
+                names.extend(leaves.unwrap_or_default().into_iter().map(|(key, _)| key));
+            }
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 20 && names.iter().any(|name| name == "shard"), "{names:?}");
+    for (table, query) in [
+        (Table::Logs, "*"),
+        (Table::Logs, "rare OR time>2026-11-22T05:00:03Z"),
+        (Table::Spans, "*"),
+        (Table::Logs, "absent"),
+    ] {
+        for fields in names.chunks(7) {
+            let asked = FacetsRequest {
+                table,
+                query: parse(query, table).expect("a query"),
+                range: TimeRange::ALL,
+                fields: fields.to_vec(),
+                limit: 1_000,
+            };
+            let expected = head.engine.facets(&asked).await.expect("facets").facets;
+            for lake in [&indexed, &plain] {
+                assert_eq!(lake.engine.facets(&asked).await.expect("facets").facets, expected, "{query}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_counts_what_it_knows_whole() {
+    let lake = Lake::new().await;
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().attribute("zone", Value::Str("a")).build());
+    for number in 0..8 {
+        builder.attribute("shard", Value::Int(number % 2));
+        builder.attribute("long", Value::Str(&"x".repeat(300)));
+        let body = format!("{{\"shard\":{}}}", number % 3);
+        builder.push(
+            context,
+            &LogRecord {
+                time_unix_nano: T0 + number * SECOND,
+                body: Some(&body),
+                ..Default::default()
+            },
+        );
+    }
+    let meta = lake.block(&builder.finish().expect("rows").with_ingest_ids(1), true).await;
+    let path = block_path(&meta);
+    let store = lake.folder.path().join("store");
+    let read = |path: &str| bytes::Bytes::from(std::fs::read(store.join(path)).expect("an object"));
+    let block = block::Block::open(Arc::new(meta.clone()), read(path.data().as_str()), Some(read(path.index().as_str()))).expect("a block");
+    // the newest six rows: 7 to 2
+    let found = arrow::buffer::BooleanBuffer::collect_bool(8, |row| row < 6);
+    let (stop, _guard) = limits::Stop::after(std::time::Duration::from_secs(60));
+    let counts = |key: &str| terms::counts(&block, key, &found, &(0..8), &stop);
+    let pairs = |values: &[(&str, u64)]| values.iter().map(|(value, n)| (value.to_string(), *n)).collect::<Vec<_>>();
+    let shard = counts("shard").expect("few values");
+    // 0: rows 2, 3, 4, 6; 1: rows 3, 4, 5, 7; 2: rows 2, 5
+    assert_eq!((shard.values, shard.missing), (pairs(&[("0", 4), ("1", 4), ("2", 2)]), 0));
+    let zone = counts("zone").expect("one value");
+    assert_eq!((zone.values, zone.missing), (pairs(&[("a", 6)]), 0));
+    let nothing = counts("nothing").expect("no value");
+    assert_eq!((nothing.values, nothing.missing), (vec![], 6));
+    assert_eq!(counts("long"), None);
+}
