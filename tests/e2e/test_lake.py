@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -257,4 +259,140 @@ def test_foreign_readers_see_what_was_sent(make_lake, weed, readers, reader):
         count = {table: int(lake.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"]) for table in ("logs", "spans", "metric_points")}
         assert count == {"logs": len(sent_logs), "spans": len(sent_spans), "metric_points": len(points)}
         assert len(lake.hits("service:lager", start="-3d")) == len(sent_logs)
+        lake.restart()
+
+
+class Poller(threading.Thread):
+    """Reads a table again and again: no row is ever seen twice, and none that was seen goes away."""
+
+    def __init__(self, read):
+        super().__init__(daemon=True)
+        self.read, self.stopping, self.n_reads, self.wrong, self.sizes = read, threading.Event(), 0, None, {0}
+
+    def run(self):
+        before = set()
+        try:
+            while not self.stopping.is_set():
+                try:
+                    seqs = self.read()
+                except (FileNotFoundError, duckdb.IOException):
+                    # nothing is sealed yet, so there is no such folder
+                    assert not before, "the table is gone"
+                    time.sleep(0.05)
+                    continue
+                now = set(seqs)
+                assert len(now) == len(seqs), f"{len(seqs) - len(now)} rows twice"
+                assert before <= now, f"{len(before - now)} rows went away"
+                before = now
+                self.n_reads += 1
+                self.sizes.add(len(seqs))
+        except Exception as error:  # noqa: BLE001 - told by `end`
+            self.wrong = error
+
+    def end(self):
+        self.stopping.set()
+        self.join(30)
+        assert self.wrong is None, f"{self.read.__name__}, read {self.n_reads}: {self.wrong!r}"
+
+
+def test_sealed_hours_are_read_once_while_blocks_merge(make_lake, weed, readers):
+    store = weed.store()
+    prefix = store["url"].rsplit("/", 1)[1]
+    lake = make_lake(
+        config={
+            "store": store,
+            "ingest": {"flush_age_seconds": 1, "flush_rows": 60},
+            "lake": {"every_seconds": 1, "seal_after_seconds": 1, "seal_quiet_seconds": 4, "late_seal_seconds": 3, "merge_at_blocks": 2, "removed_grace_seconds": 1},
+        }
+    )
+    # two hours that are over, and rows of the running one, which stay out of the lake
+    this_hour = time.time_ns() // HOUR * HOUR
+    # it must not end in the midst of this
+    running_at = time.time_ns() if time.time_ns() < this_hour + HOUR * 0.95 else this_hour + HOUR
+    sent = {}
+
+    def post(n, running=0):
+        logs, traces = ExportLogsServiceRequest(), ExportTraceServiceRequest()
+        scope, spans = logs.resource_logs.add().scope_logs.add(), traces.resource_spans.add().scope_spans.add()
+        for _ in range(n):
+            seq = len(sent)
+            at = this_hour - (1 + seq % 2) * 2 * HOUR + seq * 1_000_000
+            record = scope.log_records.add(time_unix_nano=at)
+            any_value(record.body, f"sealed {seq}")
+            attributes(record.attributes, {"seq": seq})
+            span = spans.spans.add(trace_id=bytes.fromhex(TRACE), span_id=(seq + 1).to_bytes(8, "big"), name=f"sealed {seq}")
+            span.start_time_unix_nano, span.end_time_unix_nano = at, at + 5
+            attributes(span.attributes, {"seq": seq})
+            sent[seq] = at
+        for i in range(running):
+            record = scope.log_records.add(time_unix_nano=running_at + i)
+            any_value(record.body, "running")
+            attributes(record.attributes, {"seq": -1})
+        for path, request in (("logs", logs), ("traces", traces)):
+            answer = requests.post(f"{lake.otlp_http_url}/v1/{path}", data=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}, timeout=20)
+            assert (answer.status_code, answer.content) == (200, b""), answer.content
+
+    def seqs(reader, table):
+        def read():
+            return [int(row["attributes"]["seq"]) for row in readers[reader](prefix, table)]
+
+        read.__name__ = f"{reader} of {table}"
+        return read
+
+    def searched():
+        return [int(hit["attributes"]["seq"]) for hit in lake.hits("sealed", start="-1d")]
+
+    pollers = [Poller(seqs(reader, table)) for reader in readers for table in ("logs", "spans")] + [Poller(searched)]
+    for poller in pollers:
+        poller.start()
+    n_swaps = lambda swap: sum(  # noqa: E731
+        int(line.rsplit(" ", 1)[1]) for line in requests.get(lake.url + "/metrics", timeout=10).text.splitlines() if f'swap="{swap}"' in line
+    )
+    for _ in range(8):
+        post(50, running=3)
+        time.sleep(0.7)
+
+    def all_sealed():
+        return all(len(seqs(reader, table)()) == len(sent) for reader in readers for table in ("logs", "spans"))
+
+    def poll_until_sealed():
+        def look():
+            try:
+                return all_sealed()
+            except (FileNotFoundError, duckdb.IOException):
+                return False
+
+        lake.wait_until(look, 60, every=0.5, what="all rows in the lake")
+
+    poll_until_sealed()
+    assert n_swaps("merge") >= 2 and n_swaps("seal") >= 2, "no blocks were merged before they were sealed"
+    n_first = len(sent)
+    # rows that come late make a further file
+    post(40)
+    poll_until_sealed()
+    for poller in pollers:
+        poller.end()
+        assert poller.n_reads >= 3, f"{poller.read.__name__} read only {poller.n_reads} times"
+    assert {n_first, len(sent)} <= set().union(*(poller.sizes for poller in pollers))
+
+    for reader in readers:
+        rows = readers[reader](prefix, "logs")
+        assert sorted(int(row["attributes"]["seq"]) for row in rows) == sorted(sent), "each row once, and no row of the running hour"
+        for row in rows:
+            seq = int(row["attributes"]["seq"])
+            at = sent[seq]
+            assert (row["time_unix_nano"], row["time"], row["body"]) == (at, micros(at), f"sealed {seq}")
+            assert (str(row["dt"])[:10], int(row["hour"])) == (f"{micros(at):%Y-%m-%d}", micros(at).hour)
+        rows = readers[reader](prefix, "spans")
+        assert sorted(int(row["attributes"]["seq"]) for row in rows) == sorted(sent)
+    keys = [item["Key"].removeprefix(prefix + "/") for item in weed.s3().list_objects_v2(Bucket=weed.bucket, Prefix=prefix)["Contents"]]
+    files = [key for key in keys if key.startswith("logs/")]
+    assert files and all(re.fullmatch(r"logs/dt=\d{4}-\d\d-\d\d/hour=\d\d/[0-9a-z]+\.parquet", key) for key in files), files
+    # the first seal of each hour, and its late rows
+    assert 2 <= len(files) <= 8, files
+    assert [key for key in keys if key.startswith("_l0/logs/")], "the running hour waits outside the lake"
+    # the server itself counts them once, then and after a restart
+    for _ in range(2):
+        assert sorted(searched()) == sorted(sent)
+        assert int(lake.sql("SELECT count(*) AS n FROM logs WHERE body LIKE 'sealed%'")[0]["n"]) == len(sent)
         lake.restart()
