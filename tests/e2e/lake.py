@@ -1,5 +1,9 @@
 """The release binary as a child process, its API, and the other servers that tests talk to."""
 
+import concurrent.futures
+import ctypes
+import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -7,6 +11,7 @@ import queue
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -308,3 +313,34 @@ class Server:
             tail = self.log_path.read_bytes()[-4000:].decode(errors="replace")
             self.kill()
             raise AssertionError(f"{error}\n{tail}") from None
+
+
+def own_network():
+    """Puts this thread, what it starts and nothing else into a network of its own; true if that is allowed (to root, on Linux)."""
+    if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:  # CLONE_NEWNET
+        return False
+    with socket.socket() as s:
+        # SIOCGIFFLAGS, then SIOCSIFFLAGS with IFF_UP
+        got = fcntl.ioctl(s, 0x8913, struct.pack("16sH14x", b"lo", 0))
+        (flags,) = struct.unpack_from("H", got, 16)
+        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", flags | 1))
+    return True
+
+
+def in_own_network(test):
+    """Runs a test where the default ports are free. Where no network can be made, they must be free on this machine."""
+
+    @functools.wraps(test)
+    def wrapped(*args, **kwargs):
+        def run():
+            if not own_network():
+                for port in (7070, 4317, 4318, 2000):
+                    with socket.socket() as s:
+                        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        s.bind(("127.0.0.1", port))
+            test(*args, **kwargs)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            thread.submit(run).result()
+
+    return wrapped
