@@ -1,9 +1,11 @@
 """What was acknowledged is there after any end of the process, once; and while the store is away."""
 
+import collections
 import concurrent.futures
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import struct
@@ -20,46 +22,91 @@ RECORDS = 5
 OUTAGE_SECONDS = 60
 
 
-class Sender:
-    """Sends log records, each with its own `seq`, and keeps what was acknowledged."""
+GROUP, STREAM = "/crash", "s"
 
-    def __init__(self):
+
+def otlp_logs(lake, session, seqs, now):
+    records = [
+        {
+            "timeUnixNano": str(now + i),
+            "severityNumber": 9,
+            "body": {"stringValue": f"record {seq}"},
+            "attributes": [{"key": "seq", "value": {"stringValue": str(seq)}}],
+        }
+        for i, seq in enumerate(seqs)
+    ]
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "crash"}}]}
+    body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
+    return session.post(lake.url + "/v1/logs", json=body, timeout=20), {}
+
+
+def put_log_events(lake, session, seqs, now):
+    events = [{"timestamp": now // 1_000_000 + i, "message": f"record {seq}"} for i, seq in enumerate(seqs)]
+    headers = {"x-amz-target": "Logs_20140328.PutLogEvents", "content-type": "application/x-amz-json-1.1"}
+    body = {"logGroupName": GROUP, "logStreamName": STREAM, "logEvents": events}
+    # a token of the next call, and no word of events left out
+    return session.post(lake.url + "/", data=json.dumps(body), headers=headers, timeout=20), {"nextSequenceToken"}
+
+
+def otlp_traces(lake, session, seqs, now):
+    trace_id = secrets.token_hex(16)
+    spans = [
+        {
+            "traceId": trace_id,
+            "spanId": f"{seq + 1:016x}",
+            "name": f"record {seq}",
+            "kind": 2,
+            "startTimeUnixNano": str(now + i),
+            "endTimeUnixNano": str(now + i + 1000),
+        }
+        for i, seq in enumerate(seqs)
+    ]
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+    return session.post(lake.otlp_http_url + "/v1/traces", json=body, timeout=20), {}
+
+
+def xray_segments(lake, session, seqs, now):
+    trace_id = f"1-{now // 1_000_000_000:08x}-{secrets.token_hex(12)}"
+    documents = [
+        json.dumps({"trace_id": trace_id, "id": f"{seq + 1:016x}", "name": f"record {seq}", "start_time": now / 1e9, "end_time": now / 1e9 + 0.001})
+        for seq in seqs
+    ]
+    answer = session.post(f"http://{lake.xray}/TraceSegments", json={"TraceSegmentDocuments": documents}, timeout=20)
+    return answer, {"UnprocessedTraceSegments": []}
+
+
+class Sender:
+    """Sends records of one table, each with its own number, and keeps what was acknowledged."""
+
+    def __init__(self, table="logs"):
+        self.table = table
         self.lock = threading.Lock()
         self.next = 0
         self.acknowledged = set()
+        self.n_acknowledged = collections.Counter()
 
-    def send(self, lake, n=RECORDS, session=requests):
+    def send(self, lake, how=otlp_logs, n=RECORDS, session=requests):
         """One request; true if it was acknowledged."""
         with self.lock:
             seqs = range(self.next, self.next + n)
             self.next += n
-        now = time.time_ns()
-        records = [
-            {
-                "timeUnixNano": str(now + i),
-                "severityNumber": 9,
-                "body": {"stringValue": f"record {seq}"},
-                "attributes": [{"key": "seq", "value": {"stringValue": str(seq)}}],
-            }
-            for i, seq in enumerate(seqs)
-        ]
-        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "crash"}}]}
-        body = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]}
-        response = session.post(lake.url + "/v1/logs", json=body, timeout=20)
+        response, expected = how(lake, session, seqs, time.time_ns())
         if response.status_code != 200:
             assert response.status_code == 503, response.text
             return False
-        assert response.json() == {}, "a partial success"
+        answer = response.json()
+        assert answer == expected or answer.keys() == expected, f"a partial success: {answer}"
         with self.lock:
             self.acknowledged.update(seqs)
+            self.n_acknowledged[how.__name__] += n
         return True
 
-    def load(self, lake, stop):
+    def load(self, lake, how, stop):
         """Sends until `stop` or until the server is gone."""
         with requests.Session() as session:
             while not stop.is_set():
                 try:
-                    self.send(lake, session=session)
+                    self.send(lake, how, session=session)
                 except requests.RequestException:
                     return
 
@@ -74,14 +121,18 @@ class Sender:
         assert once <= set(range(self.next)), f"{where}: rows that nobody sent"
 
 
-def seqs_by_sql(lake):
-    answer = lake.post("/api/v1/sql", {"query": "SELECT attributes['seq'] AS seq, count(*) AS n FROM logs GROUP BY 1", "limit": 100_000})
+TEXT = {"logs": "body", "spans": "name"}  # the column that says "record 17"
+
+
+def seqs_by_sql(lake, table="logs"):
+    query = f"SELECT substr({TEXT[table]}, 8) AS seq, count(*) AS n FROM {table} GROUP BY 1"
+    answer = lake.post("/api/v1/sql", {"query": query, "limit": 100_000})
     assert answer["coverage"]["complete"] and not answer["truncated"], answer["coverage"]
     return [seq for seq, n in answer["rows"] for _ in range(int(n))]
 
 
-def seqs_by_search(lake):
-    return [hit["attributes"]["seq"] for hit in lake.hits("service:crash", limit=10_000)]
+def seqs_by_search(lake, table="logs"):
+    return [hit[TEXT[table]].removeprefix("record ") for hit in lake.hits("record", table=table, limit=10_000)]
 
 
 def live_files(store, table="logs"):
@@ -103,9 +154,9 @@ def live_files(store, table="logs"):
     return files, sum(meta["n_rows"] for meta in blocks)
 
 
-def seqs_by_duckdb(store):
-    files, n_rows = live_files(store)
-    rows = duckdb.sql(f"SELECT attributes['seq'] FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
+def seqs_by_duckdb(store, table="logs"):
+    files, n_rows = live_files(store, table)
+    rows = duckdb.sql(f"SELECT substr({TEXT[table]}, 8) FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
     assert len(rows) == n_rows, "the catalog's row counts are not the files'"
     return [seq for (seq,) in rows]
 
@@ -139,39 +190,51 @@ def test_fifty_kills_under_load_lose_and_double_nothing(make_lake):
         }
     )
     chance = random.Random(SEED)
-    sender = Sender()
+    logs = lake.boto3()
+    logs.create_log_group(logGroupName=GROUP)
+    logs.create_log_stream(logGroupName=GROUP, logStreamName=STREAM)
+    log_sender, span_sender = senders = [Sender("logs"), Sender("spans")]
+    load = [(log_sender, otlp_logs), (log_sender, put_log_events), (span_sender, otlp_traces), (span_sender, xray_segments)]
+    n_acknowledged = lambda: sum(len(sender.acknowledged) for sender in senders)  # noqa: E731
+
+    def check(read, where):
+        for sender in senders:
+            sender.check(read(sender.table), f"{sender.table} by {where}")
+
     silent_rounds = 0
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as clients:
         for round_ in range(1, KILLS + 1):
-            before = len(sender.acknowledged)
+            before = n_acknowledged()
             stop = threading.Event()
-            running = [clients.submit(sender.load, lake, stop) for _ in range(CLIENTS)]
+            running = [clients.submit(sender.load, lake, how, stop) for sender, how in load for _ in range(CLIENTS // len(load))]
             time.sleep(chance.uniform(0.05, 0.4))
             # a disk that is busy with other things may need longer for the first sync
             patience = time.monotonic() + 5
-            while len(sender.acknowledged) == before and time.monotonic() < patience:
+            while n_acknowledged() == before and time.monotonic() < patience:
                 time.sleep(0.01)
             lake.kill()
             stop.set()
             for client in running:
                 client.result(timeout=30)
-            silent_rounds += len(sender.acknowledged) == before
+            silent_rounds += n_acknowledged() == before
             if round_ % 5 == 0:
                 kill_while_it_starts(lake, chance.uniform(0.005, 0.2))
             lake.start()
             status = lake.status()
             assert status["wal"]["corrupt_frames"] == 0 and status["replay"]["undecodable_frames"] == 0, status
             if round_ % 10 == 0:
-                sender.check(seqs_by_sql(lake), f"SQL after kill {round_}")
+                check(lambda table: seqs_by_sql(lake, table), f"SQL after kill {round_}")
     assert silent_rounds < KILLS / 5, f"{silent_rounds} rounds acknowledged nothing: the load is too thin to show anything"
+    for sender, how in load:
+        assert sender.n_acknowledged[how.__name__] > KILLS, f"the load is too thin: {sender.n_acknowledged}"
     assert lake.status()["store"]["catalog_seq"] > KILLS / 10, "kills met too few flushes"
-    sender.check(seqs_by_sql(lake), "SQL")
-    sender.check(seqs_by_search(lake), "search")
+    check(lambda table: seqs_by_sql(lake, table), "SQL")
+    check(lambda table: seqs_by_search(lake, table), "search")
     lake.stop()
-    sender.check(seqs_by_duckdb(lake.data_dir / "store"), "Parquet")
+    check(lambda table: seqs_by_duckdb(lake.data_dir / "store", table), "Parquet")
     lake.start()
     assert lake.status()["replay"]["rows"] == 0, "an orderly stop leaves nothing to replay"
-    sender.check(seqs_by_search(lake), "search after an orderly stop")
+    check(lambda table: seqs_by_search(lake, table), "search after an orderly stop")
 
 
 def frames_end(path):
