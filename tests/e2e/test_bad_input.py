@@ -122,7 +122,7 @@ def test_otlp_grpc(lake):
                 export(good_logs(), timeout=30)
         with counts(lake, "otlp", "logs", {"too_large": 1}):
             with pytest.raises(grpc.RpcError) as failed:
-                export(bytes(200 << 20), timeout=60, compression=grpc.Compression.Gzip)
+                export(bytes(100 << 20), timeout=60, compression=grpc.Compression.Gzip)
         assert failed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, failed.value
         with counts(lake, "otlp", "logs", {}, accepted=3):
             export(good_logs(), timeout=30, compression=grpc.Compression.Gzip)

@@ -1,0 +1,167 @@
+"""Every record that was sent is counted once, at every receiver: accepted, refused, rejected or dropped."""
+
+import collections
+import json
+import secrets
+import socket
+import time
+
+import grpc
+import pytest
+import requests
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from test_bad_input import DAY, EXPORT, JSON, PROTOBUF, logs_call, segment
+
+DATAGRAM = b'{"format":"json","version":1}\n'
+ENDS = ("accepted", "refused", "rejected", "dropped")
+
+
+def request_of(signal, n):
+    now = time.time_ns()
+    if signal == "logs":
+        request = ExportLogsServiceRequest()
+        scope = request.resource_logs.add().scope_logs.add()
+        for i in range(n):
+            scope.log_records.add(time_unix_nano=now + i).body.string_value = f"counted {i}"
+    elif signal == "traces":
+        request = ExportTraceServiceRequest()
+        scope = request.resource_spans.add().scope_spans.add()
+        for i in range(n):
+            ids = {"trace_id": secrets.token_bytes(16), "span_id": secrets.token_bytes(8)}
+            scope.spans.add(name="counted", start_time_unix_nano=now, end_time_unix_nano=now + i, **ids)
+    else:
+        request = ExportMetricsServiceRequest()
+        points = request.resource_metrics.add().scope_metrics.add().metrics.add(name="counted").gauge.data_points
+        for i in range(n):
+            points.add(time_unix_nano=now + i, as_double=i)
+    return request
+
+
+def counted(lake):
+    """`{(receiver, signal): {outcome: records}}`."""
+    return {(entry["receiver"], entry["signal"]): {end: entry[end] for end in ENDS if entry[end]} for entry in lake.status()["receivers"]}
+
+
+class Books:
+    """What was sent, by receiver and signal, with the end that each record must have."""
+
+    def __init__(self):
+        self.sent = collections.defaultdict(collections.Counter)
+
+    def add(self, receiver, signal, **ends):
+        self.sent[receiver, signal].update(ends)
+
+    def agree(self, lake, when):
+        expected = {key: dict(ends) for key, ends in self.sent.items()}
+        last = None
+
+        def same():
+            nonlocal last
+            last = counted(lake)
+            return last == expected
+
+        try:
+            lake.wait_until(same, 10, what=f"the books agree {when}")
+        except AssertionError as error:
+            wrong = {key: (last.get(key), expected.get(key)) for key in last.keys() | expected.keys() if last.get(key) != expected.get(key)}
+            raise AssertionError(f"{when}: (counted, sent) {wrong}\n{error}") from None
+
+
+def send_all(lake, books):
+    """Good and bad records over every receiver."""
+    # OTLP, both forms of HTTP and gRPC
+    for signal in ("logs", "traces", "metrics"):
+        for n, url in ((7, lake.otlp_http_url), (5, lake.url)):
+            answer = requests.post(f"{url}/v1/{signal}", data=request_of(signal, n).SerializeToString(), headers=PROTOBUF, timeout=20)
+            assert answer.status_code == 200
+            books.add("otlp", signal, accepted=n)
+            assert requests.post(f"{url}/v1/{signal}", data=b"\xff\xff", headers=PROTOBUF, timeout=20).status_code == 400
+            assert requests.post(f"{url}/v1/{signal}", data=b"{", headers=JSON, timeout=20).status_code == 400
+            books.add("otlp", signal, rejected=2)
+    # a partial success: a span without IDs
+    request = request_of("traces", 4)
+    request.resource_spans[0].scope_spans[0].spans.add(name="no IDs", start_time_unix_nano=1)
+    answer = requests.post(f"{lake.url}/v1/traces", data=request.SerializeToString(), headers=PROTOBUF, timeout=20)
+    assert answer.status_code == 200 and answer.content != b""
+    books.add("otlp", "traces", accepted=4, rejected=1)
+    with grpc.insecure_channel(lake.otlp_grpc) as channel:
+        export = channel.unary_unary(EXPORT)
+        export(request_of("logs", 3).SerializeToString(), timeout=20)
+        with pytest.raises(grpc.RpcError):
+            export(b"\xff\xff", timeout=20)
+        books.add("otlp", "logs", accepted=3, rejected=1)
+
+    # PutLogEvents: whole calls, and events left out
+    logs = lake.boto3()
+    try:
+        logs.create_log_group(logGroupName="/books")
+        logs.create_log_stream(logGroupName="/books", logStreamName="s")
+    except logs.exceptions.ResourceAlreadyExistsException:
+        pass
+    now = int(time.time() * 1000)
+    put = {"logGroupName": "/books", "logStreamName": "s"}
+    logs.put_log_events(**put, logEvents=[{"timestamp": now + i, "message": "m"} for i in range(6)])
+    books.add("awslogs", "logs", accepted=6)
+    answer = logs.put_log_events(**put, logEvents=[{"timestamp": now - 15 * DAY, "message": "old"}, {"timestamp": now, "message": "m"}])
+    assert answer["rejectedLogEventsInfo"]
+    books.add("awslogs", "logs", accepted=1, rejected=1)
+    assert logs_call(lake, "PutLogEvents", b"{").status_code == 400
+    books.add("awslogs", "logs", rejected=1)
+
+    # X-Ray, TCP on both ports
+    for url in (f"http://{lake.xray}", lake.url):
+        documents = [json.dumps(segment()), json.dumps(segment(id="short")), "{", json.dumps(segment())]
+        answer = requests.post(f"{url}/TraceSegments", json={"TraceSegmentDocuments": documents}, timeout=20)
+        assert len(answer.json()["UnprocessedTraceSegments"]) == 2
+        books.add("xray", "traces", accepted=2, rejected=2)
+    # and UDP
+    host, port = lake.xray.rsplit(":", 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect((host, int(port)))
+        for _ in range(20):
+            udp.send(DATAGRAM + json.dumps(segment()).encode())
+            udp.send(DATAGRAM + b"{")
+            udp.send(b"what?")
+    # the third is no document: it was lost here, and nobody can be told
+    books.add("xray", "traces", accepted=20, rejected=20, dropped=20)
+
+
+def test_the_books_agree_across_stops(make_lake):
+    lake, books = make_lake(), Books()
+    for round_ in range(3):
+        send_all(lake, books)
+        books.agree(lake, f"in round {round_}")
+        lake.restart()
+        books.agree(lake, f"after stop {round_}")
+    # nothing is new since the last flush
+    lake.restart(kill=True)
+    books.agree(lake, "after a crash")
+    # each accepted record is a row
+    for table, keys in {"logs": (("otlp", "logs"), ("awslogs", "logs")), "spans": (("otlp", "traces"), ("xray", "traces")), "metric_points": (("otlp", "metrics"),)}.items():
+        assert int(lake.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"]) == sum(books.sent[key]["accepted"] for key in keys), table
+
+
+def test_the_books_agree_when_all_is_refused(make_lake):
+    """A full disk. One record a request, so that requests and records are the same."""
+    lake, books = make_lake(), Books()
+    logs = lake.boto3()
+    logs.create_log_group(logGroupName="/books")
+    logs.create_log_stream(logGroupName="/books", logStreamName="s")
+    lake.config = {"wal": {"min_free_disk_bytes": 1 << 60}}
+    lake.restart()
+
+    for signal in ("logs", "traces", "metrics"):
+        for _ in range(3):
+            answer = requests.post(f"{lake.url}/v1/{signal}", data=request_of(signal, 1).SerializeToString(), headers=PROTOBUF, timeout=20)
+            assert answer.status_code == 503 and answer.headers["retry-after"], answer.status_code
+            books.add("otlp", signal, refused=1)
+    body = json.dumps({"logGroupName": "/books", "logStreamName": "s", "logEvents": [{"timestamp": int(time.time() * 1000), "message": "m"}]})
+    assert logs_call(lake, "PutLogEvents", body).status_code == 503
+    books.add("awslogs", "logs", refused=1)
+    answer = requests.post(f"http://{lake.xray}/TraceSegments", json={"TraceSegmentDocuments": [json.dumps(segment())]}, timeout=20)
+    assert answer.status_code == 429, answer.text
+    books.add("xray", "traces", refused=1)
+    books.agree(lake, "while all is refused")
