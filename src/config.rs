@@ -265,6 +265,13 @@ mod tests {
     }
 
     #[test]
+    fn links_have_one_setting() {
+        assert!(Config::from_toml("[alert]\npublic_url = 'https://a.example'\n").is_err());
+        let config = Config::from_toml("[server]\npublic_url = 'https://a.example/'\n").expect("valid");
+        assert_eq!(config.public_url(&std::net::SocketAddr::from(([127, 0, 0, 1], 7070))), "https://a.example");
+    }
+
+    #[test]
     fn other_machines_need_authentication() {
         let open = "[server]\nhttp = '0.0.0.0:7070'\n";
         assert!(Config::from_toml(open).expect_err("refused").to_string().contains("--insecure-no-auth"));
