@@ -4,19 +4,29 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::Int64Array;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::replay::{LEDGER_KEY, write_states};
+use super::replay::write_states;
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{Commit, CommitKind, WalRange, block_path};
+use crate::catalog::{Commit, CommitKind, ORPHAN_AGE_NANOS, WalRange, block_path};
 use crate::model::{Rows, Table};
+use crate::storage::Key;
 use crate::wal::Lsn;
 
 /// How often the flush loop looks at the age of the head.
 const TICK: Duration = Duration::from_millis(500);
 /// First and longest wait between attempts against a store that is away.
-const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MIN: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 200 });
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Age at which an attempt is given up and made anew: its objects must not be old enough for the sweep once the
+/// record that names them lands.
+const MAX_ATTEMPT_NANOS: i64 = ORPHAN_AGE_NANOS / 2;
+/// Blocks of one flush that are on their way to the store at once. They are built one after the other.
+const BLOCKS_AT_A_TIME: usize = 8;
 
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 const DAY_NANOS: i64 = 24 * HOUR_NANOS;
@@ -52,68 +62,185 @@ impl Ingest {
     /// Flushes everything acknowledged so far; returns when the catalog has it, however long the store is away.
     pub async fn flush(&self) {
         let _one_at_a_time = self.inner.flushing.lock().await;
-        let (lsn, documents) = {
+        let cut = {
             let _quiescent = self.inner.publication.write().await;
-            self.inner.head.lock().cut();
-            (self.inner.wal.stats().last_lsn, self.inner.state_documents())
+            self.inner.cut(self.inner.wal.stats().last_lsn)
         };
-        self.inner.flush_cut(lsn, documents).await;
+        self.inner.flush_cut(cut).await;
     }
+
+    /// Commits the state documents and the ledger, if they have changed since the last flush and no row waits for one.
+    pub(super) async fn flush_state(&self) {
+        let _one_at_a_time = self.inner.flushing.lock().await;
+        let (lsn, ledger) = {
+            let _quiescent = self.inner.publication.write().await;
+            (self.inner.wal.stats().last_lsn, self.inner.ledger.to_json())
+        };
+        // sums that count rows which the log has yet to replay would count them twice
+        if lsn <= self.inner.flushed_lsn.load(Ordering::Acquire) {
+            self.inner.commit_state(ledger).await;
+        }
+    }
+}
+
+/// What one flush is to bring into blocks.
+#[derive(Debug)]
+struct Cut {
+    /// The last log position of it.
+    lsn: Lsn,
+    /// The ledger's sums at that position.
+    ledger: Vec<u8>,
+}
+
+/// Why an attempt to flush ended without a commit.
+#[derive(Debug)]
+enum Setback {
+    /// It took so long that the sweep may take its objects: they are made again under new names.
+    Outlived,
+    /// The catalog contradicts: an earlier commit, of this life or the last, has happened after all.
+    Overtaken(String),
+    /// Blocks cannot be made of the rows.
+    Build(block::Error),
+    /// The store or catalog refuses for good; said already.
+    Refused,
+}
+
+impl From<block::Error> for Setback {
+    fn from(error: block::Error) -> Self {
+        Setback::Build(error)
+    }
+}
+
+/// A committed flush.
+struct Flushed {
+    n_blocks: usize,
+    n_rows: u64,
 }
 
 impl Inner {
     /// Replay's flush: nothing else is running, and `lsn` is the last frame in the head.
     pub(super) async fn flush_up_to(&self, lsn: Lsn) {
-        self.head.lock().cut();
-        self.flush_cut(lsn, self.state_documents()).await;
+        let cut = self.cut(lsn);
+        self.flush_cut(cut).await;
     }
 
-    /// Builds, puts and commits what was cut at `lsn`, with the state documents as they stood then.
-    async fn flush_cut(&self, lsn: Lsn, documents: bytes::Bytes) {
+    /// Nothing may be published meanwhile.
+    fn cut(&self, lsn: Lsn) -> Cut {
+        self.head.lock().cut();
+        Cut {
+            lsn,
+            ledger: self.ledger.to_json(),
+        }
+    }
+
+    /// Builds, puts and commits what was cut, until the catalog has it or trying again cannot help. The rows then stay in
+    /// the head and the log: the next flush, or the next start, tries again.
+    async fn flush_cut(&self, cut: Cut) {
         let started = Instant::now();
-        // an earlier commit may have happened without our knowing: what the catalog has is not committed again
-        let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
-        self.flushed_lsn.store(flushed, Ordering::Release);
-        self.head.lock().forget(flushed);
+        loop {
+            // an earlier commit may have happened without our knowing: what the catalog has is not committed again
+            let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
+            self.forget(flushed);
+            if cut.lsn <= flushed {
+                return;
+            }
+            match self.try_flush(&cut, flushed).await {
+                Ok(Flushed { n_blocks, n_rows }) => {
+                    self.forget(cut.lsn);
+                    self.problems.lock().remove("flush");
+                    metrics::FLUSHES.inc();
+                    metrics::FLUSHED_ROWS.inc_by(n_rows);
+                    metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
+                    let (lsn, millis) = (cut.lsn, started.elapsed().as_millis() as u64);
+                    tracing::info!(lsn, blocks = n_blocks, rows = n_rows, millis, "flushed");
+                    return;
+                }
+                Err(Setback::Outlived) => tracing::warn!("the store was away for so long that the blocks are made anew"),
+                Err(Setback::Overtaken(what)) if self.catalog.snapshot().flushed_lsn(self.catalog.node()) > flushed => {
+                    tracing::warn!(what, "a commit of before has landed; flushing what it left");
+                }
+                Err(Setback::Overtaken(what)) => {
+                    tracing::error!(what, "the catalog refuses the flush");
+                    self.problems.lock().insert("flush", format!("the catalog refuses the flush: {what}"));
+                    return;
+                }
+                Err(Setback::Build(error)) => {
+                    tracing::error!(%error, "a block could not be built");
+                    self.problems.lock().insert("flush", format!("blocks cannot be built: {error}"));
+                    return;
+                }
+                Err(Setback::Refused) => return,
+            }
+        }
+    }
+
+    /// One attempt: new blocks, under new names, of all that was cut and that no block covers.
+    async fn try_flush(&self, cut: &Cut, flushed: Lsn) -> Result<Flushed, Setback> {
+        let began_nanos = self.clock.now_nanos();
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
-        if lsn <= flushed {
-            return;
-        }
-        let mut adds: Vec<BlockMeta> = Vec::new();
-        let mut rows_flushed = 0;
-        let partitions = match partitions(parts) {
-            Ok(partitions) => partitions,
-            Err(error) => return self.build_failed(&error.into()),
+        let partitions = off_the_runtime(move || Ok(partitions(parts)?)).await?;
+        let one_build = tokio::sync::Mutex::new(());
+        let made = futures::stream::iter(partitions).map(|(table, partition_nanos, rows)| {
+            let one_build = &one_build;
+            async move {
+                let built = {
+                    let _turn = one_build.lock().await;
+                    self.build(table, partition_nanos, rows).await?
+                };
+                self.put_block(built, began_nanos).await
+            }
+        });
+        let adds: Vec<BlockMeta> = made.buffer_unordered(BLOCKS_AT_A_TIME).try_collect().await?;
+        let flushed_now = Flushed {
+            n_blocks: adds.len(),
+            n_rows: adds.iter().map(|meta| meta.n_rows).sum(),
         };
-        for (table, partition_nanos, rows) in partitions {
-            let built = match self.build(table, partition_nanos, rows).await {
-                Ok(built) => built,
-                Err(error) => return self.build_failed(&error),
-            };
-            rows_flushed += built.meta.n_rows;
-            let Some(meta) = self.put_block(built).await else { return };
-            adds.push(meta);
+        let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
+        commit.adds = adds;
+        commit.wal = Some(WalRange {
+            from: flushed + 1,
+            to: cut.lsn,
+        });
+        let documents = self.state_documents(cut.ledger.clone()).await?;
+        self.commit_with_state(commit, documents, began_nanos).await?;
+        Ok(flushed_now)
+    }
+
+    /// Commits the documents alone, if the catalog does not have them already.
+    async fn commit_state(&self, ledger: Vec<u8>) {
+        let committed = async {
+            let documents = self.state_documents(ledger).await?;
+            if *self.committed_state.lock() == Some(xxh3_128(&documents)) {
+                return Ok(());
+            }
+            let now_nanos = self.clock.now_nanos();
+            self.commit_with_state(Commit::new(CommitKind::State, now_nanos), documents, now_nanos).await
+        };
+        if let Err::<(), Setback>(setback) = committed.await {
+            tracing::error!(?setback, "the state documents could not be stored; the log has those that matter");
         }
+    }
+
+    /// Puts the state documents, and commits them together with what else `commit` says.
+    async fn commit_with_state(&self, mut commit: Commit, documents: Bytes, began_nanos: i64) -> Result<(), Setback> {
+        let hash = xxh3_128(&documents);
         let attempt = || {
             let (catalog, documents) = (self.catalog.clone(), documents.clone());
             async move { catalog.put_state(documents).await }
         };
-        let Some(state) = self.until_stored("the state documents", attempt).await else {
-            return;
-        };
-        let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
-        commit.adds = adds;
-        commit.wal = Some(WalRange { from: flushed + 1, to: lsn });
-        commit.state = Some(state);
-        let n_blocks = commit.adds.len();
+        commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
         // the commit carries its own name: tried again after an unanswered attempt, it still happens once
         let attempt = || {
             let (catalog, commit) = (self.catalog.clone(), commit.clone());
             async move { catalog.commit(commit).await }
         };
-        if self.until_stored("the catalog record", attempt).await.is_none() && !self.is_covered(lsn).await {
-            return;
-        }
+        self.until_stored("the catalog record", began_nanos, attempt).await?;
+        *self.committed_state.lock() = Some(hash);
+        Ok(())
+    }
+
+    /// Blocks cover everything up to `lsn`.
+    fn forget(&self, lsn: Lsn) {
         self.flushed_lsn.store(lsn, Ordering::Release);
         {
             let mut head = self.head.lock();
@@ -121,32 +248,6 @@ impl Inner {
             metrics::HEAD_BYTES.set(head.bytes() as i64);
         }
         self.wal.truncate_below(lsn + 1);
-        self.problems.lock().remove("flush");
-        metrics::FLUSHES.inc();
-        metrics::FLUSHED_ROWS.inc_by(rows_flushed);
-        metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
-        tracing::info!(
-            lsn,
-            blocks = n_blocks,
-            rows = rows_flushed,
-            millis = started.elapsed().as_millis() as u64,
-            "flushed"
-        );
-    }
-
-    /// Whether the catalog has the cut after all: an attempt whose answer was lost may have made it, and then every later
-    /// one is a conflict.
-    async fn is_covered(&self, lsn: Lsn) -> bool {
-        match self.catalog.refresh().await {
-            Ok(snapshot) => snapshot.flushed_lsn(self.catalog.node()) >= lsn,
-            Err(_) => false,
-        }
-    }
-
-    /// The rows stay in the head and the log: the next flush, or the next start, tries again.
-    fn build_failed(&self, error: &block::Error) {
-        tracing::error!(%error, "a block could not be built");
-        self.problems.lock().insert("flush", format!("blocks cannot be built: {error}"));
     }
 
     async fn build(&self, table: Table, partition_nanos: i64, rows: Vec<Rows>) -> Result<BuiltBlock, block::Error> {
@@ -155,43 +256,58 @@ impl Inner {
             LakeVisible::Sealed => Level::L0,
         };
         let (settings, now_nanos) = (self.block.clone(), self.clock.now_nanos());
-        let task = tokio::task::spawn_blocking(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos));
-        task.await.unwrap_or_else(|panic| Err(block::Error::Build(panic.to_string())))
+        off_the_runtime(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos)).await
     }
 
-    /// Puts Parquet, then index; tries for as long as the store is away.
-    async fn put_block(&self, built: BuiltBlock) -> Option<BlockMeta> {
+    /// Puts both objects; tries for as long as the store is away.
+    async fn put_block(&self, built: BuiltBlock, began_nanos: i64) -> Result<BlockMeta, Setback> {
         let BuiltBlock { meta, parquet, index } = built;
         let path = block_path(&meta);
-        let objects = [(path.data(), Some(parquet)), (path.index(), index)];
-        for (key, bytes) in objects.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))) {
-            self.until_stored("a block", || {
+        let put = async |key: Key, bytes: Bytes| -> Result<(), Setback> {
+            let attempt = || {
                 let (store, key, bytes) = (self.store.clone(), key.clone(), bytes.clone());
                 async move { store.put(&key, bytes).await }
-            })
-            .await?;
+            };
+            self.until_stored("a block", began_nanos, attempt).await?;
             self.cache.seed(&key, bytes).await;
+            Ok(())
+        };
+        if let Some(index) = index {
+            put(path.index(), index).await?;
         }
-        Some(meta)
+        // the Parquet file last: with it foreign readers see the rows, where they look already
+        put(path.data(), parquet).await?;
+        Ok(meta)
     }
 
-    /// Tries until it succeeds, waiting longer each time, and says so in the status meanwhile. `None` when trying again
-    /// cannot help: the rows stay in the head and the log, and a person has to look.
-    async fn until_stored<T, E: RetryHelps, F: Future<Output = Result<T, E>>>(&self, what: &str, mut attempt: impl FnMut() -> F) -> Option<T> {
+    /// Tries until it succeeds, waiting longer each time, and says so in the status meanwhile; but no longer than what
+    /// was put since `began_nanos` is safe from the sweep.
+    async fn until_stored<T, E: Remedy, F: Future<Output = Result<T, E>>>(
+        &self,
+        what: &str,
+        began_nanos: i64,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Setback> {
         let mut wait = RETRY_MIN;
         loop {
+            if self.clock.now_nanos().saturating_sub(began_nanos) > MAX_ATTEMPT_NANOS {
+                return Err(Setback::Outlived);
+            }
             let error = match attempt().await {
                 Ok(done) => {
                     self.problems.lock().remove("store");
-                    return Some(done);
+                    return Ok(done);
                 }
                 Err(error) => error,
             };
             metrics::FLUSH_RETRIES.inc();
+            if error.is_overtaken() {
+                return Err(Setback::Overtaken(error.to_string()));
+            }
             if !error.retry_helps() {
                 tracing::error!(%error, what, "the store refuses it for good");
                 self.problems.lock().insert("store", format!("{what} cannot be stored: {error}"));
-                return None;
+                return Err(Setback::Refused);
             }
             tracing::warn!(%error, what, retry_in_millis = wait.as_millis() as u64, "the store did not take it");
             self.problems
@@ -202,28 +318,43 @@ impl Inner {
         }
     }
 
-    /// The state documents and the ledger's sums, as one object.
-    fn state_documents(&self) -> bytes::Bytes {
-        let ledger = self.ledger.to_json();
-        let states = self.states.lock();
-        let documents = states.iter().map(|(key, value)| (key.as_str(), value.as_ref()));
-        write_states(documents.chain([(LEDGER_KEY, ledger.as_slice())])).into()
+    /// The state documents and the ledger's sums, as one object. There may be hundreds of thousands: nobody waits for
+    /// more than a few of them.
+    async fn state_documents(&self, ledger: Vec<u8>) -> Result<Bytes, block::Error> {
+        let states = self.states.clone();
+        let write = move || write_states(&states, &ledger).map_err(|error| block::Error::Build(error.to_string()));
+        Ok(off_the_runtime(write).await?.into())
     }
 }
 
-/// Errors that know whether the same call may succeed later.
-trait RetryHelps: std::fmt::Display {
-    fn retry_helps(&self) -> bool;
+/// Runs what takes a processor for long where that blocks nobody.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T, block::Error> + Send + 'static) -> Result<T, block::Error> {
+    let task = tokio::task::spawn_blocking(work);
+    task.await.unwrap_or_else(|panic| Err(block::Error::Build(panic.to_string())))
 }
-impl RetryHelps for crate::storage::Error {
+
+/// Errors that know what to do about them.
+trait Remedy: std::fmt::Display {
+    /// Whether the same call may succeed later.
+    fn retry_helps(&self) -> bool;
+    /// Whether to look again at what the catalog has.
+    fn is_overtaken(&self) -> bool;
+}
+impl Remedy for crate::storage::Error {
     /// Always: even a denial passes when somebody renews the credentials, and the log holds the rows meanwhile.
     fn retry_helps(&self) -> bool {
         true
     }
+    fn is_overtaken(&self) -> bool {
+        false
+    }
 }
-impl RetryHelps for crate::catalog::Error {
+impl Remedy for crate::catalog::Error {
     fn retry_helps(&self) -> bool {
         matches!(self, Self::Store(_) | Self::Contended { .. })
+    }
+    fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
     }
 }
 

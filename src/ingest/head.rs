@@ -3,9 +3,15 @@
 //! In: one request's rows with the log position they came from. Out: all of them, to queries at once and to the flush at
 //! its cut. Small parts of one table are joined as they gather ([`COALESCE_PARTS`]), so that a client that sends single
 //! records does not leave a million tiny columns in memory. Order inside is of no meaning.
+//!
+//! A joined part has rows of many log positions, and what blocks cover may end amid them (a commit of an earlier life
+//! that lands late): [`Part::above`] tells by each row's `ingest_id`.
 
 use std::collections::HashMap;
 
+use arrow::array::UInt32Array;
+
+use super::lsn_of;
 use crate::model::{Rows, Table};
 use crate::wal::Lsn;
 
@@ -17,9 +23,36 @@ const COALESCE_ROWS: usize = 2_048;
 /// Rows with the log positions they came from.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
+    pub(super) first_lsn: Lsn,
     pub(super) last_lsn: Lsn,
     pub(super) rows: Rows,
     pub(super) bytes: usize,
+}
+
+impl Part {
+    /// What of it lies above a log position; `None` if nothing does.
+    pub(super) fn above(self, lsn: Lsn) -> Option<Part> {
+        if self.last_lsn <= lsn || self.rows.is_empty() {
+            return None;
+        }
+        if self.first_lsn > lsn {
+            return Some(self);
+        }
+        let rows = keep(&self.rows, |ingest_id| lsn_of(ingest_id) > lsn);
+        (!rows.is_empty()).then(|| Part {
+            first_lsn: lsn + 1,
+            last_lsn: self.last_lsn,
+            bytes: rows.memory_bytes(),
+            rows,
+        })
+    }
+}
+
+/// The rows whose `ingest_id` passes.
+fn keep(rows: &Rows, passes: impl Fn(i64) -> bool) -> Rows {
+    let ids = rows.ingest_ids().values();
+    let kept = UInt32Array::from_iter_values((0u32..).zip(ids).filter(|(_, id)| passes(**id)).map(|(row, _)| row));
+    rows.take(&kept).expect("some of the rows fit where all did")
 }
 
 /// The unflushed rows: those being flushed, up to a cut, and those that came after it.
@@ -43,6 +76,7 @@ impl Head {
         }
         let table = rows.table();
         let part = Part {
+            first_lsn: lsn,
             last_lsn: lsn,
             bytes: rows.memory_bytes(),
             rows,
@@ -66,6 +100,7 @@ impl Head {
         let Some(indices) = self.small.remove(&table) else { return };
         let rows: Vec<Rows> = indices.iter().map(|index| self.active[*index].rows.clone()).collect();
         let Ok(joined) = Rows::concat(table, &rows) else { return };
+        let first_lsn = indices.iter().map(|index| self.active[*index].first_lsn).min().unwrap_or_default();
         let last_lsn = indices.iter().map(|index| self.active[*index].last_lsn).max().unwrap_or_default();
         self.active_bytes -= indices.iter().map(|index| self.active[*index].bytes).sum::<usize>();
         let mut index = 0;
@@ -74,6 +109,7 @@ impl Head {
             indices.binary_search(&(index - 1)).is_err()
         });
         let part = Part {
+            first_lsn,
             last_lsn,
             bytes: joined.memory_bytes(),
             rows: joined,
@@ -107,7 +143,8 @@ impl Head {
 
     /// Blocks cover the rows up to `lsn` now: forgets them.
     pub(super) fn forget(&mut self, lsn: Lsn) {
-        self.flushing.retain(|part| part.last_lsn > lsn);
+        let cut = std::mem::take(&mut self.flushing);
+        self.flushing = cut.into_iter().filter_map(|part| part.above(lsn)).collect();
         self.flushing_bytes = self.flushing.iter().map(|part| part.bytes).sum();
     }
 

@@ -42,6 +42,8 @@ use crate::model::{Clock, Table};
 use crate::storage::{self, Cache, Store};
 use crate::telemetry::register;
 
+#[cfg(test)]
+pub(super) use policy::made_nanos;
 use policy::{Group, Swap};
 
 const SECOND_NANOS: i64 = 1_000_000_000;

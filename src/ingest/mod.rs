@@ -24,6 +24,8 @@ mod ledger;
 mod maintain;
 mod metrics;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::BTreeMap;
@@ -203,6 +205,9 @@ pub struct Ingest {
     inner: Arc<Inner>,
 }
 
+/// Documents by key.
+type States = Mutex<BTreeMap<String, Bytes>>;
+
 #[derive(Debug)]
 struct Inner {
     config: Config,
@@ -214,7 +219,9 @@ struct Inner {
     wal: Wal,
     head: Mutex<Head>,
     /// Small durable documents of other parts (log groups, alert states), by key.
-    states: Mutex<BTreeMap<String, Bytes>>,
+    states: Arc<States>,
+    /// What of the state documents and ledger the catalog has: their hash.
+    committed_state: Mutex<Option<u128>>,
     ledger: Ledger,
     in_flight: Arc<Semaphore>,
     /// Held shared from before an append until its rows are in the head; the flush takes it alone to find a moment in
@@ -437,7 +444,11 @@ impl Ingest {
     /// within `deadline` stays in the log for the next start.
     pub async fn drain(&self, deadline: Duration) {
         self.inner.draining.store(true, Ordering::Release);
-        if tokio::time::timeout(deadline, self.flush()).await.is_err() {
+        let flush = async {
+            self.flush().await;
+            self.flush_state().await;
+        };
+        if tokio::time::timeout(deadline, flush).await.is_err() {
             tracing::warn!(
                 seconds = deadline.as_secs(),
                 "the store did not take the last rows in time; the log keeps them for the next start"
@@ -454,7 +465,7 @@ impl Source for Ingest {
         let parts: Vec<head::Part> = self.inner.head.lock().parts().cloned().collect();
         let snapshot = self.inner.catalog.snapshot();
         let flushed = snapshot.flushed_lsn(self.inner.catalog.node());
-        let head = parts.into_iter().filter(|part| part.last_lsn > flushed).map(|part| part.rows).collect();
+        let head = parts.into_iter().filter_map(|part| Some(part.above(flushed)?.rows)).collect();
         View { head, snapshot }
     }
 
@@ -528,6 +539,11 @@ fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
     Batch {
         rows: batch.rows.iter().map(|rows| rows.with_ingest_ids(first)).collect(),
     }
+}
+
+/// The log position that a row's `ingest_id` tells.
+fn lsn_of(ingest_id: i64) -> Lsn {
+    (ingest_id >> 20) as Lsn
 }
 
 /// In-flight permits count KiB, so that their number fits.

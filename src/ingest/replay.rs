@@ -1,13 +1,15 @@
 //! Start-up: what the log holds above the catalog's position comes back into the head.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, TAIL_CAPACITY, metrics, permits, read_state, with_ids};
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, permits, read_state, with_ids};
 use crate::correlate::correlate;
 use crate::decode::{Context, Kind, decode};
 use crate::net::{Encoding, inflate};
@@ -52,7 +54,9 @@ impl Ingest {
         let flushed = snapshot.flushed_lsn(catalog.node());
         let ledger = Ledger::default();
         let mut states = BTreeMap::new();
+        let mut committed_state = None;
         if let Some(bytes) = catalog.read_state().await? {
+            committed_state = Some(xxh3_128(&bytes));
             states = read_states(&bytes).map_err(Error::State)?;
             if let Some(sums) = states.remove(LEDGER_KEY) {
                 ledger.restore(&sums).map_err(Error::State)?;
@@ -69,7 +73,8 @@ impl Ingest {
             clock,
             wal,
             head: Mutex::new(Head::default()),
-            states: Mutex::new(states),
+            states: Arc::new(Mutex::new(states)),
+            committed_state: Mutex::new(committed_state),
             ledger,
             in_flight,
             publication: RwLock::new(()),
@@ -153,13 +158,44 @@ impl Inner {
     }
 }
 
-/// State documents as one object in the store: a JSON object of key → base64.
-pub(super) fn write_states<'a>(documents: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+/// Documents copied at a time: the lock is free in between.
+const STATES_AT_A_TIME: usize = 4_096;
+
+/// State documents and the ledger as one object in the store: a JSON object of key → base64.
+///
+/// Each document is read as it stands when its turn comes. One that changed after the flush's cut is therefore newer
+/// than the cut, which does no harm: the log has the change too, and says it again at the next start.
+pub(super) fn write_states(states: &States, ledger: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut out = vec![b'{'];
+    let mut after: Option<String> = None;
+    loop {
+        let some: Vec<(String, bytes::Bytes)> = {
+            let states = states.lock();
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let some = states.range::<String, _>((from, Bound::Unbounded)).take(STATES_AT_A_TIME);
+            some.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        for (key, value) in &some {
+            write_state(&mut out, key, value)?;
+            out.push(b',');
+        }
+        match some.into_iter().next_back() {
+            Some((last, _)) => after = Some(last),
+            None => break,
+        }
+    }
+    write_state(&mut out, LEDGER_KEY, ledger)?;
+    out.push(b'}');
+    Ok(out)
+}
+
+fn write_state(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), serde_json::Error> {
     use base64::Engine as _;
-    let map: serde_json::Map<String, serde_json::Value> = documents
-        .map(|(key, value)| (key.to_string(), base64::engine::general_purpose::STANDARD.encode(value).into()))
-        .collect();
-    serde_json::to_vec(&map).unwrap_or_default()
+    serde_json::to_writer(&mut *out, key)?;
+    out.extend_from_slice(b":\"");
+    out.extend_from_slice(base64::engine::general_purpose::STANDARD.encode(value).as_bytes());
+    out.push(b'"');
+    Ok(())
 }
 
 fn read_states(bytes: &[u8]) -> Result<BTreeMap<String, bytes::Bytes>, serde_json::Error> {

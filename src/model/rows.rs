@@ -131,6 +131,14 @@ impl Rows {
             .as_primitive::<Int64Type>()
     }
 
+    /// What the log numbered the rows with; zeros before it has.
+    pub fn ingest_ids(&self) -> &Int64Array {
+        self.batch
+            .column_by_name("ingest_id")
+            .expect("every memory schema has ingest_id")
+            .as_primitive::<Int64Type>()
+    }
+
     /// First and last event time, both inclusive; `None` without rows.
     pub fn time_bounds(&self) -> Option<(i64, i64)> {
         let times = self.times();

@@ -46,7 +46,7 @@ pub(super) fn nanos(seconds: u64) -> i64 {
 }
 
 /// When a block was made: its name says so.
-pub(super) fn made_nanos(id: &BlockId) -> i64 {
+pub(in crate::ingest) fn made_nanos(id: &BlockId) -> i64 {
     let millis = ulid::Ulid::from_string(id.as_str()).map_or(0, |ulid| ulid.timestamp_ms());
     i64::try_from(millis.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,318 @@
+//! The write path over stores that are slow, late or away, and clocks moved by hand.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+
+use super::maintain::made_nanos;
+use super::*;
+use crate::block::{Block, BlockMeta};
+use crate::catalog::{NodeId, ORPHAN_AGE_NANOS, block_path};
+use crate::decode::{self, Reason};
+use crate::model::{ManualClock, Table, from_stored};
+use crate::storage::faulty::{Fault, FaultyStore};
+use crate::storage::{self, BucketStore, Key, Listed};
+use arrow::array::AsArray;
+
+const SECOND: i64 = 1_000_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+/// 2026-11-22T05:00:00Z
+const START: i64 = 1_795_323_600 * SECOND;
+
+/// A store that keeps a catalog record back when told to, as a network may, and counts the puts under way.
+#[derive(Debug)]
+struct SlowStore {
+    inner: Arc<dyn Store>,
+    keeps_records_back: AtomicBool,
+    kept_back: Mutex<Option<(Key, Bytes)>>,
+    puts_now: AtomicUsize,
+    puts_at_once: AtomicUsize,
+}
+
+impl SlowStore {
+    fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            keeps_records_back: AtomicBool::new(false),
+            kept_back: Mutex::default(),
+            puts_now: AtomicUsize::new(0),
+            puts_at_once: AtomicUsize::new(0),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for SlowStore {
+    async fn put(&self, key: &Key, bytes: Bytes) -> storage::Result<()> {
+        let now = self.puts_now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.puts_at_once.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        self.puts_now.fetch_sub(1, Ordering::SeqCst);
+        self.inner.put(key, bytes).await
+    }
+    async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> storage::Result<bool> {
+        if self.keeps_records_back.load(Ordering::SeqCst) && key.as_str().starts_with("_catalog/log/") {
+            *self.kept_back.lock() = Some((key.clone(), bytes));
+            return std::future::pending().await;
+        }
+        self.inner.put_if_absent(key, bytes).await
+    }
+    async fn get(&self, key: &Key) -> storage::Result<Bytes> {
+        self.inner.get(key).await
+    }
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> storage::Result<Bytes> {
+        self.inner.get_range(key, range).await
+    }
+    async fn list(&self, prefix: &str, after: Option<&Key>) -> storage::Result<Vec<Listed>> {
+        self.inner.list(prefix, after).await
+    }
+    async fn delete(&self, key: &Key) -> storage::Result<()> {
+        self.inner.delete(key).await
+    }
+    fn local_path(&self, key: &Key) -> Option<PathBuf> {
+        self.inner.local_path(key)
+    }
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(BucketStore::in_memory(""))
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(START))
+}
+
+async fn open(dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
+    let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
+    let node = NodeId::load_or_create(dir).expect("a node");
+    let parts = Parts {
+        config: Config::default(),
+        wal: wal::Config::default(),
+        block: block::Settings::default(),
+        data_dir: dir.to_path_buf(),
+        catalog: Arc::new(Catalog::open(store.clone(), node).await.expect("a catalog")),
+        store,
+        cache,
+        clock,
+    };
+    Ingest::open(parts).await.expect("opens")
+}
+
+async fn send_body(ingest: &Ingest, kind: Kind, body: String) {
+    let context = Context {
+        received_at_nanos: ingest.clock().now_nanos(),
+        retention_days: 0,
+    };
+    let decoded = decode::decode(kind, body.as_bytes(), &context).expect("decodes");
+    let (receiver, signal) = kind.origin();
+    let received = Received {
+        receiver,
+        signal,
+        kind,
+        context,
+        body: body.into(),
+        encoding: Encoding::Identity,
+    };
+    ingest.accept(received, decoded).await.expect("taken");
+}
+
+/// Sends one log record.
+async fn send(ingest: &Ingest, text: &str, time_nanos: i64) {
+    let record = serde_json::json!({"timeUnixNano": time_nanos.to_string(), "body": {"stringValue": text}});
+    let body = serde_json::json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]});
+    send_body(ingest, Kind::OtlpLogsJson, body.to_string()).await;
+}
+
+async fn block_rows(store: &dyn Store, meta: &Arc<BlockMeta>) -> Vec<Rows> {
+    let parquet = store.get(&block_path(meta).data()).await.expect("a live block is there");
+    let block = Block::open(meta.clone(), parquet, None).expect("opens");
+    let batches = block.scan(0..block.n_rows(), &[]).expect("scans");
+    batches.map(|batch| from_stored(meta.table, &batch.expect("reads")).expect("rows")).collect()
+}
+
+/// All rows of a table that a query sees: the head's and the blocks'.
+async fn seen(ingest: &Ingest, store: &dyn Store, table: Table) -> Vec<Rows> {
+    let view = ingest.view();
+    let mut rows: Vec<Rows> = view.head.iter().filter(|rows| rows.table() == table).cloned().collect();
+    for meta in view.snapshot.blocks(table) {
+        rows.extend(block_rows(store, meta).await);
+    }
+    rows
+}
+
+fn texts(rows: &[Rows], column: &str) -> Vec<String> {
+    let of = |rows: &Rows| -> Vec<String> {
+        let column = rows.batch().column_by_name(column).expect("a column").as_string::<i32>();
+        column.iter().map(|text| text.unwrap_or_default().to_string()).collect()
+    };
+    let mut all: Vec<String> = rows.iter().flat_map(of).collect();
+    all.sort();
+    all
+}
+
+fn numbered(range: Range<usize>) -> Vec<String> {
+    range.map(|n| format!("line {n:03}")).collect()
+}
+
+/// What lies on the disk at this moment is what a crash leaves.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir(&target).expect("a new directory");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// A first life ends with its catalog record on the way; the second has replayed and joined its rows with new ones
+/// when the record lands. `told`: whether the second life hears of it before its own flush.
+async fn a_record_lands_late(told: bool) {
+    let (inner, clock) = (memory(), clock());
+    let slow = SlowStore::new(inner.clone());
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = open(dir.path(), slow.clone(), clock.clone()).await;
+    for text in numbered(0..40) {
+        send(&first, &text, START).await;
+    }
+    slow.keeps_records_back.store(true, Ordering::SeqCst);
+    let flush = tokio::spawn(async move { first.flush().await });
+    let (key, record) = loop {
+        if let Some(kept) = slow.kept_back.lock().take() {
+            break kept;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let image = tempfile::tempdir().expect("a directory");
+    copy(dir.path(), image.path());
+    flush.abort();
+
+    let second = open(image.path(), inner.clone(), clock).await;
+    assert_eq!(second.status().replay.rows, 40);
+    for text in numbered(40..80) {
+        send(&second, &text, START).await;
+    }
+    assert!(second.view().head.len() < 40, "old and new rows were joined");
+    assert!(inner.put_if_absent(&key, record).await.expect("lands"));
+    if told {
+        second.catalog().refresh().await.expect("reads");
+        let rows = seen(&second, &*inner, Table::Logs).await;
+        assert_eq!(texts(&rows, "body"), numbered(0..80), "before the flush");
+    }
+    second.flush().await;
+    let view = second.view();
+    assert_eq!(view.head.len(), 0);
+    assert_eq!(view.snapshot.flushed_lsn(second.catalog().node()), 80);
+    let rows = seen(&second, &*inner, Table::Logs).await;
+    assert_eq!(texts(&rows, "body"), numbered(0..80), "after it");
+    assert_eq!(second.status().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_record_that_lands_after_the_replay_doubles_nothing() {
+    a_record_lands_late(true).await;
+    a_record_lands_late(false).await;
+}
+
+#[tokio::test]
+async fn a_flush_older_than_the_sweep_allows_is_made_anew_under_new_names() {
+    let (inner, clock) = (memory(), clock());
+    let faulty = FaultyStore::new(inner.clone());
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), faulty.clone(), clock.clone()).await;
+    send(&ingest, "a", START).await;
+    // the catalog's records do not get through for 28 hours
+    let (mut tries, hands) = (0, clock.clone());
+    faulty.choose(move |key| {
+        if !key.as_str().starts_with("_catalog/log/") || tries == 4 {
+            return None;
+        }
+        tries += 1;
+        hands.advance(7 * HOUR);
+        Some(Fault::Before)
+    });
+    ingest.flush().await;
+    let now_nanos = clock.now_nanos();
+    assert_eq!(now_nanos, START + 28 * HOUR);
+    let snapshot = ingest.view().snapshot;
+    let live: Vec<_> = snapshot.all_blocks().collect();
+    assert_eq!(live.len(), 1);
+    assert!(now_nanos - made_nanos(&live[0].id) <= ORPHAN_AGE_NANOS / 2, "its objects are young enough");
+    // the sweep may take all that was put more than half an orphan's age ago
+    for object in inner.list("", None).await.expect("lists") {
+        let is_old = storage::paths::BlockPath::parse(&object.key).is_some_and(|(path, _)| path.block_id != live[0].id.as_str());
+        if is_old {
+            inner.delete(&object.key).await.expect("deleted");
+        }
+    }
+    assert_eq!(texts(&seen(&ingest, &*inner, Table::Logs).await, "body"), ["a"]);
+}
+
+#[tokio::test]
+async fn the_blocks_of_one_flush_are_put_several_at_a_time_and_not_all() {
+    let slow = SlowStore::new(memory());
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), slow.clone(), clock()).await;
+    for hour in 0..30 {
+        send(&ingest, "x", START - hour * HOUR).await;
+    }
+    ingest.flush().await;
+    assert_eq!(ingest.view().snapshot.blocks(Table::Logs).len(), 30);
+    let at_once = slow.puts_at_once.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&at_once), "{at_once} puts at once");
+}
+
+#[tokio::test]
+async fn an_orderly_stop_keeps_the_ledger_even_without_new_rows() {
+    let (inner, clock) = (memory(), clock());
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = open(dir.path(), inner.clone(), clock.clone()).await;
+    send(&first, "a", START).await;
+    first.flush().await;
+    first.ledger().rejected("otlp", Signal::Logs, Reason::Malformed, 7);
+    first.put_state_relaxed("stream/s", Bytes::from_static(b"later"));
+    first.drain(Duration::from_secs(60)).await;
+    let seq = first.catalog().snapshot().seq();
+    drop(first);
+
+    let second = open(dir.path(), inner.clone(), clock.clone()).await;
+    let sums = second.ledger().sums();
+    assert_eq!((sums[0].2.accepted, sums[0].2.rejected), (1, 7));
+    assert_eq!(second.states("stream/"), [("stream/s".to_string(), Bytes::from_static(b"later"))]);
+    second.drain(Duration::from_secs(60)).await;
+    assert_eq!(second.catalog().snapshot().seq(), seq, "nothing has changed, nothing is committed");
+}
+
+#[tokio::test]
+async fn documents_beyond_one_batch_are_all_stored() {
+    let (inner, clock) = (memory(), clock());
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = open(dir.path(), inner.clone(), clock.clone()).await;
+    for n in 0..10_000 {
+        first.put_state_relaxed(&format!("stream/\"{n:05}\u{0}"), Bytes::from(format!("{n}")));
+    }
+    first.drain(Duration::from_secs(60)).await;
+    let states = first.states("stream/");
+    drop(first);
+    let second = open(dir.path(), inner, clock).await;
+    assert_eq!(states.len(), 10_000);
+    assert_eq!(second.states("stream/"), states);
+}
+
+#[tokio::test]
+async fn a_stop_while_the_store_is_away_takes_no_longer_than_it_may() {
+    let faulty = FaultyStore::new(memory());
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), faulty.clone(), clock()).await;
+    send(&ingest, "a", START).await;
+    faulty.choose(|_| Some(Fault::Before));
+    let drained = tokio::time::timeout(Duration::from_secs(60), ingest.drain(Duration::from_millis(50)));
+    drained.await.expect("ends");
+    assert_eq!(ingest.status().head_rows, 1, "the row still waits");
+}
