@@ -8,7 +8,10 @@
 pub mod awslogs;
 pub mod otlp;
 mod text;
+mod window;
 pub mod xray;
+
+pub use window::MAX_AHEAD_NANOS;
 
 use crate::model::{Batch, Signal};
 
@@ -73,7 +76,8 @@ impl Kind {
 pub struct Context {
     /// When the request arrived, nanoseconds since the epoch.
     pub received_at_nanos: i64,
-    /// `PutLogEvents`: the group's retention; 0 = never expires. Others: 0.
+    /// `PutLogEvents`: the group's retention; 0 = never expires. OTLP and X-Ray: records older than so many days, or more
+    /// than [`MAX_AHEAD_NANOS`] in the future, are rejected; 0 = any time is taken. Own rows: 0.
     pub retention_days: i32,
 }
 
@@ -172,17 +176,19 @@ pub enum Error {
 
 /// Decodes any kind of body; what receivers do on arrival and replay does again.
 pub fn decode(kind: Kind, body: &[u8], context: &Context) -> Result<Decoded, Error> {
-    match kind {
+    let decoded = match kind {
         Kind::OtlpLogs => otlp::logs(body, context),
         Kind::OtlpTraces => otlp::traces(body, context),
         Kind::OtlpMetrics => otlp::metrics(body, context),
         Kind::OtlpLogsJson => otlp::logs_json(body, context),
         Kind::OtlpTracesJson => otlp::traces_json(body, context),
         Kind::OtlpMetricsJson => otlp::metrics_json(body, context),
-        Kind::PutLogEvents => awslogs::put_log_events(body, context),
-        Kind::XraySegments => xray::segments(body, context),
-        Kind::Own => own(body),
-    }
+        // these two know their windows, and tell which item lies outside
+        Kind::PutLogEvents => return awslogs::put_log_events(body, context),
+        Kind::XraySegments => return xray::segments(body, context),
+        Kind::Own => return own(body),
+    };
+    Ok(window::keep_inside(decoded?, context)?)
 }
 
 /// Rows that tracelake wrote itself: see [`Kind::Own`].

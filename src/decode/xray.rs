@@ -31,10 +31,11 @@ mod span;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use document::{Document, Flaw};
+use document::{Document, Flaw, Node};
 use serde::Deserialize;
 
 use super::text::Text;
+use super::window::Window;
 use super::{Context, Decoded, Error, Rejected};
 use crate::model::{self, SpanId, SpansBuilder, TraceId};
 
@@ -117,13 +118,27 @@ pub fn document_id(document: &str) -> Option<String> {
     document::Object::parse(document).ok()?.text("id")
 }
 
+/// Whether the node and all below it started inside the window.
+fn all_inside(node: &Node<'_>, window: &Window) -> Result<(), Flaw> {
+    if let Some((reason, message)) = window.objection(node.start_nanos) {
+        let message = format!("start_time is {message}");
+        return Err(Flaw { reason, message });
+    }
+    node.subsegments.iter().try_for_each(|below| all_inside(below, window))
+}
+
 /// Segment documents, JSON; see the front page.
-pub fn segments(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
+pub fn segments(body: &[u8], context: &Context) -> Result<Decoded, Error> {
     let texts = documents(body)?;
     let mut decoded = Decoded::default();
     let mut read: Vec<Document<'_>> = Vec::with_capacity(texts.len());
+    let window = Window::of(context);
     for (index, text) in texts.iter().enumerate() {
-        match document::read(text) {
+        let inside = document::read(text).and_then(|documents| match &window {
+            Some(window) => documents.iter().try_for_each(|document| all_inside(&document.root, window)).map(|()| documents),
+            None => Ok(documents),
+        });
+        match inside {
             Ok(documents) => read.extend(documents),
             Err(Flaw { reason, message }) => decoded.rejected.push(Rejected {
                 count: 1,

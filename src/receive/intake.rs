@@ -13,6 +13,10 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
     async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused>;
     /// See [`Ingest::ledger`].
     fn ledger(&self) -> &Ledger;
+    /// See [`Ingest::max_age_days`]; 0 = records of any time are taken.
+    fn max_age_days(&self) -> i32 {
+        0
+    }
     /// See [`Ingest::put_state`].
     async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused>;
     /// See [`Ingest::put_state_relaxed`].
@@ -28,6 +32,9 @@ impl Intake for Ingest {
     }
     fn ledger(&self) -> &Ledger {
         Ingest::ledger(self)
+    }
+    fn max_age_days(&self) -> i32 {
+        Ingest::max_age_days(self)
     }
     async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
         Ingest::put_state(self, key, value).await

@@ -129,7 +129,7 @@ impl Receiver {
         };
         let context = Context {
             received_at_nanos: self.clock.now_nanos(),
-            retention_days: 0,
+            retention_days: self.intake.max_age_days(),
         };
         let decoded = decode_aside(inflated.len(), move || decode::decode(kind, &inflated, &context)).await;
         let decoded = decoded.map_err(|error| {

@@ -235,7 +235,7 @@ impl Receiver {
         })?;
         let context = Context {
             received_at_nanos: self.clock.now_nanos(),
-            retention_days: 0,
+            retention_days: self.intake.max_age_days(),
         };
         let inflated = body.inflated.clone();
         let prepared = decode_aside(inflated.len(), move || prepare(&inflated, &context)).await;

@@ -172,7 +172,7 @@ async fn hand_over(mut documents: mpsc::Receiver<String>, queue_bytes: Arc<Atomi
         queue_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let context = Context {
             received_at_nanos: clock.now_nanos(),
-            retention_days: 0,
+            retention_days: intake.max_age_days(),
         };
         accept(batch, bytes, context, &*intake).await;
     }
