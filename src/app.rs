@@ -1,21 +1,22 @@
 //! Builds the parts from the configuration, starts them, and drains them in the order of the data.
 //!
-//! Start: open the store, catalog and log; replay; bind every socket; only then serve. Stop: sockets first (no new
-//! requests), then alerts, then the write path flushes and closes its log. What the deadline cuts short is in the log
-//! and comes back at the next start.
+//! Start: bind every socket; open the store, catalog and log; replay; only then serve. While the store is away the start
+//! waits for it, and whoever asks the HTTP port hears so. Stop: sockets first (no new requests), then alerts, then the
+//! write path flushes and closes its log. What the deadline cuts short is in the log and comes back at the next start.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, Alerting};
-use crate::catalog::{Catalog, NodeId};
+use crate::catalog::{self, Catalog, NodeId};
 use crate::config::Config;
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer};
 use crate::model::{Clock, SystemClock};
@@ -27,6 +28,12 @@ use crate::storage::{self, Cache};
 
 /// How long requests under way may take to end after a stop.
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// First and longest wait for a store that is away at the start.
+const STORE_WAIT_MIN: Duration = Duration::from_secs(1);
+const STORE_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long the port says "starting" to requests under way, once it is not.
+const WAITING_ROOM_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Where everything listens.
 #[derive(Clone, Debug)]
@@ -67,26 +74,33 @@ impl App {
         let otlp_http = bind_optional("OTLP/HTTP", &config.server.otlp_http).await?;
         let (xray_tcp, xray_udp) = bind_xray(&config).await?;
 
+        let tls = config.tls.acceptor()?;
+        let (http, waiting_room) = WaitingRoom::open(http, tls.clone())?;
         let store = storage::open(&config.store, &data_dir).await.context("cannot open the store")?;
-        storage::probe(store.as_ref())
-            .await
-            .with_context(|| format!("the store {} cannot be used", store.url()))?;
         let node = NodeId::load_or_create(&data_dir)?;
         let mut wal_config = config.wal.clone();
         wal_config.node = xxhash_rust::xxh3::xxh3_64(node.as_str().as_bytes());
         let cache = Cache::open(store.clone(), &data_dir.join("cache"), config.store.cache_bytes)?;
-        let catalog = Arc::new(Catalog::open(store.clone(), node).await?);
-        let ingest = Ingest::open(ingest::Parts {
-            config: config.ingest.clone(),
-            wal: wal_config,
-            block: config.block.clone(),
-            data_dir,
-            store: store.clone(),
-            cache: cache.clone(),
-            catalog: catalog.clone(),
-            clock: clock.clone(),
+        let (catalog, ingest) = when_the_store_answers(async || {
+            storage::probe(store.as_ref())
+                .await
+                .with_context(|| format!("the store {} cannot be used", store.url()))?;
+            let catalog = Arc::new(Catalog::open(store.clone(), node.clone()).await?);
+            let ingest = Ingest::open(ingest::Parts {
+                config: config.ingest.clone(),
+                wal: wal_config.clone(),
+                block: config.block.clone(),
+                data_dir: data_dir.clone(),
+                store: store.clone(),
+                cache: cache.clone(),
+                catalog: catalog.clone(),
+                clock: clock.clone(),
+            })
+            .await?;
+            Ok((catalog, ingest))
         })
         .await?;
+        waiting_room.close().await;
         let engine = Engine::new(Arc::new(ingest.clone()), cache.clone(), config.query.clone(), clock.clone());
 
         let addresses = Addresses {
@@ -136,7 +150,6 @@ impl App {
         app.work(move |stop| alerting.run(stop));
 
         let faces = Faces::new(&config, &app.server, &clock);
-        let tls = config.tls.acceptor()?;
         app.serve(Listener::new(http, tls.clone())?, faces.all.clone());
         if let Some(socket) = otlp_grpc {
             app.serve(Listener::new(socket, tls.clone())?, faces.otlp_grpc);
@@ -179,24 +192,95 @@ impl App {
         self.working.push(tokio::spawn(work(self.stop_working.clone())));
     }
 
-    /// Stops in the order of the data.
+    /// Stops in the order of the data; takes `server.drain_seconds` at most.
     pub async fn drain(self) {
         tracing::info!("draining");
+        let deadline = Instant::now() + self.drain;
+        let left = || deadline.saturating_duration_since(Instant::now());
         self.stop_receiving.cancel();
         // live tails and idle connections would hold it up for ever
-        if tokio::time::timeout(REQUESTS_DEADLINE.min(self.drain), futures::future::join_all(self.receiving))
+        if tokio::time::timeout(REQUESTS_DEADLINE.min(left() / 3), futures::future::join_all(self.receiving))
             .await
             .is_err()
         {
             tracing::info!("connections that are still open are cut");
         }
         self.stop_working.cancel();
-        if tokio::time::timeout(self.drain, futures::future::join_all(self.working)).await.is_err() {
+        // a flush may be under way and the store away: that must not take the write path's own time
+        if tokio::time::timeout(left() / 2, futures::future::join_all(self.working)).await.is_err() {
             tracing::warn!("background work did not end in time");
         }
-        self.server.ingest.drain(self.drain).await;
+        self.server.ingest.drain(left()).await;
         tracing::info!("drained");
     }
+}
+
+/// Answers the HTTP port while the server cannot serve yet.
+struct WaitingRoom {
+    stop: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl WaitingRoom {
+    /// Serves from a second handle of the socket; gives the first back.
+    fn open(http: tokio::net::TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<(tokio::net::TcpListener, WaitingRoom)> {
+        let http = http.into_std()?;
+        let listener = Listener::new(tokio::net::TcpListener::from_std(http.try_clone()?)?, tls)?;
+        let stop = CancellationToken::new();
+        let serving = axum::serve(listener, starting_router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let room = WaitingRoom {
+            stop,
+            serving: tokio::spawn(serving.into_future()),
+        };
+        Ok((tokio::net::TcpListener::from_std(http)?, room))
+    }
+
+    async fn close(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(WAITING_ROOM_DEADLINE, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+    }
+}
+
+impl Drop for WaitingRoom {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Alive, and not ready: every client is asked to come again.
+fn starting_router() -> Router {
+    let starting = async || {
+        let body = serde_json::json!({ "ready": false, "problems": ["the server is starting: it waits for the store, or replays its log"] });
+        (http::StatusCode::SERVICE_UNAVAILABLE, [(http::header::RETRY_AFTER, "2")], Json(body)).into_response()
+    };
+    Router::new().route("/healthz", axum::routing::get(async || "ok")).fallback(starting)
+}
+
+/// Tries `open` for as long as it fails because the store is away, and says so each time. Any other failure is final.
+async fn when_the_store_answers<T>(mut open: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut wait = STORE_WAIT_MIN;
+    loop {
+        match open().await {
+            Err(error) if is_store_away(&error) => {
+                let retry_in_seconds = wait.as_secs();
+                tracing::warn!(error = format!("{error:#}"), retry_in_seconds, "the store is away: the start waits for it");
+            }
+            result => return result,
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(STORE_WAIT_MAX);
+    }
+}
+
+/// Whether the store did not answer; a denial or a wrong setting is something else.
+fn is_store_away(error: &anyhow::Error) -> bool {
+    let is_away = |error: &storage::Error| error.kind() == storage::ErrorKind::Unreachable;
+    error.chain().any(|cause| match cause.downcast_ref::<storage::Error>() {
+        Some(error) => is_away(error),
+        None => matches!(cause.downcast_ref::<catalog::Error>(), Some(catalog::Error::Store(error)) if is_away(error)),
+    })
 }
 
 /// The routers of each socket.
@@ -298,4 +382,57 @@ async fn bind_xray(config: &Config) -> anyhow::Result<(Option<tokio::net::TcpLis
 
 fn address_of(socket: &Option<tokio::net::TcpListener>) -> std::io::Result<Option<SocketAddr>> {
     socket.as_ref().map(tokio::net::TcpListener::local_addr).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::faulty::FaultyStore;
+    use crate::storage::{BucketStore, Store};
+
+    #[tokio::test]
+    async fn the_start_waits_for_a_store_that_is_away_and_for_nothing_else() {
+        let faulty = FaultyStore::new(Arc::new(BucketStore::in_memory("")));
+        faulty.stop_after(-1);
+        let node = NodeId::parse(&"1".repeat(26)).expect("legal");
+        let mut tries = 0;
+        let opened = when_the_store_answers(async || {
+            tries += 1;
+            if tries == 2 {
+                faulty.heal();
+            }
+            let store: Arc<dyn Store> = faulty.clone();
+            Ok(Catalog::open(store, node.clone()).await?)
+        });
+        opened.await.expect("opens in the end");
+        assert_eq!(tries, 2);
+        let denied = || storage::Error::new(storage::ErrorKind::Denied, "read", "s3://b", "no");
+        for error in [catalog::Error::Store(denied()).into(), anyhow::Error::from(denied()), anyhow::anyhow!("else")] {
+            assert!(!is_store_away(&error), "{error}");
+        }
+        let away = storage::Error::new(storage::ErrorKind::Unreachable, "read", "s3://b", "no");
+        assert!(is_store_away(&anyhow::Error::from(ingest::Error::Catalog(away.into())).context("more")));
+    }
+
+    #[tokio::test]
+    async fn the_port_says_that_the_server_is_starting_and_is_free_afterwards() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let http = listen::bind("HTTP", "127.0.0.1:0").await.expect("bound");
+        let address = http.local_addr().expect("an address");
+        let (http, room) = WaitingRoom::open(http, None).expect("open");
+        let ask = async |path: &str| {
+            let mut connection = tokio::net::TcpStream::connect(address).await.expect("connects");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            connection.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await.expect("answered");
+            answer
+        };
+        assert!(ask("/healthz").await.starts_with("HTTP/1.1 200"));
+        let answer = ask("/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"ready\":false"), "{answer}");
+        room.close().await;
+        let (connected, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), http.accept());
+        assert!(connected.is_ok() && accepted.is_ok(), "the next one is the server's");
+    }
 }
