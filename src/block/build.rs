@@ -102,7 +102,7 @@ impl<'a> Builder<'a> {
         let checksum = rows_checksum(n_rows, self.min_time_nanos, self.max_time_nanos);
         let columns = ColumnsWriter::try_new(self.table, &self.contexts, settings, checksum)?;
         let indexed = settings.index && self.table.is_searchable();
-        let (parquet, index) = std::thread::scope(|scope| {
+        let (parquet, index, memory_bytes) = std::thread::scope(|scope| {
             let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
             let columns = scope.spawn(move || write_columns(columns, chunks));
             let (to_index, documents) = sync_channel(CHUNKS_IN_FLIGHT);
@@ -111,9 +111,9 @@ impl<'a> Builder<'a> {
             // a thread that failed is why feeding stopped: its error is the one to tell
             let parquet = join(columns)?;
             let index = index.map(join).transpose()?;
-            fed.map(|()| (parquet, index))
+            fed.map(|memory_bytes| (parquet, index, memory_bytes))
         })?;
-        let (parquet, index) = (Bytes::from(parquet), index);
+        let parquet = Bytes::from(parquet);
         let ingest_ids = || {
             self.parts
                 .iter()
@@ -132,6 +132,7 @@ impl<'a> Builder<'a> {
             parquet_crc32c: crc32c::crc32c(&parquet),
             index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
             index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            memory_bytes,
             schema_version: SCHEMA_VERSION,
             tokenizer_version: tokenizer::VERSION,
             min_ingest_id: ingest_ids().min().unwrap_or_default(),
@@ -141,13 +142,15 @@ impl<'a> Builder<'a> {
         Ok(BuiltBlock { meta, parquet, index })
     }
 
-    /// Gathers rows in order and hands each chunk to both writers.
-    fn feed(&self, settings: &Settings, columns: SyncSender<RecordBatch>, index: Option<SyncSender<Arc<Documents>>>) -> Result<()> {
+    /// Gathers rows in order and hands each chunk to both writers. Gives the memory that they take in all.
+    fn feed(&self, settings: &Settings, columns: SyncSender<RecordBatch>, index: Option<SyncSender<Arc<Documents>>>) -> Result<u64> {
         let bytes: usize = self.parts.iter().map(Rows::memory_bytes).sum();
         let by_bytes = MAX_CHUNK_BYTES / (bytes / self.order.len() + 1);
         let chunk_rows = settings.chunk_rows.min(by_bytes).max(1);
+        let mut memory_bytes = self.contexts.iter().map(|context| context.memory_bytes() as u64).sum();
         for rows in self.order.chunks(chunk_rows) {
             let chunk = self.gather(rows)?;
+            memory_bytes += chunk.get_array_memory_size() as u64;
             if columns.send(chunk.clone()).is_err() {
                 return Err(Error::Build("the Parquet writer stopped".into()));
             }
@@ -158,7 +161,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(memory_bytes)
     }
 
     /// Some rows, in memory schema.

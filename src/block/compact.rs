@@ -12,7 +12,7 @@ use crate::model::{Rows, Table, from_stored};
 
 /// Builds one block of all rows of `blocks`, which are of one table and partition; `None` when no row is left.
 ///
-/// Left out are: spans still in progress of which a completed row is among the blocks too; and of `metric_series`, all
+/// Left out are: spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
 /// but the earliest row of each series. Reads all rows into memory: the caller bounds what it merges at once.
 pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
@@ -52,37 +52,63 @@ fn keep(part: &Rows, rows: impl Iterator<Item = usize>) -> Result<Rows> {
     Ok(part.take(&rows)?)
 }
 
-fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
-    let mut waiting: HashSet<(String, String)> = HashSet::new();
-    let each = |part: &Rows, visit: &mut dyn FnMut(usize, bool, &str, &str)| -> Result<()> {
-        let in_progress = column(part, "in_progress")?.as_boolean();
-        let (traces, spans) = (column(part, "trace_id")?.as_string::<i32>(), column(part, "span_id")?.as_string::<i32>());
-        (0..part.len()).for_each(|row| visit(row, in_progress.value(row), traces.value(row), spans.value(row)));
-        Ok(())
-    };
+/// What a span is told by.
+pub(crate) fn span_key(trace_id: &str, span_id: &str) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
+    hasher.update(trace_id.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(span_id.as_bytes());
+    hasher.digest128()
+}
+
+/// Calls `visit` with row, whether it is in progress, and the span's key. Rows are of `spans`.
+pub(crate) fn each_span(part: &Rows, mut visit: impl FnMut(usize, bool, u128)) -> Result<()> {
+    let in_progress = column(part, "in_progress")?.as_boolean();
+    let (traces, spans) = (column(part, "trace_id")?.as_string::<i32>(), column(part, "span_id")?.as_string::<i32>());
+    (0..part.len()).for_each(|row| visit(row, in_progress.value(row), span_key(traces.value(row), spans.value(row))));
+    Ok(())
+}
+
+/// Whether any row of `spans` is still in progress; few are, and what has none needs no look at its IDs.
+pub(crate) fn has_spans_in_progress(part: &Rows) -> Result<bool> {
+    Ok(column(part, "in_progress")?.as_boolean().true_count() > 0)
+}
+
+/// Leaves out, of all `parts` together, the rows of spans in progress that a later row replaces: a completed one, or, of
+/// several in progress, the last to arrive.
+pub(crate) fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
+    // the best row in progress of each span; none once it is completed
+    let mut best: HashMap<u128, Option<i64>> = HashMap::new();
     for part in parts.iter() {
-        each(part, &mut |_, in_progress, trace, span| {
+        if !has_spans_in_progress(part)? {
+            continue;
+        }
+        let ids = part.ingest_ids().values();
+        each_span(part, |row, in_progress, key| {
             if in_progress {
-                waiting.insert((trace.to_string(), span.to_string()));
+                let known = best.entry(key).or_insert(Some(i64::MIN));
+                *known = (*known).max(Some(ids[row]));
             }
         })?;
     }
-    if waiting.is_empty() {
+    if best.is_empty() {
         return Ok(());
     }
-    let mut completed: HashSet<(String, String)> = HashSet::new();
     for part in parts.iter() {
-        each(part, &mut |_, in_progress, trace, span| {
-            let id = (trace.to_string(), span.to_string());
-            if !in_progress && waiting.contains(&id) {
-                completed.insert(id);
+        each_span(part, |_, in_progress, key| {
+            if !in_progress && let Some(known) = best.get_mut(&key) {
+                *known = None;
             }
         })?;
     }
     for part in parts.iter_mut() {
+        if !has_spans_in_progress(part)? {
+            continue;
+        }
         let mut rows = Vec::with_capacity(part.len());
-        each(part, &mut |row, in_progress, trace, span| {
-            if !in_progress || !completed.contains(&(trace.to_string(), span.to_string())) {
+        let ids = part.ingest_ids().values();
+        each_span(part, |row, in_progress, key| {
+            if !in_progress || best.get(&key) == Some(&Some(ids[row])) {
                 rows.push(row);
             }
         })?;

@@ -40,20 +40,6 @@ struct Inner {
     memory_bytes: usize,
 }
 
-/// Compares both objects with the lengths and checksums in `meta`, reading all of them: once, when they were fetched.
-/// [`Block::open`] looks only at what it needs.
-pub fn verify(meta: &BlockMeta, parquet: &[u8], index: Option<&[u8]>) -> Result<()> {
-    if parquet.len() as u64 != meta.parquet_bytes || crc32c::crc32c(parquet) != meta.parquet_crc32c {
-        return Err(Error::parquet(&meta.id, "it has not the bytes that were written"));
-    }
-    match index {
-        Some(index) if index.len() as u64 != meta.index_bytes || crc32c::crc32c(index) != meta.index_crc32c => {
-            Err(Error::index("it has not the bytes that were written"))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Block {
     /// Opens a block over its objects (held as long as the block lives; mapped files by `Bytes::from_owner`). Checks both
     /// footers, and that both tell of the same rows as `meta`.

@@ -182,7 +182,15 @@ fn metric_rows() -> Vec<Rows> {
     batch.into_iter().map(|rows| rows.with_ingest_ids(9)).collect()
 }
 
+/// Whether both objects are as the meta says; what the cache checks of each when it fetches it.
+fn verify(meta: &BlockMeta, parquet: &[u8], index: Option<&[u8]>) -> Result<(), ()> {
+    let is = |bytes: &[u8], n_bytes, crc32c| bytes.len() as u64 == n_bytes && crc32c::crc32c(bytes) == crc32c;
+    let index_is_whole = index.is_none_or(|index| is(index, meta.index_bytes, meta.index_crc32c));
+    (is(parquet, meta.parquet_bytes, meta.parquet_crc32c) && index_is_whole).then_some(()).ok_or(())
+}
+
 fn open(built: &BuiltBlock) -> Block {
+    assert!(built.meta.memory_bytes > 0, "a merge is bounded by it");
     verify(&built.meta, &built.parquet, built.index.as_deref()).expect("what was built");
     Block::open(Arc::new(built.meta.clone()), built.parquet.clone(), built.index.clone()).expect("a block")
 }
@@ -746,7 +754,12 @@ fn a_completed_span_replaces_the_one_in_progress() {
         builder.finish().expect("rows").with_ingest_ids(i64::from(id))
     };
     let block = |rows: Rows| Arc::new(open(&build(Table::Spans, 0, Level::L0, &[rows], &small(), 0).expect("a block")));
-    let blocks = [block(record(true, 1)), block(record(false, 1)), block(record(true, 2))];
+    let blocks = [
+        block(record(true, 1)),
+        block(record(false, 1)),
+        block(record(true, 2)),
+        block(record(true, 2).with_ingest_ids(9)),
+    ];
     let merged = merge(&blocks, Level::Sealed, 0, &small(), 0).expect("merged").expect("rows");
     let rows = open(&merged).read(&[0, 1], &["span_id", "in_progress"]).expect("two rows");
     let seen: Vec<(String, bool)> = (0..2)

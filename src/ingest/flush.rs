@@ -178,7 +178,7 @@ impl Inner {
     async fn try_flush(&self, cut: &Cut, flushed: Lsn) -> Result<Flushed, Setback> {
         let began_nanos = self.clock.now_nanos();
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
-        let partitions = off_the_runtime(move || Ok(partitions(parts)?)).await?;
+        let partitions = off_the_runtime(move || partitions(without_superseded(parts)?)).await?;
         let one_build = tokio::sync::Mutex::new(());
         let made = futures::stream::iter(partitions).map(|(table, partition_nanos, rows)| {
             let one_build = &one_build;
@@ -358,8 +358,16 @@ impl Remedy for crate::catalog::Error {
     }
 }
 
+/// A completed span replaces its row in progress, in whatever order they came.
+fn without_superseded(parts: Vec<Rows>) -> block::Result<Vec<Rows>> {
+    let (mut spans, others): (Vec<Rows>, Vec<Rows>) = parts.into_iter().partition(|rows| rows.table() == Table::Spans);
+    block::drop_superseded_spans(&mut spans)?;
+    spans.extend(others);
+    Ok(spans)
+}
+
 /// Splits rows by table and partition: the UTC hour of event time, or the day for tables that are kept by day.
-fn partitions(parts: Vec<Rows>) -> Result<Vec<(Table, i64, Vec<Rows>)>, arrow::error::ArrowError> {
+fn partitions(parts: Vec<Rows>) -> block::Result<Vec<(Table, i64, Vec<Rows>)>> {
     let mut out: std::collections::BTreeMap<(Table, i64), Vec<Rows>> = std::collections::BTreeMap::new();
     for rows in parts {
         let Some((min, max)) = rows.time_bounds() else { continue };

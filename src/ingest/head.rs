@@ -6,12 +6,16 @@
 //!
 //! A joined part has rows of many log positions, and what blocks cover may end amid them (a commit of an earlier life
 //! that lands late): [`Part::above`] tells by each row's `ingest_id`.
+//!
+//! A span in progress whose completed row has come is left out ([`Head::bury`]). That is found for what comes while both
+//! are here and the completed one is the later; the flush sees the other order, and a merge what was flushed apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::UInt32Array;
 
 use super::lsn_of;
+use crate::block;
 use crate::model::{Rows, Table};
 use crate::wal::Lsn;
 
@@ -42,10 +46,15 @@ impl Part {
         (!rows.is_empty()).then(|| Part {
             first_lsn: lsn + 1,
             last_lsn: self.last_lsn,
-            bytes: rows.memory_bytes(),
+            bytes: bytes_of(&rows),
             rows,
         })
     }
+}
+
+/// Memory of a part. Requests bring their own contexts: those of small ones may well outweigh the rows.
+fn bytes_of(rows: &Rows) -> usize {
+    rows.memory_bytes() + rows.context_bytes()
 }
 
 /// The rows whose `ingest_id` passes.
@@ -67,6 +76,10 @@ pub(super) struct Head {
     active_rows: usize,
     /// When the oldest active row came, by the caller's clock.
     active_since_nanos: Option<i64>,
+    /// The active span in progress of each key, by its `ingest_id`.
+    in_progress: HashMap<u128, i64>,
+    /// Active rows that a later one replaces, and that are still here.
+    superseded: HashSet<i64>,
 }
 
 impl Head {
@@ -75,10 +88,13 @@ impl Head {
             return;
         }
         let table = rows.table();
+        if table == Table::Spans {
+            self.note_spans(&rows);
+        }
         let part = Part {
             first_lsn: lsn,
             last_lsn: lsn,
-            bytes: rows.memory_bytes(),
+            bytes: bytes_of(&rows),
             rows,
         };
         self.active_bytes += part.bytes;
@@ -93,6 +109,39 @@ impl Head {
                 self.coalesce(table);
             }
         }
+    }
+
+    /// Finds which spans in progress the new rows replace. Costs one look at a column while none is in progress.
+    fn note_spans(&mut self, rows: &Rows) {
+        // every `spans` has these columns; without them nothing would be left out
+        let has_some = block::has_spans_in_progress(rows).unwrap_or_default();
+        if !has_some && self.in_progress.is_empty() {
+            return;
+        }
+        let ids = rows.ingest_ids().values();
+        let (known, superseded) = (&mut self.in_progress, &mut self.superseded);
+        let noted = block::each_span(rows, |row, in_progress, key| {
+            let replaced = if in_progress { known.insert(key, ids[row]) } else { known.remove(&key) };
+            superseded.extend(replaced);
+        });
+        debug_assert!(noted.is_ok(), "{noted:?}");
+    }
+
+    /// Leaves out the rows that were replaced. Not done for each as it comes: that would copy a part for one row.
+    fn bury(&mut self) {
+        if self.superseded.is_empty() {
+            return;
+        }
+        let superseded = std::mem::take(&mut self.superseded);
+        for part in self.active.iter_mut().filter(|part| part.rows.table() == Table::Spans) {
+            let ids = part.rows.ingest_ids().values();
+            if ids.iter().any(|id| superseded.contains(id)) {
+                part.rows = keep(&part.rows, |id| !superseded.contains(&id));
+                part.bytes = bytes_of(&part.rows);
+            }
+        }
+        self.active_bytes = self.active.iter().map(|part| part.bytes).sum();
+        self.active_rows = self.active.iter().map(|part| part.rows.len()).sum();
     }
 
     /// Joins the small parts of a table. On an arithmetic overflow of a column they stay as they are.
@@ -111,7 +160,7 @@ impl Head {
         let part = Part {
             first_lsn,
             last_lsn,
-            bytes: joined.memory_bytes(),
+            bytes: bytes_of(&joined),
             rows: joined,
         };
         self.active_bytes += part.bytes;
@@ -128,6 +177,8 @@ impl Head {
     /// Everything acknowledged so far becomes what the flush works on; queries still see it. Nothing may be pushed
     /// between reading the cut's log position and this call.
     pub(super) fn cut(&mut self) {
+        self.bury();
+        self.in_progress.clear();
         self.flushing.append(&mut self.active);
         self.flushing_bytes += self.active_bytes;
         self.active_bytes = 0;
@@ -148,8 +199,13 @@ impl Head {
         self.flushing_bytes = self.flushing.iter().map(|part| part.bytes).sum();
     }
 
-    /// All parts, for a view.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+    /// All parts as a query is to see them.
+    pub(super) fn visible(&mut self) -> Vec<Part> {
+        self.bury();
+        self.parts().cloned().collect()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
         self.flushing.iter().chain(&self.active)
     }
 
@@ -173,7 +229,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ContextBuilder, LogRecord, LogsBuilder, Value};
+    use crate::model::{ContextBuilder, LogRecord, LogsBuilder, SpanId, SpanRecord, SpansBuilder, TraceId, Value};
 
     fn one_row(service: &str) -> Rows {
         let mut builder = LogsBuilder::default();
@@ -197,6 +253,79 @@ mod tests {
         assert_eq!((head.rows(), head.active_rows()), (1_000, 1_000));
         assert!(head.parts().count() < 2 * COALESCE_PARTS, "{} parts", head.parts().count());
         assert_eq!(head.active_bytes(), head.parts().map(|part| part.bytes).sum::<usize>());
+    }
+
+    fn spans(lsn: Lsn, spans: &[(u8, bool)]) -> Rows {
+        let mut builder = SpansBuilder::default();
+        let context = builder.context(ContextBuilder::new().build());
+        for (id, in_progress) in spans {
+            builder.push(
+                context,
+                &SpanRecord {
+                    start_time_unix_nano: 5,
+                    end_time_unix_nano: (!in_progress).then_some(9),
+                    trace_id: TraceId::from_bytes(&[7; 16]).expect("not zero"),
+                    span_id: SpanId::from_bytes(&[*id; 8]).expect("not zero"),
+                    parent_span_id: None,
+                    trace_state: None,
+                    trace_flags: None,
+                    name: "n",
+                    kind: "SERVER",
+                    status_code: "OK",
+                    status_message: None,
+                    in_progress: *in_progress,
+                    dropped_attributes_count: 0,
+                },
+            );
+        }
+        builder.finish().expect("rows").with_ingest_ids((lsn as i64) << 20)
+    }
+
+    /// (log position, row of the request) of all visible rows.
+    fn visible(head: &mut Head) -> Vec<(u64, i64)> {
+        let parts = head.visible();
+        let ids = parts.iter().flat_map(|part| part.rows.ingest_ids().values().iter().copied());
+        let mut all: Vec<_> = ids.map(|id| (lsn_of(id), id & 0xf_ffff)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn a_completed_span_hides_the_one_in_progress_even_in_a_joined_part() {
+        let mut head = Head::default();
+        head.push(1, spans(1, &[(1, true), (2, true), (3, false)]), 5);
+        assert_eq!(visible(&mut head), [(1, 0), (1, 1), (1, 2)]);
+        // a further beat of 2
+        head.push(2, spans(2, &[(2, true)]), 5);
+        assert_eq!(visible(&mut head), [(1, 0), (1, 2), (2, 0)]);
+        for lsn in 3..=70 {
+            head.push(lsn, spans(lsn, &[(200, false)]), 5);
+        }
+        head.push(71, spans(71, &[(1, false), (4, true), (4, false)]), 5);
+        let left = visible(&mut head);
+        assert!(!left.contains(&(1, 0)) && left.contains(&(71, 0)), "1 is completed");
+        assert!(!left.contains(&(71, 1)) && left.contains(&(71, 2)), "4 is, in the same request");
+        assert!(left.contains(&(2, 0)), "2 is not");
+        assert_eq!(left.len(), 1 + 1 + 68 + 2);
+        assert_eq!((head.rows(), head.active_rows()), (72, 72));
+        assert_eq!(head.active_bytes(), head.parts().map(|part| part.bytes).sum::<usize>());
+        head.cut();
+        assert_eq!(head.flushing_rows().iter().map(Rows::len).sum::<usize>(), 72);
+    }
+
+    #[test]
+    fn contexts_count_and_spare_room_does_not_stay() {
+        let mut builder = LogsBuilder::default();
+        let long = "x".repeat(100_000);
+        let context = builder.context(ContextBuilder::new().attribute("k8s.note", Value::Str(&long)).build());
+        builder.push(context, &LogRecord::default());
+        let rows = builder.finish().expect("a row");
+        let loose = rows.memory_bytes();
+        let rows = rows.compacted();
+        assert!(rows.memory_bytes() * 2 < loose, "{} of {loose} bytes stay", rows.memory_bytes());
+        let mut head = Head::default();
+        head.push(1, rows, 5);
+        assert!(head.bytes() > 100_000, "{}", head.bytes());
     }
 
     #[test]

@@ -17,7 +17,8 @@
 //!
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
-//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows` and `max_block_bytes`.
+//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows`, `max_block_bytes` and
+//! `max_merge_memory_bytes`.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
@@ -79,6 +80,8 @@ pub struct Config {
     pub max_block_rows: u64,
     /// Bytes of the Parquet files that go into a merged block (256 MiB).
     pub max_block_bytes: u64,
+    /// Memory of the rows that go into a merged block (512 MiB): what a merge takes, beside the index it makes.
+    pub max_merge_memory_bytes: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600).
     pub removed_grace_seconds: u64,
     /// Days that rows are kept, by table; a table not named is kept for ever (none).
@@ -95,6 +98,7 @@ impl Default for Config {
             merge_at_blocks: 8,
             max_block_rows: 2_000_000,
             max_block_bytes: 256 << 20,
+            max_merge_memory_bytes: 512 << 20,
             removed_grace_seconds: 3600,
             retention_days: BTreeMap::new(),
         }

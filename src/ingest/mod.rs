@@ -79,6 +79,10 @@ pub struct Config {
     pub flush_rows: usize,
     /// Age, in seconds, of the oldest unflushed row at which it is flushed (600).
     pub flush_age_seconds: u64,
+    /// Age, in days, up to which OTLP and X-Ray records are taken (30); older ones, and those more than two hours in the
+    /// future, are rejected. Each hour of event time is a block of its own: this bounds the blocks of a flush. 0 = any
+    /// time is taken, for bringing in history. CloudWatch Logs has its own 14 days.
+    pub max_age_days: u16,
     /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
     pub lake_visible: LakeVisible,
 }
@@ -101,6 +105,7 @@ impl Default for Config {
             flush_bytes: 128 << 20,
             flush_rows: 1_000_000,
             flush_age_seconds: 600,
+            max_age_days: 30,
             lake_visible: LakeVisible::Sealed,
         }
     }
@@ -280,7 +285,7 @@ impl Ingest {
                 let frame = Frame {
                     kind: kind as u8,
                     flags: encoding as u8,
-                    // retention is at most ten years of days
+                    // what the decoder knew, so that replay finds the same: at most ten years of days
                     source: u16::try_from(context.retention_days).unwrap_or(0),
                     received_at_nanos: context.received_at_nanos,
                     payload: body,
@@ -414,6 +419,12 @@ impl Ingest {
         &self.inner.ledger
     }
 
+    /// What receivers whose protocol has no bound of its own tell the decoder as
+    /// [`Context::retention_days`].
+    pub fn max_age_days(&self) -> i32 {
+        i32::from(self.inner.config.max_age_days)
+    }
+
     /// The catalog.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.inner.catalog
@@ -462,7 +473,7 @@ impl Source for Ingest {
     fn view(&self) -> View {
         // The order matters: a flush first commits, then forgets. Reading the head before the snapshot, every row is in
         // one of them, and those in both are told by their log position.
-        let parts: Vec<head::Part> = self.inner.head.lock().parts().cloned().collect();
+        let parts = self.inner.head.lock().visible();
         let snapshot = self.inner.catalog.snapshot();
         let flushed = snapshot.flushed_lsn(self.inner.catalog.node());
         let head = parts.into_iter().filter_map(|part| Some(part.above(flushed)?.rows)).collect();
@@ -533,11 +544,17 @@ impl Inner {
     }
 }
 
-/// Gives each row of a request its `ingest_id`.
+/// Gives each row of a request its `ingest_id`, and gives back the memory its builders did not use.
 fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
     let first = (lsn as i64) << 20;
+    let numbered = |rows: Rows| {
+        let numbered = rows.with_ingest_ids(first);
+        // the last other holder of the columns: what nobody shares can be shrunk
+        drop(rows);
+        numbered.compacted()
+    };
     Batch {
-        rows: batch.rows.iter().map(|rows| rows.with_ingest_ids(first)).collect(),
+        rows: batch.rows.into_iter().map(numbered).collect(),
     }
 }
 

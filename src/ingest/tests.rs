@@ -316,3 +316,38 @@ async fn a_stop_while_the_store_is_away_takes_no_longer_than_it_may() {
     drained.await.expect("ends");
     assert_eq!(ingest.status().head_rows, 1, "the row still waits");
 }
+
+#[tokio::test]
+async fn a_span_completed_before_its_flush_stands_once_whatever_came_first() {
+    let inner = memory();
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), inner.clone(), clock()).await;
+    let seconds = START / SECOND;
+    let document = |id: u8, in_progress: bool| {
+        let end = if in_progress {
+            r#""in_progress":true"#.to_string()
+        } else {
+            format!(r#""end_time":{seconds}.5"#)
+        };
+        let text = format!(r#"{{"name":"n","id":"{id:016x}","trace_id":"1-{seconds:08x}-000000000000000000000001","start_time":{seconds},{end}}}"#);
+        serde_json::to_string(&[text]).expect("JSON")
+    };
+    for (id, in_progress) in [(1, true), (2, false), (3, true), (1, false), (2, true)] {
+        send_body(&ingest, Kind::XraySegments, document(id, in_progress)).await;
+    }
+    let ids = [1, 2, 3].map(|id| format!("{id:016x}"));
+    let in_head = texts(&seen(&ingest, &*inner, Table::Spans).await, "span_id");
+    assert_eq!(
+        in_head,
+        [&ids[0], &ids[1], &ids[1], &ids[2]].map(String::clone),
+        "a beat that comes late is told by the flush"
+    );
+    ingest.flush().await;
+    let rows = seen(&ingest, &*inner, Table::Spans).await;
+    assert_eq!(texts(&rows, "span_id"), ids);
+    let in_progress: usize = rows
+        .iter()
+        .map(|rows| rows.batch().column_by_name("in_progress").expect("a column").as_boolean().true_count())
+        .sum();
+    assert_eq!(in_progress, 1, "the one that is not completed");
+}

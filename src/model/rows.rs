@@ -155,6 +155,24 @@ impl Rows {
         self.batch.get_array_memory_size()
     }
 
+    /// Approximate bytes of memory of the contexts, which other rows may share.
+    pub fn context_bytes(&self) -> usize {
+        let contexts = self.contexts.iter();
+        contexts.map(|context| context.memory_bytes() + size_of::<Arc<Context>>()).sum()
+    }
+
+    /// The same rows without the spare room that builders leave, in columns that nobody else holds.
+    pub fn compacted(self) -> Rows {
+        let Rows { table, batch, contexts } = self;
+        let (schema, mut columns, n_rows) = batch.into_parts();
+        for column in &mut columns {
+            column.shrink_to_fit();
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(n_rows));
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options).expect("the same columns");
+        Rows { table, batch, contexts }
+    }
+
     /// The same rows with `ingest_id` = `first`, `first + 1`, ….
     pub fn with_ingest_ids(&self, first: i64) -> Rows {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + self.len() as i64));

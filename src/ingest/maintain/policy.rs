@@ -94,6 +94,34 @@ pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once:
     groups
 }
 
+/// What a merged block is bounded by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    rows: u64,
+    parquet_bytes: u64,
+    memory_bytes: u64,
+}
+
+impl Size {
+    fn of(meta: &BlockMeta) -> Self {
+        Self {
+            rows: meta.n_rows,
+            parquet_bytes: meta.parquet_bytes,
+            memory_bytes: meta.rows_memory_bytes(),
+        }
+    }
+    fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            parquet_bytes: self.parquet_bytes.saturating_add(other.parquet_bytes),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+    fn fits(self, config: &Config) -> bool {
+        self.rows <= config.max_block_rows && self.parquet_bytes <= config.max_block_bytes && self.memory_bytes <= config.max_merge_memory_bytes
+    }
+}
+
 /// One partition of a table, looked at now.
 struct Partition<'a> {
     table: Table,
@@ -181,14 +209,14 @@ impl Partition<'_> {
     fn fill(&self, mut blocks: Vec<Arc<BlockMeta>>) -> Vec<Vec<Arc<BlockMeta>>> {
         blocks.sort_by(|a, b| (a.min_time_nanos, &a.id).cmp(&(b.min_time_nanos, &b.id)));
         let mut groups: Vec<Vec<Arc<BlockMeta>>> = Vec::new();
-        let (mut n_rows, mut n_bytes) = (0u64, 0u64);
+        let mut total = Size::default();
         for meta in blocks {
-            n_rows = n_rows.saturating_add(meta.n_rows);
-            n_bytes = n_bytes.saturating_add(meta.parquet_bytes);
+            let size = Size::of(&meta);
+            total = total.and(size);
             match groups.last_mut() {
-                Some(group) if n_rows <= self.config.max_block_rows && n_bytes <= self.config.max_block_bytes => group.push(meta),
+                Some(group) if total.fits(self.config) => group.push(meta),
                 _ => {
-                    (n_rows, n_bytes) = (meta.n_rows, meta.parquet_bytes);
+                    total = size;
                     groups.push(vec![meta]);
                 }
             }
@@ -200,7 +228,8 @@ impl Partition<'_> {
     fn like_sizes(&self, blocks: Vec<Arc<BlockMeta>>, at_least: usize) -> Vec<Vec<Arc<BlockMeta>>> {
         let mut classes: BTreeMap<u32, Vec<Arc<BlockMeta>>> = BTreeMap::new();
         for meta in blocks {
-            if meta.n_rows <= self.config.max_block_rows / 2 && meta.parquet_bytes <= self.config.max_block_bytes / 2 {
+            let size = Size::of(&meta);
+            if size.and(size).fits(self.config) {
                 classes.entry(meta.n_rows.max(1).ilog(SIZE_CLASS_FACTOR)).or_default().push(meta);
             }
         }

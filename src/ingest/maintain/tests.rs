@@ -44,6 +44,7 @@ fn built(table: Table, level: Level, partition_nanos: i64, rows: &[u64], now_nan
             parquet_crc32c: crc32c::crc32c(&parquet),
             index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
             index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            memory_bytes: 100 * rows.len() as u64,
             schema_version: 1,
             tokenizer_version: 1,
             min_ingest_id: 0,
@@ -315,6 +316,25 @@ async fn blocks_are_filled_up_to_their_bound() {
     assert_eq!(sizes, [10, 20, 20, 30], "none above the bound, unless it came so");
     assert_eq!(levels(&snapshot, Table::Logs), (0, 4));
     assert_eq!(maintainer.run_once().await.blocks_replaced, 0, "and that is the end of it");
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
+async fn what_is_merged_at_once_is_bounded_by_its_memory_however_well_it_compresses() {
+    let mut world = World::new(Config {
+        max_merge_memory_bytes: 2_500,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    for n_rows in [10, 10, 10, 10, 10, 30] {
+        world.flush(&maintainer, Table::Logs, START, n_rows).await;
+    }
+    world.clock.set(START + 2 * HOUR);
+    maintainer.run_once().await;
+    let snapshot = maintainer.catalog.snapshot();
+    let mut sizes: Vec<_> = snapshot.blocks(Table::Logs).iter().map(|meta| meta.n_rows).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [10, 20, 20, 30]);
     world.check(&maintainer).await;
 }
 
