@@ -105,7 +105,7 @@ impl Live {
             open_intent(withdrawn)?;
         }
         if let Some(ended) = &commit.ends {
-            let is_fulfilled = !commit.removes.is_empty();
+            let is_fulfilled = !commit.removes.is_empty() || !commit.adds.is_empty();
             match (is_fulfilled, open_intent(ended)?.is_withdrawn) {
                 (true, true) => return Err("the intent is withdrawn".into()),
                 (false, false) => return Err("the intent is neither fulfilled nor withdrawn".into()),

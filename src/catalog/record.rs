@@ -57,7 +57,7 @@ pub struct WalRange {
 pub struct Intent {
     /// The objects.
     pub outputs: Vec<Key>,
-    /// The blocks that they will replace.
+    /// The blocks that they will replace; none if they are a flush's.
     pub inputs: Vec<BlockId>,
 }
 
@@ -96,7 +96,7 @@ pub struct Commit {
     /// its inputs until that is done and a commit ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdraws: Option<CommitId>,
-    /// The open intent that ends with this commit: fulfilled, if the commit removes its inputs, and then it must not be
+    /// The open intent that ends with this commit: fulfilled, if the commit removes or adds blocks, and then it must not be
     /// withdrawn; else it must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<CommitId>,

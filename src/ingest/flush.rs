@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::replay::write_states;
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{Commit, CommitKind, ORPHAN_AGE_NANOS, WalRange, block_path};
+use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, WalRange, block_path};
 use crate::model::{Rows, Table};
 use crate::storage::Key;
 use crate::wal::Lsn;
@@ -25,6 +25,9 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Age at which an attempt is given up and made anew: its objects must not be old enough for the sweep once the
 /// record that names them lands.
 const MAX_ATTEMPT_NANOS: i64 = ORPHAN_AGE_NANOS / 2;
+/// Times that one flush looks again when the catalog contradicts it: once for a commit of an earlier life that landed
+/// late, once for an intent that somebody else gave up.
+const MAX_OVERTAKEN: u32 = 4;
 /// Blocks of one flush that are on their way to the store at once. They are built one after the other.
 const BLOCKS_AT_A_TIME: usize = 8;
 
@@ -137,6 +140,7 @@ impl Inner {
     /// the head and the log: the next flush, or the next start, tries again.
     async fn flush_cut(&self, cut: Cut) {
         let started = Instant::now();
+        let mut n_overtaken = 0;
         loop {
             // an earlier commit may have happened without our knowing: what the catalog has is not committed again
             let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
@@ -156,8 +160,9 @@ impl Inner {
                     return;
                 }
                 Err(Setback::Outlived) => tracing::warn!("the store was away for so long that the blocks are made anew"),
-                Err(Setback::Overtaken(what)) if self.catalog.snapshot().flushed_lsn(self.catalog.node()) > flushed => {
-                    tracing::warn!(what, "a commit of before has landed; flushing what it left");
+                Err(Setback::Overtaken(what)) if n_overtaken < MAX_OVERTAKEN => {
+                    n_overtaken += 1;
+                    tracing::warn!(what, "the catalog has changed under the flush; looking again at what it has left to do");
                 }
                 Err(Setback::Overtaken(what)) => {
                     tracing::error!(what, "the catalog refuses the flush");
@@ -177,25 +182,41 @@ impl Inner {
     /// One attempt: new blocks, under new names, of all that was cut and that no block covers.
     async fn try_flush(&self, cut: &Cut, flushed: Lsn) -> Result<Flushed, Setback> {
         let began_nanos = self.clock.now_nanos();
+        self.give_up_intents(began_nanos).await?;
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
         let partitions = off_the_runtime(move || partitions(without_superseded(parts)?)).await?;
         let one_build = tokio::sync::Mutex::new(());
-        let made = futures::stream::iter(partitions).map(|(table, partition_nanos, rows)| {
-            let one_build = &one_build;
-            async move {
-                let built = {
-                    let _turn = one_build.lock().await;
-                    self.build(table, partition_nanos, rows).await?
-                };
-                self.put_block(built, began_nanos).await
+        let mut intent = None;
+        let adds: Vec<BlockMeta> = match self.config.lake_visible {
+            LakeVisible::Sealed => {
+                let puts = futures::stream::iter(partitions).map(|partition| {
+                    let one_build = &one_build;
+                    async move {
+                        let built = self.build_in_turn(one_build, partition).await?;
+                        self.put_block(built, began_nanos).await
+                    }
+                });
+                puts.buffer_unordered(BLOCKS_AT_A_TIME).try_collect().await?
             }
-        });
-        let adds: Vec<BlockMeta> = made.buffer_unordered(BLOCKS_AT_A_TIME).try_collect().await?;
+            LakeVisible::All => {
+                // foreign readers see each as it is put: what a crash leaves half done must be found again
+                let mut built = Vec::with_capacity(partitions.len());
+                for partition in partitions {
+                    built.push(self.build_in_turn(&one_build, partition).await?);
+                }
+                if !built.is_empty() {
+                    intent = Some(self.announce(&built, began_nanos).await?);
+                }
+                let puts = futures::stream::iter(built).map(|built| async move { self.put_block(built, began_nanos).await });
+                puts.buffer_unordered(BLOCKS_AT_A_TIME).try_collect().await?
+            }
+        };
         let flushed_now = Flushed {
             n_blocks: adds.len(),
             n_rows: adds.iter().map(|meta| meta.n_rows).sum(),
         };
         let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
+        commit.ends = intent;
         commit.adds = adds;
         commit.wal = Some(WalRange {
             from: flushed + 1,
@@ -204,6 +225,64 @@ impl Inner {
         let documents = self.state_documents(cut.ledger.clone()).await?;
         self.commit_with_state(commit, documents, began_nanos).await?;
         Ok(flushed_now)
+    }
+
+    /// Announces objects that are about to be put into the lake.
+    async fn announce(&self, built: &[BuiltBlock], began_nanos: i64) -> Result<CommitId, Setback> {
+        let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
+        let keys = built.iter().flat_map(|built| {
+            let path = block_path(&built.meta);
+            [path.data(), path.index()]
+        });
+        commit.intent = Some(Intent {
+            outputs: keys.collect(),
+            inputs: vec![],
+        });
+        let id = commit.id.clone();
+        self.commit(commit, began_nanos).await?;
+        Ok(id)
+    }
+
+    /// Takes back what an attempt, of this life or the last, announced and did not commit: withdrawn, no record can name
+    /// its objects any more; they are deleted, before their rows are put again.
+    async fn give_up_intents(&self, began_nanos: i64) -> Result<(), Setback> {
+        let snapshot = self.catalog.snapshot();
+        let is_ours = |open: &OpenIntent| open.node == *self.catalog.node() && open.intent.inputs.is_empty();
+        let ours: Vec<(CommitId, OpenIntent)> = snapshot
+            .intents()
+            .iter()
+            .filter(|(_, open)| is_ours(open))
+            .map(|(id, open)| (id.clone(), open.clone()))
+            .collect();
+        for (id, open) in &ours {
+            if !open.is_withdrawn {
+                let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
+                commit.withdraws = Some(id.clone());
+                self.commit(commit, began_nanos).await?;
+            }
+            for key in &open.intent.outputs {
+                let attempt = || {
+                    let (store, key) = (self.store.clone(), key.clone());
+                    async move { store.delete(&key).await }
+                };
+                self.until_stored("the end of a block that was given up", began_nanos, attempt).await?;
+                self.cache.forget(key).await;
+            }
+            let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
+            commit.ends = Some(id.clone());
+            self.commit(commit, began_nanos).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits. The commit carries its own name: tried again after an unanswered attempt, it still happens once.
+    async fn commit(&self, commit: Commit, began_nanos: i64) -> Result<(), Setback> {
+        let attempt = || {
+            let (catalog, commit) = (self.catalog.clone(), commit.clone());
+            async move { catalog.commit(commit).await }
+        };
+        self.until_stored("the catalog record", began_nanos, attempt).await?;
+        Ok(())
     }
 
     /// Commits the documents alone, if the catalog does not have them already.
@@ -229,12 +308,7 @@ impl Inner {
             async move { catalog.put_state(documents).await }
         };
         commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
-        // the commit carries its own name: tried again after an unanswered attempt, it still happens once
-        let attempt = || {
-            let (catalog, commit) = (self.catalog.clone(), commit.clone());
-            async move { catalog.commit(commit).await }
-        };
-        self.until_stored("the catalog record", began_nanos, attempt).await?;
+        self.commit(commit, began_nanos).await?;
         *self.committed_state.lock() = Some(hash);
         Ok(())
     }
@@ -250,13 +324,16 @@ impl Inner {
         self.wal.truncate_below(lsn + 1);
     }
 
-    async fn build(&self, table: Table, partition_nanos: i64, rows: Vec<Rows>) -> Result<BuiltBlock, block::Error> {
+    /// Builds a block while no other is being built: each takes three threads and an index's memory.
+    async fn build_in_turn(&self, one_build: &tokio::sync::Mutex<()>, (table, partition_nanos, rows): Partition) -> Result<BuiltBlock, Setback> {
+        let _turn = one_build.lock().await;
         let level = match self.config.lake_visible {
             LakeVisible::All => Level::Sealed,
             LakeVisible::Sealed => Level::L0,
         };
         let (settings, now_nanos) = (self.block.clone(), self.clock.now_nanos());
-        off_the_runtime(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos)).await
+        let built = off_the_runtime(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos)).await?;
+        Ok(built)
     }
 
     /// Puts both objects; tries for as long as the store is away.
@@ -366,8 +443,11 @@ fn without_superseded(parts: Vec<Rows>) -> block::Result<Vec<Rows>> {
     Ok(spans)
 }
 
+/// Rows of one table and the partition that starts at so many nanoseconds.
+type Partition = (Table, i64, Vec<Rows>);
+
 /// Splits rows by table and partition: the UTC hour of event time, or the day for tables that are kept by day.
-fn partitions(parts: Vec<Rows>) -> block::Result<Vec<(Table, i64, Vec<Rows>)>> {
+fn partitions(parts: Vec<Rows>) -> block::Result<Vec<Partition>> {
     let mut out: std::collections::BTreeMap<(Table, i64), Vec<Rows>> = std::collections::BTreeMap::new();
     for rows in parts {
         let Some((min, max)) = rows.time_bounds() else { continue };

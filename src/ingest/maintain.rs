@@ -273,8 +273,14 @@ impl Maintainer {
     async fn give_up_stale_intents(&self, report: &mut Report) {
         let snapshot = self.catalog.snapshot();
         let now_nanos = self.clock.now_nanos();
-        // none of ours is under way: rounds are one at a time
-        let is_stale = |open: &OpenIntent| open.node == *self.catalog.node() || open.at_nanos < now_nanos - INTENT_STALE_NANOS;
+        let is_stale = |open: &OpenIntent| {
+            if open.node == *self.catalog.node() {
+                // no seal of ours is under way: rounds are one at a time; a flush looks after its own
+                !open.intent.inputs.is_empty()
+            } else {
+                open.at_nanos < now_nanos - INTENT_STALE_NANOS
+            }
+        };
         for (id, open) in snapshot.intents().iter().filter(|(_, open)| is_stale(open)) {
             if let Err(error) = self.give_up(id, open).await {
                 self.note(report, Step::GiveUp, &error);

@@ -86,10 +86,14 @@ fn clock() -> Arc<ManualClock> {
 }
 
 async fn open(dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
+    open_with(Config::default(), dir, store, clock).await
+}
+
+async fn open_with(config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
     let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
     let node = NodeId::load_or_create(dir).expect("a node");
     let parts = Parts {
-        config: Config::default(),
+        config,
         wal: wal::Config::default(),
         block: block::Settings::default(),
         data_dir: dir.to_path_buf(),
@@ -350,4 +354,47 @@ async fn a_span_completed_before_its_flush_stands_once_whatever_came_first() {
         .map(|rows| rows.batch().column_by_name("in_progress").expect("a column").as_boolean().true_count())
         .sum();
     assert_eq!(in_progress, 1, "the one that is not completed");
+}
+
+#[tokio::test]
+async fn with_everything_in_the_lake_a_crash_in_mid_flush_shows_no_row_twice() {
+    let config = || Config {
+        lake_visible: LakeVisible::All,
+        ..Config::default()
+    };
+    for n_writes in 0.. {
+        let (inner, clock) = (memory(), clock());
+        let faulty = FaultyStore::new(inner.clone());
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = open_with(config(), dir.path(), faulty.clone(), clock.clone()).await;
+        send(&first, "a", START).await;
+        send(&first, "b", START + HOUR).await;
+        faulty.stop_after(n_writes);
+        let flushing = tokio::spawn({
+            let first = first.clone();
+            async move { first.flush().await }
+        });
+        while !flushing.is_finished() && !faulty.has_stopped() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let went_through = flushing.is_finished();
+        flushing.abort();
+        let image = tempfile::tempdir().expect("a directory");
+        copy(dir.path(), image.path());
+
+        faulty.heal();
+        let second = open_with(config(), image.path(), inner.clone(), clock).await;
+        second.flush().await;
+        assert_eq!(texts(&seen(&second, &*inner, Table::Logs).await, "body"), ["a", "b"], "after {n_writes} writes");
+        let listed = inner.list("", None).await.expect("lists");
+        let in_the_lake = listed.iter().filter_map(|object| storage::paths::BlockPath::parse(&object.key));
+        let n_files = in_the_lake.filter(|(_, part)| *part == storage::paths::Part::Data).count();
+        assert_eq!(n_files, 2, "after {n_writes} writes");
+        assert!(second.catalog().snapshot().intents().is_empty());
+        if went_through {
+            // intent, two blocks of two objects, state, record
+            assert!(n_writes >= 7, "{n_writes}");
+            return;
+        }
+    }
 }
