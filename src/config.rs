@@ -120,25 +120,23 @@ impl Config {
         let mut config = Config::default();
         let mut errors = Vec::new();
         for (section, value) in table {
-            let sections: &mut dyn FnMut() -> Result<(), toml::de::Error> = &mut || match section.as_str() {
-                "server" => set(&mut config.server, &value),
-                "auth" => set(&mut config.auth, &value),
-                "tls" => set(&mut config.tls, &value),
-                "otlp" => set(&mut config.otlp, &value),
-                "awslogs" => set(&mut config.awslogs, &value),
-                "xray" => set(&mut config.xray, &value),
-                "store" => set(&mut config.store, &value),
-                "wal" => set(&mut config.wal, &value),
-                "ingest" => set(&mut config.ingest, &value),
-                "block" => set(&mut config.block, &value),
-                "lake" => set(&mut config.lake, &value),
-                "query" => set(&mut config.query, &value),
-                "alert" => set(&mut config.alert, &value),
-                _ => Err(serde::de::Error::custom(format!("unknown section; there are {SECTIONS}"))),
+            let mistakes = match section.as_str() {
+                "server" => set(&mut config.server, value),
+                "auth" => set(&mut config.auth, value),
+                "tls" => set(&mut config.tls, value),
+                "otlp" => set(&mut config.otlp, value),
+                "awslogs" => set(&mut config.awslogs, value),
+                "xray" => set(&mut config.xray, value),
+                "store" => set(&mut config.store, value),
+                "wal" => set(&mut config.wal, value),
+                "ingest" => set(&mut config.ingest, value),
+                "block" => set(&mut config.block, value),
+                "lake" => set(&mut config.lake, value),
+                "query" => set(&mut config.query, value),
+                "alert" => set(&mut config.alert, value),
+                _ => vec![format!("unknown section; there are {SECTIONS}")],
             };
-            if let Err(error) = sections() {
-                errors.push(format!("[{section}] {}", error.message()));
-            }
+            errors.extend(mistakes.into_iter().map(|mistake| format!("[{section}] {mistake}")));
         }
         Ok((config, errors))
     }
@@ -218,9 +216,29 @@ impl Config {
 
 const SECTIONS: &str = "server, auth, tls, otlp, awslogs, xray, store, wal, ingest, block, lake, query, alert";
 
-fn set<T: DeserializeOwned>(slot: &mut T, value: &toml::Value) -> Result<(), toml::de::Error> {
-    *slot = value.clone().try_into()?;
-    Ok(())
+/// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
+/// with a mistake stays as it was.
+fn set<T: DeserializeOwned>(slot: &mut T, section: toml::Value) -> Vec<String> {
+    let toml::Value::Table(keys) = &section else {
+        return vec!["is a section, not a value".into()];
+    };
+    let mistakes: Vec<String> = keys
+        .iter()
+        .filter_map(|(key, value)| {
+            let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
+            let error = serde_path_to_error::deserialize::<_, T>(toml::Value::Table(alone)).err()?;
+            let path = error.path().to_string();
+            let path = if path.starts_with(key.as_str()) { path } else { key.clone() };
+            Some(format!("{path}: {}", error.inner().message()))
+        })
+        .collect();
+    if mistakes.is_empty() {
+        match section.try_into() {
+            Ok(read) => *slot = read,
+            Err(error) => return vec![error.message().to_string()],
+        }
+    }
+    mistakes
 }
 
 #[cfg(test)]

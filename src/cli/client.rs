@@ -457,10 +457,13 @@ pub(crate) async fn alerts(args: AlertsArgs) -> anyhow::Result<Outcome> {
         } else {
             "DEBUG"
         };
+        let text = |key: &str| print::safe(alert[key].as_str().unwrap_or(""), 200);
+        let name = [text("rule"), text("group_key")].join(" ");
         print::line(&format!(
-            "{} {}",
+            "{} {}  {}",
             print::severity(colour, &format!("{state:<9}"), is_coloured),
-            print::safe(alert["summary"].as_str().unwrap_or(""), 200)
+            name.trim_end(),
+            text("summary")
         ));
     }
     for rule in answer["rules"].as_array().into_iter().flatten() {

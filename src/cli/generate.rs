@@ -41,7 +41,7 @@ pub(crate) struct GenerateArgs {
     /// Seconds of event time, up to now, over which records spread.
     #[arg(long, default_value_t = 3_600)]
     spread: u64,
-    /// Give each log record its number as attribute `seq`.
+    /// Give each log record its number as the attribute `load.number`.
     #[arg(long)]
     numbered: bool,
 }

@@ -4,10 +4,12 @@
 //! [`FIRST_WAIT`] to [`LONGEST_WAIT`], or that the server names in `Retry-After`, until [`PATIENCE`] is over; then the
 //! records count as given up. Any other 4xx rejects them at once.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Value, json};
@@ -94,6 +96,8 @@ pub struct Sender {
     udp: UdpSocket,
     targets: Targets,
     patience: Duration,
+    /// Log groups and streams that were created.
+    streams: Mutex<HashSet<(String, String)>>,
     /// What became of it all.
     pub counters: Counters,
 }
@@ -132,6 +136,7 @@ impl Sender {
             udp,
             targets,
             patience,
+            streams: Mutex::default(),
             counters: Counters::default(),
         })
     }
@@ -159,32 +164,29 @@ impl Sender {
         Ok(began.elapsed())
     }
 
-    /// Puts events (milliseconds, message), which must be in order of time, creating group and stream as real clients do:
-    /// when they are said to be missing.
+    /// Puts events (milliseconds, message), which must be in order of time. Group and stream are created before the first
+    /// events of a stream, as the docker driver does.
     pub async fn put_log_events(&self, group: &str, stream: &str, events: &[(i64, String)]) -> Result<(), String> {
         let n = events.len() as u64;
+        let name = (group.to_string(), stream.to_string());
+        if !self.streams.lock().contains(&name) {
+            for (operation, body) in [
+                ("CreateLogGroup", json!({"logGroupName": group})),
+                ("CreateLogStream", json!({"logGroupName": group, "logStreamName": stream})),
+            ] {
+                let body = Bytes::from(body.to_string());
+                let made = self.patiently(|| self.ask(self.logs_call(operation, body.clone()))).await;
+                if let Err(lost) = made
+                    && !lost.message.contains("ResourceAlreadyExistsException")
+                {
+                    return Err(self.lost(n, lost));
+                }
+            }
+            self.streams.lock().insert(name);
+        }
         let log_events: Vec<Value> = events.iter().map(|(t, message)| json!({"timestamp": t, "message": message})).collect();
         let body = Bytes::from(json!({"logGroupName": group, "logStreamName": stream, "logEvents": log_events}).to_string());
-        let put = || self.ask(self.logs_call("PutLogEvents", body.clone()));
-        let answer = match self.patiently(put).await {
-            Err(lost) if lost.message.contains("ResourceNotFoundException") => {
-                for (operation, body) in [
-                    ("CreateLogGroup", json!({"logGroupName": group})),
-                    ("CreateLogStream", json!({"logGroupName": group, "logStreamName": stream})),
-                ] {
-                    let body = Bytes::from(body.to_string());
-                    let made = self.patiently(|| self.ask(self.logs_call(operation, body.clone()))).await;
-                    if let Err(lost) = made
-                        && !lost.message.contains("ResourceAlreadyExistsException")
-                    {
-                        return Err(self.lost(n, lost));
-                    }
-                }
-                self.patiently(put).await
-            }
-            other => other,
-        };
-        match answer {
+        match self.patiently(|| self.ask(self.logs_call("PutLogEvents", body.clone()))).await {
             Ok(_) => {
                 self.counters.acknowledged.fetch_add(n, Ordering::Relaxed);
                 self.counters.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
@@ -340,17 +342,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn missing_groups_and_streams_are_created_once_asked_for() {
-        let (targets, asked) = server(vec![
-            (400, "{\"__type\":\"ResourceNotFoundException\"}"),
-            (400, "{\"__type\":\"ResourceAlreadyExistsException\"}"),
-        ])
-        .await;
+    async fn groups_and_streams_are_created_before_the_first_events() {
+        let (targets, asked) = server(vec![(400, "{\"__type\":\"ResourceAlreadyExistsException\"}")]).await;
         let sender = Sender::open(targets).await.expect("open");
-        sender.put_log_events("/g", "s", &[(1, "m".into())]).await.expect("acknowledged");
+        for number in 1..3 {
+            sender.put_log_events("/g", "s", &[(number, "m".into())]).await.expect("acknowledged");
+        }
         let operations: Vec<String> = asked.lock().iter().map(|target| target.replace("Logs_20140328.", "")).collect();
-        assert_eq!(operations, ["PutLogEvents", "CreateLogGroup", "CreateLogStream", "PutLogEvents"]);
-        assert_eq!(sender.counters.read().acknowledged, 1);
+        assert_eq!(operations, ["CreateLogGroup", "CreateLogStream", "PutLogEvents", "PutLogEvents"]);
+        assert_eq!(sender.counters.read().acknowledged, 2);
     }
 
     #[tokio::test]
