@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracelake::block::{Block, IndexQuery, Level, RawField, Settings, build, tokenizer, verify};
+use tracelake::block::{Block, IndexQuery, Level, RawField, Settings, build, tokenizer};
 use tracelake::model::{Table, TimeRange};
 
 mod support;
@@ -29,11 +29,6 @@ fn main() {
     let open = || Block::open(Arc::new(built.meta.clone()), built.parquet.clone(), built.index.clone()).expect("a block");
     let (block, milliseconds) = best(open);
     println!("{n} log records; open {milliseconds:.2} ms, {} KiB of heap", block.memory_bytes() / 1024);
-    let (_, milliseconds) = best(|| verify(&built.meta, &built.parquet, built.index.as_deref()).expect("unharmed"));
-    println!(
-        "verify {milliseconds:.2} ms of {} MiB",
-        (built.meta.parquet_bytes + built.meta.index_bytes) >> 20
-    );
     let index = block.index().expect("an index");
     let all = 0..block.n_rows();
     let token = |text: &str| IndexQuery::Token(text.into());
