@@ -19,12 +19,12 @@ mod validation;
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::Deserializer;
 
 pub use validation::{MAX_LOG_GROUP_NAME, MAX_LOG_STREAM_NAME, Validation};
 
 use super::text::Text;
-use super::{Context, Decoded, Error, Reason, Rejected};
+use super::{AtMost, Context, Decoded, Error, Reason, Rejected};
 use crate::model::{Batch, ContextBuilder, LogRecord, LogsBuilder, Value};
 
 /// Bytes of one batch: the messages in UTF-8 and [`EVENT_OVERHEAD_BYTES`] for each.
@@ -117,7 +117,8 @@ impl<'a> Request<'a> {
             return Err(Error::Invalid("a required member is missing".into()));
         };
         let events: Vec<Event<'a>> = events
-            .kept
+            .all()
+            .unwrap_or_default()
             .into_iter()
             .filter_map(|event| {
                 let event = event?;
@@ -244,18 +245,18 @@ fn nanos(event: &Event<'_>) -> i128 {
 }
 
 fn check_events(events: &WireEvents<'_>, validation: &mut Validation) {
-    if events.count == 0 {
+    if events.count() == 0 {
         validation.violation("[]", "logEvents", "Member must have length greater than or equal to 1");
     }
-    if events.count > MAX_EVENTS {
+    if events.count() > MAX_EVENTS {
         validation.violation(
-            format_args!("[{} log events]", events.count),
+            format_args!("[{} log events]", events.count()),
             "logEvents",
             format_args!("Member must have length less than or equal to {MAX_EVENTS}"),
         );
         return;
     }
-    for (i, event) in events.kept.iter().enumerate() {
+    for (i, event) in events.kept().iter().enumerate() {
         let at = |member: &str| format!("logEvents.{}.member{member}", i + 1);
         let Some(event) = event else {
             validation.missing(at(""));
@@ -338,37 +339,8 @@ impl<'de> Deserialize<'de> for Millis {
     }
 }
 
-/// The events of a body, at most one more than are allowed: `[{},{},…]` would take many times its own bytes in memory.
-struct WireEvents<'a> {
-    kept: Vec<Option<WireEvent<'a>>>,
-    count: usize,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for WireEvents<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EventsVisitor;
-        impl<'de> Visitor<'de> for EventsVisitor {
-            type Value = WireEvents<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of log events")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                let mut kept = Vec::new();
-                while kept.len() <= MAX_EVENTS
-                    && let Some(event) = items.next_element()?
-                {
-                    kept.push(event);
-                }
-                let mut count = kept.len();
-                while items.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(WireEvents { kept, count })
-            }
-        }
-        deserializer.deserialize_seq(EventsVisitor)
-    }
-}
+/// The events of a body.
+type WireEvents<'a> = AtMost<Option<WireEvent<'a>>, MAX_EVENTS>;
 
 #[cfg(test)]
 mod tests;

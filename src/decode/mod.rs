@@ -4,7 +4,11 @@
 //! a list of what was not, each with its reason; or [`Error`] when the bytes as a whole are not what they claim to be.
 //! The same bytes with the same [`Context`] always give the same rows: the log keeps requests as they came, and replay
 //! after a crash decodes them again. Times that a record lacks are filled from `received_at`.
+//!
+//! Decoding has two steps. [`weigh`] looks at the bytes and tells what decoding them will take in memory, or refuses
+//! what holds more than a request may; [`Weighed::decode`] does it. Between the two a receiver sets the memory aside.
 
+mod at_most;
 pub mod awslogs;
 pub mod otlp;
 mod text;
@@ -14,6 +18,14 @@ pub mod xray;
 pub use window::MAX_AHEAD_NANOS;
 
 use crate::model::{Batch, Signal};
+
+pub use at_most::AtMost;
+
+/// Records of one request: log records, spans, metric points.
+pub const MAX_RECORDS: usize = (1 << 20) - 1;
+/// Other parts of one OTLP request that take memory of their own: resources, scopes, metrics, attributes, items of
+/// array values, events, links, exemplars, quantiles. One for each 16 bytes of a body of 64 MiB.
+pub const MAX_PARTS: usize = 4 << 20;
 
 /// What a body is; stored in the log as a number, so values are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,26 +181,72 @@ pub enum Error {
     /// A rule of the protocol that makes the whole request invalid; the message is for the client.
     #[error("{0}")]
     Invalid(String),
+    /// More of something than one request may hold.
+    #[error("the request has more than {max} {what}, which is the most that one request may have")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// A column overflowed or a builder was misused.
     #[error("cannot build columns: {0}")]
     Columns(#[from] arrow::error::ArrowError),
 }
 
-/// Decodes any kind of body; what receivers do on arrival and replay does again.
+impl Error {
+    /// Why a request with this error is rejected.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::TooMany { .. } => Reason::TooLarge,
+            _ => Reason::Malformed,
+        }
+    }
+}
+
+/// A body that may be decoded, and what that takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed<'a> {
+    kind: Kind,
+    body: &'a [u8],
+    memory_bytes: usize,
+}
+
+/// Looks at a body before anything is made of it. [`Error::TooMany`] when it holds more than a request may.
+pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
+    // the lists of the other protocols are bounded as they are read, and each of their bytes makes a few at the most
+    let memory_bytes = otlp::weigh(kind, body)?.unwrap_or(8 * body.len());
+    Ok(Weighed { kind, body, memory_bytes })
+}
+
+impl Weighed<'_> {
+    /// About how many bytes of memory decoding takes beside the body.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// The rows.
+    pub fn decode(self, context: &Context) -> Result<Decoded, Error> {
+        let body = self.body;
+        let decoded = match self.kind {
+            Kind::OtlpLogs => otlp::logs(body, context),
+            Kind::OtlpTraces => otlp::traces(body, context),
+            Kind::OtlpMetrics => otlp::metrics(body, context),
+            Kind::OtlpLogsJson => otlp::logs_json(body, context),
+            Kind::OtlpTracesJson => otlp::traces_json(body, context),
+            Kind::OtlpMetricsJson => otlp::metrics_json(body, context),
+            // these two know their windows, and tell which item lies outside
+            Kind::PutLogEvents => return awslogs::put_log_events(body, context),
+            Kind::XraySegments => return xray::segments(body, context),
+            Kind::Own => return own(body),
+        };
+        Ok(window::keep_inside(decoded?, context)?)
+    }
+}
+
+/// Both steps at once, for any kind of body; what replay does again.
 pub fn decode(kind: Kind, body: &[u8], context: &Context) -> Result<Decoded, Error> {
-    let decoded = match kind {
-        Kind::OtlpLogs => otlp::logs(body, context),
-        Kind::OtlpTraces => otlp::traces(body, context),
-        Kind::OtlpMetrics => otlp::metrics(body, context),
-        Kind::OtlpLogsJson => otlp::logs_json(body, context),
-        Kind::OtlpTracesJson => otlp::traces_json(body, context),
-        Kind::OtlpMetricsJson => otlp::metrics_json(body, context),
-        // these two know their windows, and tell which item lies outside
-        Kind::PutLogEvents => return awslogs::put_log_events(body, context),
-        Kind::XraySegments => return xray::segments(body, context),
-        Kind::Own => return own(body),
-    };
-    Ok(window::keep_inside(decoded?, context)?)
+    weigh(kind, body)?.decode(context)
 }
 
 /// Rows that tracelake wrote itself: see [`Kind::Own`].

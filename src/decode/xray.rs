@@ -20,6 +20,7 @@
 //!
 //! | bound | value |
 //! |---|---|
+//! | documents of a body | [`MAX_DOCUMENTS`] |
 //! | bytes of a document | [`MAX_DOCUMENT_BYTES`] |
 //! | levels of subsegments | [`MAX_DEPTH`] |
 
@@ -36,11 +37,13 @@ use serde::Deserialize;
 
 use super::text::Text;
 use super::window::Window;
-use super::{Context, Decoded, Error, Rejected};
+use super::{AtMost, Context, Decoded, Error, Rejected};
 use crate::model::{self, SpanId, SpansBuilder, TraceId};
 
 pub use document::{MAX_DEPTH, MAX_DOCUMENT_BYTES};
 
+/// Documents of one body; clients send 50.
+pub const MAX_DOCUMENTS: usize = 10_000;
 /// Links from a subsegment to the segment above it that are followed within one body.
 const MAX_HOPS: usize = 64;
 
@@ -95,14 +98,16 @@ pub fn body_of_documents<'a>(documents: impl IntoIterator<Item = &'a str>) -> Ve
     body
 }
 
-/// The documents of a body: a JSON array of strings, or an object that holds one as `TraceSegmentDocuments`.
+/// The documents of a body, at most [`MAX_DOCUMENTS`]: a JSON array of strings, or an object that holds one as
+/// `TraceSegmentDocuments`.
 pub fn documents(body: &[u8]) -> Result<Vec<String>, Error> {
+    type Texts<'a> = AtMost<Text<'a>, MAX_DOCUMENTS>;
     #[derive(Deserialize)]
     struct PutTraceSegments<'a> {
         #[serde(borrow, rename = "TraceSegmentDocuments")]
-        documents: Option<Vec<Text<'a>>>,
+        documents: Option<Texts<'a>>,
     }
-    let documents = if body.trim_ascii_start().starts_with(b"{") {
+    let documents: Texts<'_> = if body.trim_ascii_start().starts_with(b"{") {
         let call: PutTraceSegments<'_> = serde_json::from_slice(body)?;
         call.documents.ok_or_else(|| {
             Error::Invalid("1 validation error detected: Value null at 'traceSegmentDocuments' failed to satisfy constraint: Member must not be null".into())
@@ -110,6 +115,10 @@ pub fn documents(body: &[u8]) -> Result<Vec<String>, Error> {
     } else {
         serde_json::from_slice(body)?
     };
+    let documents = documents.all().map_err(|_| Error::TooMany {
+        what: "segment documents",
+        max: MAX_DOCUMENTS,
+    })?;
     Ok(documents.into_iter().map(|text| text.0.into_owned()).collect())
 }
 

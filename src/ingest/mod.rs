@@ -55,6 +55,7 @@ use head::Head;
 
 /// Rows of one request: the low 20 bits of `ingest_id` count them.
 pub const MAX_ROWS_PER_REQUEST: usize = 1 << 20;
+const _: () = assert!(crate::decode::MAX_RECORDS < MAX_ROWS_PER_REQUEST, "decoders refuse what has no number");
 
 /// The log's kind for state documents; above all of [`Kind`].
 pub const STATE_FRAME: u8 = 200;

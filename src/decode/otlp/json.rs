@@ -22,6 +22,44 @@ use serde_json::value::RawValue;
 
 use crate::decode::Error;
 
+/// Bytes of an item of a list that grows by doubling, and of what it is turned into.
+const fn both<J, M>() -> usize {
+    size_of::<Object<J>>() + size_of::<M>()
+}
+const fn most(sizes: &[usize]) -> usize {
+    let (mut most, mut i) = (0, 0);
+    while i < sizes.len() {
+        if sizes[i] > most {
+            most = sizes[i];
+        }
+        i += 1;
+    }
+    most
+}
+/// Bytes of a log record in structs of both forms.
+pub(super) const LOG_RECORD_BYTES: usize = both::<LogRecord, logs::LogRecord>();
+/// Bytes of a span.
+pub(super) const SPAN_BYTES: usize = both::<Span, trace::Span>();
+/// Bytes of a metric or of a point of the largest kind.
+pub(super) const POINT_BYTES: usize = most(&[
+    both::<Metric, metrics::Metric>(),
+    both::<NumberPoint, metrics::NumberDataPoint>(),
+    both::<HistogramPoint, metrics::HistogramDataPoint>(),
+    both::<ExponentialHistogramPoint, metrics::ExponentialHistogramDataPoint>(),
+    both::<SummaryPoint, metrics::SummaryDataPoint>(),
+]);
+/// Bytes of the largest item of any other list.
+pub(super) const PART_BYTES: usize = most(&[
+    both::<ResourceLogs, logs::ResourceLogs>(),
+    both::<ScopeLogs, logs::ScopeLogs>(),
+    both::<KeyValue, common::KeyValue>(),
+    both::<AnyValue, common::AnyValue>(),
+    both::<Event, trace::span::Event>(),
+    both::<Link, trace::span::Link>(),
+    both::<Exemplar, metrics::Exemplar>(),
+    both::<Quantile, metrics::summary_data_point::ValueAtQuantile>(),
+]);
+
 /// Reads a body as `J` and turns it into prost's struct.
 pub(super) fn parse<J: DeserializeOwned, M: From<J>>(body: &[u8]) -> Result<M, Error> {
     let text = String::from_utf8_lossy(body);

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::values::{push_bytes, push_double, push_string};
 use super::wire::{Chunk, Message};
-use super::{MAX_NESTING, Rejections, SCOPE_PREFIX, capped_32, decoded, time};
+use super::{ContextMemory, MAX_NESTING, Rejections, SCOPE_PREFIX, capped_32, decoded, time};
 use crate::decode::{Context, Decoded, Error};
 use crate::model::{ContextBuilder, LogRecord, LogsBuilder, SpanId, TraceId, Value};
 
@@ -21,6 +21,7 @@ const MAX_PREALLOCATED_ROWS: usize = 64 * 1024;
 pub(super) fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
     let mut walk = Walk {
         builder: LogsBuilder::with_capacity(count_records(body).min(MAX_PREALLOCATED_ROWS)),
+        contexts: ContextMemory::default(),
         received_at_nanos: context.received_at_nanos,
         json: String::new(),
     };
@@ -50,6 +51,7 @@ fn count_records(body: &[u8]) -> usize {
 
 struct Walk {
     builder: LogsBuilder,
+    contexts: ContextMemory,
     received_at_nanos: i64,
     /// JSON text of the value being read.
     json: String,
@@ -106,7 +108,9 @@ impl Walk {
             return Ok(());
         }
         context.scope(&name, &version);
-        let number = self.builder.context(context.build());
+        let context = context.build();
+        self.contexts.add(&context)?;
+        let number = self.builder.context(context);
         let mut fields = Message::within("ScopeLogs", chunk);
         while let Some(field) = fields.next()? {
             if field.number == 2 {

@@ -8,16 +8,18 @@ use opentelemetry_proto::tonic::metrics::v1::{
     number_data_point,
 };
 
-use super::{Rejections, capped, context_of, decoded, time, values};
+use super::{ContextMemory, Rejections, capped, context_of, decoded, time, values};
 use crate::decode::{Decoded, Error, Reason};
 use crate::model::{Context, MetricsBuilder, Point, PointKind, SeriesKey, SpanId, TraceId};
 
 /// Rows of the metric tables; a point without a usable time or with impossible buckets is rejected.
 pub(super) fn metrics(request: &ExportMetricsServiceRequest) -> Result<Decoded, Error> {
     let mut walk = Walk::default();
+    let mut contexts = ContextMemory::default();
     for resource in &request.resource_metrics {
         for scope in resource.scope_metrics.iter().filter(|scope| !scope.metrics.is_empty()) {
             let context = context_of(resource.resource.as_ref(), scope.scope.as_ref());
+            contexts.add(&context)?;
             for metric in &scope.metrics {
                 walk.metric(&context, metric);
             }

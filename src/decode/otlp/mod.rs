@@ -17,7 +17,10 @@
 //! | span that ends before it starts | kept, ends at its start: clocks were set, and no reader meets a negative duration |
 //! | metric point: no time, buckets that do not fit their bounds, metric without a name | that point is rejected |
 //! | counts beyond `i64` | capped |
+//! | more than [`super::MAX_RECORDS`] records or [`super::MAX_PARTS`] other parts | the request is refused: [`Error::TooMany`] |
 //! | attributes of a scope | kept with the resource's, as `otel.scope.NAME` |
+//!
+//! Before anything is made of a larger body it is weighed ([`mod@weigh`]): a small body can ask for much memory.
 //!
 //! Values that are not text: numbers and booleans in their canonical spelling, arrays and key-value lists as plain JSON,
 //! bytes as base64.
@@ -26,8 +29,10 @@ mod json;
 mod logs;
 mod metrics;
 mod repair;
+mod shapes;
 mod traces;
 mod values;
+mod weigh;
 mod wire;
 
 use std::sync::Arc;
@@ -39,7 +44,7 @@ use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
-use super::{Context, Decoded, Error, Reason, Rejected};
+use super::{Context, Decoded, Error, Kind, Reason, Rejected};
 use crate::model::{self, ContextBuilder, Rows};
 
 /// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes `null`: nobody reads it,
@@ -49,6 +54,31 @@ pub const MAX_NESTING: usize = 32;
 /// Scope attributes stand among the resource's under this prefix.
 const SCOPE_PREFIX: &str = "otel.scope.";
 
+/// Bodies up to here are not walked before they are decoded: whatever they hold, it is little.
+const UNWALKED_BYTES: usize = 64 * 1024;
+/// Memory of the resources and scopes of one request: each scope has a copy of its resource.
+const MAX_CONTEXT_BYTES: usize = 256 << 20;
+
+/// About how many bytes of memory decoding takes beside the body; [`Error::TooMany`] for a body of more records or parts
+/// than are taken. `None` when `kind` is not OTLP.
+pub(super) fn weigh(kind: Kind, body: &[u8]) -> Result<Option<usize>, Error> {
+    let bytes = match kind {
+        Kind::OtlpLogs | Kind::OtlpTraces | Kind::OtlpMetrics | Kind::OtlpLogsJson | Kind::OtlpTracesJson | Kind::OtlpMetricsJson
+            if body.len() <= UNWALKED_BYTES =>
+        {
+            8 * body.len()
+        }
+        Kind::OtlpLogs => weigh::protobuf(body, &shapes::LOGS)?,
+        Kind::OtlpTraces => weigh::protobuf(body, &shapes::TRACES)?,
+        Kind::OtlpMetrics => weigh::protobuf(body, &shapes::METRICS)?,
+        Kind::OtlpLogsJson => weigh::json(body, &weigh::LOGS_JSON)?,
+        Kind::OtlpTracesJson => weigh::json(body, &weigh::TRACES_JSON)?,
+        Kind::OtlpMetricsJson => weigh::json(body, &weigh::METRICS_JSON)?,
+        Kind::PutLogEvents | Kind::XraySegments | Kind::Own => return Ok(None),
+    };
+    Ok(Some(bytes))
+}
+
 /// `ExportLogsServiceRequest`, protobuf.
 pub fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
     logs::logs(body, context)
@@ -56,12 +86,12 @@ pub fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
 
 /// `ExportTraceServiceRequest`, protobuf.
 pub fn traces(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
-    traces::traces(&prost_message::<ExportTraceServiceRequest>(body, &repair::TRACES)?)
+    traces::traces(&prost_message::<ExportTraceServiceRequest>(body, &shapes::TRACES)?)
 }
 
 /// `ExportMetricsServiceRequest`, protobuf.
 pub fn metrics(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
-    metrics::metrics(&prost_message::<ExportMetricsServiceRequest>(body, &repair::METRICS)?)
+    metrics::metrics(&prost_message::<ExportMetricsServiceRequest>(body, &shapes::METRICS)?)
 }
 
 /// `ExportLogsServiceRequest`, JSON.
@@ -82,7 +112,7 @@ pub fn metrics_json(body: &[u8], _context: &Context) -> Result<Decoded, Error> {
 
 /// Reads prost's structs. What prost refuses is walked once more: that finds the place of the fault, or mends what is
 /// no fault here (invalid UTF-8, deep nesting).
-fn prost_message<M: prost::Message + Default>(body: &[u8], shape: &'static repair::Shape) -> Result<M, Error> {
+fn prost_message<M: prost::Message + Default>(body: &[u8], shape: &'static shapes::Shape) -> Result<M, Error> {
     M::decode(body).or_else(|_| {
         let mended = repair::repair(body, shape)?;
         M::decode(mended.as_slice()).map_err(|error| Error::Protobuf {
@@ -108,6 +138,23 @@ fn context_of(resource: Option<&Resource>, scope: Option<&InstrumentationScope>)
         }
     }
     builder.build()
+}
+
+/// The memory of a request's contexts so far.
+#[derive(Debug, Default)]
+struct ContextMemory(usize);
+
+impl ContextMemory {
+    fn add(&mut self, context: &model::Context) -> Result<(), Error> {
+        self.0 += context.memory_bytes();
+        if self.0 > MAX_CONTEXT_BYTES {
+            return Err(Error::TooMany {
+                what: "bytes of resource and scope attributes",
+                max: MAX_CONTEXT_BYTES,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A point in time as OTLP sends it; `None` when unset or beyond what `i64` nanoseconds hold (the year 2262).

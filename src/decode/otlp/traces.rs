@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::{Rejections, capped_32, context_of, decoded, time, values};
+use super::{ContextMemory, Rejections, capped_32, context_of, decoded, time, values};
 use crate::decode::{Decoded, Error, Reason};
 use crate::model::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder, TraceId};
 
@@ -11,10 +11,13 @@ use crate::model::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanId, SpanLink, SpanRe
 pub(super) fn traces(request: &ExportTraceServiceRequest) -> Result<Decoded, Error> {
     let mut builder = SpansBuilder::default();
     let mut rejections = Rejections::default();
+    let mut contexts = ContextMemory::default();
     let mut scratch = String::new();
     for resource in &request.resource_spans {
         for scope in resource.scope_spans.iter().filter(|scope| !scope.spans.is_empty()) {
-            let context = builder.context(context_of(resource.resource.as_ref(), scope.scope.as_ref()));
+            let context = context_of(resource.resource.as_ref(), scope.scope.as_ref());
+            contexts.add(&context)?;
+            let context = builder.context(context);
             for span in &scope.spans {
                 match record(span) {
                     Ok(record) => {

@@ -65,6 +65,7 @@ impl From<decode::Error> for Error {
         match error {
             decode::Error::Json(error) => Error::Serialization(error.to_string()),
             decode::Error::Invalid(message) => Error::InvalidParameter(message),
+            decode::Error::TooMany { .. } => Error::TooLarge(error.to_string()),
             other => Error::Internal(other.to_string()),
         }
     }

@@ -133,8 +133,12 @@ impl Receiver {
         };
         let decoded = decode_aside(inflated.len(), move || decode::decode(kind, &inflated, &context)).await;
         let decoded = decoded.map_err(|error| {
-            self.reject(signal, Reason::Malformed);
-            Failure::Bad(error.to_string())
+            let reason = error.reason();
+            self.reject(signal, reason);
+            match reason {
+                Reason::TooLarge => Failure::TooLarge(error.to_string()),
+                _ => Failure::Bad(error.to_string()),
+            }
         })?;
         let partial = partial_success(&decoded);
         let received = Received {

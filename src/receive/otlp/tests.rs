@@ -83,6 +83,7 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 #[tokio::test]
 async fn a_good_request_is_handed_over_as_it_came() {
@@ -200,3 +201,32 @@ async fn overload_asks_for_a_retry() {
 }
 
 use tonic::Code;
+
+#[tokio::test]
+async fn a_small_body_that_asks_for_much_memory_is_too_large() {
+    let (receiver, memory) = receiver(Config::default());
+    // two bytes a span: 33 million of them are 65 KB of gzip
+    let spans = prost_field(1, &prost_field(2, &[0x12, 0].repeat(8 << 20)));
+    let body = gzip(&spans);
+    assert!(body.len() < 100_000);
+    let gzipped = ("content-encoding", "gzip");
+    let answer = post(&receiver, "/v1/traces", &[PROTOBUF, gzipped], body.clone()).await;
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let said = tonic_types::Status::decode(body_of(answer).await).expect("a status").message;
+    assert!(said.contains(&decode::MAX_RECORDS.to_string()), "{said}");
+    let answer = post(&receiver, TRACES, &[GRPC, ("grpc-encoding", "gzip")], framed(1, &body)).await;
+    assert_eq!(answer.headers().get("grpc-status").map(|v| v.as_bytes()), Some(&b"8"[..]));
+    assert!(!answer.headers().contains_key("grpc-status-details-bin"), "no RetryInfo: it would come again");
+    let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#, vec!["{}"; 2 << 20].join(","));
+    let answer = post(&receiver, "/v1/logs", &[("content-type", "application/json"), gzipped], gzip(json.as_bytes())).await;
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let reasons: Vec<_> = memory.ledger().sums().into_iter().map(|(_, signal, sums)| (signal, sums.reasons)).collect();
+    let too_large = |n: u64| std::collections::BTreeMap::from([("too_large".to_string(), n)]);
+    assert_eq!(reasons, [("logs".to_string(), too_large(1)), ("traces".to_string(), too_large(2))]);
+}
+
+fn prost_field(number: u32, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    prost::encoding::bytes::encode(number, &content.to_vec(), &mut out);
+    out
+}

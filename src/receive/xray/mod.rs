@@ -32,13 +32,15 @@ pub use sampling::{DEFAULT_RULE, Sampling, SamplingRule};
 use super::Intake;
 use super::answer::{self, BodyFault, Failure, REST_JSON, Refusal};
 use super::{caps, decode_aside, metrics};
-use crate::decode::{self, Context, Decoded, Kind, Reason, xray};
+use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
 use crate::ingest::Received;
 use crate::model::{Clock, Signal};
 use crate::net::body;
 
 /// The receiver's name in the ledger and in metrics.
 pub const RECEIVER: &str = "xray";
+/// Telemetry records of one call; a daemon sends one a minute and keeps a few while it cannot.
+const MAX_TELEMETRY_RECORDS: usize = 1_000;
 
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -110,6 +112,7 @@ impl From<decode::Error> for Error {
     fn from(error: decode::Error) -> Self {
         match error {
             decode::Error::Json(_) | decode::Error::Invalid(_) => Error::InvalidRequest(error.to_string()),
+            decode::Error::TooMany { .. } => Error::TooLarge(error.to_string()),
             other => Error::Internal(other.to_string()),
         }
     }
@@ -198,7 +201,7 @@ fn answered(operation: &'static str, result: Result<Value>) -> Response<Body> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TelemetryRecords {
-    telemetry_records: Option<Vec<TelemetryRecord>>,
+    telemetry_records: Option<AtMost<TelemetryRecord, MAX_TELEMETRY_RECORDS>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -214,7 +217,7 @@ struct TelemetryRecord {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct SamplingTargets {
-    sampling_statistics_documents: Option<Vec<sampling::Statistics>>,
+    sampling_statistics_documents: Option<AtMost<sampling::Statistics, { sampling::MAX_STATISTICS }>>,
 }
 
 impl Receiver {
@@ -239,7 +242,10 @@ impl Receiver {
         };
         let inflated = body.inflated.clone();
         let prepared = decode_aside(inflated.len(), move || prepare(&inflated, &context)).await;
-        let (decoded, unprocessed) = prepared.inspect_err(|_| ledger.rejected(RECEIVER, Signal::Traces, Reason::Malformed, 1))?;
+        let (decoded, unprocessed) = prepared.map_err(|error| {
+            ledger.rejected(RECEIVER, Signal::Traces, error.reason(), 1);
+            Error::from(error)
+        })?;
         let received = Received {
             receiver: RECEIVER,
             signal: Signal::Traces,
@@ -259,6 +265,7 @@ impl Receiver {
         let body = self.read(request).await?;
         let call: TelemetryRecords = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
         let records = call.telemetry_records.ok_or_else(|| missing("telemetryRecords"))?;
+        let records = records.all().map_err(|n| too_many(n, "telemetry records", MAX_TELEMETRY_RECORDS))?;
         if records.iter().any(|record| record.timestamp.is_none()) {
             return Err(missing("telemetryRecords.member.timestamp"));
         }
@@ -284,13 +291,7 @@ impl Receiver {
         let body = self.read(request).await?;
         let call: SamplingTargets = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
         let statistics = call.sampling_statistics_documents.ok_or_else(|| missing("samplingStatisticsDocuments"))?;
-        if statistics.len() > sampling::MAX_STATISTICS {
-            return Err(Error::InvalidRequest(format!(
-                "{} statistics documents in one call, at most {} are taken",
-                statistics.len(),
-                sampling::MAX_STATISTICS
-            )));
-        }
+        let statistics = statistics.all().map_err(|n| too_many(n, "statistics documents", sampling::MAX_STATISTICS))?;
         statistics.iter().try_for_each(sampling::Statistics::check).map_err(Error::InvalidRequest)?;
         Ok(self.sampling.targets(&statistics, self.clock.now_nanos()))
     }
@@ -312,10 +313,14 @@ fn missing(member: &str) -> Error {
     ))
 }
 
+fn too_many(n: usize, what: &str, max: usize) -> Error {
+    Error::InvalidRequest(format!("{n} {what} in one call, at most {max} are taken"))
+}
+
 /// The rows, and the answer's list of documents that gave none.
-fn prepare(body: &[u8], context: &Context) -> Result<(Decoded, Vec<Value>)> {
+fn prepare(body: &[u8], context: &Context) -> Result<(Decoded, Vec<Value>), decode::Error> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Error::InvalidRequest("the body is not a JSON object".into()));
+        return Err(decode::Error::Invalid("the body is not a JSON object".into()));
     }
     let decoded = xray::segments(body, context)?;
     if decoded.rejected.is_empty() {

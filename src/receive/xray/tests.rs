@@ -161,3 +161,25 @@ fn settings_are_checked_together() {
     };
     assert_eq!(bad.problems().len(), 3);
 }
+
+#[tokio::test]
+async fn lists_longer_than_any_client_sends_are_refused() {
+    let server = Server::new(Config::default());
+    let list = |item: &str, n: usize| vec![item; n].join(",");
+    let documents = format!("{{\"TraceSegmentDocuments\":[{}]}}", list("\"\"", 1_000_000));
+    let answer = server.post("/TraceSegments", documents).await;
+    check(&answer, StatusCode::PAYLOAD_TOO_LARGE, Some("InvalidRequestException"));
+    assert!(answer.json["Message"].as_str().is_some_and(|said| said.contains("10000")), "{answer:?}");
+    assert_eq!(server.memory.outcomes().reasons, std::collections::BTreeMap::from([("too_large".into(), 1)]));
+    for (path, body) in [
+        (
+            "/TelemetryRecords",
+            format!("{{\"TelemetryRecords\":[{}]}}", list("{\"Timestamp\":1}", 100_000)),
+        ),
+        ("/SamplingTargets", format!("{{\"SamplingStatisticsDocuments\":[{}]}}", list("{}", 1_000_000))),
+    ] {
+        let answer = server.post(path, body).await;
+        check(&answer, StatusCode::BAD_REQUEST, Some("InvalidRequestException"));
+        assert!(answer.json["Message"].as_str().is_some_and(|said| said.contains("at most")), "{answer:?}");
+    }
+}

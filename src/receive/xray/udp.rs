@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::{Intake, decode_aside, metrics};
 use super::{Config, RECEIVER};
-use crate::decode::{Context, Decoded, Kind, Reason, xray};
+use crate::decode::{Context, Decoded, Kind, xray};
 use crate::ingest::{Received, Refused};
 use crate::model::{Clock, Signal};
 use crate::net::Encoding;
@@ -190,7 +190,7 @@ async fn accept(batch: Vec<String>, bytes: usize, context: Context, intake: &dyn
         Ok(decoded) => decoded,
         Err(error) => {
             tracing::error!(%error, documents = n_documents, "X-Ray documents could not be decoded together");
-            return intake.ledger().rejected(RECEIVER, Signal::Traces, Reason::Malformed, n_documents);
+            return intake.ledger().rejected(RECEIVER, Signal::Traces, error.reason(), n_documents);
         }
     };
     let n_spans = decoded.batch.n_rows() as u64;

@@ -1,5 +1,6 @@
 //! Requests built with prost go through every decoder; what is stored is compared.
 
+mod bombs;
 mod json_mapping;
 mod log_records;
 mod metric_points;
