@@ -294,9 +294,11 @@ struct Faces {
 impl Faces {
     fn new(config: &Config, server: &Arc<Server>, clock: &Arc<dyn Clock>) -> Faces {
         let intake: Arc<dyn Intake> = Arc::new(server.ingest.clone());
-        let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone());
-        let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone());
-        let xray = receive::xray::Receiver::new(config.xray.clone(), &config.awslogs.region, &config.awslogs.account_id, intake, clock.clone());
+        let budget = config.receive.budget();
+        let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
+        let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
+        let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
+        let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake, clock.clone(), budget);
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
         let aws = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_no_aws_credentials));

@@ -19,6 +19,8 @@ pub struct Config {
     pub auth: auth::Config,
     /// `[tls]`
     pub tls: listen::TlsConfig,
+    /// `[receive]`
+    pub receive: receive::Config,
     /// `[otlp]`
     pub otlp: receive::otlp::Config,
     /// `[awslogs]`
@@ -124,6 +126,7 @@ impl Config {
                 "server" => set(&mut config.server, value),
                 "auth" => set(&mut config.auth, value),
                 "tls" => set(&mut config.tls, value),
+                "receive" => set(&mut config.receive, value),
                 "otlp" => set(&mut config.otlp, value),
                 "awslogs" => set(&mut config.awslogs, value),
                 "xray" => set(&mut config.xray, value),
@@ -194,6 +197,10 @@ impl Config {
             self.ingest.max_in_flight_bytes >= self.otlp.max_inflated_bytes.min(self.otlp.max_body_bytes),
             "[ingest] max_in_flight_bytes must hold at least one OTLP body of [otlp] max_body_bytes".into(),
         );
+        check(
+            self.receive.max_memory_bytes >= self.otlp.max_inflated_bytes.max(self.otlp.max_body_bytes),
+            "[receive] max_memory_bytes must hold at least one OTLP body of [otlp] max_body_bytes and max_inflated_bytes".into(),
+        );
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
         problems
@@ -214,7 +221,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, auth, tls, otlp, awslogs, xray, store, wal, ingest, block, lake, query, alert";
+const SECTIONS: &str = "server, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, block, lake, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

@@ -70,7 +70,7 @@ const TAIL_CAPACITY: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Bytes of request bodies that may be on their way to the log at once (64 MiB).
+    /// Bytes of request bodies that may be on their way to the log at once (128 MiB).
     pub max_in_flight_bytes: usize,
     /// Memory of unflushed rows at which requests are refused (768 MiB).
     pub max_head_bytes: usize,
@@ -101,7 +101,7 @@ pub enum LakeVisible {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_in_flight_bytes: 64 << 20,
+            max_in_flight_bytes: 128 << 20,
             max_head_bytes: 768 << 20,
             flush_bytes: 128 << 20,
             flush_rows: 1_000_000,

@@ -4,6 +4,8 @@ use std::io::Read;
 
 use bytes::Bytes;
 
+use super::budget::Exhausted;
+
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -46,6 +48,9 @@ pub enum Error {
         /// The cap.
         max_bytes: usize,
     },
+    /// There is no memory for what comes out.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
     /// It is not what its encoding says.
     #[error("the body is not valid {encoding:?}: {source}")]
     Corrupt {
@@ -56,35 +61,66 @@ pub enum Error {
     },
 }
 
+/// The first step of inflation, at the least.
+const MIN_STEP_BYTES: usize = 16 * 1024;
+
 /// Inflates `raw`, giving at most `max_bytes`.
-#[expect(clippy::disallowed_types, reason = "this is the capped door that the lint points to")]
 pub fn inflate(encoding: Encoding, raw: &Bytes, max_bytes: usize) -> Result<Bytes, Error> {
+    inflate_holding(encoding, raw, max_bytes, &mut |_| Ok(()))
+}
+
+/// The same in steps; `hold` is told before each how many bytes there may be after it, and may say no. A body without
+/// encoding is shared with `raw` and takes none.
+#[expect(clippy::disallowed_types, reason = "this is the capped door that the lint points to")]
+pub fn inflate_holding(encoding: Encoding, raw: &Bytes, max_bytes: usize, hold: &mut dyn FnMut(usize) -> Result<(), Exhausted>) -> Result<Bytes, Error> {
+    let mut out = Steps { encoding, max_bytes, hold };
     match encoding {
         Encoding::Identity if raw.len() > max_bytes => Err(Error::TooLarge { max_bytes }),
         Encoding::Identity => Ok(raw.clone()),
-        Encoding::Gzip => capped(encoding, flate2::read::MultiGzDecoder::new(&raw[..]), raw.len(), max_bytes),
-        Encoding::Deflate => capped(encoding, flate2::read::ZlibDecoder::new(&raw[..]), raw.len(), max_bytes),
+        Encoding::Gzip => out.read(flate2::read::MultiGzDecoder::new(&raw[..]), raw.len()),
+        Encoding::Deflate => out.read(flate2::read::ZlibDecoder::new(&raw[..]), raw.len()),
         Encoding::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(&raw[..]).and_then(|mut decoder| {
                 // 2^27 = 128 MiB: a frame may not ask for a larger window
                 decoder.window_log_max(27)?;
                 Ok(decoder)
             });
-            capped(encoding, decoder.map_err(|source| Error::Corrupt { encoding, source })?, raw.len(), max_bytes)
+            out.read(decoder.map_err(|source| Error::Corrupt { encoding, source })?, raw.len())
         }
     }
 }
 
-fn capped(encoding: Encoding, reader: impl Read, raw_bytes: usize, max_bytes: usize) -> Result<Bytes, Error> {
-    let mut out = Vec::with_capacity((raw_bytes.saturating_mul(4)).min(max_bytes));
-    reader
-        .take(max_bytes as u64 + 1)
-        .read_to_end(&mut out)
-        .map_err(|source| Error::Corrupt { encoding, source })?;
-    if out.len() > max_bytes {
-        return Err(Error::TooLarge { max_bytes });
+struct Steps<'h> {
+    encoding: Encoding,
+    max_bytes: usize,
+    hold: &'h mut dyn FnMut(usize) -> Result<(), Exhausted>,
+}
+
+impl Steps<'_> {
+    fn read(&mut self, mut reader: impl Read, raw_bytes: usize) -> Result<Bytes, Error> {
+        let mut out = Vec::new();
+        // four times is usual for telemetry; then twice as many each time
+        let mut step = raw_bytes.saturating_mul(4).max(MIN_STEP_BYTES);
+        loop {
+            let before = out.len();
+            // one byte more than allowed tells that there is more
+            let until = before.saturating_add(step).min(self.max_bytes.saturating_add(1));
+            (self.hold)(until)?;
+            out.reserve_exact(until - before);
+            let source = |source| Error::Corrupt {
+                encoding: self.encoding,
+                source,
+            };
+            (&mut reader).take((until - before) as u64).read_to_end(&mut out).map_err(source)?;
+            if out.len() > self.max_bytes {
+                return Err(Error::TooLarge { max_bytes: self.max_bytes });
+            }
+            if out.len() < until {
+                return Ok(out.into());
+            }
+            step = out.len();
+        }
     }
-    Ok(out.into())
 }
 
 #[cfg(test)]
@@ -118,6 +154,26 @@ mod tests {
                 "{encoding:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_comes_out_is_held_before_it_is_there() {
+        let mut held = Vec::new();
+        let raw = gzip(&vec![7; 300_000]);
+        let inflated = inflate_holding(Encoding::Gzip, &raw, 1 << 20, &mut |bytes| {
+            held.push(bytes);
+            Ok(())
+        });
+        assert_eq!(inflated.expect("fits").len(), 300_000);
+        assert!(held.is_sorted() && held[0] < 20_000 && *held.last().expect("steps") >= 300_000, "{held:?}");
+        let refused = inflate_holding(Encoding::Gzip, &raw, 1 << 20, &mut |bytes| {
+            if bytes > 100_000 {
+                Err(Exhausted::Busy { max_bytes: 100_000 })
+            } else {
+                Ok(())
+            }
+        });
+        assert!(matches!(refused, Err(Error::Exhausted(_))));
     }
 
     #[test]

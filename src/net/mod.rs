@@ -1,12 +1,14 @@
 //! Sockets, TLS, body caps, capped decompression, and who may talk to us.
 //!
 //! Every inbound byte passes here first: [`body::read`] is the only way a request body gets into memory, bounded before
-//! and after inflation; [`listen::Listener`] bounds connections; [`auth::Config`] says who may pass. Never knows a
+//! and after inflation and, over all requests, by one [`budget::Budget`]; [`listen::Listener`] bounds connections; [`auth::Config`] says who may pass. Never knows a
 //! protocol.
 
 pub mod auth;
 pub mod body;
+pub mod budget;
 pub mod inflate;
 pub mod listen;
 
+pub use budget::{Budget, Share};
 pub use inflate::Encoding;

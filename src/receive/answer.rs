@@ -8,7 +8,9 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use rand::RngCore;
 
-use crate::ingest::Refused;
+use crate::decode::Reason;
+use crate::ingest::{Ledger, Refused};
+use crate::model::Signal;
 use crate::net::body;
 
 /// fluent-bit takes a success without it for a failure and sends the batch again.
@@ -115,13 +117,30 @@ pub(super) enum BodyFault {
     Unreadable(String),
     /// The connection was slow or broke: sending it again may help.
     Interrupted(String),
+    /// There is no memory for it now: sending it again will help.
+    Busy(String),
 }
+
+impl BodyFault {
+    /// Counts the request that had it.
+    pub(super) fn count(&self, ledger: &Ledger, receiver: &'static str, signal: Signal) {
+        match self {
+            BodyFault::TooLarge(_) => ledger.rejected(receiver, signal, Reason::TooLarge, 1),
+            BodyFault::Unreadable(_) => ledger.rejected(receiver, signal, Reason::Malformed, 1),
+            BodyFault::Interrupted(_) | BodyFault::Busy(_) => ledger.refused(receiver, signal, 1),
+        }
+    }
+}
+
+/// How long a client waits when requests in flight hold all memory.
+pub(super) const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl From<body::Error> for BodyFault {
     fn from(error: body::Error) -> Self {
         let message = error.to_string();
         match error {
             error if error.is_too_large() => BodyFault::TooLarge(message),
+            error if error.is_busy() => BodyFault::Busy(message),
             body::Error::Broken(_) | body::Error::TimedOut => BodyFault::Interrupted(message),
             _ => BodyFault::Unreadable(message),
         }

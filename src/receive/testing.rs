@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use super::Intake;
 use crate::decode::Decoded;
 use crate::ingest::{Ack, Ledger, Outcomes, Received, Refused};
-use crate::net::inflate;
+use crate::net::{Budget, inflate};
 
 /// Remembers what was accepted; a restart is a new one with [`Memory::surviving`].
 #[derive(Debug, Default)]
@@ -99,6 +99,11 @@ impl Intake for Memory {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     }
+}
+
+/// A budget that is never spent.
+pub(super) fn ample() -> std::sync::Arc<Budget> {
+    Budget::new(usize::MAX)
 }
 
 /// An answer in memory.

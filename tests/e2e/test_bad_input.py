@@ -67,7 +67,7 @@ OTLP = {
     "truncated gzip": (PROTOBUF | GZIP, gzip.compress(good_logs(100))[:-20], 400, INVALID_ARGUMENT, "malformed"),
     "zip bomb": (PROTOBUF | GZIP, bomb(200 << 20), 413, RESOURCE_EXHAUSTED, "too_large"),
     "zip bomb, JSON": (JSON | GZIP, bomb(200 << 20), 413, RESOURCE_EXHAUSTED, "too_large"),
-    "17 MiB body": (PROTOBUF, bytes(17 << 20), 413, RESOURCE_EXHAUSTED, "too_large"),
+    "65 MiB body": (PROTOBUF, bytes(65 << 20), 413, RESOURCE_EXHAUSTED, "too_large"),
     "unknown encoding": (PROTOBUF | {"content-encoding": "br"}, good_logs(), 415, UNIMPLEMENTED, "malformed"),
     "no JSON": (JSON, b'{"resourceLogs": [', 400, INVALID_ARGUMENT, "malformed"),
     "JSON: a list": (JSON, b"[1, 2]", 400, INVALID_ARGUMENT, "malformed"),
@@ -109,7 +109,7 @@ def test_otlp_grpc(lake):
         export = channel.unary_unary(EXPORT)
         for name, body, code, reason in (
             ("truncated protobuf", good_logs()[:-5], grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
-            ("17 MiB", bytes(17 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large"),
+            ("65 MiB", bytes(65 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED, "too_large"),
         ):
             with counts(lake, "otlp", "logs", {reason: 1}):
                 with pytest.raises(grpc.RpcError) as failed:

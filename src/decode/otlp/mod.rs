@@ -57,7 +57,7 @@ const SCOPE_PREFIX: &str = "otel.scope.";
 /// Bodies up to here are not walked before they are decoded: whatever they hold, it is little.
 const UNWALKED_BYTES: usize = 64 * 1024;
 /// Memory of the resources and scopes of one request: each scope has a copy of its resource.
-const MAX_CONTEXT_BYTES: usize = 256 << 20;
+const MAX_CONTEXT_BYTES: usize = 128 << 20;
 
 /// About how many bytes of memory decoding takes beside the body; [`Error::TooMany`] for a body of more records or parts
 /// than are taken. `None` when `kind` is not OTLP.

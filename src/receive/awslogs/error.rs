@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::super::answer::{BodyFault, Failure, Refusal};
+use super::super::answer::{BUSY_RETRY_AFTER, BodyFault, Failure, Refusal};
 use crate::decode;
 use crate::ingest::Refused;
 
@@ -77,6 +77,10 @@ impl From<BodyFault> for Error {
             BodyFault::TooLarge(message) => Error::TooLarge(message),
             BodyFault::Unreadable(message) => Error::Serialization(message),
             BodyFault::Interrupted(message) => Error::Interrupted(message),
+            BodyFault::Busy(message) => Error::Unavailable {
+                message,
+                retry_after: BUSY_RETRY_AFTER,
+            },
         }
     }
 }

@@ -39,10 +39,9 @@ pub use wire::{CreateLogGroup, CreateLogStream, DescribeLogGroups, DescribeLogSt
 
 use super::Intake;
 use super::answer::{self, BodyFault, JSON_1_1};
-use super::{caps, metrics};
-use crate::decode::Reason;
+use super::{inflate_aside, metrics, read as read_body};
 use crate::model::{Clock, Signal};
-use crate::net::body;
+use crate::net::{Budget, body};
 
 /// The receiver's name in the ledger and in metrics.
 pub const RECEIVER: &str = "awslogs";
@@ -119,12 +118,13 @@ pub struct Receiver {
     config: Config,
     intake: Arc<dyn Intake>,
     clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
     registry: Arc<Registry>,
 }
 
 impl Receiver {
-    /// A receiver that knows the groups and streams of its earlier life.
-    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A receiver that knows the groups and streams of its earlier life; requests hold memory out of `budget`.
+    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
         let limits = Limits {
             max_log_groups: config.max_log_groups,
             max_log_streams: config.max_log_streams,
@@ -135,6 +135,7 @@ impl Receiver {
             config,
             intake,
             clock,
+            budget,
             registry,
         })
     }
@@ -179,22 +180,25 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
 
 impl Receiver {
     async fn call(&self, operation: &'static str, request: Request<Body>) -> Result<Value> {
-        let (head, body) = request.into_parts();
-        let body = match body::read(&head.headers, body, caps(self.config.max_body_bytes)).await {
-            Ok(body) => body,
-            Err(error) => {
-                let fault = BodyFault::from(error);
-                if operation == "PutLogEvents" {
-                    self.count_unread(&fault);
-                }
-                return Err(fault.into());
+        let is_put = operation == "PutLogEvents";
+        let unread = |error: body::Error| {
+            let fault = BodyFault::from(error);
+            if is_put {
+                fault.count(self.intake.ledger(), RECEIVER, Signal::Logs);
             }
+            Error::from(fault)
         };
-        if operation == "PutLogEvents" {
+        let body = read_body(request, self.config.max_body_bytes, self.budget.share()).await.map_err(unread)?;
+        if is_put {
             return self.put_log_events(body).await;
         }
-        let registry = &self.registry;
-        let bytes = &body.inflated;
+        let inflated = inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
+            // what is made of it, a few values for each of its bytes at the most
+            share.hold_also(8 * inflated.len())?;
+            Ok(inflated)
+        });
+        let (bytes, _share) = inflated.await.map_err(unread)?;
+        let (registry, bytes) = (&self.registry, &bytes);
         match operation {
             "CreateLogGroup" => registry.create_log_group(&read(bytes)?, self.now_millis()).await?,
             "CreateLogStream" => registry.create_log_stream(&read(bytes)?, self.now_millis()).await?,
@@ -211,15 +215,6 @@ impl Receiver {
             other => return Err(Error::Internal(format!("{other} is listed but not served"))),
         }
         Ok(json!({}))
-    }
-
-    fn count_unread(&self, fault: &BodyFault) {
-        let ledger = self.intake.ledger();
-        match fault {
-            BodyFault::TooLarge(_) => ledger.rejected(RECEIVER, Signal::Logs, Reason::TooLarge, 1),
-            BodyFault::Unreadable(_) => ledger.rejected(RECEIVER, Signal::Logs, Reason::Malformed, 1),
-            BodyFault::Interrupted(_) => ledger.refused(RECEIVER, Signal::Logs, 1),
-        }
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::decode_aside;
+use super::super::answer::BodyFault;
+use super::super::inflate_aside;
 use super::describe::sequence_token;
 use super::error::{Error, Result};
 use super::{RECEIVER, Receiver, Registry, Written};
@@ -12,7 +13,8 @@ use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, Request, Verdict};
 use crate::decode::{self, Context, Decoded, Kind, Reason};
 use crate::ingest::Received;
 use crate::model::Signal;
-use crate::net::body::Body;
+use crate::net::Share;
+use crate::net::body::{self, Body};
 
 /// A call that can be accepted.
 struct Prepared {
@@ -25,32 +27,45 @@ struct Prepared {
     written: Option<Written>,
 }
 
-/// A call that cannot, how many events it had as far as is known, and the ledger's reason.
-struct Unfit {
-    error: Error,
-    reason: Reason,
-    n_events: u64,
+/// A call that cannot.
+enum Unfit {
+    /// Its body could not be had.
+    Body(body::Error),
+    /// It breaks a rule: how many events it had as far as is known, and the ledger's reason.
+    Call { error: Error, reason: Reason, n_events: u64 },
+}
+
+impl From<body::Error> for Unfit {
+    fn from(error: body::Error) -> Self {
+        Unfit::Body(error)
+    }
 }
 
 impl Receiver {
     pub(super) async fn put_log_events(&self, body: Body) -> Result<Value> {
         let received_at_nanos = self.clock.now_nanos();
-        let (registry, inflated) = (self.registry.clone(), body.inflated.clone());
-        let prepared = decode_aside(inflated.len(), move || prepare(&registry, &inflated, received_at_nanos)).await;
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(Unfit { error, reason, n_events }) => {
-                self.intake.ledger().rejected(RECEIVER, Signal::Logs, reason, n_events);
-                return Err(error);
+        let registry = self.registry.clone();
+        let (raw, encoding) = (body.raw.clone(), body.encoding);
+        let prepared = inflate_aside(body, move |inflated, share| prepare(&registry, &inflated, received_at_nanos, share)).await;
+        // the share is held until the rows are the write path's
+        let (prepared, _share) = prepared.map_err(|unfit| match unfit {
+            Unfit::Body(error) => {
+                let fault = BodyFault::from(error);
+                fault.count(self.intake.ledger(), RECEIVER, Signal::Logs);
+                fault.into()
             }
-        };
+            Unfit::Call { error, reason, n_events } => {
+                self.intake.ledger().rejected(RECEIVER, Signal::Logs, reason, n_events);
+                error
+            }
+        })?;
         let received = Received {
             receiver: RECEIVER,
             signal: Signal::Logs,
             kind: Kind::PutLogEvents,
             context: prepared.context,
-            body: body.raw,
-            encoding: body.encoding,
+            body: raw,
+            encoding,
         };
         self.intake.accept(received, prepared.decoded).await?;
         if let Some(written) = &prepared.written {
@@ -60,17 +75,19 @@ impl Receiver {
     }
 }
 
-fn prepare(registry: &Arc<Registry>, body: &[u8], received_at_nanos: i64) -> std::result::Result<Prepared, Unfit> {
+fn prepare(registry: &Arc<Registry>, body: &[u8], received_at_nanos: i64, share: &mut Share) -> std::result::Result<Prepared, Unfit> {
     let malformed = |n_events: usize| {
-        move |error: decode::Error| Unfit {
+        move |error: decode::Error| Unfit::Call {
+            reason: error.reason(),
             error: error.into(),
-            reason: Reason::Malformed,
             n_events: n_events as u64,
         }
     };
+    let weighed = decode::weigh(Kind::PutLogEvents, body).map_err(malformed(1))?;
+    share.hold_also(weighed.memory_bytes()).map_err(body::Error::from)?;
     let request = Request::parse(body).map_err(malformed(1))?;
     let n_events = request.events.len();
-    let retention_days = registry.retention_of(&request.log_group, &request.log_stream).map_err(|error| Unfit {
+    let retention_days = registry.retention_of(&request.log_group, &request.log_stream).map_err(|error| Unfit::Call {
         error,
         reason: Reason::NotFound,
         n_events: n_events as u64,

@@ -1,6 +1,6 @@
 use axum::http::StatusCode;
 
-use super::super::testing::{Answer, Memory, gzip, send};
+use super::super::testing::{Answer, Memory, ample, gzip, send};
 use super::*;
 use crate::model::ManualClock;
 
@@ -18,8 +18,11 @@ impl Server {
         Self::on(Memory::default(), Config::default())
     }
     fn on(memory: Memory, config: Config) -> Self {
+        Self::within(memory, config, ample())
+    }
+    fn within(memory: Memory, config: Config, budget: Arc<Budget>) -> Self {
         let memory = Arc::new(memory);
-        let receiver = Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000)));
+        let receiver = Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000)), budget);
         Self {
             router: router(receiver.clone()),
             memory,
@@ -554,7 +557,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 async fn what_was_acknowledged_is_there_after_a_crash_of_the_write_path() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000));
-    let serve = |ingest: &crate::ingest::Ingest| router(Receiver::new(Config::default(), Arc::new(ingest.clone()), clock.clone()));
+    let serve = |ingest: &crate::ingest::Ingest| router(Receiver::new(Config::default(), Arc::new(ingest.clone()), clock.clone(), ample()));
     let post = |operation: &str, members: Value| {
         Request::post("/")
             .header("x-amz-target", format!("Logs_20140328.{operation}"))
@@ -583,4 +586,24 @@ async fn what_was_acknowledged_is_there_after_a_crash_of_the_write_path() {
     assert_eq!(answer.json["logGroups"][0]["retentionInDays"], 3);
     Server::is_ok(&send(&router, post("PutLogEvents", events(&[1]))).await);
     assert_eq!(second.status().head_rows, 3);
+}
+
+#[tokio::test]
+async fn a_spent_budget_is_a_503_and_counted_once() {
+    let budget = Budget::new(4 << 20);
+    let server = Server::within(Memory::default(), Config::default(), budget.clone());
+    server.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+    server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "s"})).await;
+    let put = events(&[0]);
+    let mut other = budget.share();
+    other.hold(4 << 20).expect("free");
+    for (operation, members) in [("PutLogEvents", put.clone()), ("DescribeLogGroups", json!({}))] {
+        let answer = server.call(operation, members).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert_eq!(answer.error_type.as_deref(), Some("ServiceUnavailableException"));
+    }
+    assert_eq!((server.memory.outcomes().refused, server.memory.n_rows()), (1, 0));
+    drop(other);
+    server.ok("PutLogEvents", put).await;
+    assert_eq!(budget.held_bytes(), 0);
 }

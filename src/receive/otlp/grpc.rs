@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use tonic::{Code, Status};
@@ -18,8 +18,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::{Export, Failure, Form, Receiver, response};
 use crate::decode::Reason;
 use crate::model::Signal;
+use crate::net::Encoding;
 use crate::net::body::{self, Caps};
-use crate::net::{Encoding, inflate};
 
 const PREFIX_BYTES: usize = 5;
 const ACCEPT_ENCODING: &str = "identity,gzip,zstd,deflate";
@@ -37,61 +37,60 @@ pub fn router(receiver: Arc<Receiver>) -> Router {
 }
 
 async fn call(receiver: &Receiver, signal: Signal, request: Request<Body>) -> Response {
-    let message = match read(receiver.caps(), request).await {
-        Ok(message) => message,
-        Err((status, reason)) => {
-            receiver.reject(signal, reason);
-            return failure(status);
-        }
+    let body = match read(receiver, signal, request).await {
+        Ok(body) => body,
+        Err(status) => return failure(status),
     };
-    let (raw, inflated, encoding) = message;
-    let export = Export {
-        signal,
-        form: Form::Protobuf,
-        raw,
-        inflated,
-        encoding,
-    };
-    match receiver.export(export).await {
+    let form = Form::Protobuf;
+    match receiver.export(Export { signal, form, body }).await {
         Ok(partial) => success(&response(signal, &partial)),
-        Err(Failure::Bad(message)) => failure(Status::invalid_argument(message)),
-        Err(Failure::TooLarge(message)) => failure(Status::resource_exhausted(message)),
-        Err(Failure::Overloaded { retry_after, message }) => {
+        Err(told) => failure(status_of(told)),
+    }
+}
+
+fn status_of(told: Failure) -> Status {
+    match told {
+        Failure::Bad(message) => Status::invalid_argument(message),
+        Failure::TooLarge(message) => Status::resource_exhausted(message),
+        Failure::Overloaded { retry_after, message } => {
             let details = ErrorDetails::with_retry_info(Some(retry_after));
-            failure(Status::with_error_details(Code::Unavailable, message, details))
+            Status::with_error_details(Code::Unavailable, message, details)
         }
     }
 }
 
-/// The message as it came, inflated, and how it is encoded.
-async fn read(caps: Caps, request: Request<Body>) -> Result<(Bytes, Bytes, Encoding), (Status, Reason)> {
-    let malformed = |status: Status| (status, Reason::Malformed);
-    let too_large = |message: String| (Status::resource_exhausted(message), Reason::TooLarge);
-    let (mut parts, body) = request.into_parts();
+/// The message as it came; a call that has none is counted.
+async fn read(receiver: &Receiver, signal: Signal, request: Request<Body>) -> Result<body::Body, Status> {
+    let malformed = |status: Status| {
+        receiver.reject(signal, Reason::Malformed);
+        status
+    };
+    let (parts, body) = request.into_parts();
     let content_type = parts
         .headers
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     if !content_type.starts_with("application/grpc") {
-        return Err(malformed(Status::invalid_argument(format!(
-            "content type {content_type:?} is not application/grpc"
-        ))));
+        let said = format!("content type {content_type:?} is not application/grpc");
+        return Err(malformed(Status::invalid_argument(said)));
     }
     let encoding = match parts.headers.get("grpc-encoding").map(|value| value.to_str().unwrap_or("?")) {
         None => Encoding::Identity,
         Some(name) => Encoding::from_header(name)
             .ok_or_else(|| malformed(Status::unimplemented(format!("grpc-encoding {name:?} is not supported: {ACCEPT_ENCODING}"))))?,
     };
-    // gRPC encodes messages, not bodies
-    parts.headers.remove(http::header::CONTENT_ENCODING);
+    let caps = receiver.caps();
     let wire = Caps {
         max_body_bytes: caps.max_body_bytes + PREFIX_BYTES,
-        max_inflated_bytes: caps.max_body_bytes + PREFIX_BYTES,
+        ..caps
     };
-    let body = body::read(&parts.headers, body, wire).await.map_err(|error| match error {
-        error if error.is_too_large() => too_large(format!("the message is larger than {} bytes", caps.max_body_bytes)),
-        error => malformed(Status::invalid_argument(error.to_string())),
+    // gRPC encodes messages, not bodies: what the message is, its prefix says
+    let body = body::read(&parts.headers, body, Encoding::Identity, wire, receiver.share()).await;
+    let mut body = body.map_err(|error| match receiver.unread(signal, &error) {
+        Some(Failure::TooLarge(_)) => Status::resource_exhausted(format!("the message is larger than {} bytes", caps.max_body_bytes)),
+        Some(told) => status_of(told),
+        None => Status::invalid_argument(error.to_string()),
     })?;
     let framed = body.raw;
     if framed.len() < PREFIX_BYTES {
@@ -103,23 +102,18 @@ async fn read(caps: Caps, request: Request<Body>) -> Result<(Bytes, Bytes, Encod
         other => return Err(malformed(Status::internal(format!("the message's compression flag is {other}")))),
     };
     let length = u32::from_be_bytes([framed[1], framed[2], framed[3], framed[4]]) as usize;
-    if framed.len() - PREFIX_BYTES != length {
-        let found = framed.len() - PREFIX_BYTES;
-        return Err(malformed(Status::invalid_argument(format!(
-            "the message's length is {length}, {found} bytes follow"
-        ))));
+    let found = framed.len() - PREFIX_BYTES;
+    if found != length {
+        let said = format!("the message's length is {length}, {found} bytes follow");
+        return Err(malformed(Status::invalid_argument(said)));
     }
-    let encoding = match (is_compressed, encoding) {
+    body.encoding = match (is_compressed, encoding) {
         (false, _) => Encoding::Identity,
         (true, Encoding::Identity) => return Err(malformed(Status::internal("a compressed message without grpc-encoding"))),
         (true, encoding) => encoding,
     };
-    let raw = framed.slice(PREFIX_BYTES..);
-    let inflated = inflate::inflate(encoding, &raw, caps.max_inflated_bytes).map_err(|error| match error {
-        inflate::Error::TooLarge { .. } => too_large(error.to_string()),
-        inflate::Error::Corrupt { .. } => malformed(Status::invalid_argument(error.to_string())),
-    })?;
-    Ok((raw, inflated, encoding))
+    body.raw = framed.slice(PREFIX_BYTES..);
+    Ok(body)
 }
 
 fn success(message: &[u8]) -> Response {

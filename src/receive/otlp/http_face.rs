@@ -35,34 +35,42 @@ async fn export(receiver: &Receiver, signal: Signal, request: Request<Body>) -> 
         let message = "content type must be application/x-protobuf or application/json";
         return failure(Form::Json, StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message);
     };
-    let body = match body::read(&parts.headers, body, receiver.caps()).await {
+    let body = match read(receiver, &parts.headers, body).await {
         Ok(body) => body,
         Err(error) => {
-            let (status, code, reason) = match &error {
-                error if error.is_too_large() => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, Reason::TooLarge),
-                body::Error::UnknownEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, Reason::Malformed),
-                body::Error::TimedOut => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, Reason::Malformed),
-                _ => (StatusCode::BAD_REQUEST, Code::InvalidArgument, Reason::Malformed),
+            return match receiver.unread(signal, &error) {
+                Some(told) => refusal(form, told),
+                None => {
+                    let (status, code) = match &error {
+                        body::Error::UnknownEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
+                        body::Error::TimedOut => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
+                        _ => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+                    };
+                    failure(form, status, code, &error.to_string())
+                }
             };
-            receiver.reject(signal, reason);
-            return failure(form, status, code, &error.to_string());
         }
     };
-    let export = Export {
-        signal,
-        form,
-        raw: body.raw,
-        inflated: body.inflated,
-        encoding: body.encoding,
-    };
+    let export = Export { signal, form, body };
     match receiver.export(export).await {
         Ok(partial) => match form {
             Form::Protobuf => ([(CONTENT_TYPE, "application/x-protobuf")], response(signal, &partial)).into_response(),
             Form::Json => ([(CONTENT_TYPE, "application/json")], response_json(signal, &partial).to_string()).into_response(),
         },
-        Err(Failure::Bad(message)) => failure(form, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message),
-        Err(Failure::TooLarge(message)) => failure(form, StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &message),
-        Err(Failure::Overloaded { retry_after, message }) => {
+        Err(told) => refusal(form, told),
+    }
+}
+
+async fn read(receiver: &Receiver, headers: &HeaderMap, body: Body) -> Result<body::Body, body::Error> {
+    let encoding = body::encoding(headers)?;
+    body::read(headers, body, encoding, receiver.caps(), receiver.share()).await
+}
+
+fn refusal(form: Form, told: Failure) -> Response {
+    match told {
+        Failure::Bad(message) => failure(form, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message),
+        Failure::TooLarge(message) => failure(form, StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &message),
+        Failure::Overloaded { retry_after, message } => {
             let mut answer = failure(form, StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, &message);
             answer.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
             answer

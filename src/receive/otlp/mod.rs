@@ -13,16 +13,16 @@ mod http_face;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::{logs, metrics, trace};
 use prost::Message;
 
-use super::{Intake, decode_aside};
-use crate::decode::{self, Context, Decoded, Kind, Reason};
+use super::answer::BUSY_RETRY_AFTER;
+use super::{Intake, Undecoded, decode_within, inflate_aside};
+use crate::decode::{Context, Decoded, Kind, Reason};
 use crate::ingest::{Received, Refused};
 use crate::model::{Clock, Signal};
-use crate::net::Encoding;
-use crate::net::body::Caps;
+use crate::net::body::{self, Body, Caps};
+use crate::net::{Budget, Share};
 
 pub use grpc::router as grpc_router;
 pub use http_face::router as http_router;
@@ -34,7 +34,7 @@ const RECEIVER: &str = "otlp";
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Bytes of a request on the wire (16 MiB).
+    /// Bytes of a request on the wire (64 MiB): as many as after decompression, since not all clients compress.
     pub max_body_bytes: usize,
     /// Bytes of a request after decompression (64 MiB, the specification's recommendation).
     pub max_inflated_bytes: usize,
@@ -43,7 +43,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_body_bytes: 16 << 20,
+            max_body_bytes: 64 << 20,
             max_inflated_bytes: 64 << 20,
         }
     }
@@ -55,6 +55,7 @@ pub struct Receiver {
     config: Config,
     intake: Arc<dyn Intake>,
     clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
 }
 
 /// How a message is spelled.
@@ -64,14 +65,12 @@ enum Form {
     Json,
 }
 
-/// One message as it came and inflated.
+/// One message as it came.
 #[derive(Debug)]
 struct Export {
     signal: Signal,
     form: Form,
-    raw: Bytes,
-    inflated: Bytes,
-    encoding: Encoding,
+    body: Body,
 }
 
 /// What was not taken, for the client.
@@ -93,9 +92,14 @@ enum Failure {
 }
 
 impl Receiver {
-    /// A receiver that hands over to `intake`.
-    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { config, intake, clock })
+    /// A receiver that hands over to `intake`; requests hold memory out of `budget`.
+    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { config, intake, clock, budget })
+    }
+
+    /// What a request that begins holds.
+    fn share(&self) -> Share {
+        self.budget.share()
     }
 
     fn caps(&self) -> Caps {
@@ -110,15 +114,38 @@ impl Receiver {
         self.intake.ledger().rejected(RECEIVER, signal, reason, 1);
     }
 
+    /// Counts a body that could not be had, and says what its client is told, where both transports say the same.
+    fn unread(&self, signal: Signal, error: &body::Error) -> Option<Failure> {
+        if error.is_busy() {
+            self.intake.ledger().refused(RECEIVER, signal, 1);
+            return Some(Failure::Overloaded {
+                retry_after: BUSY_RETRY_AFTER,
+                message: error.to_string(),
+            });
+        }
+        let is_too_large = error.is_too_large();
+        self.reject(signal, if is_too_large { Reason::TooLarge } else { Reason::Malformed });
+        is_too_large.then(|| Failure::TooLarge(error.to_string()))
+    }
+
+    /// What the client of a request is told that did not become rows.
+    fn undecoded(&self, signal: Signal, error: &Undecoded) -> Failure {
+        match error {
+            Undecoded::Body(error) => self.unread(signal, error).unwrap_or_else(|| Failure::Bad(error.to_string())),
+            Undecoded::Decode(error) => {
+                self.reject(signal, error.reason());
+                match error.reason() {
+                    Reason::TooLarge => Failure::TooLarge(error.to_string()),
+                    _ => Failure::Bad(error.to_string()),
+                }
+            }
+        }
+    }
+
     /// Decodes, makes durable, and says what was left out.
     async fn export(&self, export: Export) -> Result<PartialSuccess, Failure> {
-        let Export {
-            signal,
-            form,
-            raw,
-            inflated,
-            encoding,
-        } = export;
+        let Export { signal, form, body } = export;
+        let (raw, encoding) = (body.raw.clone(), body.encoding);
         let kind = match (signal, form) {
             (Signal::Logs, Form::Protobuf) => Kind::OtlpLogs,
             (Signal::Traces, Form::Protobuf) => Kind::OtlpTraces,
@@ -131,15 +158,9 @@ impl Receiver {
             received_at_nanos: self.clock.now_nanos(),
             retention_days: self.intake.max_age_days(),
         };
-        let decoded = decode_aside(inflated.len(), move || decode::decode(kind, &inflated, &context)).await;
-        let decoded = decoded.map_err(|error| {
-            let reason = error.reason();
-            self.reject(signal, reason);
-            match reason {
-                Reason::TooLarge => Failure::TooLarge(error.to_string()),
-                _ => Failure::Bad(error.to_string()),
-            }
-        })?;
+        let decoded = inflate_aside(body, move |inflated, share| decode_within(share, kind, &inflated, &context)).await;
+        // the share is held until the rows are the write path's
+        let (decoded, _share) = decoded.map_err(|error| self.undecoded(signal, &error))?;
         let partial = partial_success(&decoded);
         let received = Received {
             receiver: RECEIVER,

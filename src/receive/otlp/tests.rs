@@ -2,20 +2,25 @@
 
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use tower::ServiceExt;
 
-use super::super::testing::Memory;
+use super::super::testing::{Memory, ample};
 use super::*;
+use crate::decode::MAX_RECORDS;
 use crate::model::ManualClock;
+use crate::net::Encoding;
 
 fn receiver(config: Config) -> (Arc<Receiver>, Arc<Memory>) {
+    receiver_within(config, ample())
+}
+
+fn receiver_within(config: Config, budget: Arc<Budget>) -> (Arc<Receiver>, Arc<Memory>) {
     let memory = Arc::new(Memory::default());
-    (
-        Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(1_700_000_000_000_000_000))),
-        memory,
-    )
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000_000_000));
+    (Receiver::new(config, memory.clone(), clock, budget), memory)
 }
 
 fn one_log() -> Vec<u8> {
@@ -205,15 +210,15 @@ use tonic::Code;
 #[tokio::test]
 async fn a_small_body_that_asks_for_much_memory_is_too_large() {
     let (receiver, memory) = receiver(Config::default());
-    // two bytes a span: 33 million of them are 65 KB of gzip
+    // two bytes a span: 8 million of them are little gzip
     let spans = prost_field(1, &prost_field(2, &[0x12, 0].repeat(8 << 20)));
     let body = gzip(&spans);
-    assert!(body.len() < 100_000);
+    assert!(body.len() * 20 < spans.len());
     let gzipped = ("content-encoding", "gzip");
     let answer = post(&receiver, "/v1/traces", &[PROTOBUF, gzipped], body.clone()).await;
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let said = tonic_types::Status::decode(body_of(answer).await).expect("a status").message;
-    assert!(said.contains(&decode::MAX_RECORDS.to_string()), "{said}");
+    assert!(said.contains(&MAX_RECORDS.to_string()), "{said}");
     let answer = post(&receiver, TRACES, &[GRPC, ("grpc-encoding", "gzip")], framed(1, &body)).await;
     assert_eq!(answer.headers().get("grpc-status").map(|v| v.as_bytes()), Some(&b"8"[..]));
     assert!(!answer.headers().contains_key("grpc-status-details-bin"), "no RetryInfo: it would come again");
@@ -229,4 +234,50 @@ fn prost_field(number: u32, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     prost::encoding::bytes::encode(number, &content.to_vec(), &mut out);
     out
+}
+
+#[tokio::test]
+async fn requests_in_flight_share_one_budget() {
+    let budget = Budget::new(4 << 20);
+    let (receiver, memory) = receiver_within(Config::default(), budget.clone());
+    // another request that is still being read or decoded
+    let mut other = budget.share();
+    other.hold(4 << 20).expect("free");
+    let answer = post(&receiver, "/v1/logs", &[PROTOBUF], one_log()).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
+    let answer = post(&receiver, LOGS, &[GRPC], framed(0, &one_log())).await;
+    assert_eq!(answer.headers().get("grpc-status").map(|v| v.as_bytes()), Some(&b"14"[..]));
+    assert!(answer.headers().contains_key("grpc-status-details-bin"), "RetryInfo tells the client to retry");
+    assert_eq!((memory.outcomes().refused, memory.outcomes().rejected), (2, 0));
+
+    // room for a compressed body is not yet room for what is in it, and room for that not yet for what it becomes
+    let gzipped = [PROTOBUF, ("content-encoding", "gzip")];
+    let spans = prost_field(1, &prost_field(2, &[0x12, 0].repeat(1 << 17)));
+    let body = gzip(&spans);
+    for free in [body.len() + 1_000, spans.len() * 3] {
+        other.hold((4 << 20) - free).expect("less");
+        let answer = post(&receiver, "/v1/traces", &gzipped, body.clone()).await;
+        // what needs more than all there is will never fit
+        assert!(matches!(answer.status().as_u16(), 413 | 503), "{free}: {}", answer.status());
+    }
+    drop(other);
+    assert_eq!(post(&receiver, "/v1/logs", &[PROTOBUF], one_log()).await.status(), 200);
+    assert_eq!(post(&receiver, "/v1/traces", &gzipped, body).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(budget.held_bytes(), 0, "every request gave back what it held");
+}
+
+#[tokio::test]
+async fn a_plain_request_between_16_and_64_mib_is_taken_by_default() {
+    let defaults = super::super::Config::default();
+    let (receiver, memory) = receiver_within(Config::default(), defaults.budget());
+    let mut one = vec![];
+    prost::encoding::string::encode(1, &"x".repeat(4_000), &mut one);
+    let record = prost_field(2, &prost_field(5, &one));
+    let request = prost_field(1, &prost_field(2, &record.repeat((60 << 20) / record.len())));
+    assert!(request.len() > 59 << 20);
+    let answer = post(&receiver, LOGS, &[GRPC], framed(0, &request)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(!answer.headers().contains_key("grpc-status"), "the status of a success comes last");
+    assert!(memory.n_rows() > 10_000);
 }

@@ -24,18 +24,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::post;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use sampling::{DEFAULT_RULE, Sampling, SamplingRule};
 
 use super::Intake;
-use super::answer::{self, BodyFault, Failure, REST_JSON, Refusal};
-use super::{caps, decode_aside, metrics};
+use super::answer::{self, BUSY_RETRY_AFTER, BodyFault, Failure, REST_JSON, Refusal};
+use super::{Undecoded, decode_within, inflate_aside, metrics, read};
 use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
 use crate::ingest::Received;
 use crate::model::{Clock, Signal};
-use crate::net::body;
+use crate::net::{Budget, Share, body};
 
 /// The receiver's name in the ledger and in metrics.
 pub const RECEIVER: &str = "xray";
@@ -140,19 +141,22 @@ pub struct Receiver {
     config: Config,
     intake: Arc<dyn Intake>,
     clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
     sampling: Sampling,
     arn_prefix: String,
 }
 
 impl Receiver {
-    /// A receiver; `region` and `account_id` are those of ARNs.
-    pub fn new(config: Config, region: &str, account_id: &str, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A receiver; `arns` holds the region and the account of ARNs. Requests hold memory out of `budget`.
+    pub fn new(config: Config, arns: (&str, &str), intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
+        let (region, account_id) = arns;
         Arc::new(Self {
             sampling: Sampling::new(&config.sampling_rules, clock.now_nanos()),
             arn_prefix: format!("arn:aws:xray:{region}:{account_id}:sampling-rule/"),
             config,
             intake,
             clock,
+            budget,
         })
     }
 }
@@ -221,38 +225,48 @@ struct SamplingTargets {
 }
 
 impl Receiver {
-    async fn read(&self, request: Request<Body>) -> Result<body::Body, BodyFault> {
-        let (head, body) = request.into_parts();
-        Ok(body::read(&head.headers, body, caps(self.config.max_body_bytes)).await?)
+    /// The inflated body of a call that is not [`Receiver::put_trace_segments`], and its share.
+    async fn body(&self, request: Request<Body>) -> Result<(Bytes, Share), BodyFault> {
+        let body = read(request, self.config.max_body_bytes, self.budget.share()).await?;
+        inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
+            // what is made of it, a few values for each of its bytes at the most
+            share.hold_also(8 * inflated.len())?;
+            Ok(inflated)
+        })
+        .await
+        .map_err(BodyFault::from)
     }
 
     async fn put_trace_segments(&self, request: Request<Body>) -> Result<Value> {
         let ledger = self.intake.ledger();
-        let body = self.read(request).await.map_err(|fault| {
-            match &fault {
-                BodyFault::TooLarge(_) => ledger.rejected(RECEIVER, Signal::Traces, Reason::TooLarge, 1),
-                BodyFault::Unreadable(_) => ledger.rejected(RECEIVER, Signal::Traces, Reason::Malformed, 1),
-                BodyFault::Interrupted(_) => ledger.refused(RECEIVER, Signal::Traces, 1),
-            }
+        let unread = |fault: BodyFault| {
+            fault.count(ledger, RECEIVER, Signal::Traces);
             Error::from(fault)
-        })?;
+        };
+        let body = read(request, self.config.max_body_bytes, self.budget.share())
+            .await
+            .map_err(|error| unread(error.into()))?;
         let context = Context {
             received_at_nanos: self.clock.now_nanos(),
             retention_days: self.intake.max_age_days(),
         };
-        let inflated = body.inflated.clone();
-        let prepared = decode_aside(inflated.len(), move || prepare(&inflated, &context)).await;
-        let (decoded, unprocessed) = prepared.map_err(|error| {
-            ledger.rejected(RECEIVER, Signal::Traces, error.reason(), 1);
-            Error::from(error)
+        let (raw, encoding) = (body.raw.clone(), body.encoding);
+        let prepared = inflate_aside(body, move |inflated, share| prepare(&inflated, &context, share)).await;
+        // the share is held until the rows are the write path's
+        let ((decoded, unprocessed), _share) = prepared.map_err(|error| match error {
+            Undecoded::Body(error) => unread(error.into()),
+            Undecoded::Decode(error) => {
+                ledger.rejected(RECEIVER, Signal::Traces, error.reason(), 1);
+                Error::from(error)
+            }
         })?;
         let received = Received {
             receiver: RECEIVER,
             signal: Signal::Traces,
             kind: Kind::XraySegments,
             context,
-            body: body.raw,
-            encoding: body.encoding,
+            body: raw,
+            encoding,
         };
         self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
             Refusal::Busy { message, retry_after } => Error::Throttled { message, retry_after },
@@ -262,8 +276,8 @@ impl Receiver {
     }
 
     async fn put_telemetry_records(&self, request: Request<Body>) -> Result<Value> {
-        let body = self.read(request).await?;
-        let call: TelemetryRecords = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let (body, _share) = self.body(request).await?;
+        let call: TelemetryRecords = serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest(error.to_string()))?;
         let records = call.telemetry_records.ok_or_else(|| missing("telemetryRecords"))?;
         let records = records.all().map_err(|n| too_many(n, "telemetry records", MAX_TELEMETRY_RECORDS))?;
         if records.iter().any(|record| record.timestamp.is_none()) {
@@ -283,13 +297,13 @@ impl Receiver {
     }
 
     async fn get_sampling_rules(&self, request: Request<Body>) -> Result<Value> {
-        self.read(request).await?;
+        self.body(request).await?;
         Ok(self.sampling.rules(|name| format!("{}{name}", self.arn_prefix)))
     }
 
     async fn get_sampling_targets(&self, request: Request<Body>) -> Result<Value> {
-        let body = self.read(request).await?;
-        let call: SamplingTargets = serde_json::from_slice(&body.inflated).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let (body, _share) = self.body(request).await?;
+        let call: SamplingTargets = serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest(error.to_string()))?;
         let statistics = call.sampling_statistics_documents.ok_or_else(|| missing("samplingStatisticsDocuments"))?;
         let statistics = statistics.all().map_err(|n| too_many(n, "statistics documents", sampling::MAX_STATISTICS))?;
         statistics.iter().try_for_each(sampling::Statistics::check).map_err(Error::InvalidRequest)?;
@@ -303,6 +317,10 @@ impl From<BodyFault> for Error {
             BodyFault::TooLarge(message) => Error::TooLarge(message),
             BodyFault::Unreadable(message) => Error::InvalidRequest(message),
             BodyFault::Interrupted(message) => Error::Interrupted(message),
+            BodyFault::Busy(message) => Error::Throttled {
+                message,
+                retry_after: BUSY_RETRY_AFTER,
+            },
         }
     }
 }
@@ -318,11 +336,11 @@ fn too_many(n: usize, what: &str, max: usize) -> Error {
 }
 
 /// The rows, and the answer's list of documents that gave none.
-fn prepare(body: &[u8], context: &Context) -> Result<(Decoded, Vec<Value>), decode::Error> {
+fn prepare(body: &[u8], context: &Context, share: &mut Share) -> Result<(Decoded, Vec<Value>), Undecoded> {
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(decode::Error::Invalid("the body is not a JSON object".into()));
+        return Err(decode::Error::Invalid("the body is not a JSON object".into()).into());
     }
-    let decoded = xray::segments(body, context)?;
+    let decoded = decode_within(share, Kind::XraySegments, body, context)?;
     if decoded.rejected.is_empty() {
         return Ok((decoded, vec![]));
     }

@@ -1,4 +1,4 @@
-use super::super::testing::{Answer, Memory, gzip, send};
+use super::super::testing::{Answer, Memory, ample, gzip, send};
 use super::*;
 use crate::model::ManualClock;
 
@@ -13,8 +13,11 @@ struct Server {
 
 impl Server {
     fn new(config: Config) -> Self {
+        Self::within(config, ample())
+    }
+    fn within(config: Config, budget: Arc<Budget>) -> Self {
         let memory = Arc::new(Memory::default());
-        let receiver = Receiver::new(config, "us-east-1", "000000000000", memory.clone(), Arc::new(ManualClock::new(NOW)));
+        let receiver = Receiver::new(config, ("us-east-1", "000000000000"), memory.clone(), Arc::new(ManualClock::new(NOW)), budget);
         Self {
             router: router(receiver),
             memory,
@@ -182,4 +185,21 @@ async fn lists_longer_than_any_client_sends_are_refused() {
         check(&answer, StatusCode::BAD_REQUEST, Some("InvalidRequestException"));
         assert!(answer.json["Message"].as_str().is_some_and(|said| said.contains("at most")), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_spent_budget_throttles() {
+    let budget = Budget::new(1 << 20);
+    let server = Server::within(Config::default(), budget.clone());
+    let mut other = budget.share();
+    other.hold(1 << 20).expect("free");
+    let body = json!({"TraceSegmentDocuments": [SEGMENT]}).to_string();
+    for path in ["/TraceSegments", "/SamplingTargets"] {
+        let answer = server.post(path, body.clone()).await;
+        check(&answer, StatusCode::TOO_MANY_REQUESTS, Some("ThrottledException"));
+    }
+    assert_eq!(server.memory.outcomes().refused, 1, "a request for sampling targets brings no records");
+    drop(other);
+    check(&server.post("/TraceSegments", body).await, StatusCode::OK, None);
+    assert_eq!(budget.held_bytes(), 0);
 }

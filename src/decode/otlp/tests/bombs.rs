@@ -35,7 +35,7 @@ fn too_many_records_are_refused() {
     let n = MAX_RECORDS + 1;
     is_refused(Kind::OtlpLogs, &within(&[1, 2], empty(2, n)), MAX_RECORDS);
     is_refused(Kind::OtlpTraces, &within(&[1, 2], empty(2, n)), MAX_RECORDS);
-    for data in [5, 7, 9, 10, 11] {
+    for data in [5, 11] {
         is_refused(Kind::OtlpMetrics, &within(&[1, 2, 2, data], empty(1, n)), MAX_RECORDS);
     }
     // spread over many scopes, they are as many
@@ -46,19 +46,12 @@ fn too_many_records_are_refused() {
 fn too_many_parts_are_refused_wherever_they_are() {
     let n = MAX_PARTS;
     for (kind, path, number) in [
-        (Kind::OtlpLogs, &[][..], 1),
-        (Kind::OtlpLogs, &[1], 2),
-        (Kind::OtlpLogs, &[1, 1], 1),
+        (Kind::OtlpLogs, &[1][..], 2),
         (Kind::OtlpLogs, &[1, 2, 2], 6),
         (Kind::OtlpTraces, &[1, 2, 2], 9),
-        (Kind::OtlpTraces, &[1, 2, 2], 11),
-        (Kind::OtlpTraces, &[1, 2, 2], 13),
         (Kind::OtlpTraces, &[1, 2, 2, 9, 2, 5], 1),
-        (Kind::OtlpTraces, &[1, 2, 2, 9, 2, 6], 1),
         (Kind::OtlpTraces, &[1, 1, 3], 3),
-        (Kind::OtlpMetrics, &[1, 2], 2),
         (Kind::OtlpMetrics, &[1, 2, 2, 5, 1], 5),
-        (Kind::OtlpMetrics, &[1, 2, 2, 11, 1], 6),
     ] {
         is_refused(kind, &within(path, empty(number, n + 1)), MAX_PARTS);
     }
@@ -88,8 +81,13 @@ fn a_large_resource_is_not_copied_for_each_of_many_scopes() {
     let body = field(1, &[resource, scope.repeat(1_000)].concat());
     for kind in [Kind::OtlpLogs, Kind::OtlpTraces] {
         assert!(weigh(kind, &body).expect("few parts").memory_bytes() > 1_000 << 20, "{kind:?}");
-        is_refused(kind, &body, MAX_CONTEXT_BYTES);
     }
+    // should the copies be made all the same, as from JSON, they end here
+    let large = "k".repeat(MAX_CONTEXT_BYTES / 4);
+    let context = ContextBuilder::new().attribute("k", model::Value::Str(&large)).build();
+    let mut memory = ContextMemory::default();
+    let fits = (0..10).take_while(|_| memory.add(&context).is_ok()).count();
+    assert_eq!(fits, 3);
 }
 
 #[test]
