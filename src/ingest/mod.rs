@@ -265,6 +265,16 @@ impl Ingest {
     ///
     /// A batch without rows is acknowledged without touching the log.
     pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
+        let result = self.offer(received, decoded).await;
+        if result.is_err() {
+            self.inner.ledger.refused(receiver, signal, n_records.max(1));
+        }
+        result
+    }
+
+    /// The same, but a refusal is not counted: for a caller that offers the request again, and counts its end.
+    pub async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let Received {
             receiver,
             signal,
@@ -273,49 +283,31 @@ impl Ingest {
             body,
             encoding,
         } = received;
-        let n_records = decoded
-            .batch
-            .rows
-            .iter()
-            .filter(|rows| rows.table().holds_records())
-            .map(Rows::len)
-            .sum::<usize>() as u64;
-        let result = match self.admit(&body, &decoded.batch) {
-            Ok(_) if decoded.batch.is_empty() => Ok(Ack { lsn: 0 }),
-            Ok(permit) => {
-                let frame = Frame {
-                    kind: kind as u8,
-                    flags: encoding as u8,
-                    // what the decoder knew, so that replay finds the same: at most ten years of days
-                    source: u16::try_from(context.retention_days).unwrap_or(0),
-                    received_at_nanos: context.received_at_nanos,
-                    payload: body,
-                };
-                let lsn = self
-                    .append_and_publish(
-                        frame,
-                        Publish::Batch {
-                            batch: decoded.batch,
-                            receiver,
-                            signal,
-                            n_records,
-                        },
-                    )
-                    .await;
-                drop(permit);
-                lsn.map(|lsn| Ack { lsn })
-            }
-            Err(refused) => Err(refused),
+        let permit = self.admit(&body, &decoded.batch)?;
+        let lsn = if decoded.batch.is_empty() {
+            0
+        } else {
+            let frame = Frame {
+                kind: kind as u8,
+                flags: encoding as u8,
+                // what the decoder knew, so that replay finds the same: at most ten years of days
+                source: u16::try_from(context.retention_days).unwrap_or(0),
+                received_at_nanos: context.received_at_nanos,
+                payload: body,
+            };
+            let publish = Publish::Batch {
+                n_records: n_records(&decoded.batch),
+                batch: decoded.batch,
+                receiver,
+                signal,
+            };
+            self.append_and_publish(frame, publish).await?
         };
-        match &result {
-            Ok(_) => {
-                for rejected in &decoded.rejected {
-                    self.inner.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
-                }
-            }
-            Err(_) => self.inner.ledger.refused(receiver, signal, n_records.max(1)),
+        drop(permit);
+        for rejected in &decoded.rejected {
+            self.inner.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
         }
-        result
+        Ok(Ack { lsn })
     }
 
     /// Makes rows that tracelake wrote itself durable and visible.
@@ -543,6 +535,12 @@ impl Inner {
             None => states.remove(&key),
         };
     }
+}
+
+/// The rows that were records to the client, not made beside them.
+fn n_records(batch: &Batch) -> u64 {
+    let records = batch.rows.iter().filter(|rows| rows.table().holds_records());
+    records.map(Rows::len).sum::<usize>() as u64
 }
 
 /// Gives each row of a request its `ingest_id`, and gives back the memory its builders did not use.

@@ -11,6 +11,8 @@ use crate::ingest::{Ack, Ingest, Ledger, Received, Refused};
 pub trait Intake: Send + Sync + std::fmt::Debug {
     /// See [`Ingest::accept`].
     async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused>;
+    /// See [`Ingest::offer`].
+    async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused>;
     /// See [`Ingest::ledger`].
     fn ledger(&self) -> &Ledger;
     /// See [`Ingest::max_age_days`]; 0 = records of any time are taken.
@@ -29,6 +31,9 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
 impl Intake for Ingest {
     async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         Ingest::accept(self, received, decoded).await
+    }
+    async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        Ingest::offer(self, received, decoded).await
     }
     fn ledger(&self) -> &Ledger {
         Ingest::ledger(self)

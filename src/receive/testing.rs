@@ -61,11 +61,14 @@ impl Memory {
 #[async_trait]
 impl Intake for Memory {
     async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let (receiver, signal, n_rows) = (received.receiver, received.signal, decoded.batch.n_rows() as u64);
+        self.offer(received, decoded)
+            .await
+            .inspect_err(|_| self.ledger.refused(receiver, signal, n_rows))
+    }
+    async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        self.refusal()?;
         let n_rows = decoded.batch.n_rows() as u64;
-        if let Err(refused) = self.refusal() {
-            self.ledger.refused(received.receiver, received.signal, n_rows);
-            return Err(refused);
-        }
         self.ledger.accepted(received.receiver, received.signal, n_rows);
         for rejected in &decoded.rejected {
             self.ledger.rejected(received.receiver, received.signal, rejected.reason, rejected.count);

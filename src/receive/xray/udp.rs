@@ -207,7 +207,8 @@ async fn accept(batch: Vec<String>, bytes: usize, context: Context, intake: &dyn
             batch: decoded.batch.clone(),
             rejected: decoded.rejected.clone(),
         };
-        match intake.accept(received, again).await {
+        // a refusal is not the end: the spans are counted once, when they are taken or dropped
+        match intake.offer(received, again).await {
             Ok(_) => return,
             Err(Refused::Overloaded { retry_after, .. }) if attempt < MAX_ATTEMPTS => tokio::time::sleep(retry_after).await,
             Err(refused) => {
@@ -317,17 +318,27 @@ mod tests {
     #[tokio::test]
     async fn an_overloaded_write_path_is_tried_again_and_at_last_given_up() {
         let memory = Arc::new(Memory::default());
-        memory.refuse(MAX_ATTEMPTS - 1);
         let context = Context {
             received_at_nanos: 0,
             retention_days: 0,
         };
-        let document = || vec![String::from_utf8(datagram(1)).expect("text").split_once('\n').expect("a header").1.to_string()];
-        accept(document(), 1, context, &*memory).await;
+        // one good document and one bad
+        let documents = || {
+            let good = String::from_utf8(datagram(1)).expect("text").split_once('\n').expect("a header").1.to_string();
+            vec![good, "no document".to_string()]
+        };
+        memory.refuse(MAX_ATTEMPTS - 1);
+        accept(documents(), 1, context, &*memory).await;
         assert_eq!((memory.n_rows(), memory.outcomes().dropped), (1, 0));
         memory.refuse(MAX_ATTEMPTS);
-        accept(document(), 1, context, &*memory).await;
+        accept(documents(), 1, context, &*memory).await;
         assert_eq!((memory.n_rows(), memory.outcomes().dropped), (1, 1));
+        let outcomes = memory.outcomes();
+        assert_eq!(
+            (outcomes.accepted, outcomes.refused, outcomes.rejected),
+            (1, 0, 2),
+            "each of four documents ends once"
+        );
     }
 
     #[tokio::test]
