@@ -8,7 +8,7 @@
 //! |---|---|
 //! | a member is missing, empty, of a wrong form; more than 10,000 events | the call fails |
 //! | an event above 1,048,576 − 26 bytes; a batch above 1,048,576 bytes, each event counted with 26 bytes more | the call fails |
-//! | events not in ascending order of time; those that are taken span more than 24 h | the call fails |
+//! | events not in ascending order of time; those that are taken span more than 24 h (the API reference: "for valid events") | the call fails |
 //! | older than 14 days, older than the group's retention, more than 2 h ahead | the event is rejected, the call succeeds |
 //!
 //! Rows: `time` from the event's milliseconds, observed when received, the message untouched as the body. The resource

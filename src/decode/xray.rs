@@ -16,7 +16,8 @@
 //! `aws.xray.precursor_ids`.
 //!
 //! The service: a segment's name. A subsegment sent on its own is named after the call it makes, so it takes the
-//! resource of the segment above it when that is in the same body, and else has none.
+//! resource of the segment above it when that is in the same body, and else has none: no other request's documents are
+//! known here, so that the log gives the same rows again. Such a span is found by its trace, not by its service.
 //!
 //! | bound | value |
 //! |---|---|

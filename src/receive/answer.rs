@@ -14,7 +14,7 @@ use crate::model::Signal;
 use crate::net::body;
 
 /// fluent-bit takes a success without it for a failure and sends the batch again.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 /// The error's bare name.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
@@ -91,8 +91,8 @@ fn respond(dialect: Dialect, status: StatusCode, headers: HeaderMap, value: &ser
     response
 }
 
-/// A random UUID.
-fn request_id() -> String {
+/// A random UUID, for [`REQUEST_ID`].
+pub fn request_id() -> String {
     let mut bytes = [0u8; 16];
     rand::rng().fill_bytes(&mut bytes);
     bytes[6] = bytes[6] & 0x0f | 0x40;

@@ -23,6 +23,7 @@ pub mod xray;
 #[cfg(test)]
 mod testing;
 
+pub use answer::{REQUEST_ID, request_id};
 pub use intake::Intake;
 
 use axum::body::Body as HttpBody;

@@ -10,6 +10,7 @@ use http::header::WWW_AUTHENTICATE;
 
 use super::api::error_body;
 use crate::net::auth::Config;
+use crate::receive;
 
 /// For pages, API and OTLP: a bearer token, or (browsers) HTTP Basic with a token as the password. `/healthz` and
 /// `/readyz` stay open: orchestrators have no token, and they tell nothing.
@@ -42,8 +43,37 @@ pub async fn require_no_aws_credentials(State(config): State<Arc<Config>>, reque
     let body = serde_json::json!({ "__type": code, "message": message, "Message": message });
     (
         StatusCode::BAD_REQUEST,
-        [("x-amzn-errortype", code), ("content-type", "application/x-amz-json-1.1")],
+        [
+            ("x-amzn-errortype", code),
+            ("content-type", "application/x-amz-json-1.1"),
+            (receive::REQUEST_ID.as_str(), &receive::request_id()),
+        ],
         body.to_string(),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_on_an_aws_face_looks_like_any_other_error_there() {
+        let config = Arc::new(Config {
+            bearer_tokens: vec!["longenough".into()],
+        });
+        let router: Router = Router::new().layer(from_fn_with_state(config, require_no_aws_credentials));
+        let answer = router
+            .oneshot(Request::post("/").body(Body::empty()).expect("a request"))
+            .await
+            .expect("routers do not fail");
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(answer.headers()["x-amzn-errortype"], "UnrecognizedClientException");
+        assert_eq!(answer.headers()[receive::REQUEST_ID].len(), 36);
+    }
 }
