@@ -132,6 +132,82 @@ def test_otlp_grpc(lake):
         export(good_logs(), timeout=30)
 
 
+def field(number, content):
+    """A length-delimited protobuf field."""
+    n, length = len(content), b""
+    while n > 0x7F:
+        n, length = n >> 7, length + bytes([n & 0x7F | 0x80])
+    return bytes([number << 3 | 2]) + length + bytes([n]) + content
+
+
+def empties(n_bytes):
+    """A valid request for each signal, as protobuf: one scope, and nothing but empty records (logs, spans, metrics: all field 2)."""
+    return field(1, field(2, b"\x12\x00" * (n_bytes // 2)))
+
+
+def empty_objects(signal, n_bytes):
+    """The same in JSON."""
+    resources, scopes, records = {
+        "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+        "traces": ("resourceSpans", "scopeSpans", "spans"),
+        "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+    }[signal]
+    return b'{"%s":[{"%s":[{"%s":[%s{}]}]}]}' % (resources.encode(), scopes.encode(), records.encode(), b"{}," * (n_bytes // 3))
+
+
+def peak_rss(lake):
+    """Bytes of memory that the server had at most."""
+    with open(f"/proc/{lake.process.pid}/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+
+
+SERVICES = {"logs": "logs.v1.LogsService", "traces": "trace.v1.TraceService", "metrics": "metrics.v1.MetricsService"}
+
+
+@pytest.mark.parametrize("signal", SERVICES)
+@pytest.mark.parametrize("form", ["protobuf", "json", "grpc"])
+def test_many_empty_records_take_no_memory(lake, signal, form):
+    """Within every limit on bytes, sent and inflated; as structs it would be gigabytes."""
+    n_bytes = 63 << 20
+    body = empty_objects(signal, n_bytes) if form == "json" else empties(n_bytes)
+    assert len(body) <= 64 << 20
+    before = peak_rss(lake)
+    assert before < 1 << 29
+    with counts(lake, "otlp", signal, {"too_large": 1}):
+        if form == "grpc":
+            with grpc.insecure_channel(lake.otlp_grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
+                export = channel.unary_unary(f"/opentelemetry.proto.collector.{SERVICES[signal]}/Export")
+                with pytest.raises(grpc.RpcError) as failed:
+                    export(body, timeout=60, compression=grpc.Compression.Gzip)
+            code, said = failed.value.code(), failed.value.details()
+            expected = grpc.StatusCode.RESOURCE_EXHAUSTED
+        else:
+            headers = (JSON if form == "json" else PROTOBUF) | GZIP
+            answer = requests.post(f"{lake.otlp_http_url}/v1/{signal}", data=gzip.compress(body, 1), headers=headers, timeout=60)
+            code, said, expected = answer.status_code, answer.content, 413
+    peak = peak_rss(lake)
+    assert peak < 1 << 30, f"{peak >> 20} MiB of memory for {len(body) >> 20} MiB inflated; answered {code}"
+    assert code == expected and said, (code, said)
+    with counts(lake, "otlp", "logs", {}, accepted=3):
+        assert requests.post(lake.otlp_http_url + "/v1/logs", data=good_logs(), headers=PROTOBUF, timeout=30).status_code == 200
+
+
+def test_many_empty_documents_and_events_take_no_memory(lake):
+    logs = lake.boto3()
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    n = (8 << 20) // 3 - 100
+    events = b'{"logGroupName":"g","logStreamName":"s","logEvents":[%s{}]}' % (b"{}," * n)
+    with counts(lake, "awslogs", "logs", {"malformed": 1}):
+        is_aws_error(logs_call(lake, "PutLogEvents", events), 400, "InvalidParameterException")
+    documents = b'{"TraceSegmentDocuments":[%s""]}' % (b'"",' * n)
+    with counts(lake, "xray", "traces", {"too_large": 1}):
+        assert requests.post(lake.url + "/TraceSegments", data=documents, headers=JSON, timeout=30).status_code in (400, 413)
+    assert peak_rss(lake) < 1 << 29
+    assert logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=[{"timestamp": int(time.time() * 1000), "message": "good"}])
+    assert len(lake.hits("good")) == 1
+
+
 def logs_call(lake, operation, body, **headers):
     headers = {"x-amz-target": f"Logs_20140328.{operation}", "content-type": "application/x-amz-json-1.1"} | headers
     return requests.post(lake.url + "/", data=body, headers=headers, timeout=30)

@@ -30,7 +30,7 @@ def run(*args, lake=None, code=0, cwd=None):
     """The finished process of one of our commands; asked through `TRACELAKE_URL`."""
     env = {**os.environ, **({"TRACELAKE_URL": lake.url} if lake else {})}
     done = subprocess.run([lakes.binary(), *args], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert done.returncode in (code if isinstance(code, tuple) else (code,)), (args, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
+    assert done.returncode == code, (args, done.returncode, done.stdout[-2000:], done.stderr[-2000:])
     assert "\x1b" not in done.stdout + done.stderr, "colours where no terminal reads"
     return done
 
@@ -73,7 +73,7 @@ def test_search_trace_and_sql(lake):
     assert shown.startswith(f"trace {HEX}  ({TRACE})") and "1 spans  5 logs" in shown.splitlines()[0], shown
     assert "█" in shown and shown.count("payment refused") == 5
     assert json.loads(run("trace", TRACE, "--json", lake=lake).stdout)["n_spans"] == 1
-    assert run("trace", "f" * 32, lake=lake, code=(1, 4)).stderr
+    assert run("trace", "f" * 32, lake=lake, code=4).stderr
 
     done = run("sql", "SELECT service_name, count(*) AS n FROM logs GROUP BY 1 ORDER BY n DESC", lake=lake)
     assert [line.split() for line in done.stdout.splitlines()] == [["service_name", "n"], ["─" * 12, "─"], ["checkout", "3"], ["stock", "2"]]
@@ -138,6 +138,7 @@ def test_alerts_are_listed(make_lake, tmp_path):
     lake.wait_until(lambda: run("alerts", lake=lake).stdout.startswith("firing"), 20)
     (line,) = run("alerts", lake=lake).stdout.splitlines()
     assert "6 matching log records in 10m, limit 5" in line
+    assert "checkout-errors" in line, "an alert is named by its rule"
     assert [alert["state"] for alert in json.loads(run("alerts", "--json", lake=lake).stdout)["alerts"]] == ["firing"]
 
 
@@ -160,7 +161,7 @@ def test_rules_and_settings_are_checked_offline(tmp_path):
     copy.write_text(printed)
     assert run("config", "print", str(copy)).stdout == printed
     (tmp_path / "bad.toml").write_text("[ingest]\nflush_rows = \"many\"\n")
-    assert "bad.toml: [ingest] " in run("config", "check", str(tmp_path / "bad.toml"), code=2).stderr
+    assert "flush_rows" in run("config", "check", str(tmp_path / "bad.toml"), code=2).stderr
     (tmp_path / "odd.toml").write_text("[ingest]\nflash_rows = 5\n")
     assert "flash_rows" in run("config", "check", str(tmp_path / "odd.toml"), code=2).stderr
     (tmp_path / "secret.toml").write_text('[auth]\nbearer_tokens = ["hunter2hunter2hunter2hunter2hunter2"]\n')

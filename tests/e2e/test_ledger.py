@@ -144,6 +144,16 @@ def test_the_books_agree_across_stops(make_lake):
         assert int(lake.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"]) == sum(books.sent[key]["accepted"] for key in keys), table
 
 
+def test_rejections_alone_outlive_a_stop(lake):
+    books = Books()
+    for round_ in range(2):
+        assert requests.post(lake.url + "/v1/logs", data=b"\xff\xff", headers=PROTOBUF, timeout=20).status_code == 400
+        books.add("otlp", "logs", rejected=1)
+        books.agree(lake, f"in round {round_}")
+        lake.restart()
+        books.agree(lake, f"after stop {round_}")
+
+
 def test_the_books_agree_when_all_is_refused(make_lake):
     """A full disk. One record a request, so that requests and records are the same."""
     lake, books = make_lake(), Books()
@@ -165,3 +175,19 @@ def test_the_books_agree_when_all_is_refused(make_lake):
     assert answer.status_code == 429, answer.text
     books.add("xray", "traces", refused=1)
     books.agree(lake, "while all is refused")
+    lake.config = {}
+    lake.restart()
+    books.agree(lake, "after a stop")
+
+
+def test_datagrams_that_find_no_place_are_dropped_once(make_lake):
+    """They are tried again for a while, then lost: nobody was told to send them again."""
+    lake, books = make_lake(config={"wal": {"min_free_disk_bytes": 1 << 60}}), Books()
+    host, port = lake.xray.rsplit(":", 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect((host, int(port)))
+        for _ in range(4):
+            udp.send(DATAGRAM + json.dumps(segment()).encode())
+    books.add("xray", "traces", dropped=4)
+    lake.wait_until(lambda: counted(lake).get(("xray", "traces"), {}).get("dropped") == 4, 20, what="4 datagrams dropped")
+    books.agree(lake, "after datagrams that found no place")
