@@ -296,7 +296,7 @@ function TailBar(): JSX.Element {
   return (
     <div class={`tail-bar ${paused.value ? 'paused' : state}`}>
       <span role="status"><i class="live-dot" />{text}</span>
-      <span class="muted">{notShown.value > 0 ? `${plural(notShown.value, 'line')} not shown: rate cap` : ''}</span>
+      <span class="muted">{notShown.value > 0 ? `${plural(notShown.value, 'line')} not shown: more came than a tail shows` : ''}</span>
       {paused.value
         ? <button type="button" class="button primary" onClick={resume}>{buffered.value > 0 ? `Show ${plural(buffered.value, 'new line')}` : 'Follow'}</button>
         : <button type="button" class="button" onClick={pause} disabled={state !== 'live'}>Pause</button>}

@@ -63,9 +63,16 @@ export function startTail(query: string): void {
 }
 
 function onHits(data: string): void {
-  const { hits, dropped, reason } = JSON.parse(data) as { hits: LogHit[]; dropped: number; reason: string | null };
+  const { hits, dropped, missed_batches, reason } = JSON.parse(data) as {
+    hits: LogHit[];
+    dropped: number;
+    missed_batches: number;
+    reason: string | null;
+  };
   const rows: TailRow[] = hits.filter((h) => !recent.has(h.id));
-  if (dropped > 0) rows.unshift(gapRow(dropped, reason ?? 'rate cap'));
+  if (dropped > 0) rows.unshift(gapRow(dropped, reason ?? 'more came than a tail shows'));
+  // how many lines those batches held is not known
+  else if (missed_batches > 0) rows.unshift(gapRow(0, reason ?? 'some lines came too fast and are not shown'));
   add(rows);
 }
 
