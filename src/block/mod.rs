@@ -39,6 +39,7 @@ mod index;
 mod evaluate;
 mod query;
 mod reader;
+mod verify;
 mod compact;
 
 pub use build::{BuiltBlock, build};
@@ -53,6 +54,7 @@ pub use reader::{Block, Scan};
 pub use rowtext::{RowText, Texts};
 pub use settings::Settings;
 pub use terms::RawField;
+pub use verify::verify;
 
 /// What can go wrong with a block.
 #[derive(Debug, thiserror::Error)]

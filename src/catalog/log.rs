@@ -52,6 +52,16 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// What is live in a store, for a reader that never writes: no node, no checkpoint.
+    pub async fn read(store: &dyn Store) -> Result<Arc<Snapshot>> {
+        let mut live = newest_checkpoint(store).await?;
+        replay_listed(store, &mut live).await?;
+        while let Some(record) = read_record(store, live.seq() + 1).await? {
+            apply(&mut live, record)?;
+        }
+        Ok(live.snapshot())
+    }
+
     /// The node that commits here.
     pub fn node(&self) -> &NodeId {
         &self.node

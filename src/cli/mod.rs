@@ -139,7 +139,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Sql(args) => client::sql(args).await,
         Command::Alerts(args) => client::alerts(args).await,
         Command::Rules(command) => rules::run(command),
-        Command::Lake(command) => lake::run(command),
+        Command::Lake(command) => lake::run(command).await,
         Command::Wal(command) => wal::run(command),
         Command::Config(command) => config(command),
         Command::Generate(args) => generate::run(args).await,
