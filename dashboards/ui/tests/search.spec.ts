@@ -148,7 +148,10 @@ test('the palette opens a pasted trace ID', async ({ page }) => {
   const trace = await tracedLine(page);
   await openSearch(page);
   await page.keyboard.press('Control+k');
+  const palette = page.getByRole('dialog');
+  await expect(palette.getByRole('combobox')).toBeFocused();
   await page.keyboard.type(`1-${trace.slice(0, 8)}-${trace.slice(8)}`);
+  await expect(palette.getByRole('option').first()).toContainText(/trace/i);
   await page.keyboard.press('Enter');
   await expect(page.getByRole('treegrid').getByRole('row').first()).toBeVisible();
 });
