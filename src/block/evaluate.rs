@@ -14,6 +14,7 @@ use tantivy_common::BitSet;
 
 use super::document::{TERMS, TEXT};
 use super::index::{MAX_TERMS, with_prefix};
+use super::near::Near;
 use super::terms::{TermText, context_term, field_term, is_cut, key_prefix, pair_term, value_of};
 use super::{BlockIndex, Error, IndexQuery, Pattern, Result, tokenizer};
 
@@ -65,6 +66,15 @@ impl<'a> Evaluator<'a> {
                     Ok(Answer::Query(Box::new(PhraseQuery::new(terms))))
                 }
             },
+            IndexQuery::Near { tokens, between } => Ok(match &tokens[..] {
+                [] => Answer::All,
+                [token] => return self.token(token),
+                tokens => Answer::Query(Box::new(Near {
+                    terms: tokens.iter().map(|token| Term::from_field_text(TEXT, token_term(token))).collect(),
+                    between: *between,
+                })),
+            }),
+            IndexQuery::TokenMatching(test) => self.walk(TEXT, "", &mut |token| Some(test(token))),
             IndexQuery::TokenPattern(pattern) => {
                 let pattern = Pattern::new(&tokenizer::lowercase(pattern));
                 match pattern.literal() {
@@ -77,10 +87,25 @@ impl<'a> Evaluator<'a> {
                 let start = field_term(*field, "").text;
                 self.pattern(&start, pattern, bound)
             }
+            IndexQuery::TermMatching { field, test } => {
+                let start = field_term(*field, "").text;
+                self.values(&start, &start, bound, &|value| test(value))
+            }
             IndexQuery::KeyValue { key, value } => self.value(&pair_term(key, value), bound),
             IndexQuery::KeyPattern { key, pattern } => self.keyed(key, bound, |this, prefix| this.pattern(prefix, pattern, bound)),
             IndexQuery::KeyExists(key) => self.keyed(key, bound, |this, prefix| this.walk(TERMS, prefix, &mut |_| Some(true))),
             IndexQuery::KeyMatching { key, test } => self.keyed(key, bound, |this, prefix| this.values(prefix, prefix, bound, &|value| test(value))),
+            IndexQuery::KeyInside { key, test } => self.keyed(key, bound, |this, prefix| {
+                let mut clauses = Vec::new();
+                for open in ['[', '{'] {
+                    match this.values(prefix, &format!("{prefix}{open}"), bound, &|value| test(value))? {
+                        Answer::All => return Ok(Answer::All),
+                        Answer::None => {}
+                        Answer::Query(query) => clauses.push((Occur::Should, query)),
+                    }
+                }
+                Ok(if clauses.is_empty() { Answer::None } else { boolean(clauses) })
+            }),
             IndexQuery::Contexts(numbers) => self.contexts(numbers),
             IndexQuery::And(all) => {
                 let mut clauses = Vec::with_capacity(all.len());

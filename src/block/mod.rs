@@ -36,6 +36,7 @@ mod document;
 mod columns;
 mod build;
 mod index;
+mod near;
 mod evaluate;
 mod query;
 mod reader;

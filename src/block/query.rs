@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::RawField;
 
-/// A test of one attribute value, for [`IndexQuery::KeyMatching`].
+/// A test of one value or token.
 pub type KeyTest = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A condition on rows that the index answers.
 ///
-/// All text is matched as stored; only [`Token`](IndexQuery::Token), [`Phrase`](IndexQuery::Phrase) and
-/// [`TokenPattern`](IndexQuery::TokenPattern) look at the tokens of the table's text (`logs`: body; `spans`: name, status
+/// All text is matched as stored; only [`Token`](IndexQuery::Token), [`Phrase`](IndexQuery::Phrase), [`Near`](IndexQuery::Near),
+/// [`TokenPattern`](IndexQuery::TokenPattern) and [`TokenMatching`](IndexQuery::TokenMatching) look at the tokens of the table's text (`logs`: body; `spans`: name, status
 /// message, exception type and message).
 #[derive(Clone)]
 pub enum IndexQuery {
@@ -22,6 +22,16 @@ pub enum IndexQuery {
     Token(String),
     /// Rows whose text has these tokens one after the other. None: every row; one: a token.
     Phrase(Vec<String>),
+    /// Rows whose text has these tokens in this order, with at most `between` other tokens among them, altogether. None:
+    /// every row.
+    Near {
+        /// The tokens.
+        tokens: Vec<String>,
+        /// How many others.
+        between: u32,
+    },
+    /// Rows with a token that passes the test, which is called once for each different token of the block.
+    TokenMatching(KeyTest),
     /// Rows with a token that the [`Pattern`](super::Pattern) `*`, `?` matches, ignoring case.
     TokenPattern(String),
     /// Rows whose field is this value.
@@ -37,6 +47,13 @@ pub enum IndexQuery {
         field: RawField,
         /// `*` and `?`.
         pattern: String,
+    },
+    /// Rows whose field passes a test, which is called once for each different value.
+    TermMatching {
+        /// The field.
+        field: RawField,
+        /// The test.
+        test: KeyTest,
     },
     /// Rows with an attribute, promoted span attribute or JSON body leaf of this name and value.
     KeyValue {
@@ -61,6 +78,13 @@ pub enum IndexQuery {
         /// The test.
         test: KeyTest,
     },
+    /// … with a value that begins as an array or object of JSON does and passes the test, called once for each.
+    KeyInside {
+        /// Attribute name.
+        key: String,
+        /// The test.
+        test: KeyTest,
+    },
     /// Rows under one of these contexts, numbers into [`BlockIndex::contexts`](super::BlockIndex::contexts).
     Contexts(Vec<u32>),
     /// Rows that all of these match; without any, every row.
@@ -78,13 +102,17 @@ impl std::fmt::Debug for IndexQuery {
             IndexQuery::None => f.write_str("none"),
             IndexQuery::Token(token) => write!(f, "token({token:?})"),
             IndexQuery::Phrase(tokens) => write!(f, "phrase({tokens:?})"),
+            IndexQuery::Near { tokens, between } => write!(f, "near({tokens:?}, {between})"),
+            IndexQuery::TokenMatching(_) => f.write_str("test(token)"),
             IndexQuery::TokenPattern(pattern) => write!(f, "token~({pattern:?})"),
             IndexQuery::Term { field, value } => write!(f, "{}={value:?}", field.name()),
             IndexQuery::TermPattern { field, pattern } => write!(f, "{}~{pattern:?}", field.name()),
+            IndexQuery::TermMatching { field, .. } => write!(f, "test({})", field.name()),
             IndexQuery::KeyValue { key, value } => write!(f, "[{key:?}]={value:?}"),
             IndexQuery::KeyPattern { key, pattern } => write!(f, "[{key:?}]~{pattern:?}"),
             IndexQuery::KeyExists(key) => write!(f, "exists[{key:?}]"),
             IndexQuery::KeyMatching { key, .. } => write!(f, "test[{key:?}]"),
+            IndexQuery::KeyInside { key, .. } => write!(f, "inside[{key:?}]"),
             IndexQuery::Contexts(numbers) => write!(f, "contexts{numbers:?}"),
             IndexQuery::And(all) => f.debug_tuple("and").field(all).finish(),
             IndexQuery::Or(any) => f.debug_tuple("or").field(any).finish(),

@@ -450,6 +450,20 @@ fn brute(query: &IndexQuery, rows: &RowText<'_>, row: usize, ordinal: u32) -> bo
             let pattern = Pattern::new(&tokenizer::lowercase(pattern));
             tokens.iter().any(|token| pattern.matches(token))
         }
+        IndexQuery::Near { tokens: wanted, between } => {
+            // every beginning, and the nearest next token from each
+            wanted.is_empty()
+                || (0..tokens.len()).filter(|at| tokens[*at] == wanted[0]).any(|begin| {
+                    let mut last = Some(begin);
+                    for token in &wanted[1..] {
+                        last = last.and_then(|last| (last + 1..tokens.len()).find(|at| tokens[*at] == *token));
+                    }
+                    last.is_some_and(|last| last - begin < *between as usize + wanted.len())
+                })
+        }
+        IndexQuery::TokenMatching(test) => tokens.iter().any(|token| test(token)),
+        IndexQuery::TermMatching { field, test } => fields.iter().any(|(f, v)| f == field && test(v)),
+        IndexQuery::KeyInside { key, test } => any_value(key, &|v| v.starts_with(['[', '{']) && test(v)),
         IndexQuery::Term { field, value } => fields.iter().any(|(f, v)| f == field && v == value),
         IndexQuery::TermPattern { field, pattern } => fields.iter().any(|(f, v)| f == field && Pattern::new(pattern).matches(v)),
         IndexQuery::KeyValue { key, value } => any_value(key, &|v| v == value),
@@ -501,6 +515,9 @@ fn value() -> impl Strategy<Value = String> {
         Just(format!("{}b", "y".repeat(300))),
         Just("é".repeat(128)),
         Just("a\u{1d}\0b".into()),
+        Just("[1,2]".into()),
+        Just("{\"a\":1}".into()),
+        Just(format!("[\"{}\"]", "y".repeat(300))),
     ]
 }
 
@@ -570,6 +587,19 @@ fn query() -> impl Strategy<Value = IndexQuery> {
         key().prop_map(|key| IndexQuery::KeyMatching {
             key,
             test: Arc::new(|value| value.parse::<f64>().is_ok_and(|number| number >= 2.0)),
+        }),
+        (proptest::collection::vec(word(), 1..4), 0..4u32).prop_map(|(words, between)| IndexQuery::Near {
+            tokens: tokenizer::tokens(&words.join(" ")),
+            between
+        }),
+        (0..6usize).prop_map(|length| IndexQuery::TokenMatching(Arc::new(move |token| token.len() == length))),
+        (0..6usize).prop_map(|length| IndexQuery::TermMatching {
+            field: RawField::EventName,
+            test: Arc::new(move |value| value.len() == length)
+        }),
+        key().prop_map(|key| IndexQuery::KeyInside {
+            key,
+            test: Arc::new(|value| value.len() % 2 == 0),
         }),
         proptest::collection::vec(0..25u32, 0..20).prop_map(IndexQuery::Contexts),
     ];

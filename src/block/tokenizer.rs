@@ -138,8 +138,8 @@ fn beyond_ascii(text: &str, start: usize, mut position: usize, lower: &mut Strin
     position
 }
 
-/// Scripts without spaces between words: each character is a token.
-fn stands_alone(character: char) -> bool {
+/// Whether a character is a token by itself: those of scripts without spaces between words.
+pub fn stands_alone(character: char) -> bool {
     matches!(u32::from(character),
         0x1100..=0x11FF // hangul jamo
         | 0x2E80..=0x2FDF // radicals

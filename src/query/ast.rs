@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::addresses::Network;
+
 /// A condition on rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,7 +19,7 @@ pub enum Query {
     Or(Vec<Query>),
     /// Rows that this does not match.
     Not(Box<Query>),
-    /// Rows whose text has it: `word`, `"a phrase"`, `pre*`.
+    /// Rows whose text has it: `word`, `"a phrase"`, `pre*`, `word~1`, `10.0.0.0/8`.
     Text(Text),
     /// Rows in which one of the field's values passes a test.
     Field {
@@ -34,8 +36,24 @@ pub enum Query {
 pub enum Text {
     /// Its tokens, one after the other; a trace ID in any spelling also finds its trace.
     Phrase(String),
+    /// `"a phrase"~3`: its tokens in order, with at most so many others between them, altogether.
+    Near {
+        /// The words.
+        text: String,
+        /// How many others.
+        between: u32,
+    },
     /// Tokens, of which some have wildcards, one after the other.
     Pattern(Wildcards),
+    /// `word~1`: one token but for so many mistakes.
+    Alike {
+        /// As written.
+        word: String,
+        /// One or two.
+        mistakes: u32,
+    },
+    /// `10.0.0.0/8`: an address of the network, as written.
+    Network(String),
 }
 
 /// A text with wildcards: `*` any run of characters, `?` one character, `\` takes the next character as it is.
@@ -66,7 +84,25 @@ pub enum Test {
     Matches(Wildcards),
     /// `field:~"regex"`: the regular expression is found in it.
     Regex(String),
-    /// `field>5`, `field:[1 TO 5]`: it lies between.
+    /// `field:="text"`: the text holds this to the letter; another field is this.
+    Exact(String),
+    /// `body:"a phrase"~3`: in text, as [`Text::Near`].
+    Near {
+        /// The words.
+        text: String,
+        /// How many others.
+        between: u32,
+    },
+    /// `field:word~1`: it is this but for so many mistakes.
+    Alike {
+        /// As written.
+        value: String,
+        /// One or two.
+        mistakes: u32,
+    },
+    /// `field:10.0.0.0/8`: an address of the network stands in it.
+    Network(String),
+    /// `field>5`, `field:[1 TO 5]`, `field:[10.0.0.1 TO 10.0.0.9]`: it lies between.
     Range {
         /// Lower end.
         from: Bound,
@@ -193,7 +229,10 @@ impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Text::Phrase(phrase) => write_literal(f, phrase, true),
+            Text::Near { text, between } => write_near(f, text, *between),
             Text::Pattern(pattern) => write_pattern(f, pattern),
+            Text::Alike { word, mistakes } => write_alike(f, word, *mistakes),
+            Text::Network(network) => f.write_str(network),
         }
     }
 }
@@ -206,13 +245,18 @@ fn is_plain(character: char) -> bool {
 /// Whether a literal reads back as itself without quotes; `bare` words must not read as an operator or a field.
 fn needs_no_quotes(text: &str, bare: bool) -> bool {
     let plain = |c: char| is_plain(c) || (c == '-') || (c == ':' && !bare);
-    !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') && !matches!(text, "AND" | "OR" | "NOT" | "TO")
+    let is_literal = !text.starts_with('-') && !matches!(text, "AND" | "OR" | "NOT" | "TO");
+    !text.is_empty() && text.chars().all(plain) && is_literal && Network::read(text).is_none()
 }
 
 fn write_literal(f: &mut fmt::Formatter<'_>, text: &str, bare: bool) -> fmt::Result {
     if needs_no_quotes(text, bare) {
         return f.write_str(text);
     }
+    write_quoted(f, text)
+}
+
+fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
     for character in text.chars() {
         if matches!(character, '"' | '\\') {
@@ -221,6 +265,21 @@ fn write_literal(f: &mut fmt::Formatter<'_>, text: &str, bare: bool) -> fmt::Res
         write!(f, "{character}")?;
     }
     f.write_str("\"")
+}
+
+fn write_near(f: &mut fmt::Formatter<'_>, text: &str, between: u32) -> fmt::Result {
+    write_quoted(f, text)?;
+    write!(f, "~{between}")
+}
+
+fn write_alike(f: &mut fmt::Formatter<'_>, text: &str, mistakes: u32) -> fmt::Result {
+    for character in text.chars() {
+        if !is_plain(character) {
+            f.write_str("\\")?;
+        }
+        write!(f, "{character}")?;
+    }
+    write!(f, "~{mistakes}")
 }
 
 /// Writes a pattern so that a word reads back to it: what is literal and not plain is escaped.
@@ -272,7 +331,23 @@ impl fmt::Display for PrintedTest<'_> {
                 f.write_str(":")?;
                 write_pattern(f, pattern)
             }
-            Test::Regex(regex) => write!(f, ":~\"{}\"", regex.replace('\\', "\\\\").replace('"', "\\\"")),
+            Test::Regex(regex) => {
+                f.write_str(":~")?;
+                write_quoted(f, regex)
+            }
+            Test::Exact(text) => {
+                f.write_str(":=")?;
+                write_quoted(f, text)
+            }
+            Test::Near { text, between } => {
+                f.write_str(":")?;
+                write_near(f, text, *between)
+            }
+            Test::Alike { value, mistakes } => {
+                f.write_str(":")?;
+                write_alike(f, value, *mistakes)
+            }
+            Test::Network(network) => write!(f, ":{network}"),
             Test::Range { from, to } => match (from, to) {
                 (Bound::Included(value), Bound::Open) => write_comparison(f, colon, ">=", value),
                 (Bound::Excluded(value), Bound::Open) => write_comparison(f, colon, ">", value),

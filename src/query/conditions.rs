@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use aho_corasick::AhoCorasick;
 use memchr::memmem;
 
+use super::addresses::Network;
 use crate::block::{Pattern, tokenizer};
+use crate::model::json;
 
 /// An attribute name with what is needed to see quickly that a JSON body cannot have it.
 #[derive(Clone, Debug)]
@@ -28,6 +30,20 @@ impl Key {
     pub(super) fn may_be_in(&self, body: &str) -> bool {
         self.segment.find(body.as_bytes()).is_some() || memchr::memchr(b'\\', body.as_bytes()).is_some()
     }
+
+    /// Whether what stands under `name` has a value of this key that passes: the value itself, or one inside of it.
+    pub(super) fn passes(&self, name: &str, value: &str, test: &ValueTest) -> bool {
+        match self.name.strip_prefix(name) {
+            Some("") => test.passes_itself_or_inside(value),
+            Some(rest) => rest.strip_prefix('.').is_some_and(|path| test.passes_inside(value, path)),
+            None => false,
+        }
+    }
+
+    /// The names under which an object may stand that has the key inside, each with the path from there.
+    pub(super) fn parents(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.name.match_indices('.').map(|(at, _)| (&self.name[..at], &self.name[at + 1..]))
+    }
 }
 
 /// A test of one value's canonical text.
@@ -38,6 +54,11 @@ pub(super) enum ValueTest {
     Like(Box<Pattern>, String),
     Find(regex::Regex),
     Within(NumberRange),
+    Alike(Alike),
+    /// An address inside stands in it.
+    Address(Network),
+    /// This text stands in it, to the letter.
+    Holds(memmem::Finder<'static>),
 }
 
 impl ValueTest {
@@ -48,7 +69,106 @@ impl ValueTest {
             ValueTest::Like(pattern, _) => pattern.matches(value),
             ValueTest::Find(regex) => regex.is_match(value),
             ValueTest::Within(range) => Number::read(value).is_some_and(|number| range.contains(number)),
+            ValueTest::Alike(alike) => alike.is_like(value),
+            ValueTest::Address(network) => network.is_in(value),
+            ValueTest::Holds(finder) => finder.find(value.as_bytes()).is_some(),
         }
+    }
+
+    /// Whether a value passes, or an element of the array that it is.
+    pub(super) fn passes_itself_or_inside(&self, value: &str) -> bool {
+        self.passes(value) || self.passes_inside(value, "")
+    }
+
+    /// Whether a value is an array or object of JSON in which a value at `path` passes; without a path, an element of an
+    /// array. Arrays have no names of their own, as in bodies.
+    pub(super) fn passes_inside(&self, value: &str, path: &str) -> bool {
+        let is_array = match (value.as_bytes(), path) {
+            ([b'[', .., b']'], _) => true,
+            // nothing in an object is without a path
+            ([b'{', .., b'}'], path) if !path.is_empty() => false,
+            _ => return false,
+        };
+        if serde_json::from_str::<serde::de::IgnoredAny>(value).is_err() {
+            return false;
+        }
+        let mut found = false;
+        if is_array {
+            json::for_each_leaf(&format!("{{\"_\":{value}}}"), &mut |name, leaf| {
+                let at = name.strip_prefix('_').map(|at| at.strip_prefix('.').unwrap_or(at));
+                found = found || (at == Some(path) && self.passes(leaf));
+            });
+        } else {
+            json::for_each_leaf(value, &mut |name, leaf| found = found || (name == path && self.passes(leaf)));
+        }
+        found
+    }
+}
+
+/// A text that may be mistyped.
+#[derive(Clone, Debug)]
+pub(super) struct Alike {
+    text: Vec<char>,
+    mistakes: usize,
+}
+
+impl Alike {
+    /// Longest text, characters.
+    pub(super) const MAX_CHARS: usize = 128;
+    /// Most mistakes.
+    pub(super) const MAX_MISTAKES: usize = 2;
+
+    /// A text of at most [`Self::MAX_CHARS`]; of longer ones the beginning.
+    pub(super) fn new(text: &str, mistakes: usize) -> Self {
+        Self {
+            text: text.chars().take(Self::MAX_CHARS).collect(),
+            mistakes: mistakes.min(Self::MAX_MISTAKES),
+        }
+    }
+
+    /// Whether `other` is it but for so many mistakes, each a character too many, too few, wrong, or swapped with its
+    /// neighbour. Takes time in the length of `other`.
+    pub(super) fn is_like(&self, other: &str) -> bool {
+        const FAR: u8 = u8::MAX / 2;
+        let (n, most) = (self.text.len(), self.mistakes);
+        if other.len() + most < n || other.len() > 4 * (n + most) {
+            return false;
+        }
+        // rows of the table of distances between beginnings; only the diagonal and `most` cells on both sides matter
+        let mut before = [FAR; Self::MAX_CHARS + 2];
+        let mut above = [FAR; Self::MAX_CHARS + 2];
+        let mut row = [FAR; Self::MAX_CHARS + 2];
+        (0..=n.min(most)).for_each(|column| above[column] = column as u8);
+        let (mut last, mut length) = ('\0', 0);
+        for character in other.chars() {
+            length += 1;
+            if length > n + most {
+                return false;
+            }
+            let (first, end) = (length.saturating_sub(most), n.min(length + most));
+            match first {
+                0 => row[0] = length as u8,
+                first => row[first - 1] = FAR,
+            }
+            let mut least = if first == 0 { row[0] } else { FAR };
+            for column in first.max(1)..=end {
+                let wanted = self.text[column - 1];
+                let mut distance = above[column - 1] + u8::from(wanted != character);
+                distance = distance.min(above[column] + 1).min(row[column - 1] + 1);
+                if column > 1 && length > 1 && wanted == last && self.text[column - 2] == character {
+                    distance = distance.min(before[column - 2] + 1);
+                }
+                row[column] = distance.min(FAR);
+                least = least.min(distance);
+            }
+            row[end + 1] = FAR;
+            if usize::from(least) > most {
+                return false;
+            }
+            (before, above, row) = (above, row, before);
+            last = character;
+        }
+        length + most >= n && usize::from(above[n]) <= most
     }
 }
 
@@ -134,12 +254,23 @@ fn clamp(whole: i128) -> i64 {
     whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// Tokens to be found one after the other.
+/// What is looked for in a text.
 #[derive(Clone, Debug)]
 pub(super) struct Phrase {
-    pub(super) tokens: Vec<TokenTest>,
+    pub(super) sought: Sought,
     /// A token that any ASCII text with the phrase holds, case ignored.
     needle: Option<Needle>,
+}
+
+/// What a text must have.
+#[derive(Clone, Debug)]
+pub(super) enum Sought {
+    /// Tokens one after the other.
+    InARow(Vec<TokenTest>),
+    /// Tokens in this order, with at most so many others between them, altogether.
+    Near(Vec<String>, u32),
+    /// An address inside.
+    Address(Network),
 }
 
 #[derive(Clone, Debug)]
@@ -154,6 +285,7 @@ struct Needle {
 pub(super) enum TokenTest {
     Is(String),
     Like(Box<Pattern>, String),
+    Alike(Alike),
 }
 
 impl TokenTest {
@@ -161,31 +293,41 @@ impl TokenTest {
         match self {
             TokenTest::Is(expected) => expected == token,
             TokenTest::Like(pattern, _) => pattern.matches(token),
+            TokenTest::Alike(alike) => alike.is_like(token),
         }
     }
 }
 
 impl Phrase {
+    /// Tokens one after the other, at most 128.
     pub(super) fn new(tokens: Vec<TokenTest>) -> Self {
-        let longest = tokens
-            .iter()
-            .filter_map(|token| match token {
-                TokenTest::Is(token) if token.is_ascii() => Some(token),
-                _ => None,
-            })
-            .max_by_key(|token| token.len());
-        let needle = longest.and_then(|token| {
-            let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([token]).ok()?;
-            let may_hide_outside_ascii = token.contains(['k', 'i']);
-            Some(Needle {
-                finder,
-                may_hide_outside_ascii,
-            })
-        });
-        Self { tokens, needle }
+        let needle = needle(tokens.iter().filter_map(|token| match token {
+            TokenTest::Is(token) => Some(token),
+            _ => None,
+        }));
+        Self {
+            sought: Sought::InARow(tokens),
+            needle,
+        }
     }
 
-    /// Whether the tokens of `text` hold the phrase.
+    /// Tokens in order, with at most `between` others among them.
+    pub(super) fn near(tokens: Vec<String>, between: u32) -> Self {
+        Self {
+            needle: needle(tokens.iter()),
+            sought: Sought::Near(tokens, between),
+        }
+    }
+
+    /// An address of a network.
+    pub(super) fn address(network: Network) -> Self {
+        Self {
+            sought: Sought::Address(network),
+            needle: None,
+        }
+    }
+
+    /// Whether `text` holds it.
     pub(super) fn is_in(&self, text: &str) -> bool {
         if let Some(needle) = &self.needle
             && !needle.finder.is_match(text)
@@ -193,24 +335,149 @@ impl Phrase {
         {
             return false;
         }
-        // bit n of `begun`: the first n + 1 tokens of the phrase end at the last token of the text
-        let (mut begun, mut found) = (0u128, false);
-        let last = 1u128 << (self.tokens.len() - 1);
-        tokenizer::for_each_token(text, &mut |token| {
-            if found {
-                return;
+        match &self.sought {
+            Sought::InARow(tokens) => are_in_a_row(tokens, text),
+            Sought::Near(tokens, between) => are_near(tokens, *between, text),
+            Sought::Address(network) => network.is_in(text),
+        }
+    }
+}
+
+/// Finds the longest of tokens that are all needed.
+fn needle<'a>(tokens: impl Iterator<Item = &'a String>) -> Option<Needle> {
+    let longest = tokens.filter(|token| token.is_ascii()).max_by_key(|token| token.len())?;
+    let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([longest]).ok()?;
+    Some(Needle {
+        finder,
+        may_hide_outside_ascii: longest.contains(['k', 'i']),
+    })
+}
+
+fn are_in_a_row(tokens: &[TokenTest], text: &str) -> bool {
+    // bit n of `begun`: the first n + 1 tokens of the phrase end at the last token of the text
+    let (mut begun, mut found) = (0u128, false);
+    let last = 1u128 << (tokens.len() - 1);
+    tokenizer::for_each_token(text, &mut |token| {
+        if found {
+            return;
+        }
+        let mut open = (begun << 1) | 1;
+        begun = 0;
+        while open != 0 {
+            let n = open.trailing_zeros() as usize;
+            open &= open - 1;
+            if tokens.get(n).is_some_and(|test| test.passes(token.text)) {
+                begun |= 1 << n;
             }
-            let mut open = (begun << 1) | 1;
-            begun = 0;
-            while open != 0 {
-                let n = open.trailing_zeros() as usize;
-                open &= open - 1;
-                if self.tokens.get(n).is_some_and(|test| test.passes(token.text)) {
-                    begun |= 1 << n;
-                }
+        }
+        found = begun & last != 0;
+    });
+    found
+}
+
+fn are_near(tokens: &[String], between: u32, text: &str) -> bool {
+    // where the latest beginning is after which the first n + 1 tokens have come in order
+    let mut begun: Vec<Option<u64>> = vec![None; tokens.len()];
+    let (mut position, mut found) = (0u64, false);
+    let most = u64::from(between) + tokens.len() as u64 - 1;
+    tokenizer::for_each_token(text, &mut |token| {
+        if found {
+            return;
+        }
+        for n in (0..tokens.len()).rev() {
+            if tokens[n] == token.text {
+                begun[n] = if n == 0 { Some(position) } else { begun[n - 1].or(begun[n]) };
             }
-            found = begun & last != 0;
-        });
-        found
+        }
+        let whole = begun.last().copied().flatten();
+        found = tokens.last().is_some_and(|last| last == token.text) && whole.is_some_and(|begin| position - begin <= most);
+        position += 1;
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The distance by its definition.
+    fn distance(a: &[char], b: &[char]) -> usize {
+        let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+        for i in 0..=a.len() {
+            for j in 0..=b.len() {
+                table[i][j] = match (i, j) {
+                    (0, n) | (n, 0) => n,
+                    _ => {
+                        let mut least = (table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]))
+                            .min(table[i - 1][j] + 1)
+                            .min(table[i][j - 1] + 1);
+                        if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                            least = least.min(table[i - 2][j - 2] + 1);
+                        }
+                        least
+                    }
+                };
+            }
+        }
+        table[a.len()][b.len()]
+    }
+
+    #[test]
+    fn a_mistyped_word_is_alike() {
+        for (word, other, mistakes, expected) in [
+            ("connection", "conection", 1, true),
+            ("connection", "conenction", 1, true),
+            ("connection", "connexion", 1, false),
+            ("connection", "connexion", 2, true),
+            ("größe", "grösse", 1, false),
+            ("größe", "grösse", 2, true),
+            ("a", "", 1, true),
+            ("", "a", 1, true),
+            ("日本", "日本語", 1, true),
+        ] {
+            assert_eq!(Alike::new(word, mistakes).is_like(other), expected, "{word} {other} {mistakes}");
+        }
+        assert!(Alike::new(&"x".repeat(128), 2).is_like(&"x".repeat(130)));
+    }
+
+    #[test]
+    fn values_inside_of_json_are_found_by_their_path() {
+        let is = |text: &str| ValueTest::Is(text.into());
+        for (value, path, wanted, expected) in [
+            (r#"["a","b"]"#, "", "b", true),
+            (r#"["a",["b"]]"#, "", "b", true),
+            (r#"[{"x":1}]"#, "x", "1", true),
+            (r#"[{"x":1}]"#, "", "1", false),
+            (r#"{"a":{"b":1}}"#, "a.b", "1", true),
+            (r#"{"a":{"b":[1,2]}}"#, "a.b", "2", true),
+            (r#"{"a":1}"#, "", "1", false),
+            (r#"{"":1}"#, "", "1", false),
+            (r#"[1],"_":[2]"#, "", "2", false),
+            ("[ERROR] x]", "", "ERROR", false),
+            ("plain", "", "plain", false),
+        ] {
+            assert_eq!(is(wanted).passes_inside(value, path), expected, "{wanted} at {path:?} of {value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn likeness_is_distance(a in "[abé]{0,7}", b in "[abé]{0,7}", mistakes in 0..3usize) {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(Alike::new(&a, mistakes).is_like(&b), distance(&chars(&a), &chars(&b)) <= mistakes);
+        }
+
+        #[test]
+        fn nearness_is_what_every_choice_of_places_says(text in "[abc ]{0,14}", tokens in proptest::collection::vec("[abc]", 2..4), between in 0..4u32) {
+            fn any(words: &[String], tokens: &[String], from: usize, left: i64) -> bool {
+                let Some((first, rest)) = tokens.split_first() else { return true };
+                (from..words.len()).any(|at| words[at] == *first && (at - from) as i64 <= left && any(words, rest, at + 1, left - (at - from) as i64))
+            }
+            let spaced: String = text.chars().flat_map(|c| [c, ' ']).collect();
+            let words = tokenizer::tokens(&spaced);
+            let expected = (0..words.len()).any(|at| words[at] == tokens[0] && any(&words, &tokens[1..], at + 1, i64::from(between)));
+            prop_assert_eq!(Phrase::near(tokens, between).is_in(&spaced), expected);
+        }
     }
 }

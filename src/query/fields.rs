@@ -4,8 +4,11 @@
 
 use std::ops::RangeInclusive;
 
+use memchr::memmem;
+
+use super::addresses::{Address, Network};
 use super::ast::{Bound, Query, Test, Text, Wildcards};
-use super::conditions::{Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
+use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use crate::block::{Pattern, tokenizer};
 use crate::model::schema::{RESOURCE_COLUMNS, SCOPE_COLUMNS, SPAN_COLUMNS};
@@ -13,6 +16,8 @@ use crate::model::{SpanId, Table, TraceId, parse_duration_nanos, parse_time, sev
 
 /// Tokens of one phrase: as many as a machine word twice over has bits.
 const MAX_PHRASE_TOKENS: usize = 128;
+/// Other words between those of a phrase; more is hardly a phrase.
+pub(super) const MAX_BETWEEN: u32 = 1_000;
 /// A bare number is looked up as a decimal trace ID from so many digits on; random 64-bit IDs have 17 to 20.
 const MIN_DECIMAL_TRACE_DIGITS: usize = 16;
 /// Compiled size of a regular expression, bytes.
@@ -216,7 +221,7 @@ fn lower(query: &Query, table: Table, now: i64, depth: usize) -> Result<Filter> 
                     Some(id) => Filter::or(vec![Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string()))), words]),
                     None => words,
                 },
-                Text::Pattern(_) => words,
+                _ => words,
             }
         }
         Query::Field { name, test } => condition(table, name, test, now)?,
@@ -240,11 +245,23 @@ fn words(text: &Text) -> Result<Filter> {
 
 /// The tokens of a text condition.
 fn phrase(text: &Text) -> Result<Phrase> {
-    let (tokens, written) = match text {
-        Text::Phrase(text) => (tokenizer::tokens(text).into_iter().map(TokenTest::Is).collect(), text.as_str()),
+    let is = |text: &str| tokenizer::tokens(text).into_iter().map(TokenTest::Is).collect();
+    let (tokens, written): (Vec<TokenTest>, _) = match text {
+        Text::Phrase(text) => (is(text), text.as_str()),
+        Text::Near { text, .. } => (is(text), text.as_str()),
         Text::Pattern(pattern) => (pattern_tokens(pattern), pattern.as_str()),
+        Text::Alike { word, mistakes } => {
+            let tokens = tokenizer::tokens(word);
+            let [token] = &tokens[..] else {
+                return mistake(
+                    format!("`~{mistakes}` after `{word}` needs one word, and these are {}", tokens.len()),
+                    "put it behind each word, or the text in quotes to search for it as it is",
+                );
+            };
+            (vec![TokenTest::Alike(alike(token, *mistakes)?)], word.as_str())
+        }
+        Text::Network(text) => return Ok(Phrase::address(network(text)?)),
     };
-    let tokens: Vec<TokenTest> = tokens;
     if tokens.is_empty() {
         return mistake(
             format!("`{written}` has no letter or digit to search for"),
@@ -254,7 +271,47 @@ fn phrase(text: &Text) -> Result<Phrase> {
     if tokens.len() > MAX_PHRASE_TOKENS {
         return mistake(format!("a phrase of {} words is longer than {MAX_PHRASE_TOKENS}", tokens.len()), "shorten it");
     }
+    if let Text::Near { text, between } = text {
+        if *between > MAX_BETWEEN {
+            return mistake(
+                format!("`~{between}` is more than {MAX_BETWEEN} words between"),
+                "use AND for words anywhere in the text",
+            );
+        }
+        return Ok(Phrase::near(tokenizer::tokens(text), *between));
+    }
     Ok(Phrase::new(tokens))
+}
+
+/// A text with at most so many mistakes.
+fn alike(text: &str, mistakes: u32) -> Result<Alike> {
+    let (length, mistakes) = (text.chars().count(), mistakes as usize);
+    if mistakes > Alike::MAX_MISTAKES {
+        return mistake(
+            format!("`~{mistakes}` is more than {} mistakes", Alike::MAX_MISTAKES),
+            "use `~1` or `~2`, or put the text in quotes to search for it as it is",
+        );
+    }
+    if length <= mistakes {
+        return mistake(
+            format!("anything short is {text:?} with {mistakes} mistakes"),
+            "allow fewer mistakes than the word has letters, or put it in quotes",
+        );
+    }
+    if length > Alike::MAX_CHARS {
+        return mistake(
+            format!("a text of {length} characters is longer than the {} that `~` takes", Alike::MAX_CHARS),
+            "shorten it",
+        );
+    }
+    Ok(Alike::new(text, mistakes))
+}
+
+fn network(text: &str) -> Result<Network> {
+    match Network::read(text) {
+        Some(network) => Ok(network),
+        None => mistake(format!("{text:?} is not a network"), "write an address and a prefix: 10.0.0.0/8, 2001:db8::/32"),
+    }
 }
 
 /// Cuts a pattern as text is cut, wildcards counting as letters of the token they touch.
@@ -296,12 +353,34 @@ fn pattern_tokens(pattern: &Wildcards) -> Vec<TokenTest> {
 
 fn condition(table: Table, name: &str, test: &Test, now: i64) -> Result<Filter> {
     let field = Field::resolve(table, name);
+    // a value is whole and to the letter anyway
+    let equals;
+    let test = match test {
+        Test::Exact(value) if field != Field::Text => {
+            equals = Test::Equals(value.clone());
+            &equals
+        }
+        test => test,
+    };
     Ok(match &field {
         Field::Text => match test {
             Test::Exists => Filter::leaf(Leaf::WholeText(ValueTest::Any)),
             Test::Equals(text) => words(&Text::Phrase(text.clone()))?,
             Test::Matches(pattern) => words(&Text::Pattern(pattern.clone()))?,
             Test::Regex(regex) => Filter::leaf(Leaf::WholeText(ValueTest::Find(compile_regex(regex)?))),
+            Test::Near { text, between } => words(&Text::Near {
+                text: text.clone(),
+                between: *between,
+            })?,
+            Test::Alike { value, mistakes } => words(&Text::Alike {
+                word: value.clone(),
+                mistakes: *mistakes,
+            })?,
+            Test::Network(text) => words(&Text::Network(text.clone()))?,
+            Test::Exact(text) if text.is_empty() => {
+                return mistake(format!("{name} always holds the empty text"), "use `body:*` for rows that have any");
+            }
+            Test::Exact(text) => Filter::leaf(Leaf::WholeText(ValueTest::Holds(memmem::Finder::new(text).into_owned()))),
             Test::Range { .. } => return mistake(format!("{name} is text and has no order"), "compare a number field instead"),
         },
         Field::Severity => severities(name, test)?,
@@ -353,6 +432,10 @@ fn condition(table: Table, name: &str, test: &Test, now: i64) -> Result<Filter> 
             let test = match test {
                 Test::Equals(word) => Test::Equals(word.to_uppercase()),
                 Test::Matches(pattern) => Test::Matches(Wildcards::new(pattern.as_str().to_uppercase())),
+                Test::Alike { value, mistakes } => Test::Alike {
+                    value: value.to_uppercase(),
+                    mistakes: *mistakes,
+                },
                 test => test.clone(),
             };
             Filter::leaf(Leaf::Column(column, value_test(name, &test)?))
@@ -399,11 +482,36 @@ fn id(column: &'static str, name: &str, test: &Test, read: impl Fn(&str) -> Opti
 fn value_test(name: &str, test: &Test) -> Result<ValueTest> {
     Ok(match test {
         Test::Exists => ValueTest::Any,
-        Test::Equals(value) => ValueTest::Is(value.clone()),
+        Test::Equals(value) | Test::Exact(value) => ValueTest::Is(value.clone()),
         Test::Matches(pattern) => ValueTest::Like(Box::new(Pattern::new(pattern.as_str())), pattern.as_str().to_string()),
         Test::Regex(regex) => ValueTest::Find(compile_regex(regex)?),
-        Test::Range { from, to } => ValueTest::Within(number_range(name, from, to)?),
+        Test::Range { from, to } => match address_range(from, to) {
+            Some(Some(network)) => ValueTest::Address(network),
+            Some(None) => return mistake("a range of addresses has two ends of one kind", "write both as IPv4, or both as IPv6"),
+            None => ValueTest::Within(number_range(name, from, to)?),
+        },
+        Test::Near { .. } => {
+            return mistake(
+                format!("words between are allowed for in text, and {name} is compared whole"),
+                "`field:word~1` allows for a mistake; `~` inside the quotes is itself",
+            );
+        }
+        Test::Alike { value, mistakes } => ValueTest::Alike(alike(value, *mistakes)?),
+        Test::Network(text) => ValueTest::Address(network(text)?),
     })
+}
+
+/// A range between addresses: `None` if its ends are none, `Some(None)` if they are of two kinds.
+fn address_range(from: &Bound, to: &Bound) -> Option<Option<Network>> {
+    let read = |bound: &Bound| match bound {
+        Bound::Open => None,
+        Bound::Included(text) | Bound::Excluded(text) => Some(Address::read(text).map(|address| (address, matches!(bound, Bound::Included(_))))),
+    };
+    match (read(from), read(to)) {
+        // an end that is no address is left to be told about as a number
+        (Some(None), _) | (_, Some(None)) | (None, None) => None,
+        (from, to) => Some(Network::between(from.flatten(), to.flatten())),
+    }
 }
 
 fn compile_regex(regex: &str) -> Result<regex::Regex> {
@@ -488,7 +596,7 @@ fn severities(name: &str, test: &Test) -> Result<Filter> {
             let end = read(to, 24, |range| *range.end(), |range| range.start().saturating_sub(1))?;
             vec![start.max(1)..=end.min(24)]
         }
-        Test::Regex(_) => return mistake(format!("{name} is a severity"), "compare it: `severity>=WARN`"),
+        _ => return mistake(format!("{name} is a severity"), "compare it: `severity>=WARN`"),
     };
     Ok(Filter::leaf(Leaf::Numbers("severity_number", ranges)))
 }

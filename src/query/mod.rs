@@ -9,17 +9,7 @@
 //! Text and values mean the same in the head ([`scan`]), under an index ([`plan`]) and in a scan of a block without one; the
 //! table `tests/fixtures/query/semantics.txt` runs all three ways.
 //!
-//! | condition | matches |
-//! |---|---|
-//! | `word`, `"a phrase"`, `10.0.0.1` | rows whose text has these tokens one after the other, case ignored. Text is the body of a log; of a span, one a line, its name, status message, exception types and messages. Tokens are those of [`tokenizer`](crate::block::tokenizer): a UUID is one, `a.b` is two, and a token is its first 128 bytes |
-//! | `conn*`, `w?ld`, `/api/*/users` | … where `*` is any run of characters and `?` one *inside* a token; between separators each stands for a token |
-//! | a trace ID in any spelling | … or rows of that trace |
-//! | `field:value` | rows in which one of the field's values is exactly this text, case and all (a number or flag is its canonical text). `*` and `?` are wildcards, not so between quotes |
-//! | `field:*` | rows in which the field has a value, the empty text included |
-//! | `field>5`, `field:[1 TO 5}` | rows in which one of the values reads as a number inside; whole numbers compare exactly, others as doubles; what is no number never matches |
-//! | `field:~"regex"` | rows in which the expression is found in one of the values |
-//! | `NOT x`, `-x` | rows that `x` does not match, those without the field included |
-//! | `*` | every row |
+//! The whole language stands on the page of [`parse`](mod@parse), with examples that are rows of that table.
 //!
 //! # What a field is
 //!
@@ -57,6 +47,7 @@ mod limits;
 mod coverage;
 mod ast;
 mod parse;
+mod addresses;
 mod conditions;
 mod filter;
 mod fields;

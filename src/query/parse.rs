@@ -1,18 +1,87 @@
 //! The search language, read into a [`Query`].
 //!
+//! # Conditions on text
+//!
+//! Text is the body of a log; of a span, one a line, its name, status message, exception types and messages. It is cut
+//! into words by [`tokenizer`](crate::block::tokenizer): runs of letters and digits, in lower case; every sign separates
+//! (`a_b`, `a.b`, `k=v`, a path, an address are several words), a UUID is one word, camelCase is one word, and a word
+//! longer than 128 bytes is its first 128.
+//!
+//! | write | finds rows whose text has |
+//! |---|---|
+//! | `connection` | this word, case ignored |
+//! | `10.0.0.12`, `/api/v1/users`, `user=42` | these words one after the other |
+//! | `"connection reset"` | these words one after the other; between quotes nothing is a wildcard, and only `\"` and `\\` are escapes |
+//! | `"connection proxy"~3` | these words in this order, with at most 3 others between them altogether (1 to 1,000) |
+//! | `conn*`, `*set`, `*ullPoint*`, `re?et` | a word of this pattern: `*` is any run of letters and digits, `?` one |
+//! | `/api/*/users` | such words one after the other; between signs a `*` is one word |
+//! | `conection~1`, `connexion~2` | a word that is this one but for one or two mistakes, each a letter too many, missing, wrong, or swapped with its neighbour |
+//! | `192.168.0.0/16`, `2001:db8::/32` | an IP address of this network, ports and brackets aside |
+//! | `1-5759e988-bd862e3fe1be46a994272793` | this trace ID in its text, or any row of that trace; any spelling does |
+//! | `body:="10.0.0.12:8443"` | exactly these characters, case and signs included, also within words |
+//! | `body:~"rese[tT]"` | a match of this regular expression (syntax of the `regex` crate; `(?i)` ignores case) |
+//! | `body:* service:empty` | anything: rows that have a text |
+//! | `body:connection`, `body:"reset by"`, `body:res*` | the same as without `body:` |
+//!
+//! # Conditions on fields
+//!
+//! A field is a column, a promoted attribute, or any attribute, resource attribute or leaf of a JSON body (see
+//! [the module's page](super)); where a name stands for several values, one of them must pass. A value is one text, and
+//! case matters. An attribute that is an array is also each of its elements, one that is an object has its leaves by
+//! their path, and a text that is JSON of an array or object is taken as one, one level deep; of each at most the first
+//! 1,000 leaves.
+//!
+//! | write | finds rows in which the field |
+//! |---|---|
+//! | `service:checkout`, `http.status_code:"200"` | is this; numbers and flags by their usual spelling |
+//! | `service:="checkout"` | the same |
+//! | `service:check*`, `http.status_code:50?` | is of this pattern, as a whole; `\*` is a star |
+//! | `service:(checkout OR cart)` | is one of these; parentheses take all tests |
+//! | `service:chekout~1` | is this but for one or two mistakes |
+//! | `url.path:~"^/api/v\d+/users$"` | has a match of this regular expression |
+//! | `http.status_code>=500`, `order.total:[99.5 TO 100}`, `n>1` | is a number inside; `[ ]` with the ends, `{ }` without, `*` for no end; whole numbers compare exactly |
+//! | `client.address:10.0.0.0/8` | has an address of this network in it |
+//! | `client.address:[10.0.0.1 TO 10.0.0.9]`, `client.address>=10.0.0.8` | has an address inside |
+//! | `http.status_code:*` | has a value, be it the empty text |
+//! | `order.items.sku:B2`, `nested.a.b:1`, `list:a` | … of JSON bodies, attributes that are objects, elements of arrays |
+//! | `severity>=ERROR`, `severity:WARN2`, `time>=2026-11-22T05:00:58Z` | is so severe; is then (`now-15m` too); `duration>500ms` on spans |
+//!
+//! # Together
+//!
+//! | write | finds rows that |
+//! |---|---|
+//! | `connection reset`, `connection AND reset` | match both |
+//! | `reset OR payment` | match one; AND binds tighter |
+//! | `connection -peer`, `connection AND NOT (peer OR proxy)` | do not match what is negated; rows without the field do not match it either |
+//! | `(reset OR payment) cart` | … grouped |
+//! | `* service:json` | `*` is every row |
+//!
+//! # Grammar
+//!
 //! ```text
 //! or      = and { ("OR" | "||") and }
 //! and     = unary { ["AND" | "&&"] unary }                      juxtaposition is AND
 //! unary   = ("NOT" | "!" | "-" | "+") unary | "(" or ")" | clause
-//! clause  = word | "phrase" | name ":" value | name (">" | ">=" | "<" | "<=") bound
-//! value   = word | "text" | "*" | "~" "regex" | ("[" | "{") bound "TO" bound ("]" | "}") | comparison | "(" values ")"
+//! clause  = word | "phrase" [ "~" n ] | name ":" value | name (">" | ">=" | "<" | "<=") bound
+//! value   = word | "text" [ "~" n ] | "*" | "~" "regex" | "=" "text" | range | comparison | "(" values ")"
+//! range   = ("[" | "{") bound "TO" bound ("]" | "}")
 //! ```
 //!
-//! A word ends at white space, a parenthesis or a quote. In a word `*` and `?` are wildcards and `\` takes a following
-//! punctuation character or space as it is; between quotes only `\"` and `\\` are escapes and nothing is a wildcard. What looks
-//! like an URL, an ARN, a path with `::`, a line of a source file or a time of day is a word, not a field. Recursive descent over characters,
-//! bounded by [`MAX_CHARS`], [`MAX_DEPTH`] and [`MAX_CLAUSES`]; no text panics.
+//! A word ends at white space, a parenthesis or a quote. In a word `*` and `?` are wildcards, `~` with digits at its end
+//! allows for mistakes, and `\` takes a following punctuation character or space as it is. What looks like an URL, an ARN, a path with `::`, a line of a
+//! source file, an IPv6 address or a time of day is a word, not a field. Names that are not plain stand in quotes.
+//!
+//! # Bounds
+//!
+//! Recursive descent over characters, bounded by [`MAX_CHARS`], [`MAX_DEPTH`], [`MAX_CLAUSES`] and [`MAX_ALIKE`]; a
+//! phrase has at most 128 words, `~` takes at most 2 mistakes of at most 128 characters; each is an error that names its
+//! place. No text panics. A pattern, expression or test that more than
+//! [`MAX_TERMS`](crate::block::MAX_TERMS) different words or values of a block pass is not looked up there: the rows are
+//! read instead, with the same answer. All of this means the same in fresh rows, under an index and in a scan: the
+//! examples above are rows of `tests/fixtures/query/semantics.txt`, which runs all three ways, and random queries over
+//! random rows do too.
 
+use super::addresses::{Address, Network};
 use super::ast::{Bound, Query, Test, Text, Wildcards};
 use super::fields;
 use crate::model::Table;
@@ -23,6 +92,11 @@ const MAX_CHARS: usize = 16_384;
 const MAX_DEPTH: usize = 50;
 /// Most words, phrases and field conditions in one query.
 const MAX_CLAUSES: usize = 1_000;
+
+/// Longer than an IPv6 network is written.
+const MAX_ADDRESS_CHARS: usize = 64;
+/// Most words with `~1` or `~2` in one query: each is compared with all the words of a block.
+const MAX_ALIKE: usize = 20;
 
 /// Beginnings of header lines that hold a trace ID and would otherwise read as fields or several words.
 const TRACE_HEADERS: [&str; 8] = [
@@ -64,6 +138,7 @@ pub fn parse(text: &str, table: Table) -> Result<Query> {
         at: 0,
         depth: 0,
         clauses: 0,
+        alike: 0,
         table,
     };
     if parser.chars.len() > MAX_CHARS {
@@ -96,11 +171,15 @@ pub(super) fn is_plain_name(name: &str) -> bool {
     name.starts_with(first) && name.chars().all(rest) && !name.ends_with('-') && !matches!(name, "AND" | "OR" | "NOT" | "TO")
 }
 
-/// Whether `name:rest` is a word after all: an URL, a path with `::`, an ARN, a line of a source file. A name in quotes
-/// never is.
+/// Whether `name:rest` is a word after all: an URL, a path with `::`, an ARN, a line of a source file, an IPv6 address or
+/// network. A name in quotes never is.
 pub(super) fn reads_as_word(name: &str, rest: &str) -> bool {
     let is_place = || rest.starts_with(|c: char| c.is_ascii_digit()) && SOURCE_ENDINGS.iter().any(|ending| name.ends_with(ending));
-    rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest.starts_with("aws")) || is_place()
+    let is_address = || {
+        let whole = format!("{name}:{rest}");
+        name.len() <= 4 && (Address::read(&whole).is_some() || Network::read(&whole).is_some())
+    };
+    rest.starts_with(':') || rest.starts_with("//") || (name == "arn" && rest.starts_with("aws")) || is_place() || is_address()
 }
 
 fn error(position: usize, message: impl Into<String>, hint: Option<&str>) -> ParseError {
@@ -115,6 +194,13 @@ fn error(position: usize, message: impl Into<String>, hint: Option<&str>) -> Par
 enum Word {
     Literal(String),
     Pattern(String),
+    /// `word~1`: all of it, the word, the number behind the tilde and where the tilde stands.
+    Alike {
+        whole: String,
+        word: String,
+        mistakes: u32,
+        at: usize,
+    },
 }
 
 struct Parser {
@@ -122,6 +208,7 @@ struct Parser {
     at: usize,
     depth: usize,
     clauses: usize,
+    alike: usize,
     table: Table,
 }
 
@@ -262,7 +349,10 @@ impl Parser {
                 self.at += 1;
                 return self.field(&text, start);
             }
-            return self.text(Word::Literal(text), start);
+            return match self.between() {
+                None => self.text(Text::Phrase(text), start),
+                Some(between) => self.text(Text::Near { text, between }, start),
+            };
         }
         if self.looking_at("*:*") && self.peek_at(3).is_none_or(|c| c.is_whitespace() || c == ')') {
             self.at += 3;
@@ -271,11 +361,47 @@ impl Parser {
         if let Some(name) = self.name() {
             return self.field(&name, start);
         }
-        let word = self.word(|_| false);
-        match &word {
+        match self.word(|_| false) {
             Word::Pattern(pattern) if pattern.chars().all(|c| c == '*') => Ok(Query::All),
-            _ => self.text(word, start),
+            Word::Pattern(pattern) => self.text(Text::Pattern(Wildcards::new(pattern)), start),
+            Word::Literal(text) if self.is_network(&text, start) => self.text(Text::Network(text), start),
+            Word::Literal(text) => self.text(Text::Phrase(text), start),
+            // `~1` by itself is a word with a sign
+            Word::Alike { whole, word, .. } if !word.contains(char::is_alphanumeric) => self.text(Text::Phrase(whole), start),
+            Word::Alike { word, mistakes: 0, .. } => self.text(Text::Phrase(word), start),
+            Word::Alike { word, mistakes, at, .. } => {
+                self.count_alike(at)?;
+                self.text(Text::Alike { word, mistakes }, at)
+            }
         }
+    }
+
+    /// Whether the word that was read from `start` on is a network, written without escapes.
+    fn is_network(&self, word: &str, start: usize) -> bool {
+        self.chars[start..self.at].iter().copied().eq(word.chars()) && Network::read(word).is_some()
+    }
+
+    fn count_alike(&mut self, at: usize) -> Result<()> {
+        self.alike += 1;
+        match self.alike > MAX_ALIKE {
+            true => Err(error(at, format!("the query has more than {MAX_ALIKE} words with `~`"), None)),
+            false => Ok(()),
+        }
+    }
+
+    /// `~3` behind a phrase, if it stands here; without a number that can be read, the largest.
+    fn between(&mut self) -> Option<u32> {
+        if self.peek() != Some('~') {
+            return None;
+        }
+        let digits: String = self.chars[self.at + 1..].iter().take_while(|c| c.is_ascii_digit()).collect();
+        let after = self.peek_at(1 + digits.len());
+        if digits.is_empty() || after.is_some_and(|c| !(c.is_whitespace() || matches!(c, '(' | ')'))) {
+            return None;
+        }
+        self.at += 1 + digits.len();
+        let between = digits.parse().unwrap_or(u32::MAX);
+        (between > 0).then_some(between)
     }
 
     /// A plain name and, unread, its operator; `:` is read. `None`, and nothing is read, where no field begins.
@@ -293,7 +419,8 @@ impl Parser {
         }
         let after = |offset: usize| self.chars.get(end + offset).copied();
         if after(0) == Some(':') {
-            let rest: String = self.chars[end + 1..].iter().take(3).collect();
+            let ends = |c: &&char| !(c.is_whitespace() || matches!(c, '(' | ')' | '"'));
+            let rest: String = self.chars[end + 1..].iter().take_while(ends).take(MAX_ADDRESS_CHARS).collect();
             if reads_as_word(&name, &rest) {
                 return None;
             }
@@ -328,17 +455,33 @@ impl Parser {
     fn value(&mut self, name: &str) -> Result<Query> {
         let start = self.at;
         let test = match self.peek() {
-            Some('"') => Test::Equals(self.quoted()?),
+            Some('"') => {
+                let text = self.quoted()?;
+                match self.between() {
+                    None => Test::Equals(text),
+                    Some(between) => Test::Near { text, between },
+                }
+            }
             Some('[' | '{') => self.range()?,
             Some('<' | '>') => self.comparison(name)?,
             Some('~') if self.peek_at(1) == Some('"') => {
                 self.at += 1;
                 Test::Regex(self.quoted()?)
             }
+            Some('=') if self.peek_at(1) == Some('"') => {
+                self.at += 1;
+                Test::Exact(self.quoted()?)
+            }
             _ => match self.word(|_| false) {
                 Word::Pattern(pattern) if pattern.chars().all(|c| c == '*') => Test::Exists,
                 Word::Pattern(pattern) => Test::Matches(Wildcards::new(pattern)),
+                Word::Literal(text) if self.is_network(&text, start) => Test::Network(text),
                 Word::Literal(text) => Test::Equals(text),
+                Word::Alike { word, mistakes: 0, .. } => Test::Equals(word),
+                Word::Alike { word, mistakes, at, .. } => {
+                    self.count_alike(at)?;
+                    Test::Alike { value: word, mistakes }
+                }
             },
         };
         match fields::check(self.table, name, &test) {
@@ -347,11 +490,7 @@ impl Parser {
         }
     }
 
-    fn text(&self, word: Word, start: usize) -> Result<Query> {
-        let text = match word {
-            Word::Literal(text) => Text::Phrase(text),
-            Word::Pattern(pattern) => Text::Pattern(Wildcards::new(pattern)),
-        };
+    fn text(&self, text: Text, start: usize) -> Result<Query> {
         match fields::check_text(&text) {
             Ok(()) => Ok(Query::Text(text)),
             Err(problem) => Err(error(start, problem.message, problem.hint.as_deref())),
@@ -398,7 +537,7 @@ impl Parser {
         }
         match self.word(|c| matches!(c, ']' | '}')) {
             Word::Literal(text) if text.is_empty() => Err(error(open, "an end of this range is missing", hint)),
-            Word::Literal(text) => Ok(Some(text)),
+            Word::Literal(text) | Word::Alike { whole: text, .. } => Ok(Some(text)),
             Word::Pattern(pattern) if pattern == "*" => Ok(None),
             Word::Pattern(_) => Err(error(open, "a range takes no wildcards", hint)),
         }
@@ -414,6 +553,7 @@ impl Parser {
         let value = match self.peek() {
             Some('"') => self.quoted()?,
             _ => match self.word(|_| false) {
+                Word::Alike { whole, .. } => whole,
                 Word::Literal(text) if !text.is_empty() => text,
                 Word::Literal(_) => return Err(error(start, format!("a value is missing after `{name}`"), None)),
                 Word::Pattern(_) => return Err(error(start, "a comparison takes no wildcards", None)),
@@ -429,6 +569,8 @@ impl Parser {
     /// Reads to white space, a parenthesis, a quote, or what `ends` says.
     fn word(&mut self, ends: impl Fn(char) -> bool) -> Word {
         let (mut literal, mut pattern, mut has_wildcard) = (String::new(), String::new(), false);
+        // of the last tilde without escape: where it stands in the query and in the word
+        let mut tilde = None;
         while let Some(c) = self.peek() {
             if c.is_whitespace() || matches!(c, '(' | ')' | '"') || ends(c) {
                 break;
@@ -442,6 +584,9 @@ impl Parser {
                 continue;
             }
             self.at += usize::from(escaped.is_some());
+            if c == '~' {
+                tilde = Some((self.at - 1, literal.len()));
+            }
             let c = escaped.unwrap_or(c);
             if matches!(c, '*' | '?' | '\\') {
                 pattern.push('\\');
@@ -449,7 +594,22 @@ impl Parser {
             pattern.push(c);
             literal.push(c);
         }
-        if has_wildcard { Word::Pattern(pattern) } else { Word::Literal(literal) }
+        if has_wildcard {
+            return Word::Pattern(pattern);
+        }
+        if let Some((at, end)) = tilde
+            && end > 0
+            && end + 1 < literal.len()
+            && literal[end + 1..].bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return Word::Alike {
+                word: literal[..end].to_string(),
+                mistakes: literal[end + 1..].parse().unwrap_or(u32::MAX),
+                whole: literal,
+                at,
+            };
+        }
+        Word::Literal(literal)
     }
 
     /// Reads a text between quotes.

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::conditions::{Phrase, TokenTest, ValueTest};
+use super::conditions::{Alike, Key, Phrase, Sought, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use super::scan::context_passes;
-use crate::block::{self, BlockIndex, IndexQuery, RawField};
+use crate::block::{self, BlockIndex, IndexQuery, RawField, tokenizer};
 use crate::model::Table;
 use crate::model::schema::{SPAN_COLUMNS, is_context_column};
+
+/// Names deeper than this are not looked for in attributes that are objects by way of the index.
+const MAX_PARENTS: usize = 16;
 
 /// A question to the index and the rest.
 #[derive(Debug)]
@@ -92,6 +95,9 @@ fn lower(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Par
 fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Part> {
     let part = match leaf {
         Leaf::Phrase(phrase) => lower_phrase(phrase),
+        Leaf::WholeText(ValueTest::Holds(text)) => {
+            Part::wider(std::str::from_utf8(text.needle()).map_or(IndexQuery::All, |text| IndexQuery::And(tokens_around(text))))
+        }
         Leaf::WholeText(_) => Part::wider(IndexQuery::All),
         Leaf::Column(column, test) => match Leaf::raw_field(table, column) {
             Some(field) => lower_term(field, test, index)?,
@@ -116,6 +122,7 @@ fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Pa
             }
             for key in keys {
                 any.push(key_query(&key.name, test));
+                exact &= inside(key, test, table, &mut any);
             }
             // a promoted span attribute is indexed under its name; other columns of rows have fields of their own
             if let Some(column) = column.filter(|column| !is_context_column(column)) {
@@ -132,8 +139,61 @@ fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Pa
         }
     };
     // long terms are indexed by their beginning
-    let exact = part.exact && index.is_exact(&part.query)?;
-    Ok(Part { query: part.query, exact })
+    match index.is_exact(&part.query) {
+        Ok(exact) => Ok(Part {
+            exact: part.exact && exact,
+            query: part.query,
+        }),
+        // too many to be worth it: the rows that the other conditions leave are read
+        Err(block::Error::TooManyTerms { .. }) => Ok(Part::wider(IndexQuery::All)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds the rows where a value of the key stands inside of one that is an array or object; returns whether those are all.
+fn inside(key: &Key, test: &ValueTest, table: Table, any: &mut Vec<IndexQuery>) -> bool {
+    let mut add = |name: &str, path: &str| {
+        let (test, path) = (test.clone(), path.to_string());
+        any.push(IndexQuery::KeyInside {
+            key: name.to_string(),
+            test: Arc::new(move |value: &str| test.passes_inside(value, &path)),
+        });
+    };
+    // what passes whatever the value needs not look inside
+    if !matches!(test, ValueTest::Any) {
+        add(&key.name, "");
+    }
+    if key.parents().count() > MAX_PARENTS {
+        any.push(IndexQuery::All);
+        return false;
+    }
+    let mut exact = true;
+    for (parent, path) in key.parents() {
+        add(parent, path);
+        // the index has columns of these names, in which a scan does not look
+        exact &= table != Table::Spans || !(SPAN_COLUMNS.iter().any(|(attribute, _)| *attribute == parent) || parent == "exception.type");
+    }
+    exact
+}
+
+/// Tokens that any text has in which `text` stands to the letter. A token at an end may go on outside, and what could be
+/// a piece of a UUID may be none of its own.
+fn tokens_around(text: &str) -> Vec<IndexQuery> {
+    let mut all = Vec::new();
+    tokenizer::for_each_token(text, &mut |token| {
+        let before = text[..token.start].chars().next_back();
+        let after = text[token.end..].chars().next();
+        let in_no_uuid = token.text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-'));
+        match (before, after) {
+            (None, _) => {}
+            (Some('-'), _) | (_, Some('-')) if !in_no_uuid => {}
+            (Some(_), Some(_)) => all.push(IndexQuery::Token(token.text.to_string())),
+            // shorter beginnings stand for too many tokens
+            (Some(_), None) if token.text.len() > 2 => all.push(IndexQuery::TokenPattern(format!("{}*", token.text))),
+            (Some(_), None) => {}
+        }
+    });
+    all
 }
 
 fn is_promoted_as(key: &str, column: &str) -> bool {
@@ -142,18 +202,28 @@ fn is_promoted_as(key: &str, column: &str) -> bool {
 }
 
 fn lower_phrase(phrase: &Phrase) -> Part {
-    let literal: Option<Vec<String>> = phrase
-        .tokens
+    let tokens = match &phrase.sought {
+        Sought::InARow(tokens) => tokens,
+        Sought::Near(tokens, between) => {
+            return Part::exact(IndexQuery::Near {
+                tokens: tokens.clone(),
+                between: *between,
+            });
+        }
+        Sought::Address(network) => return Part::wider(network.candidates()),
+    };
+    let literal: Option<Vec<String>> = tokens
         .iter()
         .map(|token| match token {
             TokenTest::Is(token) => Some(token.clone()),
-            TokenTest::Like(..) => None,
+            TokenTest::Like(..) | TokenTest::Alike(_) => None,
         })
         .collect();
-    match (literal, phrase.tokens.as_slice()) {
+    match (literal, tokens.as_slice()) {
         (Some(mut tokens), _) if tokens.len() == 1 => Part::exact(IndexQuery::Token(tokens.swap_remove(0))),
         (Some(tokens), _) => Part::exact(IndexQuery::Phrase(tokens)),
         (None, [TokenTest::Like(_, glob)]) => Part::exact(IndexQuery::TokenPattern(glob.clone())),
+        (None, [TokenTest::Alike(alike)]) => Part::exact(matching(alike)),
         (None, tokens) => {
             let all = tokens
                 .iter()
@@ -162,11 +232,17 @@ fn lower_phrase(phrase: &Phrase) -> Part {
                     // any token at all: true of nearly every row
                     TokenTest::Like(_, glob) if glob.chars().all(|c| c == '*') => None,
                     TokenTest::Like(_, glob) => Some(IndexQuery::TokenPattern(glob.clone())),
+                    TokenTest::Alike(alike) => Some(matching(alike)),
                 })
                 .collect();
             Part::wider(IndexQuery::And(all))
         }
     }
+}
+
+fn matching(alike: &Alike) -> IndexQuery {
+    let alike = alike.clone();
+    IndexQuery::TokenMatching(Arc::new(move |token: &str| alike.is_like(token)))
 }
 
 fn lower_term(field: RawField, test: &ValueTest, index: &BlockIndex) -> block::Result<Part> {
@@ -177,8 +253,14 @@ fn lower_term(field: RawField, test: &ValueTest, index: &BlockIndex) -> block::R
             pattern: pattern.clone(),
         }),
         ValueTest::Any => Part::wider(IndexQuery::All),
-        ValueTest::Find(_) | ValueTest::Within(_) if field == RawField::Severity => enumerate(field, index, |value| test.passes(value))?,
-        ValueTest::Find(_) | ValueTest::Within(_) => Part::wider(IndexQuery::All),
+        test if field == RawField::Severity => enumerate(field, index, |value| test.passes(value))?,
+        test => {
+            let test = test.clone();
+            Part::exact(IndexQuery::TermMatching {
+                field,
+                test: Arc::new(move |value: &str| test.passes(value)),
+            })
+        }
     })
 }
 
@@ -202,7 +284,7 @@ fn key_query(key: &str, test: &ValueTest) -> IndexQuery {
         ValueTest::Any => IndexQuery::KeyExists(key),
         ValueTest::Is(value) => IndexQuery::KeyValue { key, value: value.clone() },
         ValueTest::Like(_, pattern) => IndexQuery::KeyPattern { key, pattern: pattern.clone() },
-        ValueTest::Find(_) | ValueTest::Within(_) => {
+        test => {
             let test = test.clone();
             IndexQuery::KeyMatching {
                 key,

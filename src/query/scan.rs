@@ -153,7 +153,7 @@ fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<Bo
             Ok(select(mask, |row| texts.of_row(row, &mut scratch).is_some_and(|text| test.passes(text))))
         }
         Leaf::Column(name, test) => match chunk.column(name)? {
-            Column::PerRow(array) => column_within(array, test, mask),
+            Column::PerRow(array) => column_within(array, &|value| test.passes(value), mask),
             per_context => Ok(context_column_within(&per_context, test, mask)),
         },
         Leaf::Numbers(name, ranges) => {
@@ -181,25 +181,25 @@ fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<Bo
     }
 }
 
-fn column_within(array: &ArrayRef, test: &ValueTest, mask: &BooleanBuffer) -> Result<BooleanBuffer> {
+fn column_within(array: &ArrayRef, passes: &dyn Fn(&str) -> bool, mask: &BooleanBuffer) -> Result<BooleanBuffer> {
     let valid = |row: usize| array.is_valid(row);
     let mut buffer = itoa::Buffer::new();
     Ok(match array.data_type() {
         DataType::Utf8 => {
             let values = array.as_string::<i32>();
-            select(mask, |row| valid(row) && test.passes(values.value(row)))
+            select(mask, |row| valid(row) && passes(values.value(row)))
         }
         DataType::Int32 => {
             let values = array.as_primitive::<Int32Type>();
-            select(mask, |row| valid(row) && test.passes(buffer.format(values.value(row))))
+            select(mask, |row| valid(row) && passes(buffer.format(values.value(row))))
         }
         DataType::Int64 => {
             let values = array.as_primitive::<Int64Type>();
-            select(mask, |row| valid(row) && test.passes(buffer.format(values.value(row))))
+            select(mask, |row| valid(row) && passes(buffer.format(values.value(row))))
         }
         DataType::Boolean => {
             let values = array.as_boolean();
-            select(mask, |row| valid(row) && test.passes(if values.value(row) { "true" } else { "false" }))
+            select(mask, |row| valid(row) && passes(if values.value(row) { "true" } else { "false" }))
         }
         other => return Err(Error::internal(format!("a column of {other} has no text"))),
     })
@@ -229,11 +229,11 @@ pub(super) fn context_passes(context: &Context, column: Option<&str>, keys: &[Ke
     column
         .filter(|column| is_context_column(column))
         .and_then(|column| context.column(column))
-        .is_some_and(|value| test.passes(value))
-        || keys.iter().any(|key| {
-            let found = context.resource_attributes().binary_search_by(|(k, _)| k.as_str().cmp(&key.name));
-            found.is_ok_and(|index| test.passes(&context.resource_attributes()[index].1))
-        })
+        .is_some_and(|value| test.passes_itself_or_inside(value))
+        || context
+            .resource_attributes()
+            .iter()
+            .any(|(name, value)| keys.iter().any(|key| key.passes(name, value, test)))
 }
 
 /// What the resource says, then the row's column, its attributes, and last its JSON body.
@@ -247,7 +247,7 @@ fn value_within(column: Option<&'static str>, keys: &[Key], test: &ValueTest, ch
             }
         }
         Chunk::Stored(..) => match column.filter(|column| is_context_column(column)) {
-            Some(column) => column_within(chunk.array(column)?, test, mask)?,
+            Some(column) => column_within(chunk.array(column)?, &|value| test.passes_itself_or_inside(value), mask)?,
             None => BooleanBuffer::new_unset(mask.len()),
         },
     };
@@ -257,7 +257,16 @@ fn value_within(column: Option<&'static str>, keys: &[Key], test: &ValueTest, ch
         found = &found | &more;
     };
     if let Some(column) = column.filter(|column| !is_context_column(column)) {
-        add(column_within(chunk.array(column)?, test, &left)?, &mut left);
+        // a column that is indexed by itself is one text; the others are attributes like any
+        let is_one_text = Leaf::raw_field(chunk.table(), column).is_some();
+        let passes = |value: &str| {
+            if is_one_text {
+                test.passes(value)
+            } else {
+                test.passes_itself_or_inside(value)
+            }
+        };
+        add(column_within(chunk.array(column)?, &passes, &left)?, &mut left);
     }
     if keys.is_empty() {
         return Ok(found);
@@ -285,7 +294,7 @@ fn body_passes(body: &str, keys: &[Key], test: &ValueTest) -> bool {
     let mut found = false;
     // leaves before a place where the text turns out malformed count, as they do in the index
     json::for_each_leaf(body, &mut |name, value| {
-        found = found || (keys.iter().any(|key| key.name == name) && test.passes(value));
+        found = found || keys.iter().any(|key| key.passes(name, value, test));
     });
     found
 }
@@ -315,7 +324,7 @@ impl<'a> Entries<'a> {
         let offsets = self.map.value_offsets();
         (offsets[row] as usize..offsets[row + 1] as usize).any(|entry| {
             let name = self.keys.value(entry);
-            keys.iter().any(|key| key.name == name) && self.values.is_valid(entry) && test.passes(self.values.value(entry))
+            self.values.is_valid(entry) && keys.iter().any(|key| key.passes(name, self.values.value(entry), test))
         })
     }
 }

@@ -13,6 +13,9 @@ fn tree(query: &Query) -> String {
         Query::Not(inner) => format!("not({})", tree(inner)),
         Query::Text(Text::Phrase(text)) => format!("{text:?}"),
         Query::Text(Text::Pattern(pattern)) => format!("~{}", pattern.as_str()),
+        Query::Text(Text::Near { text, between }) => format!("{text:?}~{between}"),
+        Query::Text(Text::Alike { word, mistakes }) => format!("{word}~{mistakes}"),
+        Query::Text(Text::Network(network)) => format!("in {network}"),
         Query::Field { name, test } => {
             let end = |bound: &Bound| match bound {
                 Bound::Open => "*".to_string(),
@@ -24,6 +27,10 @@ fn tree(query: &Query) -> String {
                 Test::Equals(text) => format!("{text:?}"),
                 Test::Matches(pattern) => format!("~{}", pattern.as_str()),
                 Test::Regex(regex) => format!("/{regex}/"),
+                Test::Exact(text) => format!("={text:?}"),
+                Test::Near { text, between } => format!("{text:?}~{between}"),
+                Test::Alike { value, mistakes } => format!("{value}~{mistakes}"),
+                Test::Network(network) => format!("in {network}"),
                 Test::Range { from, to } => format!("{}..{}", end(from), end(to)),
             };
             format!("{name}[{test}]")
@@ -75,6 +82,27 @@ fn queries_read_as_documented() {
         ("\"my field\":5", r#"my field["5"]"#),
         ("k8s.pod.name:a-b aws/x:1 @t:2", r#"and(k8s.pod.name["a-b"] aws/x["1"] @t["2"])"#),
         (r#"x:~"a+\d""#, r"x[/a+\d/]"),
+        (r#""a b"~3"#, r#""a b"~3"#),
+        (r#""a b"~0"#, r#""a b""#),
+        (r#"("a b"~3)"#, r#""a b"~3"#),
+        (r#""a b"~3x"#, r#"and("a b" "~3x")"#),
+        (r#""a b" ~3"#, r#"and("a b" "~3")"#),
+        (r#"body:"a b"~3 c"#, r#"and(body["a b"~3] "c")"#),
+        ("word~1 x:val~2", "and(word~1 x[val~2])"),
+        ("word~0 x:val~0", r#"and("word" x["val"])"#),
+        (r"word\~1", r#""word~1""#),
+        (r#""word~1""#, r#""word~1""#),
+        ("word~", r#""word~""#),
+        (r"x:check\ out~1", "x[check out~1]"),
+        (r#"x:="a \"b\"""#, r#"x[="a \"b\""]"#),
+        ("10.0.0.0/8 x:10.0.0.0/8", "and(in 10.0.0.0/8 x[in 10.0.0.0/8])"),
+        (r#""10.0.0.0/8" x:"10.0.0.0/8""#, r#"and("10.0.0.0/8" x["10.0.0.0/8"])"#),
+        ("10.0.0.0/33", r#""10.0.0.0/33""#),
+        ("2001:db8::/32 fe80::/10 abcd:1::/32", "and(in 2001:db8::/32 in fe80::/10 in abcd:1::/32)"),
+        ("x:fe80::/10", "x[in fe80::/10]"),
+        ("abcd:1:2:3:4:5:6:7 abcd:1", r#"and("abcd:1:2:3:4:5:6:7" abcd["1"])"#),
+        ("x:[10.0.0.1 TO 10.0.0.9]", "x[=10.0.0.1..=10.0.0.9]"),
+        ("x>::1", "x[::1..*]"),
         ("user=42", r#""user=42""#),
         ("http://a.b/c?d=1", "~http://a.b/c?d=1"),
         ("Cart.java:42", r#""Cart.java:42""#),
@@ -160,6 +188,16 @@ fn mistakes_are_told_with_their_place() {
         ("%%%", 0, "no letter or digit"),
         ("body:\"...\"", 5, "no letter or digit"),
         ("x:~\"(\"", 2, "regular expression"),
+        ("a word~3", 6, "more than 2 mistakes"),
+        ("a.b~1", 3, "one word"),
+        ("b ab~2", 4, "anything short"),
+        ("x:val~9", 2, "more than 2 mistakes"),
+        ("x:\"a b\"~2", 2, "compared whole"),
+        ("b \"a b\"~1001", 2, "words between"),
+        ("x:[10.0.0.1 TO ::1]", 2, "one kind"),
+        ("x:[10.0.0.1 TO 5x]", 2, "not a number"),
+        ("body:=\"\"", 5, "empty text"),
+        ("severity:warn~1", 9, "is a severity"),
     ] {
         match parse(text, Table::Logs) {
             Ok(query) => panic!("{text} is {}", tree(&query)),
@@ -177,6 +215,9 @@ fn size_is_bounded() {
     assert!(parse(&deep, Table::Logs).is_err_and(|e| e.message.contains("deeper")));
     assert!(parse(&"NOT ".repeat(5_000), Table::Logs).is_err());
     assert!(parse(&"a ".repeat(1_001), Table::Logs).is_err_and(|e| e.message.contains("conditions")));
+    assert!(parse(&"word~1 ".repeat(21), Table::Logs).is_err_and(|e| e.message.contains("words with `~`")));
+    assert!(parse(&format!("{}~1", "a".repeat(129)), Table::Logs).is_ok(), "a word is its first 128 bytes");
+    assert!(parse(&format!("x:{}~1", "a".repeat(129)), Table::Logs).is_err_and(|e| e.message.contains("longer than")));
     assert!(parse(&"a".repeat(20_000), Table::Logs).is_err_and(|e| e.message.contains("longer")));
     assert!(parse(&format!("\"{}\"", "a ".repeat(200)), Table::Logs).is_err_and(|e| e.message.contains("phrase")));
 }
@@ -235,6 +276,9 @@ fn test() -> impl Strategy<Value = Test> {
         Just(Test::Exists),
         prop_oneof![literal(), "\\PC{0,8}"].prop_map(Test::Equals),
         pattern().prop_map(Test::Matches),
+        literal().prop_map(Test::Exact),
+        ("[a-z0-9é:\"\\[<~* -]{2,6}[a-z0-9é]", 1..3u32).prop_map(|(value, mistakes)| Test::Alike { value, mistakes }),
+        network().prop_map(Test::Network),
         "[a-z.\\\\\"]{0,5}x".prop_map(|regex| Test::Regex(regex.replace('\\', "\\\\"))),
         (bound(), bound()).prop_filter_map("an open range is existence", |(from, to)| {
             ((&from, &to) != (&Bound::Open, &Bound::Open)).then_some(Test::Range { from, to })
@@ -242,8 +286,21 @@ fn test() -> impl Strategy<Value = Test> {
     ]
 }
 
+fn network() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("10.0.0.0/8".to_string()),
+        Just("::/0".into()),
+        Just("fe80::1/64".into()),
+        Just("abcd:1::/32".into()),
+    ]
+}
+
 fn query() -> impl Strategy<Value = Query> {
     let leaf = prop_oneof![
+        1 => (literal(), 1..9u32).prop_map(|(text, between)| Query::Text(Text::Near { text, between })),
+        1 => ("[a-z0-9é]{3,6}", 1..3u32).prop_map(|(word, mistakes)| Query::Text(Text::Alike { word, mistakes })),
+        1 => network().prop_map(|network| Query::Text(Text::Network(network))),
+        1 => (literal(), 1..9u32).prop_map(|(text, between)| Query::Field { name: "body".into(), test: Test::Near { text, between } }),
         1 => Just(Query::All),
         3 => literal().prop_map(Query::phrase),
         2 => pattern().prop_map(|pattern| Query::Text(Text::Pattern(pattern))),
@@ -275,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_of_operators_panics(text in "[a-b:()\\[\\]{}\"*?~<>=&|!+ \\\\-]{0,40}|((AND|OR|NOT|TO|x:|\\(|\\)) ?){0,12}") {
+    fn no_text_of_operators_panics(text in "[a-b1:()\\[\\]{}\"*?~<>=&|!+ \\\\/-]{0,40}|((AND|OR|NOT|TO|x:|\\(|\\)) ?){0,12}") {
         if let Ok(query) = parse(&text, Table::Logs) {
             let printed = query.to_string();
             let back = parse(&printed, Table::Logs);

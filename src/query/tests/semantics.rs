@@ -88,6 +88,27 @@ async fn unflushed_rows_match_as_documented() {
     compare("head", &cases, &answers);
 }
 
+/// Code in the first column of the tables behind a heading, up to the next section.
+fn examples(text: &str, from: &str, to: &str) -> Vec<String> {
+    let text = text.split_once(from).expect(from).1;
+    let text = text.split_once(to).expect(to).0;
+    let cells = text.lines().filter_map(|line| line.trim_start_matches("//! ").strip_prefix("| `"));
+    cells
+        .flat_map(|cell| cell.split_once("` | ").expect("a second column").0.split("`, `").map(str::to_string))
+        .collect()
+}
+
+#[test]
+fn documented_examples_are_rows_of_the_table() {
+    let cases = cases(&fixture(FILE));
+    let page = examples(include_str!("../parse.rs"), "# Conditions on text", "# Grammar");
+    let readme = examples(include_str!("../../../README.md"), "## The search language", "\n## ");
+    assert!(page.len() > 40 && readme.len() > 20);
+    for example in page.iter().chain(&readme) {
+        assert!(cases.iter().any(|case| case.query == *example), "{example} is not in {FILE}");
+    }
+}
+
 #[tokio::test]
 async fn blocks_with_an_index_match_alike() {
     let lake = Lake::new().await;
