@@ -41,7 +41,7 @@
 //! | `url.path:~"^/api/v\d+/users$"` | has a match of this regular expression |
 //! | `http.status_code>=500`, `order.total:[99.5 TO 100}`, `n>1` | is a number inside; `[ ]` with the ends, `{ }` without, `*` for no end; whole numbers compare exactly |
 //! | `client.address:10.0.0.0/8` | has an address of this network in it |
-//! | `client.address:[10.0.0.1 TO 10.0.0.9]`, `client.address>=10.0.0.8` | has an address inside |
+//! | `client.address:[10.0.0.9 TO 10.0.0.12]`, `client.address>=10.0.0.8` | has an address inside |
 //! | `http.status_code:*` | has a value, be it the empty text |
 //! | `order.items.sku:B2`, `nested.a.b:1`, `list:a` | … of JSON bodies, attributes that are objects, elements of arrays |
 //! | `severity>=ERROR`, `severity:WARN2`, `time>=2026-11-22T05:00:58Z` | is so severe; is then (`now-15m` too); `duration>500ms` on spans |
