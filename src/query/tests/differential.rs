@@ -139,7 +139,7 @@ fn query() -> impl Strategy<Value = Query> {
     let piece = || {
         (word(), word(), 0..3usize, 0..3usize).prop_map(|(a, b, from, to)| {
             let both: Vec<char> = format!("{a} {b}").chars().collect();
-            both[from.min(both.len() - 1)..both.len() - to.min(both.len() - 1)].iter().collect::<String>()
+            both[from.min(both.len() / 3)..both.len() - to.min(both.len() / 3)].iter().collect::<String>()
         })
     };
     let field = |name: &'static str, test: Test| Query::Field { name: name.into(), test };
