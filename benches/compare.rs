@@ -125,12 +125,19 @@ fn queries(folder: &Path) {
             ("newest 100 of all", search("*", "100")),
             (
                 "hour x service",
+                client
+                    .get(format!("{url}/count"))
+                    .query(&all)
+                    .query(&[("by", "service_name"), ("bucket", "1h"), ("limit", "10000")]),
+            ),
+            (
+                "hour x service, SQL",
                 sql("SELECT date_trunc('hour', time) AS hour, service_name, count(*) AS n FROM logs GROUP BY 1, 2"),
             ),
             ("trace by ID", client.get(format!("{url}/traces/{trace}"))),
             (
                 "count of a common term",
-                client.get(format!("{url}/histogram")).query(&all).query(&[("q", "request"), ("buckets", "1")]),
+                client.get(format!("{url}/count")).query(&all).query(&[("q", "request")]),
             ),
         ];
         println!("| over HTTP | median ms | found |");
@@ -164,7 +171,8 @@ fn found(answer: &Value) -> String {
     length("hits")
         .or_else(|| length("rows"))
         .or_else(|| length("spans").and_then(|spans| Some(format!("{spans} spans, {} logs", length("logs")?))))
-        .unwrap_or_else(|| answer["total"].to_string())
+        .or_else(|| length("groups").filter(|groups| groups != "0"))
+        .unwrap_or_else(|| answer["count"].to_string())
 }
 
 /// CPU seconds, and peak resident MiB.

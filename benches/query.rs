@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tracelake::block::{self, Block, BlockMeta, IndexQuery, Level, RawField, Settings};
 use tracelake::catalog::{Catalog, Commit, CommitKind, NodeId, block_path};
 use tracelake::model::{Batch, Rows, SystemClock, Table, TimeRange, TraceId};
-use tracelake::query::{Config, Engine, HistogramRequest, SearchRequest, Source, SqlRequest, View, parse};
+use tracelake::query::{Config, CountRequest, Engine, HistogramRequest, SearchRequest, Source, SqlRequest, View, parse};
 use tracelake::storage::{Cache, LocalStore, Store};
 
 mod support;
@@ -196,12 +196,32 @@ async fn numbers(cold: &Engine, warm: &Engine, blocks: &[Block]) {
     let count_by = async |engine: &Engine| engine.count_by(Table::Logs, &completed, TimeRange::ALL, &by, 20).await.expect("an answer");
     let (a, b) = (median(async || count_by(cold).await).await, median(async || count_by(warm).await).await);
     line("count of a common term by service", a, b, None);
+    for (name, query) in [
+        ("hour x service of all rows", parse("*", Table::Logs).expect("a query")),
+        ("hour x service of a common term", completed),
+    ] {
+        let request = CountRequest {
+            table: Table::Logs,
+            query,
+            range: TimeRange::ALL,
+            by: by.to_vec(),
+            bucket_nanos: Some(3_600_000_000_000),
+            limit: 1_000,
+        };
+        let a = median(async || cold.count_groups(&request).await.expect("an answer")).await;
+        let b = median(async || warm.count_groups(&request).await.expect("an answer")).await;
+        line(name, a, b, None);
+    }
 }
 
 /// The analyst's way.
 async fn sql(cold: &Engine, warm: &Engine) {
     for (name, text) in [
         ("SQL: count by service", "SELECT service_name, count(*) FROM logs GROUP BY 1"),
+        (
+            "SQL: hour x service",
+            "SELECT date_trunc('hour', time), service_name, count(*) FROM logs GROUP BY 1, 2",
+        ),
         ("SQL: newest 100", "SELECT time, service_name, body FROM logs ORDER BY time DESC LIMIT 100"),
     ] {
         let request = SqlRequest {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arrow::buffer::{BooleanBuffer, Buffer};
 use bytes::Bytes;
 use tantivy::query::{EnableScoring, Query};
-use tantivy::schema::Schema;
+use tantivy::schema::{IndexRecordOption, Schema};
 use tantivy::termdict::TermStreamer;
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, TERMINATED};
-use tantivy::{Index, InvertedIndexReader, SegmentReader, Term};
+use tantivy::{Index, InvertedIndexReader, SegmentReader};
 
 use super::build::panic_text;
 use super::bundle::{Bundle, Seconds};
@@ -237,15 +237,71 @@ impl BlockIndex {
         })
     }
 
+    /// Calls `found(context, rows)` with rows of each context that has some, several times for one with many; a row comes
+    /// once.
+    pub fn each_context_row(&self, rows: Range<u32>, found: &mut dyn FnMut(u32, &[u32])) -> Result<()> {
+        let n_contexts = self.contexts.len();
+        let mut unknown = false;
+        self.each_row_of_terms(&terms::context_prefix(), rows, &mut |number, rows| match number.parse::<u32>() {
+            Ok(number) if (number as usize) < n_contexts => found(number, rows),
+            _ => unknown = true,
+        })?;
+        if unknown {
+            return Err(Error::index("it names a context that it does not have"));
+        }
+        Ok(())
+    }
+
+    /// Calls `found(value, rows)` with rows of each value of a field, several times for one with many.
+    pub fn each_term_row(&self, field: RawField, rows: Range<u32>, found: &mut dyn FnMut(&str, &[u32])) -> Result<()> {
+        self.each_row_of_terms(&terms::field_term(field, "").text, rows, found)
+    }
+
+    /// Walks the postings of all terms with a prefix; terms come as what stands behind it.
+    fn each_row_of_terms(&self, prefix: &str, rows: Range<u32>, found: &mut dyn FnMut(&str, &[u32])) -> Result<()> {
+        let rows = self.clip(rows);
+        guard(|| {
+            let mut stream = with_prefix(&self.terms, prefix)?;
+            let mut buffer = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
+            let mut walked = 0;
+            while stream.advance() {
+                walked += 1;
+                if walked > MAX_TERMS {
+                    return Err(Error::TooManyTerms { limit: MAX_TERMS });
+                }
+                let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
+                let value = value_of(term, prefix);
+                let postings = self.terms.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic);
+                let mut postings = postings.map_err(Error::index)?;
+                if postings.doc() < rows.start {
+                    postings.seek(rows.start);
+                }
+                loop {
+                    let n = postings.fill_buffer(&mut buffer);
+                    let inside = buffer[..n].partition_point(|row| *row < rows.end);
+                    if inside > 0 {
+                        found(value, &buffer[..inside]);
+                    }
+                    if inside < COLLECT_BLOCK_BUFFER_LEN {
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// How many rows each context has, by number.
     pub fn context_counts(&self) -> Result<Vec<u64>> {
-        guard(|| {
-            let counts = (0..self.contexts.len() as u32).map(|number| {
-                let term = Term::from_field_text(TERMS, &terms::context_term(number));
-                self.terms.doc_freq(&term).map(u64::from).map_err(Error::index)
-            });
-            counts.collect()
-        })
+        let prefix = terms::context_prefix();
+        let mut counts = vec![0; self.contexts.len()];
+        self.walk(&prefix, &mut |term, rows| {
+            let number = value_of(term, &prefix).parse::<usize>();
+            if let Some(count) = number.ok().and_then(|number| counts.get_mut(number)) {
+                *count += rows;
+            }
+        })?;
+        Ok(counts)
     }
 
     /// How many rows have each value of a context's property, by value: `property` is asked once a context.

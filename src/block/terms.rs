@@ -118,6 +118,11 @@ pub(super) fn context_term(number: u32) -> String {
     text
 }
 
+/// What terms of context numbers begin with.
+pub(super) fn context_prefix() -> String {
+    CONTEXT_TAG.to_string()
+}
+
 /// The term of an attribute.
 pub(super) fn pair_term(key: &str, value: &str) -> TermText {
     let mut text = String::with_capacity(key.len() + value.len() + 2);

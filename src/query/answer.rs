@@ -138,6 +138,57 @@ pub struct Counted {
     pub coverage: Coverage,
 }
 
+/// Asks how many rows match, by the values of fields and by time.
+#[derive(Clone, Debug)]
+pub struct CountRequest {
+    /// `logs` or `spans`.
+    pub table: Table,
+    /// Which rows.
+    pub query: Query,
+    /// When.
+    pub range: TimeRange,
+    /// By the values of these fields together (at most 50; may be none).
+    pub by: Vec<String>,
+    /// By time, in buckets of so many nanoseconds; at most 10,000 over the range.
+    pub bucket_nanos: Option<i64>,
+    /// At most so many groups.
+    pub limit: usize,
+}
+
+/// How many rows match, by groups.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct CountResponse {
+    /// Rows of all groups, listed or not.
+    pub count: u64,
+    /// Width of a bucket, if rows were counted by time.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_number_text")]
+    pub bucket_nanos: Option<i64>,
+    /// The fields, as they were asked for.
+    pub by: Vec<String>,
+    /// The groups with most rows: in order of time where counted by time, then most rows first, then by value. A bucket or
+    /// value that no row has is not listed.
+    pub groups: Vec<CountGroup>,
+    /// Rows of groups that are not listed.
+    pub other: u64,
+    /// What it rests on.
+    pub coverage: Coverage,
+    /// How long it took.
+    #[serde(rename = "took_ms", serialize_with = "millis")]
+    pub took: Duration,
+}
+
+/// Rows that have the same values, in the same bucket of time.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CountGroup {
+    /// The bucket's first nanosecond, a multiple of its width, if rows were counted by time.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_number_text")]
+    pub start_unix_nano: Option<i64>,
+    /// Values in the order of the fields; `None` = the rows have none.
+    pub values: Vec<Option<String>>,
+    /// Rows.
+    pub count: u64,
+}
+
 /// How many rows match, by the values of fields.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct CountedBy {
@@ -250,6 +301,13 @@ pub struct TailEvent {
 
 pub(super) fn number_text<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(number)
+}
+
+fn optional_number_text<S: Serializer>(number: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => serializer.collect_str(number),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Milliseconds with microseconds behind the point.

@@ -1,23 +1,32 @@
-//! How many rows match, in all and by the values of fields.
+//! How many rows match: in all, by the values of fields, and by time.
+//!
+//! Rows of a block stand newest first, so a bucket of time is a range of rows; and which service or severity a row has, the
+//! index knows ([`labels`]). Only fields that it does not know are read.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::Int64Type;
 
 use super::answer::{Facet, FacetValue};
 use super::blocks::{Blocks, Matcher, visit};
 use super::coverage::ProblemKind;
 use super::fields::Field;
+use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
 use super::values::{Reader, columns};
-use super::{Error, Result, terms};
+use super::{Error, Result, labels, terms};
 use crate::block::Block;
+use crate::model::TimeRange;
 
 /// Fields of one question.
 pub(super) const MAX_FIELDS: usize = 50;
+/// Buckets of time of one question.
+pub(super) const MAX_BUCKETS: usize = 10_000;
 
 /// Rows that match.
 pub(super) async fn count(job: &mut Job, blocks: &Blocks) -> Result<u64> {
@@ -33,10 +42,17 @@ pub(super) async fn count(job: &mut Job, blocks: &Blocks) -> Result<u64> {
     Ok(of_head as u64 + of_blocks)
 }
 
-/// Values (`None` = the row has none) and rows; rows of groups beyond the bound.
-type Groups = Vec<(Vec<Option<String>>, u64)>;
+/// Bucket of time (where rows are counted by time), values (`None` = the row has none) and rows.
+pub(super) type Group = (Option<i64>, Vec<Option<String>>, u64);
 
-/// Rows by group: the key is each value's presence, length and text.
+/// Groups, and what stands outside them.
+pub(super) struct Groups {
+    pub(super) groups: Vec<Group>,
+    /// Rows of groups that are not listed.
+    pub(super) other: u64,
+}
+
+/// Rows by group: the key is the bucket's beginning, if there are buckets, then each value's presence, length and text.
 #[derive(Debug, Default)]
 struct Tally {
     counts: HashMap<Box<[u8]>, u64>,
@@ -99,8 +115,8 @@ fn values_of(mut key: &[u8]) -> Vec<Option<String>> {
 /// How the rows of one batch enter a tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Enter {
-    /// The first values of all fields together.
-    Group,
+    /// The first values of all fields together, and the bucket of this width, if one is given.
+    Group(Option<i64>),
     /// Each value of each field by itself, under the field's number.
     Each,
 }
@@ -109,16 +125,35 @@ enum Enter {
 type Numbered<'a> = (u8, Reader<'a>);
 
 impl Enter {
-    fn enter(self, readers: &[Numbered<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
+    fn enter(self, readers: &[Numbered<'_>], times: &[i64], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
         match self {
-            Enter::Group => enter_group(readers, row, key, tally),
+            Enter::Group(width) => enter_group(readers, width.map(|width| bucket(times[row], width)), row, key, tally),
             Enter::Each => enter_each(readers, row, key, tally),
+        }
+    }
+
+    fn width(self) -> Option<i64> {
+        match self {
+            Enter::Group(width) => width,
+            Enter::Each => None,
         }
     }
 }
 
-fn enter_group(readers: &[Numbered<'_>], row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
+/// The beginning of the bucket that a time lies in.
+fn bucket(time: i64, width: i64) -> i64 {
+    time.div_euclid(width).saturating_mul(width)
+}
+
+fn push_start(key: &mut Vec<u8>, start: Option<i64>) {
+    if let Some(start) = start {
+        key.extend_from_slice(&start.to_le_bytes());
+    }
+}
+
+fn enter_group(readers: &[Numbered<'_>], start: Option<i64>, row: usize, key: &mut Vec<u8>, tally: &mut Tally) {
     key.clear();
+    push_start(key, start);
     for (_, reader) in readers {
         push_value(key, reader.first(row).as_deref());
     }
@@ -146,11 +181,59 @@ fn enter_value(number: u8, value: Option<&str>, rows: u64, key: &mut Vec<u8>, ta
     tally.add(key, rows);
 }
 
+/// The buckets that a block has rows in, each with those rows, of `range`.
+fn pieces(block: &Block, range: &TimeRange, width: i64) -> Result<Vec<(i64, Range<u32>)>> {
+    let meta = block.meta();
+    let first = bucket(meta.min_time_nanos.max(range.start_nanos), width);
+    let last = bucket(meta.max_time_nanos.min(range.end_nanos.saturating_sub(1)), width);
+    let mut pieces = Vec::new();
+    let mut start = first;
+    while start <= last {
+        let end = start.saturating_add(width);
+        let rows = block.rows_in(&TimeRange::new(start, end).intersect(range))?;
+        if !rows.is_empty() {
+            pieces.push((start, rows));
+        }
+        if end == i64::MAX {
+            break;
+        }
+        start = end;
+    }
+    Ok(pieces)
+}
+
+/// Counts a block's rows by groups from its index; `false` where they must be read.
+fn group_by_index(fields: &[Field], block: &Block, range: &TimeRange, width: Option<i64>, found: Option<&BooleanBuffer>, tally: &mut Tally) -> Result<bool> {
+    if block.index().is_none() {
+        return Ok(false);
+    }
+    let pieces: Vec<(Option<i64>, Range<u32>)> = match width {
+        None => vec![(None, block.rows_in(range)?)],
+        Some(width) => pieces(block, range, width)?.into_iter().map(|(start, rows)| (Some(start), rows)).collect(),
+    };
+    let (starts, pieces): (Vec<Option<i64>>, Vec<Range<u32>>) = pieces.into_iter().unzip();
+    let fields: Vec<&Field> = fields.iter().collect();
+    let mut key = Vec::new();
+    Ok(labels::count(block, &fields, &pieces, found, &mut |piece, values, rows| {
+        key.clear();
+        push_start(&mut key, starts[piece]);
+        values.iter().for_each(|value| push_value(&mut key, *value));
+        tally.add(&key, rows);
+    }))
+}
+
 /// Fields whose values the index of a block does not count; those of the others are entered.
 fn left_to_read<'a>(fields: &'a [Field], block: &Block, found: &BooleanBuffer, rows: &Range<u32>, stop: &Stop, tally: &mut Tally) -> Vec<(u8, &'a Field)> {
     let mut left = Vec::new();
     let mut key = Vec::new();
+    let whole = rows.clone();
     for (number, field) in (0u8..).zip(fields) {
+        let by_label = labels::count(block, &[field], std::slice::from_ref(&whole), Some(found), &mut |_, values, rows| {
+            enter_value(number, values[0], rows, &mut key, tally);
+        });
+        if by_label {
+            continue;
+        }
         let counts = match field {
             Field::Attribute(name) => terms::counts(block, name, found, rows, stop),
             _ => None,
@@ -181,8 +264,9 @@ async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: u
                 .map(|(number, field)| Ok((number, Reader::of_rows(rows, field)?)))
                 .collect::<Result<Vec<_>>>()?;
             let mut key = Vec::new();
+            let times = rows.times().values();
             for row in found.set_indices() {
-                enter.enter(&readers, row, &mut key, &mut tally);
+                enter.enter(&readers, times, row, &mut key, &mut tally);
             }
             Ok(tally)
         })
@@ -190,17 +274,36 @@ async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: u
     let of_blocks = job
         .over_blocks(blocks, move |block, filter, range, stop| {
             let rows = block.rows_in(range)?;
-            let found = Matcher::new(block, filter, stop)?.all(rows.clone())?;
             let mut tally = Tally::new(max_groups);
-            tally.matched = found.count_set_bits() as u64;
-            let left = match enter {
-                Enter::Group => (0u8..).zip(fields.iter()).collect(),
-                Enter::Each => left_to_read(&fields, block, &found, &rows, stop, &mut tally),
-            };
-            if left.is_empty() {
+            let every_row = matches!(filter, Filter::All);
+            if let (true, Enter::Group(width)) = (every_row, enter)
+                && group_by_index(&fields, block, range, width, None, &mut tally)?
+            {
+                tally.matched = rows.len() as u64;
                 return Ok(tally);
             }
+            let found = Matcher::new(block, filter, stop)?.all(rows.clone())?;
+            tally.matched = found.count_set_bits() as u64;
+            if tally.matched == 0 {
+                return Ok(tally);
+            }
+            let left = match enter {
+                Enter::Group(width) => {
+                    if !every_row && group_by_index(&fields, block, range, width, Some(&found), &mut tally)? {
+                        return Ok(tally);
+                    }
+                    (0u8..).zip(fields.iter()).collect()
+                }
+                Enter::Each => {
+                    let left = left_to_read(&fields, block, &found, &rows, stop, &mut tally);
+                    if left.is_empty() {
+                        return Ok(tally);
+                    }
+                    left
+                }
+            };
             let mut wanted: Vec<&'static str> = left.iter().flat_map(|(_, field)| columns(table, field)).collect();
+            wanted.extend(enter.width().map(|_| table.time_column()));
             wanted.sort_unstable();
             wanted.dedup();
             let mut key = Vec::new();
@@ -209,8 +312,18 @@ async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: u
                     .iter()
                     .map(|(number, field)| Ok((*number, Reader::of_stored(batch, table, field)?)))
                     .collect::<Result<Vec<_>>>()?;
+                let times = match enter.width() {
+                    Some(_) => batch
+                        .column_by_name(table.time_column())
+                        .and_then(|times| times.as_primitive_opt::<Int64Type>()),
+                    None => None,
+                };
+                let times = times.map_or(&[][..], |times| times.values());
+                if enter.width().is_some() && times.len() != batch.num_rows() {
+                    return Err(Error::internal("times were not read"));
+                }
                 for row in mask.set_indices() {
-                    enter.enter(&readers, row, &mut key, &mut tally);
+                    enter.enter(&readers, times, row, &mut key, &mut tally);
                 }
                 Ok(())
             })?;
@@ -237,16 +350,48 @@ fn check_fields(fields: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The `limit` groups with most rows, and the rows of all others.
-pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], limit: usize, max_groups: usize) -> Result<(Groups, u64)> {
-    check_fields(fields)?;
+/// Refuses widths that make too many buckets of the (closed) range.
+fn check_buckets(range: &TimeRange, width: i64) -> Result<()> {
+    let last = range.end_nanos.saturating_sub(1).max(range.start_nanos);
+    let n_buckets = match width {
+        1.. => i128::from(last.div_euclid(width)) - i128::from(range.start_nanos.div_euclid(width)) + 1,
+        _ => i128::MAX,
+    };
+    if n_buckets > MAX_BUCKETS as i128 {
+        return Err(Error::BadRequest {
+            message: format!("buckets of {width} ns over this range are more than {MAX_BUCKETS}"),
+            hint: Some("ask for wider buckets or a shorter range".into()),
+        });
+    }
+    Ok(())
+}
+
+/// The `limit` groups with most rows, and the rows of all others; by time too, in buckets of `width` nanoseconds (multiples
+/// of it since 1970), if that is given.
+pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], width: Option<i64>, limit: usize, max_groups: usize) -> Result<Groups> {
+    match width {
+        Some(width) => {
+            job.close_range();
+            check_buckets(&job.range, width)?;
+        }
+        None => check_fields(fields)?,
+    }
+    if fields.len() > MAX_FIELDS {
+        check_fields(fields)?;
+    }
     let fields = fields.iter().map(|name| Field::resolve(job.table, name)).collect();
-    let tally = tally(job, blocks, fields, max_groups, Enter::Group).await?;
-    let mut groups: Groups = tally.counts.iter().map(|(key, rows)| (values_of(key), *rows)).collect();
-    groups.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    let other = groups.iter().skip(limit).map(|(_, rows)| rows).sum::<u64>() + tally.beyond;
+    let tally = tally(job, blocks, fields, max_groups, Enter::Group(width)).await?;
+    let group = |(key, rows): (&Box<[u8]>, &u64)| match (width, key.split_first_chunk::<8>()) {
+        (Some(_), Some((start, values))) => (Some(i64::from_le_bytes(*start)), values_of(values), *rows),
+        _ => (None, values_of(key), *rows),
+    };
+    let mut groups: Vec<Group> = tally.counts.iter().map(group).collect();
+    groups.sort_unstable_by(|a, b| b.2.cmp(&a.2).then_with(|| (a.0, &a.1).cmp(&(b.0, &b.1))));
+    let other = groups.iter().skip(limit).map(|(_, _, rows)| rows).sum::<u64>() + tally.beyond;
     groups.truncate(limit);
-    Ok((groups, other))
+    // by time: what was cut off had fewest rows, what is left reads in order
+    groups.sort_by_key(|(start, _, _)| *start);
+    Ok(Groups { groups, other })
 }
 
 /// The `limit` values of each field that most rows have.

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::answer::{Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest, SqlResponse};
+use super::answer::{
+    CountGroup, CountRequest, CountResponse, Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest,
+    SqlResponse,
+};
 use super::blocks::Blocks;
 use super::conditions::ValueTest;
 use super::fields;
@@ -133,11 +136,45 @@ impl Engine {
             |answer: &CountedBy| &answer.coverage,
             async |_, stop| {
                 let mut job = self.job(table, query, range, stop)?;
-                let (groups, other) = count::count_by(&mut job, &self.inner.blocks, fields, limit, self.inner.config.max_groups).await?;
+                let counted = count::count_by(&mut job, &self.inner.blocks, fields, None, limit, self.inner.config.max_groups).await?;
                 Ok(CountedBy {
+                    groups: counted.groups.into_iter().map(|(_, values, rows)| (values, rows)).collect(),
+                    other: counted.other,
+                    coverage: job.coverage,
+                })
+            },
+        )
+        .await
+    }
+
+    /// How many rows match, by the values of fields and by time; without either, in all.
+    pub async fn count_groups(&self, request: &CountRequest) -> Result<CountResponse> {
+        self.timed(
+            "count_groups",
+            |answer: &CountResponse| &answer.coverage,
+            async |begun, stop| {
+                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let (count, groups, other) = if request.by.is_empty() && request.bucket_nanos.is_none() {
+                    (count::count(&mut job, &self.inner.blocks).await?, Vec::new(), 0)
+                } else {
+                    let (limit, max_groups) = (request.limit, self.inner.config.max_groups);
+                    let counted = count::count_by(&mut job, &self.inner.blocks, &request.by, request.bucket_nanos, limit, max_groups).await?;
+                    let listed: u64 = counted.groups.iter().map(|(_, _, rows)| rows).sum();
+                    let group = |(start_unix_nano, values, count)| CountGroup {
+                        start_unix_nano,
+                        values,
+                        count,
+                    };
+                    (listed + counted.other, counted.groups.into_iter().map(group).collect(), counted.other)
+                };
+                Ok(CountResponse {
+                    count,
+                    bucket_nanos: request.bucket_nanos,
+                    by: request.by.clone(),
                     groups,
                     other,
                     coverage: job.coverage,
+                    took: begun.elapsed(),
                 })
             },
         )

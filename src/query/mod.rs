@@ -26,7 +26,8 @@
 //! | anything else | every attribute, resource attribute and leaf of a JSON body of that name |
 //!
 //! Counting by a field takes the column of a promoted field, the class of a severity, and else an attribute's values: facets
-//! count each, groups take the first (record, resource, body in that order).
+//! count each, groups take the first (record, resource, body in that order). Counts by service (or whatever else the
+//! resource and scope say), severity and status, and by time, come from the index alone.
 //!
 //! # Promises
 //!
@@ -63,6 +64,7 @@ mod trace;
 mod histogram;
 mod values;
 mod terms;
+mod labels;
 mod count;
 mod tail;
 mod functions;
@@ -72,8 +74,8 @@ mod engine;
 
 pub use crate::ingest::{Source, View};
 pub use answer::{
-    Bucket, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record, SearchRequest, SearchResponse,
-    SqlColumn, SqlRequest, SqlResponse, TailEvent,
+    Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record,
+    SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};

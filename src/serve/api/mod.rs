@@ -33,6 +33,7 @@ const DEFAULT_RANGE: &str = "-1h";
 pub(super) fn router(server: Arc<Server>) -> axum::Router {
     axum::Router::new()
         .route("/search", get(search::search))
+        .route("/count", get(search::count))
         .route("/histogram", get(search::histogram))
         .route("/facets", get(search::facets))
         .route("/records/{id}", get(search::record))

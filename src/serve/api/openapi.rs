@@ -17,6 +17,7 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(super::DOCUMENT).expect("JSON");
         for path in [
             "/search",
+            "/count",
             "/histogram",
             "/facets",
             "/records/{id}",

@@ -1,4 +1,4 @@
-//! Search, histogram, facets, one record, SQL.
+//! Search, count, histogram, facets, one record, SQL.
 
 use std::sync::Arc;
 
@@ -9,14 +9,16 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{ApiError, Params, Question};
-use crate::model::Table;
-use crate::query::{DEFAULT_MAX_BODY, FacetsRequest, HistogramRequest, SearchRequest, SqlRequest};
+use crate::model::{Table, parse_duration_nanos};
+use crate::query::{CountRequest, DEFAULT_MAX_BODY, FacetsRequest, HistogramRequest, SearchRequest, SqlRequest};
 use crate::serve::Server;
 
 /// Rows of a page unless the client asks otherwise.
 const DEFAULT_LIMIT: usize = 100;
 /// Bars of a histogram unless the client asks otherwise.
 const DEFAULT_BUCKETS: usize = 60;
+/// Groups of a count unless the client asks otherwise.
+const DEFAULT_GROUPS: usize = 1_000;
 /// Values of a facet unless the client asks otherwise.
 const DEFAULT_FACET_VALUES: usize = 10;
 /// Rows of a SQL answer unless the client asks otherwise.
@@ -98,6 +100,42 @@ pub(super) async fn histogram(
 }
 
 #[derive(Debug, serde::Deserialize)]
+pub(super) struct Groups {
+    by: Option<String>,
+    bucket: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Groups {
+    fn bucket_nanos(&self) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.bucket.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        match parse_duration_nanos(text).filter(|nanos| *nanos > 0) {
+            Some(nanos) => Ok(Some(nanos)),
+            None => Err(ApiError::bad("bad_bucket", format!("bucket: {text:?} is not a length of time")).hint("give it a unit: 30s, 5m, 1h, 1d")),
+        }
+    }
+}
+
+pub(super) async fn count(State(server): State<Arc<Server>>, Params(question): Params<Question>, Params(groups): Params<Groups>) -> Result<Response, ApiError> {
+    let request = CountRequest {
+        table: question.table()?,
+        query: question.query()?,
+        range: question.range(server.clock.now_nanos())?,
+        by: names(groups.by.as_deref().unwrap_or_default()),
+        bucket_nanos: groups.bucket_nanos()?,
+        limit: groups.limit.unwrap_or(DEFAULT_GROUPS),
+    };
+    Ok(Json(server.engine.count_groups(&request).await?).into_response())
+}
+
+/// Names apart by commas.
+fn names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
+}
+
+#[derive(Debug, serde::Deserialize)]
 pub(super) struct Fields {
     fields: Option<String>,
     limit: Option<usize>,
@@ -108,12 +146,11 @@ pub(super) async fn facets(
     Params(question): Params<Question>,
     Params(fields): Params<Fields>,
 ) -> Result<Response, ApiError> {
-    let names = fields.fields.as_deref().unwrap_or("severity,service_name,aws_log_group");
     let request = FacetsRequest {
         table: question.table()?,
         query: question.query()?,
         range: question.range(server.clock.now_nanos())?,
-        fields: names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect(),
+        fields: names(fields.fields.as_deref().unwrap_or("severity,service_name,aws_log_group")),
         limit: fields.limit.unwrap_or(DEFAULT_FACET_VALUES),
     };
     Ok(Json(server.engine.facets(&request).await?).into_response())
