@@ -186,7 +186,8 @@ impl Job {
     }
 }
 
-async fn open_in_time(blocks: &Blocks, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
+/// Opens a block unless time is up first.
+pub(super) async fn open_in_time(blocks: &Blocks, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
     match tokio::time::timeout(stop.remaining(), blocks.open(meta)).await {
         Ok(opened) => opened,
         Err(_) => Err(super::blocks::Unopened {

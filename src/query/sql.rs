@@ -2,9 +2,11 @@
 //!
 //! Tables are those of [`Table::ALL`] and the view `metrics`, which joins each point with its series. `SHOW TABLES`,
 //! `DESCRIBE logs` and `EXPLAIN …` work; whatever would change or set something is refused. Functions of ours are in
-//! [`super::functions`]. The session lives for one statement.
+//! [`super::functions`]. The session lives for one statement; one that sorts by time, newest first, is read in that order
+//! and no further than its limit ([`super::table`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -19,6 +21,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -30,7 +33,7 @@ use super::coverage::{Coverage, ProblemKind};
 use super::engine::MAX_ANSWER_BYTES;
 use super::limits::Stop;
 use super::table::LakeTable;
-use super::{Config, Error, Result, View, functions};
+use super::{Config, Error, Result, View, functions, table};
 use crate::model::{Table, TimeRange};
 
 /// Threads' worth of plan partitions.
@@ -70,9 +73,20 @@ LEFT JOIN (
 pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>, config: &Config, begun: Instant, stop: Stop) -> Result<SqlResponse> {
     let limit = request.limit.clamp(1, config.max_sql_rows);
     let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
-    let session = session(view, blocks, config, &stop, &coverage).await?;
+    let unopened = Arc::new(AtomicU64::new(0));
+    let newest_first = Arc::new(AtomicBool::new(false));
+    let table = |table| LakeTable {
+        table,
+        view: view.clone(),
+        blocks: blocks.clone(),
+        stop: stop.clone(),
+        coverage: coverage.clone(),
+        unopened: unopened.clone(),
+        newest_first: newest_first.clone(),
+    };
+    let session = session(table, config).await?;
     let bounds = (limit, config.max_answer_bytes);
-    let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &stop)).await;
+    let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &newest_first, &stop)).await;
     let Gathered { columns, rows, end } = match gathered {
         Ok(gathered) => gathered?,
         Err(_) => {
@@ -97,6 +111,11 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
             coverage.incomplete(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
         }
     }
+    if end != End::Time {
+        // blocks whose turn did not come cannot have a row of this answer
+        let opened = coverage.blocks_read + unopened.load(Ordering::Relaxed);
+        coverage.blocks_pruned = coverage.blocks_total.saturating_sub(opened);
+    }
     coverage.rows_matched_at_least = rows.len() as u64;
     coverage.bytes_read += stop.take_read_bytes();
     Ok(SqlResponse {
@@ -109,7 +128,7 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
     })
 }
 
-async fn session(view: &View, blocks: &Arc<Blocks>, config: &Config, stop: &Stop, coverage: &Arc<Mutex<Coverage>>) -> Result<SessionContext> {
+async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config) -> Result<SessionContext> {
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.sql_memory_bytes)))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
@@ -123,14 +142,7 @@ async fn session(view: &View, blocks: &Arc<Blocks>, config: &Config, stop: &Stop
     settings.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let session = SessionContext::new_with_config_rt(settings, runtime);
     for table in Table::ALL {
-        let provider = LakeTable {
-            table,
-            view: view.clone(),
-            blocks: blocks.clone(),
-            stop: stop.clone(),
-            coverage: coverage.clone(),
-        };
-        session.register_table(table.name(), Arc::new(provider)).map_err(internal)?;
+        session.register_table(table.name(), Arc::new(provider(table))).map_err(internal)?;
     }
     functions::register(&session);
     let plan = session.state().create_logical_plan(METRICS_VIEW).await.map_err(internal)?;
@@ -162,9 +174,10 @@ struct Answer {
     bytes: usize,
 }
 
-async fn gather(session: &SessionContext, query: &str, (limit, max_bytes): (usize, usize), stop: &Stop) -> Result<Gathered> {
+async fn gather(session: &SessionContext, query: &str, (limit, max_bytes): (usize, usize), newest_first: &AtomicBool, stop: &Stop) -> Result<Gathered> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = session.sql_with_options(query, read_only).await.map_err(client)?;
+    newest_first.store(table::wants_newest(frame.logical_plan()), Ordering::Relaxed);
     let schema = frame.schema().inner().clone();
     let columns = schema
         .fields()
@@ -174,8 +187,12 @@ async fn gather(session: &SessionContext, query: &str, (limit, max_bytes): (usiz
             data_type: field.data_type().to_string(),
         })
         .collect();
-    // one row more than asked for tells whether there are more
-    let frame = frame.limit(0, Some(limit.saturating_add(1))).map_err(client)?;
+    let frame = match frame.logical_plan() {
+        // a plan that is shown stands above everything else
+        LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => frame,
+        // one row more than asked for tells whether there are more
+        _ => frame.limit(0, Some(limit.saturating_add(1))).map_err(client)?,
+    };
     let mut stream = frame.execute_stream().await.map_err(client)?;
     let mut answer = Answer::default();
     let end = loop {

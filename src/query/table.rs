@@ -1,16 +1,25 @@
 //! A table of the lake as SQL sees it: unflushed rows and blocks, pruned by time and by what an index answers.
+//!
+//! A block is opened when its turn comes. Where a statement wants the newest rows ([`wants_newest`]), the scan gives rows in
+//! that order and says so to the plan, which then has nothing to sort and stops reading once it has enough: each partition
+//! is the head, sorted, or blocks that follow one another in time, newest first, in pieces that start small.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
+use arrow::compute::{SortOptions, filter_record_batch, interleave_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -20,11 +29,11 @@ use super::blocks::{Blocks, Matcher, visit};
 use super::conditions::ValueTest;
 use super::coverage::{Coverage, ProblemKind};
 use super::filter::{Filter, Leaf};
-use super::job::Job;
+use super::job::{Job, open_in_time};
 use super::limits::Stop;
 use super::scan::{self, Chunk};
 use super::{View, functions};
-use crate::block::{Block, RawField};
+use crate::block::{Block, BlockMeta, RawField};
 use crate::model::schema::is_context_column;
 use crate::model::{Rows, Table, TimeRange};
 
@@ -34,6 +43,11 @@ const PARTITIONS: usize = 2;
 const QUEUE: usize = 2;
 /// Rows of unflushed data handed over at a time.
 const HEAD_BATCH_ROWS: usize = 8_192;
+/// Rows looked at first, and at most at a time, where the newest are wanted. (Few in tests, which have few rows.)
+const FIRST_PIECE: usize = if cfg!(test) { 8 } else { 1_024 };
+const MAX_PIECE: usize = if cfg!(test) { 64 } else { 65_536 };
+/// With more partitions than this, blocks overlap so much that sorting is as good.
+const MAX_ORDERED_PARTITIONS: usize = 32;
 
 /// One table in one view.
 #[derive(Debug)]
@@ -43,6 +57,73 @@ pub(super) struct LakeTable {
     pub(super) blocks: Arc<Blocks>,
     pub(super) stop: Stop,
     pub(super) coverage: Arc<Mutex<Coverage>>,
+    /// Blocks that could not be opened.
+    pub(super) unopened: Arc<AtomicU64>,
+    /// Whether the statement [`wants_newest`].
+    pub(super) newest_first: Arc<AtomicBool>,
+}
+
+/// Whether a statement sorts by a time column, newest first.
+pub(super) fn wants_newest(plan: &LogicalPlan) -> bool {
+    let is_time_column = |name: &str| {
+        let of_table = |table: &Table| table.time_column() == name || table.time_column().strip_suffix("_unix_nano") == Some(name);
+        Table::ALL.iter().any(of_table)
+    };
+    let mut wants = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Sort(sort) = node
+            && let Some(first) = sort.expr.first()
+            && let Expr::Column(column) = &first.expr
+        {
+            wants |= !first.asc && is_time_column(&column.name);
+        }
+        Ok(if wants { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.is_ok() && wants
+}
+
+/// The orders in which rows stand where the newest come first, as far as `schema` has the columns.
+fn newest_first_orders(table: Table, schema: &Schema) -> Vec<LexOrdering> {
+    let exact = table.time_column();
+    let micros = exact.strip_suffix("_unix_nano").unwrap_or(exact);
+    let options = SortOptions {
+        descending: true,
+        nulls_first: true,
+    };
+    let order = |columns: &[&str]| {
+        let present = columns.iter().map_while(|name| Some((*name, schema.index_of(name).ok()?)));
+        LexOrdering::new(present.map(|(name, index)| PhysicalSortExpr::new(Arc::new(Column::new(name, index)), options)))
+    };
+    [order(&[exact, "ingest_id"]), order(&[micros, exact, "ingest_id"])]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Head and blocks as partitions in each of which rows can be given newest first; `None` if there would be too many.
+fn in_order(head: &[Rows], metas: &[Arc<BlockMeta>]) -> Option<Vec<Vec<Part>>> {
+    let mut partitions: Vec<Vec<Part>> = Vec::new();
+    // the first time of each partition's last block
+    let mut ends: Vec<i64> = Vec::new();
+    let mut metas = metas.to_vec();
+    metas.sort_by_key(|meta| std::cmp::Reverse(meta.max_time_nanos));
+    for meta in metas {
+        let end = meta.min_time_nanos;
+        match ends.iter().position(|end| *end > meta.max_time_nanos) {
+            Some(number) => {
+                partitions[number].push(Part::Block(meta));
+                ends[number] = end;
+            }
+            None => {
+                partitions.push(vec![Part::Block(meta)]);
+                ends.push(end);
+            }
+        }
+    }
+    if !head.is_empty() {
+        partitions.push(vec![Part::NewestOfHead(head.into())]);
+    }
+    (partitions.len() <= MAX_ORDERED_PARTITIONS).then_some(partitions)
 }
 
 #[async_trait]
@@ -69,20 +150,32 @@ impl TableProvider for LakeTable {
         let all_blocks = self.view.snapshot.blocks(self.table).len() as u64;
         job.coverage.blocks_pruned = all_blocks - job.coverage.blocks_total;
         job.coverage.blocks_total = all_blocks;
-        let mut parts: Vec<Part> = job.head.iter().cloned().map(Part::Head).collect();
-        for meta in job.metas.clone() {
-            if let Some(opened) = job.open(&self.blocks, &meta).await {
-                parts.push(Part::Block(opened.block));
-            }
-        }
         job.close_range();
         let full = self.table.schema();
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..full.fields().len()).collect());
         let schema = Arc::new(full.project(&wanted)?);
-        let mut partitions: Vec<Vec<Part>> = vec![Vec::new(); PARTITIONS.min(parts.len()).max(1)];
-        let n_partitions = partitions.len();
-        for (number, part) in parts.into_iter().enumerate() {
-            partitions[number % n_partitions].push(part);
+        // searchable tables are those whose blocks are sorted by time alone
+        let mut orders = match self.table.is_searchable() && self.newest_first.load(Ordering::Relaxed) {
+            true => newest_first_orders(self.table, &schema),
+            false => Vec::new(),
+        };
+        let ordered = match orders.is_empty() {
+            true => None,
+            false => in_order(&job.head, &job.metas),
+        };
+        let is_ordered = ordered.is_some();
+        let mut partitions = ordered.unwrap_or_else(|| {
+            orders.clear();
+            let parts = job.head.iter().cloned().map(Part::Head).chain(job.metas.iter().cloned().map(Part::Block));
+            let n_partitions = PARTITIONS.min(job.head.len() + job.metas.len()).max(1);
+            let mut partitions = vec![Vec::new(); n_partitions];
+            for (number, part) in parts.enumerate() {
+                partitions[number % n_partitions].push(part);
+            }
+            partitions
+        });
+        if partitions.is_empty() {
+            partitions.push(Vec::new());
         }
         let streams = partitions
             .into_iter()
@@ -96,19 +189,24 @@ impl TableProvider for LakeTable {
                     range,
                     stop: self.stop.clone(),
                     coverage: self.coverage.clone(),
+                    unopened: self.unopened.clone(),
+                    blocks: self.blocks.clone(),
+                    is_ordered,
                 };
                 Arc::new(scan) as Arc<dyn PartitionStream>
             })
             .collect();
         self.coverage.lock().merge_scan(job.coverage);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, streams, None, None, false, None)?))
+        Ok(Arc::new(StreamingTableExec::try_new(schema, streams, None, orders, false, None)?))
     }
 }
 
 #[derive(Clone, Debug)]
 enum Part {
     Head(Rows),
-    Block(Block),
+    /// All of the head, sorted.
+    NewestOfHead(Arc<[Rows]>),
+    Block(Arc<BlockMeta>),
 }
 
 /// One partition: its parts, one after the other.
@@ -122,6 +220,10 @@ struct Scan {
     range: TimeRange,
     stop: Stop,
     coverage: Arc<Mutex<Coverage>>,
+    unopened: Arc<AtomicU64>,
+    blocks: Arc<Blocks>,
+    /// Whether rows are given newest first.
+    is_ordered: bool,
 }
 
 impl PartitionStream for Scan {
@@ -141,15 +243,20 @@ impl PartitionStream for Scan {
                 let mut send = |batch: RecordBatch| sender.blocking_send(Ok(batch)).map_err(|_| super::Error::internal("enough"));
                 let sent = match part {
                     Part::Head(rows) => scan.head(rows, &mut send),
-                    Part::Block(block) => scan.block(block, &mut send),
+                    Part::NewestOfHead(parts) => scan.newest_of_head(parts, &mut send),
+                    Part::Block(meta) => match scan.open(meta) {
+                        Some(block) if scan.is_ordered => scan.newest_of_block(&block, &mut send),
+                        Some(block) => scan.block(&block, &mut send),
+                        None => continue,
+                    },
                 };
                 if let Err(error) = sent {
                     if sender.is_closed() {
                         break;
                     }
                     let what = match part {
-                        Part::Head(_) => return Err(DataFusionError::External(error.into())),
-                        Part::Block(block) => block.meta().id.as_str().to_string(),
+                        Part::Head(_) | Part::NewestOfHead(_) => return Err(DataFusionError::External(error.into())),
+                        Part::Block(meta) => meta.id.as_str().to_string(),
                     };
                     scan.coverage.lock().incomplete(ProblemKind::Corrupt, what, error.to_string());
                 }
@@ -166,12 +273,105 @@ impl PartitionStream for Scan {
 }
 
 impl Scan {
-    fn head(&self, rows: &Rows, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let mask = scan::in_range(rows, &self.range);
-        let found = match self.filter.as_ref() {
-            Filter::All => mask,
-            filter => scan::within(filter, Chunk::Memory(rows), &mask)?,
+    /// Opens a block on this (blocking) thread; what goes wrong is noted.
+    fn open(&self, meta: &Arc<BlockMeta>) -> Option<Block> {
+        let opened = tokio::runtime::Handle::current().block_on(open_in_time(&self.blocks, meta, &self.stop));
+        let mut coverage = self.coverage.lock();
+        match opened {
+            Ok(opened) => {
+                coverage.blocks_read += 1;
+                if let Some(problem) = &opened.index_problem {
+                    coverage.note(ProblemKind::Corrupt, meta.id.as_str(), format!("scanned without its index: {problem}"));
+                }
+                Some(opened.block)
+            }
+            Err(problem) => {
+                self.unopened.fetch_add(1, Ordering::Relaxed);
+                coverage.incomplete(problem.kind, meta.id.as_str(), problem.message);
+                None
+            }
+        }
+    }
+
+    /// Matching rows of the head, newest first.
+    fn newest_of_head(&self, parts: &[Rows], send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
+        let mut order: Vec<(i64, i64, usize, u32)> = Vec::new();
+        for (number, rows) in parts.iter().enumerate() {
+            let found = self.found_in_head(rows)?;
+            let (times, ids) = (rows.times().values(), rows.ingest_ids().values());
+            order.extend(found.set_indices().map(|row| (times[row], ids[row], number, row as u32)));
+        }
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut at, mut piece) = (0, FIRST_PIECE);
+        while at < order.len() && !self.stop.is_over() {
+            let end = order.len().min(at + piece);
+            let mut by_part: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
+            for (position, (_, _, part, row)) in order[at..end].iter().enumerate() {
+                by_part.entry(*part).or_default().push((position, *row));
+            }
+            let mut batches = Vec::with_capacity(by_part.len());
+            let mut places = vec![(0, 0); end - at];
+            for (part, rows) in by_part {
+                for (i, (position, _)) in rows.iter().enumerate() {
+                    places[*position] = (batches.len(), i);
+                }
+                let numbers = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row));
+                batches.push(parts[part].take(&numbers)?.to_batch(Some(&self.wanted))?);
+            }
+            let batch = interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &places)?;
+            self.hand_over(&batch, &BooleanBuffer::new_set(batch.num_rows()), send)?;
+            at = end;
+            piece = (piece * 2).min(HEAD_BATCH_ROWS);
+        }
+        Ok(())
+    }
+
+    /// Matching rows of a block in its own order, which is newest first, in pieces that grow: whoever wants few rows stops
+    /// before the rest is read.
+    fn newest_of_block(&self, block: &Block, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
+        let rows = block.rows_in(&self.range)?;
+        let matcher = Matcher::new(block, &self.filter, &self.stop)?;
+        // what the index answers alone it answers once
+        let all = match (self.filter.as_ref(), matcher.exact_query()) {
+            (Filter::All, _) => Some(BooleanBuffer::new_set(block.n_rows() as usize)),
+            (_, Some(_)) => Some(matcher.all(rows.clone())?),
+            _ => None,
         };
+        let columns = self.columns();
+        let (mut at, mut piece) = (rows.start, FIRST_PIECE);
+        while at < rows.end && !self.stop.is_over() {
+            let end = rows.end.min(at.saturating_add(piece as u32));
+            let of_piece = match &all {
+                Some(_) => None,
+                None => Some(matcher.all(at..end)?),
+            };
+            if let Some(found) = all.as_ref().or(of_piece.as_ref()) {
+                visit(block, found, at..end, &columns, &self.stop, &mut |batch, mask| {
+                    self.hand_over(batch, mask, send)
+                })?;
+            }
+            at = end;
+            piece = (piece * 2).min(MAX_PIECE);
+        }
+        Ok(())
+    }
+
+    fn found_in_head(&self, rows: &Rows) -> super::Result<BooleanBuffer> {
+        let mask = scan::in_range(rows, &self.range);
+        match self.filter.as_ref() {
+            Filter::All => Ok(mask),
+            filter => scan::within(filter, Chunk::Memory(rows), &mask),
+        }
+    }
+
+    fn columns(&self) -> Vec<&'static str> {
+        // the projection's names live as long as the schema does; `visit` wants names that live for ever
+        let full = self.table.schema();
+        self.wanted.iter().filter_map(|i| static_name(&full, *i)).collect()
+    }
+
+    fn head(&self, rows: &Rows, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
+        let found = self.found_in_head(rows)?;
         let mut at = 0;
         while at < rows.len() {
             let length = HEAD_BATCH_ROWS.min(rows.len() - at);
@@ -192,9 +392,7 @@ impl Scan {
             Filter::All => BooleanBuffer::collect_bool(n_rows, |row| rows.contains(&(row as u32))),
             filter => Matcher::new(block, filter, &self.stop)?.all(rows.clone())?,
         };
-        let full = self.table.schema();
-        // the projection's names live as long as the schema does; `visit` wants names that live for ever
-        let columns: Vec<&'static str> = self.wanted.iter().filter_map(|i| static_name(&full, *i)).collect();
+        let columns = self.columns();
         visit(block, &found, rows, &columns, &self.stop, &mut |batch, mask| self.hand_over(batch, mask, send))
     }
 

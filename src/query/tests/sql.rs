@@ -180,3 +180,85 @@ async fn blocks_out_of_the_time_asked_for_are_not_read() {
         assert_eq!((answer.coverage.blocks_read, answer.coverage.blocks_pruned), (read, 1 - read), "{query}");
     }
 }
+
+/// Twelve blocks, one after the other in time, and the newest rows in the head.
+async fn lake_of_twelve() -> Lake {
+    let lake = Lake::new().await;
+    let rows = fixture_logs();
+    let piece = rows.len() / 14;
+    for number in 0..12 {
+        lake.block(&rows.slice(number * piece, piece), number % 3 > 0).await;
+    }
+    lake.head(vec![rows.slice(13 * piece, piece), rows.slice(12 * piece, piece)]);
+    lake
+}
+
+async fn answer(lake: &Lake, query: &str) -> SqlResponse {
+    let request = SqlRequest {
+        query: query.into(),
+        limit: 1_000,
+    };
+    lake.engine.sql(&request).await.unwrap_or_else(|error| panic!("{query}: {error}"))
+}
+
+#[tokio::test]
+async fn the_newest_rows_are_read_newest_block_first_and_no_further() {
+    let lake = lake_of_twelve().await;
+    for query in [
+        "select time, body from logs order by time desc limit 2",
+        "select body, severity_text, time_unix_nano from logs order by time_unix_nano desc limit 2",
+        "select body from logs where body is not null order by time desc, time_unix_nano desc limit 2",
+    ] {
+        let plan = answer(&lake, &format!("explain {query}")).await;
+        let plan = serde_json::to_string(&plan.rows).expect("JSON");
+        assert!(!plan.contains("SortExec"), "{query}: {plan}");
+        let newest = answer(&lake, query).await;
+        assert_eq!(newest.n_rows, 2);
+        let coverage = &newest.coverage;
+        assert!(coverage.complete && coverage.blocks_read < 9, "{query}: {coverage:?}");
+        assert_eq!(coverage.blocks_read + coverage.blocks_pruned, coverage.blocks_total);
+    }
+    let oldest = answer(&lake, "select time from logs order by time limit 2").await;
+    assert_eq!(oldest.coverage.blocks_read, 12);
+}
+
+#[tokio::test]
+async fn rows_read_in_order_are_the_rows_sorted() {
+    let twelve = lake_of_twelve().await;
+    // blocks that overlap, and rows of the head between them
+    let overlapping = Lake::new().await;
+    let rows = fixture_logs();
+    let n = rows.len();
+    overlapping.block(&rows.slice(0, n / 2), true).await;
+    overlapping.block(&rows.slice(n / 4, n / 2).with_ingest_ids(5_000), false).await;
+    overlapping.block(&rows.slice(n / 2, n - n / 2).with_ingest_ids(7_000), true).await;
+    overlapping.head(vec![rows.slice(n / 3, 5).with_ingest_ids(9_000), rows.slice(0, 9).with_ingest_ids(9_500)]);
+    for lake in [&twelve, &overlapping] {
+        for condition in [
+            "",
+            "where match(body, 'connection')",
+            "where service_name = 'api'",
+            "where time >= '2026-11-22T05:00:09Z'",
+        ] {
+            // the sum of two columns has no order that the scan knows
+            let sorted = answer(
+                lake,
+                &format!("select ingest_id, time_unix_nano from logs {condition} order by time_unix_nano + 0 desc, ingest_id desc"),
+            )
+            .await;
+            let read = answer(
+                lake,
+                &format!("select ingest_id, time_unix_nano from logs {condition} order by time_unix_nano desc, ingest_id desc"),
+            )
+            .await;
+            assert_eq!(read.rows, sorted.rows, "{condition}");
+            let few = answer(
+                lake,
+                &format!("select ingest_id, time_unix_nano from logs {condition} order by time desc, time_unix_nano desc, ingest_id desc limit 7"),
+            )
+            .await;
+            assert_eq!(few.rows, sorted.rows[..few.n_rows], "{condition}");
+            assert_eq!(few.n_rows, sorted.n_rows.min(7));
+        }
+    }
+}
