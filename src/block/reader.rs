@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, make_array, new_null_array};
 use arrow::buffer::{BooleanBuffer, Buffer};
@@ -22,6 +22,16 @@ use crate::model::TimeRange;
 
 /// Rows of a batch that a read or scan decodes at a time.
 const BATCH_ROWS: usize = 8 * 1024;
+
+/// Reading so many columns is worth a thread a row group.
+const WIDE_COLUMNS: usize = 8;
+/// Threads of one read at most.
+const MAX_THREADS: usize = 4;
+
+fn threads() -> usize {
+    static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS));
+    *THREADS
+}
 
 /// An opened block: immutable, cheap to clone, shared by threads.
 #[derive(Clone, Debug)]
@@ -171,31 +181,56 @@ impl Block {
             return Err(Error::parquet(&self.meta().id, "rows asked for are not in it, or not in order"));
         }
         // only row groups with hits: a selection over the whole file would read the dictionaries of every earlier one
-        let (mut groups, mut local) = (Vec::new(), Vec::with_capacity(rows.len()));
-        let (mut rest, mut base) = (rows, 0);
+        let mut groups: Vec<(usize, &[u32])> = Vec::new();
+        let mut rest = rows;
         for (group, bounds) in self.inner.group_starts.windows(2).enumerate() {
             let (inside, behind) = rest.split_at(rest.partition_point(|row| *row < bounds[1]));
             if !inside.is_empty() {
-                groups.push(group);
-                local.extend(inside.iter().map(|row| row - bounds[0] + base));
-                base += bounds[1] - bounds[0];
+                groups.push((group, inside));
             }
             rest = behind;
         }
-        let selection = selection(&local, base as usize);
-        guard(self.meta(), || {
-            let reader = self.reader(&schema, groups, Some(selection), rows.len().min(BATCH_ROWS))?;
-            let batches = reader
-                .map(|batch| batch.map_err(|e| self.damaged(e)).and_then(|batch| self.conform(&schema, &batch)))
-                .collect::<Result<Vec<_>>>()?;
-            let batch = match &batches[..] {
-                [one] => one.clone(),
-                many => concat_batches(&schema, many)?,
-            };
-            if batch.num_rows() != rows.len() {
-                return Err(self.damaged("it has fewer rows than it says"));
+        // each group costs its own dictionaries and pages, however few rows are wanted of it: they are shared among threads
+        let n_threads = match schema.fields().len() >= WIDE_COLUMNS {
+            true => threads().min(groups.len()),
+            false => 1,
+        };
+        let mut shares = groups.chunks(groups.len().div_ceil(n_threads.max(1)).max(1));
+        let mine = shares.next().unwrap_or_default();
+        let batches = std::thread::scope(|scope| {
+            let others: Vec<_> = shares.map(|share| scope.spawn(|| self.read_groups(share, &schema))).collect();
+            let mut batches = vec![self.read_groups(mine, &schema)];
+            for other in others {
+                batches.push(other.join().unwrap_or_else(|panic| Err(self.damaged(panic_text(&panic)))));
             }
-            Ok(batch)
+            batches.into_iter().collect::<Result<Vec<_>>>()
+        })?;
+        let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
+        let batch = match &batches[..] {
+            [one] => one.clone(),
+            many => concat_batches(&schema, many)?,
+        };
+        if batch.num_rows() != rows.len() {
+            return Err(self.damaged("it has fewer rows than it says"));
+        }
+        Ok(batch)
+    }
+
+    /// Rows of some row groups, ascending.
+    fn read_groups(&self, groups: &[(usize, &[u32])], schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let (mut local, mut base) = (Vec::new(), 0);
+        for (group, rows) in groups {
+            let bounds = &self.inner.group_starts[*group..=*group + 1];
+            local.extend(rows.iter().map(|row| row - bounds[0] + base));
+            base += bounds[1] - bounds[0];
+        }
+        let selection = selection(&local, base as usize);
+        let groups = groups.iter().map(|(group, _)| *group).collect();
+        guard(self.meta(), || {
+            let reader = self.reader(schema, groups, Some(selection), local.len().min(BATCH_ROWS))?;
+            reader
+                .map(|batch| batch.map_err(|e| self.damaged(e)).and_then(|batch| self.conform(schema, &batch)))
+                .collect()
         })
     }
 
@@ -259,7 +294,14 @@ impl Block {
     fn reader(&self, schema: &Schema, groups: Vec<usize>, selection: Option<RowSelection>, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
         let descriptor = self.inner.footer.parquet_schema();
         let roots = descriptor.root_schema().get_fields().iter().enumerate();
-        let wanted = roots.filter(|(_, root)| schema.fields().find(root.name()).is_some()).map(|(i, _)| i);
+        let mut wanted: Vec<usize> = roots.filter(|(_, root)| schema.fields().find(root.name()).is_some()).map(|(i, _)| i).collect();
+        // a column without values there need not be decoded: `conform` makes one; but some column must count the rows
+        let has_values = |root: &usize| !self.is_null_in(*root, &groups);
+        if wanted.iter().any(has_values) {
+            wanted.retain(has_values);
+        } else {
+            wanted.truncate(1);
+        }
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.inner.parquet.clone(), self.inner.footer.clone())
             .with_projection(ProjectionMask::roots(descriptor, wanted))
             .with_row_groups(groups)
@@ -270,7 +312,23 @@ impl Block {
         builder.build().map_err(|e| self.damaged(e))
     }
 
-    /// A batch from the file in the types and order of `schema`; a column that the file is too old to have is null.
+    /// Whether the footer says that a top-level column has no value in any of these row groups.
+    fn is_null_in(&self, root: usize, groups: &[usize]) -> bool {
+        let footer = self.inner.footer.metadata();
+        let descriptor = self.inner.footer.parquet_schema();
+        let mut leaves = (0..descriptor.num_columns()).filter(|leaf| descriptor.get_column_root_idx(*leaf) == root);
+        // nested columns have no such counts
+        let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return false };
+        descriptor.column(leaf).path().parts().len() == 1
+            && groups.iter().all(|group| {
+                let group = footer.row_group(*group);
+                let nulls = group.column(leaf).statistics().and_then(Statistics::null_count_opt);
+                nulls.is_some_and(|nulls| u64::try_from(group.num_rows()) == Ok(nulls))
+            })
+    }
+
+    /// A batch from the file in the types and order of `schema`; a column that is null there, or that the file is too old to
+    /// have, is null.
     fn conform(&self, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns: Vec<ArrayRef> = schema
             .fields()
@@ -375,4 +433,95 @@ fn retype(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError
         data.into_builder().data_type(data_type.clone()).child_data(child_data).build()
     }
     Ok(make_array(go(array.to_data(), data_type)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Level, Settings, build};
+    use crate::model::{LogRecord, LogsBuilder, Table};
+
+    fn block_of_small_groups() -> Block {
+        let mut builder = LogsBuilder::default();
+        let context = builder.context(crate::model::ContextBuilder::new().build());
+        for n in 0..1_000i64 {
+            builder.push(
+                context,
+                &LogRecord {
+                    time_unix_nano: 1_000 - n,
+                    body: Some(&format!("row {n}")),
+                    // only in the first groups
+                    event_name: (n < 250).then_some("early"),
+                    ..LogRecord::default()
+                },
+            );
+        }
+        let rows = builder.finish().expect("rows").with_ingest_ids(1);
+        let settings = Settings {
+            row_group_rows: 100,
+            ..Settings::default()
+        };
+        let built = build(Table::Logs, 0, Level::L0, &[rows], &settings, 0).expect("a block");
+        Block::open(Arc::new(built.meta), built.parquet, built.index).expect("a block")
+    }
+
+    #[test]
+    fn columns_without_values_are_not_decoded_and_read_as_null() {
+        let block = block_of_small_groups();
+        let schema = block.project(&[]).expect("all columns");
+        let descriptor = block.inner.footer.parquet_schema();
+        let root = |name: &str| {
+            descriptor
+                .root_schema()
+                .get_fields()
+                .iter()
+                .position(|root| root.name() == name)
+                .expect("a column")
+        };
+        let event_name = root("event_name");
+        assert_eq!(
+            [&[0][..], &[2], &[3], &[2, 3], &[7, 9]].map(|groups| block.is_null_in(event_name, groups)),
+            [false, false, true, false, true]
+        );
+        let n_null = (0..schema.fields().len()).filter(|root| block.is_null_in(*root, &[5])).count();
+        assert!(n_null > 5, "{n_null} of {}", schema.fields().len());
+        let names = block.read(&[10, 249, 250, 999], &["event_name", "body"]).expect("rows");
+        let names: Vec<_> = names.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(names, [Some("early"), Some("early"), None, None]);
+        let only_null = block.read(&[300, 999], &["event_name"]).expect("rows");
+        assert_eq!((only_null.num_rows(), only_null.column(0).null_count()), (2, 2));
+        assert_eq!(
+            block
+                .scan(300..1_000, &["event_name"])
+                .expect("a scan")
+                .map(|batch| batch.expect("rows").num_rows())
+                .sum::<usize>(),
+            700
+        );
+    }
+
+    #[test]
+    fn rows_of_many_groups_come_in_order_however_many_threads_read_them() {
+        let block = block_of_small_groups();
+        for rows in [vec![0], vec![5, 999], (0..1_000).step_by(37).collect::<Vec<u32>>(), (0..1_000).collect()] {
+            let read = block.read(&rows, &[]).expect("rows");
+            let bodies: Vec<_> = read
+                .column_by_name("body")
+                .expect("bodies")
+                .as_string::<i32>()
+                .iter()
+                .flatten()
+                .map(str::to_string)
+                .collect();
+            let expected: Vec<String> = rows.iter().map(|row| format!("row {row}")).collect();
+            assert_eq!(bodies, expected);
+            let times: Vec<i64> = read
+                .column_by_name("time_unix_nano")
+                .expect("times")
+                .as_primitive::<Int64Type>()
+                .values()
+                .to_vec();
+            assert!(times.is_sorted_by(|a, b| a > b));
+        }
+    }
 }
