@@ -381,11 +381,11 @@ pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], 
     }
     let fields = fields.iter().map(|name| Field::resolve(job.table, name)).collect();
     let tally = tally(job, blocks, fields, max_groups, Enter::Group(width)).await?;
-    let group = |(key, rows): (&Box<[u8]>, &u64)| match (width, key.split_first_chunk::<8>()) {
+    let group = |(key, rows): (&[u8], &u64)| match (width, key.split_first_chunk::<8>()) {
         (Some(_), Some((start, values))) => (Some(i64::from_le_bytes(*start)), values_of(values), *rows),
         _ => (None, values_of(key), *rows),
     };
-    let mut groups: Vec<Group> = tally.counts.iter().map(group).collect();
+    let mut groups: Vec<Group> = tally.counts.iter().map(|(key, rows)| group((key, rows))).collect();
     groups.sort_unstable_by(|a, b| b.2.cmp(&a.2).then_with(|| (a.0, &a.1).cmp(&(b.0, &b.1))));
     let other = groups.iter().skip(limit).map(|(_, _, rows)| rows).sum::<u64>() + tally.beyond;
     groups.truncate(limit);

@@ -197,3 +197,23 @@ pub(super) async fn sql(State(server): State<Arc<Server>>, body: bytes::Bytes) -
     let answer = server.engine.sql(&request).await?;
     serde_json::to_value(answer).map(Json).map_err(internal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_a_length_of_time_or_refused() {
+        let groups = |bucket: &str| Groups {
+            by: None,
+            bucket: Some(bucket.into()),
+            limit: None,
+        };
+        assert_eq!(groups("1h").bucket_nanos().ok(), Some(Some(3_600_000_000_000)));
+        assert_eq!(groups("").bucket_nanos().ok(), Some(None));
+        for bad in ["0s", "1", "hour", "-1h"] {
+            assert!(groups(bad).bucket_nanos().is_err(), "{bad}");
+        }
+        assert_eq!(names(" service_name, severity,,"), ["service_name", "severity"]);
+    }
+}
