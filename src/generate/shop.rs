@@ -15,6 +15,7 @@
 //! start. [`run`] drives it by the clock and sends.
 
 mod services;
+mod telling;
 mod story;
 mod metrics;
 
