@@ -416,7 +416,7 @@ fn selection(rows: &[u32], n_rows: usize) -> RowSelection {
 }
 
 /// Runs what reads bytes that may be damaged: decoders panic on some damage, and that is an error like any other.
-fn guard<T>(meta: &BlockMeta, read: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guard<T>(meta: &BlockMeta, read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::parquet(&meta.id, panic_text(&panic))))
 }
 

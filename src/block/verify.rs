@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::reader::guard;
 use super::{Block, BlockIndex, BlockMeta, Error, IndexQuery, RawField, Result};
 
 /// Rows whose trace ID is looked up in the index, spread over the block.
@@ -35,14 +36,15 @@ pub fn verify(meta: &Arc<BlockMeta>, parquet: &Bytes, index: Option<&Bytes>) -> 
     match Block::open(meta.clone(), parquet.clone(), index.cloned()) {
         Ok(block) => {
             if let Some(index) = block.index()
-                && let Err(error) = compare_with_index(&block, index, &mut flaws)
+                && let Err(error) = guard(meta, || compare_with_index(&block, index, &mut flaws))
             {
                 flaws.push(error.to_string());
             }
         }
         Err(error) => flaws.push(error.to_string()),
     }
-    if let Err(error) = compare_with_meta(meta, parquet, &mut flaws) {
+    // damaged pages may make a decoder panic: that is a flaw too
+    if let Err(error) = guard(meta, || compare_with_meta(meta, parquet, &mut flaws)) {
         flaws.push(error.to_string());
     }
     flaws
