@@ -14,8 +14,9 @@ use crate::generate::send::Targets;
 use crate::generate::shop;
 use crate::model::SystemClock;
 
+/// Where settings, data and blocks are.
 #[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
+pub(crate) struct Place {
     /// Configuration file (TOML); without one, embedded defaults.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -25,6 +26,29 @@ pub(crate) struct ServeArgs {
     /// Where blocks go: a folder, or s3://bucket/prefix.
     #[arg(long)]
     store: Option<String>,
+}
+
+impl Place {
+    /// What file and flags say, and what is wrong in the file; to be judged when all other flags are known too.
+    pub(crate) fn config(self) -> Result<(Config, Vec<String>), Errors> {
+        let (mut config, problems) = match &self.config {
+            Some(file) => Config::read_unchecked(file)?,
+            None => (Config::default(), Vec::new()),
+        };
+        if let Some(data_dir) = self.data_dir {
+            config.server.data_dir = data_dir;
+        }
+        if let Some(store) = self.store {
+            config.store.url = store;
+        }
+        Ok((config, problems))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    place: Place,
     /// Address of pages, API and AWS faces; port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -70,10 +94,7 @@ pub(crate) struct DemoArgs {
 impl ServeArgs {
     fn into_config(self) -> Result<Config, Errors> {
         // what the file says is judged together with what the flags say
-        let (mut config, mut problems) = match &self.config {
-            Some(file) => Config::read_unchecked(file)?,
-            None => (Config::default(), Vec::new()),
-        };
+        let (mut config, mut problems) = self.place.config()?;
         let server = &mut config.server;
         for (value, slot) in [
             (self.http, &mut server.http),
@@ -85,13 +106,7 @@ impl ServeArgs {
                 *slot = value;
             }
         }
-        if let Some(data_dir) = self.data_dir {
-            server.data_dir = data_dir;
-        }
         server.insecure_no_auth |= self.insecure_no_auth;
-        if let Some(store) = self.store {
-            config.store.url = store;
-        }
         if let Some(rules) = self.rules {
             config.alert.rules = Some(rules);
         }

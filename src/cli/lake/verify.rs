@@ -3,17 +3,17 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::super::serve::Place;
 use super::super::{Outcome, print};
 use crate::block::{self, BlockMeta};
 use crate::catalog::{Catalog, Snapshot, block_path};
-use crate::config::Config;
+use crate::config::Errors;
 use crate::model::Table;
 use crate::storage::paths::block_prefixes;
 use crate::storage::{self, Key, Store};
@@ -23,15 +23,8 @@ const AT_A_TIME: usize = 2;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Configuration file of the server; without one, embedded defaults.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// The server's data folder, which holds the store unless --store or the file says otherwise.
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-    /// The store: a folder, or s3://bucket/prefix.
-    #[arg(long)]
-    store: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -63,15 +56,10 @@ struct Damaged {
 
 pub(super) async fn run(args: VerifyArgs) -> anyhow::Result<Outcome> {
     let json = args.json;
-    let mut config = match &args.config {
-        Some(file) => Config::from_file(file)?,
-        None => Config::default(),
-    };
-    if let Some(data_dir) = args.data_dir {
-        config.server.data_dir = data_dir;
-    }
-    if let Some(store) = args.store {
-        config.store.url = store;
+    let (config, mut problems) = args.place.config()?;
+    problems.extend(config.problems());
+    if !problems.is_empty() {
+        return Err(Errors(problems).into());
     }
     let has_own_folder = config.store.url.is_empty();
     if has_own_folder && !config.server.data_dir.is_dir() {
@@ -103,27 +91,33 @@ async fn verify(store: &Arc<dyn Store>) -> anyhow::Result<Report> {
     let mut checked = futures::stream::iter(blocks)
         .map(|meta| async move { anyhow::Ok((check(store, &meta).await?, meta)) })
         .buffered(AT_A_TIME);
+    let mut damaged = Vec::new();
     let is_watched = std::io::stderr().is_terminal();
     while let Some((flaws, meta)) = checked.try_next().await? {
-        // merged or expired since the catalog was read: no longer anybody's
-        if !flaws.is_empty() && Catalog::read(store.as_ref()).await?.block(meta.table, &meta.id).is_none() {
-            continue;
-        }
         report.blocks += 1;
         report.rows += meta.n_rows;
         report.bytes += meta.parquet_bytes + meta.index_bytes;
         if !flaws.is_empty() {
-            report.damaged.push(Damaged {
-                table: meta.table.name(),
-                block: meta.id.as_str().to_string(),
-                key: block_path(&meta).data().as_str().to_string(),
-                flaws,
-            });
+            damaged.push((
+                meta.clone(),
+                Damaged {
+                    table: meta.table.name(),
+                    block: meta.id.as_str().to_string(),
+                    key: block_path(&meta).data().as_str().to_string(),
+                    flaws,
+                },
+            ));
         }
         if is_watched && report.blocks.is_multiple_of(10) {
             print::error(&format!("{} of {n_blocks} blocks", report.blocks));
         }
     }
+    if !damaged.is_empty() {
+        // what was merged away or expired since the catalog was read is no longer anybody's
+        let now = Catalog::read(store.as_ref()).await?;
+        damaged.retain(|(meta, _)| now.block(meta.table, &meta.id).is_some());
+    }
+    report.damaged = damaged.into_iter().map(|(_, damaged)| damaged).collect();
     report.unlisted_objects = unlisted(store.as_ref(), &snapshot).await?;
     Ok(report)
 }
