@@ -264,12 +264,6 @@ impl Maintainer {
         report
     }
 
-    /// Start of the oldest partition of which rows are not in the lake yet; `None` when all are.
-    pub fn lake_behind_nanos(snapshot: &Snapshot) -> Option<i64> {
-        let waiting = snapshot.all_blocks().filter(|meta| meta.level == Level::L0);
-        waiting.map(|meta| meta.partition_nanos).min()
-    }
-
     async fn give_up_stale_intents(&self, report: &mut Report) {
         let snapshot = self.catalog.snapshot();
         let now_nanos = self.clock.now_nanos();

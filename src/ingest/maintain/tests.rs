@@ -195,6 +195,12 @@ fn levels(snapshot: &Snapshot, table: Table) -> (usize, usize) {
     (l0, snapshot.blocks(table).len() - l0)
 }
 
+/// Start of the oldest partition of which rows are not in the lake yet; `None` when all are.
+fn lake_behind_nanos(snapshot: &Snapshot) -> Option<i64> {
+    let waiting = snapshot.all_blocks().filter(|meta| meta.level == Level::L0);
+    waiting.map(|meta| meta.partition_nanos).min()
+}
+
 #[tokio::test]
 async fn an_hour_is_sealed_when_it_is_over_and_quiet() {
     let mut world = World::new(Config::default());
@@ -211,11 +217,11 @@ async fn an_hour_is_sealed_when_it_is_over_and_quiet() {
         levels(&maintainer.catalog.snapshot(), Table::Logs)
     };
     assert_eq!(sealed_at(59).await, (3, 0), "the hour runs");
-    assert_eq!(Maintainer::lake_behind_nanos(&maintainer.catalog.snapshot()), Some(START));
+    assert_eq!(lake_behind_nanos(&maintainer.catalog.snapshot()), Some(START));
     assert_eq!(sealed_at(74).await, (3, 0), "rows may still come");
     let before = maintainer.catalog.snapshot();
     assert_eq!(sealed_at(75).await, (0, 1));
-    assert_eq!(Maintainer::lake_behind_nanos(&maintainer.catalog.snapshot()), None);
+    assert_eq!(lake_behind_nanos(&maintainer.catalog.snapshot()), None);
     // a reader of the old snapshot finds its objects for an hour, and then they go
     assert_eq!(world.rows_of(&before).await, world.rows);
     assert_eq!(sealed_at(75 + 59).await, (0, 1));
@@ -527,7 +533,7 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
         }
     }
     world.check(&maintainers[0]).await;
-    assert_eq!(Maintainer::lake_behind_nanos(&maintainers[0].catalog.snapshot()), None);
+    assert_eq!(lake_behind_nanos(&maintainers[0].catalog.snapshot()), None);
     assert!(maintainers[0].catalog.snapshot().intents().is_empty());
     assert_eq!(world.rows_in_the_lake().await, world.rows);
 }
