@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
-use crate::query::Engine;
+use crate::query::{Engine, SearchLanguage};
 use crate::receive::{self, Intake};
 use crate::serve::{self, Server};
 use crate::storage::{self, Cache};
@@ -94,6 +94,7 @@ impl App {
                 store: store.clone(),
                 cache: cache.clone(),
                 catalog: catalog.clone(),
+                finder: Arc::new(SearchLanguage),
                 clock: clock.clone(),
             })
             .await?;
@@ -143,6 +144,7 @@ impl App {
             catalog,
             store,
             cache,
+            finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
         app.work(move |stop| async move { ingest.run(stop.cancelled_owned()).await });

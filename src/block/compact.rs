@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 
@@ -22,9 +23,7 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
         if block.meta().table != table || block.meta().partition_nanos != partition_nanos {
             return Err(Error::Build("blocks of different tables or partitions are not merged".into()));
         }
-        for batch in block.scan(0..block.n_rows(), &[])? {
-            parts.push(from_stored(table, &batch?)?);
-        }
+        read_rows(block, None, &mut parts)?;
     }
     match table {
         Table::Spans => drop_superseded_spans(&mut parts)?,
@@ -35,6 +34,32 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
         return Ok(None);
     }
     build(table, partition_nanos, level, &parts, settings, now_nanos).map(Some)
+}
+
+/// Builds the same block without the rows in `dropped` (bits over all of its rows); `None` when no row is left. Reads all
+/// rows into memory.
+pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+    let meta = block.meta();
+    let mut parts = Vec::new();
+    read_rows(block, Some(dropped), &mut parts)?;
+    if parts.iter().all(Rows::is_empty) {
+        return Ok(None);
+    }
+    build(meta.table, meta.partition_nanos, meta.level, &parts, settings, now_nanos).map(Some)
+}
+
+/// All rows of a block but those that are dropped.
+fn read_rows(block: &Block, dropped: Option<&BooleanBuffer>, parts: &mut Vec<Rows>) -> Result<()> {
+    let table = block.meta().table;
+    let mut at = 0;
+    for batch in block.scan(0..block.n_rows(), &[])? {
+        let batch = batch?;
+        let rows = from_stored(table, &batch)?;
+        let is_dropped = |row: usize| dropped.is_some_and(|dropped| dropped.value(at + row));
+        parts.push(keep(&rows, (0..rows.len()).filter(|row| !is_dropped(*row)))?);
+        at += batch.num_rows();
+    }
+    Ok(())
 }
 
 fn column<'a>(part: &'a Rows, name: &str) -> Result<&'a dyn Array> {

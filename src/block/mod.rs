@@ -45,8 +45,8 @@ mod compact;
 
 pub use build::{BuiltBlock, build};
 pub use bundle::index_parts;
-pub use compact::merge;
 pub(crate) use compact::{drop_superseded_spans, each_span, has_spans_in_progress};
+pub use compact::{merge, rewrite};
 pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};
 pub use pattern::Pattern;

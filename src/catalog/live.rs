@@ -1,11 +1,12 @@
 //! What is live, and how a record changes it: the one function that every node runs over the same log.
+//! What it does to deletes by query stands in [`super::deletes`].
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, CommitId, NodeId, NodeState, OpenIntent, Removed, Snapshot};
-use crate::block::{BlockId, BlockMeta};
+use super::{Commit, CommitId, CommitKind, Delete, Gone, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
+use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
 
 /// How long a removed block is remembered, counted in the records' own times. Longer than any grace period, and than
@@ -17,7 +18,7 @@ const COMMITS_REMEMBERED: usize = 4096;
 /// A checkpoint: everything live after one record.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Checkpoint {
-    /// [`FORMAT_VERSION`].
+    /// The oldest version in which it can be said.
     v: u32,
     pub(super) seq: u64,
     blocks: Vec<Arc<BlockMeta>>,
@@ -26,17 +27,23 @@ pub(super) struct Checkpoint {
     removed: Vec<Removed>,
     #[serde(default)]
     intents: BTreeMap<CommitId, OpenIntent>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    deletes: BTreeMap<CommitId, Delete>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gone: BTreeMap<Table, Gone>,
 }
 
 impl Checkpoint {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         Self {
-            v: FORMAT_VERSION,
+            v: if snapshot.deletes.is_empty() { 1 } else { FORMAT_VERSION },
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),
             nodes: snapshot.nodes.as_ref().clone(),
             removed: snapshot.removed.as_ref().clone(),
             intents: snapshot.intents.as_ref().clone(),
+            deletes: snapshot.deletes.as_ref().clone(),
+            gone: snapshot.gone.as_ref().clone(),
         }
     }
 }
@@ -58,6 +65,8 @@ impl Live {
         live.snapshot.nodes = Arc::new(checkpoint.nodes);
         live.snapshot.removed = Arc::new(checkpoint.removed);
         live.snapshot.intents = Arc::new(checkpoint.intents);
+        live.snapshot.deletes = Arc::new(checkpoint.deletes);
+        live.snapshot.gone = Arc::new(checkpoint.gone);
         let mut tables: [Vec<Arc<BlockMeta>>; Table::ALL.len()] = Default::default();
         for meta in checkpoint.blocks {
             if live.table_of.insert(meta.id.clone(), meta.table).is_some() {
@@ -129,7 +138,7 @@ impl Live {
                 ));
             }
         }
-        Ok(())
+        deletes::check(&self.snapshot, node, commit)
     }
 
     /// Makes the next record happen; changes nothing if it contradicts.
@@ -139,6 +148,7 @@ impl Live {
         }
         self.check(&record.node, &record.commit)?;
         let commit = record.commit;
+        deletes::apply(&mut self.snapshot, &record.node, &commit);
         self.remove(&record.node, &commit);
         if let Some(open) = commit.withdraws.as_ref().and_then(|id| Arc::make_mut(&mut self.snapshot.intents).get_mut(id)) {
             open.is_withdrawn = true;
@@ -170,6 +180,7 @@ impl Live {
             node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
             node.state = commit.state.or(node.state.take());
         }
+        deletes::end(&mut self.snapshot, commit.at_nanos);
         self.snapshot.seq = record.seq;
         self.remember(commit.id);
         Ok(())
@@ -184,10 +195,19 @@ impl Live {
         let tables: HashSet<Table> = gone.iter().filter_map(|id| self.table_of.remove(*id)).collect();
         let removed = Arc::make_mut(&mut self.snapshot.removed);
         removed.retain(|removed| !is_old(removed));
+        let is_replaced = commit.adds.iter().any(|meta| meta.level == Level::Sealed) || !commit.erased.is_empty();
+        let is_retention = commit.kind == CommitKind::Retention;
         // in the order of tables, so that every node has the same list
         for table in Table::ALL.into_iter().filter(|table| tables.contains(table)) {
             let blocks = Arc::make_mut(&mut self.snapshot.tables[table as usize]);
+            if is_retention {
+                let of_table = blocks.iter().filter(|meta| gone.contains(&meta.id));
+                let left: u64 = commit.adds.iter().filter(|meta| meta.table == table).map(|meta| meta.n_rows).sum();
+                let n_rows = of_table.map(|meta| meta.n_rows).sum::<u64>().saturating_sub(left);
+                Arc::make_mut(&mut self.snapshot.gone).entry(table).or_default().expired += n_rows;
+            }
             removed.extend(blocks.extract_if(.., |meta| gone.contains(&meta.id)).map(|meta| Removed {
+                leaves_the_lake: is_replaced && meta.level == Level::Sealed,
                 meta,
                 node: node.clone(),
                 at_nanos: commit.at_nanos,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::live::{Checkpoint, Live};
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, Error, NodeId, Result, Snapshot, metrics};
+use super::{Commit, Delete, Error, NodeId, Result, Snapshot, metrics};
 use crate::storage::paths::CatalogPath;
 use crate::storage::{self, Key, Store};
 
@@ -30,6 +30,7 @@ pub struct Catalog {
     node: NodeId,
     live: Mutex<Live>,
     newest: ArcSwap<Snapshot>,
+    delete_seen: Notify,
 }
 
 impl Catalog {
@@ -44,6 +45,7 @@ impl Catalog {
             node,
             newest: ArcSwap::new(newest),
             live: Mutex::new(live),
+            delete_seen: Notify::new(),
         };
         let snapshot = catalog.refresh().await?;
         if snapshot.seq() - checkpoint_seq >= CHECKPOINT_EVERY {
@@ -103,7 +105,7 @@ impl Catalog {
                 continue;
             }
             let record = Record {
-                v: FORMAT_VERSION,
+                v: commit.version(),
                 seq: live.seq() + 1,
                 node: self.node.clone(),
                 commit: commit.clone(),
@@ -159,6 +161,25 @@ impl Catalog {
         }
     }
 
+    /// The query of a delete that has not ended.
+    pub async fn query_of(&self, delete: &Delete) -> Result<String> {
+        let key = &delete.order.query;
+        let bytes = self.store.get(key).await?;
+        serde_json::from_slice::<Query>(&bytes)
+            .map(|query| query.query)
+            .map_err(|error| damaged(key, error))
+    }
+
+    /// Writes the query of a delete that is about to be ordered.
+    pub async fn put_query(&self, query: &str) -> Result<Key> {
+        self.put_state(serde_json::json!({ "v": 1, "query": query }).to_string().into()).await
+    }
+
+    /// Resolves when a delete was ordered, here or on another node, since it was last asked; one waits at a time.
+    pub async fn delete_ordered(&self) {
+        self.delete_seen.notified().await;
+    }
+
     async fn catch_up(&self, live: &mut Live) -> Result<()> {
         while let Some(record) = read_record(&*self.store, live.seq() + 1).await? {
             self.apply(live, record)?;
@@ -167,10 +188,14 @@ impl Catalog {
     }
 
     fn apply(&self, live: &mut Live, record: Record) -> Result<()> {
+        let orders_delete = record.commit.delete.is_some();
         apply(live, record)?;
         let snapshot = live.snapshot();
         metrics::live(&snapshot);
         self.newest.store(snapshot);
+        if orders_delete {
+            self.delete_seen.notify_one();
+        }
         Ok(())
     }
 
@@ -194,6 +219,12 @@ impl Catalog {
     pub(super) fn store(&self) -> &dyn Store {
         &*self.store
     }
+}
+
+/// The object that holds a delete's query.
+#[derive(serde::Deserialize)]
+struct Query {
+    query: String,
 }
 
 fn damaged(key: &Key, why: impl ToString) -> Error {

@@ -5,15 +5,15 @@
 //!
 //! | object | holds |
 //! |---|---|
-//! | `_catalog/log/<seq>.json` | record number seq, version 1: created with put-if-absent, never changed, never deleted |
+//! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
-//! | `_catalog/state/<name>.json` | what a node wants to find again, named by the record that committed it |
+//! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
 //!
 //! Promises:
 //! - a commit happens whole or not at all, on one place in one order for all nodes, and has happened when `commit` returns;
 //! - `commit` of the same [`Commit`] again, after an error or a success, happens once: records carry its [`CommitId`];
 //! - a commit whose `removes` are no longer live, whose `adds` exist, or whose WAL range is already covered is a
-//!   [`Error::Conflict`] and does not happen;
+//!   [`Error::Conflict`] and does not happen; neither does a flush of a node that has not learnt of a delete under way;
 //! - what is about to be put where foreign readers look is announced by an [`Intent`], so that after a crash it is
 //!   found and deleted before its rows are put there again;
 //! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
@@ -25,6 +25,7 @@
 mod node;
 mod record;
 mod snapshot;
+mod deletes;
 mod live;
 mod log;
 mod orphans;
@@ -35,8 +36,8 @@ mod tests;
 pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
-pub use record::{Commit, CommitId, CommitKind, Intent, WalRange};
-pub use snapshot::{NodeState, OpenIntent, Removed, Snapshot};
+pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Intent, Join, WalRange};
+pub use snapshot::{Delete, Gone, NodeState, OpenIntent, Removed, Snapshot};
 
 use crate::block::{BlockMeta, Level};
 use crate::storage;

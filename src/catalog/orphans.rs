@@ -37,6 +37,8 @@ impl Catalog {
             })
             .collect();
         named.extend(snapshot.nodes().values().filter_map(|node| node.state.clone()));
+        let under_way = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
+        named.extend(under_way.map(|delete| delete.order.query.clone()));
         old.retain(|object| {
             let ours = BlockPath::parse(&object.key).is_some_and(|(path, _)| path.block_id.len() == 26)
                 || matches!(CatalogPath::parse(&object.key), Some(CatalogPath::State(_)))

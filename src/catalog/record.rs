@@ -1,13 +1,15 @@
 //! One commit, as it is asked for and as it is written.
 
 use crate::block::{BlockId, BlockMeta};
+use crate::model::{Table, TimeRange};
 use crate::storage::Key;
 use crate::wal::Lsn;
 
 use super::NodeId;
 
-/// Version of records and checkpoints that this program writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// Newest version of records and checkpoints that this program reads. What says nothing that version 1 does not know is
+/// written as version 1, so that an older program goes on reading it.
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// Why a commit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -25,6 +27,8 @@ pub enum CommitKind {
     State,
     /// Objects are about to be put into the lake, or will not be after all.
     Intent,
+    /// Rows are deleted by a query: the order, or work on it.
+    Delete,
 }
 
 impl CommitKind {
@@ -37,6 +41,7 @@ impl CommitKind {
             CommitKind::Retention => "retention",
             CommitKind::State => "state",
             CommitKind::Intent => "intent",
+            CommitKind::Delete => "delete",
         }
     }
 }
@@ -61,10 +66,62 @@ pub struct Intent {
     pub inputs: Vec<BlockId>,
 }
 
+/// An order to delete rows by a query. What it concerns is fixed by its place in the log: all rows of the blocks that are
+/// live there, and of each node's log the rows up to its cut ([`Join`]). Later rows are not concerned, whatever they say.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeleteOrder {
+    /// Of which table.
+    pub table: Table,
+    /// First event time, nanoseconds since the epoch, inclusive.
+    pub start_nanos: i64,
+    /// Last event time, exclusive.
+    pub end_nanos: i64,
+    /// The object that holds the query: it may name a person, and records are kept for ever. Dropped when the delete ends.
+    pub query: Key,
+    /// The cut of the node that gives the order: its rows up to this position of its WAL are concerned.
+    pub lsn: Lsn,
+}
+
+impl DeleteOrder {
+    /// The event times it concerns.
+    pub fn range(&self) -> TimeRange {
+        TimeRange::new(self.start_nanos, self.end_nanos)
+    }
+}
+
+/// A node has learnt of a delete.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Join {
+    /// The delete.
+    pub delete: CommitId,
+    /// Up to this position of its WAL the node leaves out the rows that are meant; 0 = it has none.
+    pub lsn: Lsn,
+}
+
+/// Work done on a delete.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Erased {
+    /// The delete.
+    pub delete: CommitId,
+    /// Rows that this commit leaves out: of the block it replaces, or of the head it flushes.
+    #[serde(default)]
+    pub rows: u64,
+    /// Blocks that have no row that is meant, and stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clean: Vec<BlockId>,
+}
+
 /// A commit's name: makes trying again safe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct CommitId(String);
+
+impl CommitId {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// What a commit changes. Build it once and, if `commit` fails with an error that a retry may help, commit the same
 /// value again: it happens once. Objects of a failed commit must not be deleted: it may have happened, or may happen
@@ -100,6 +157,16 @@ pub struct Commit {
     /// withdrawn; else it must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<CommitId>,
+    /// An order to delete rows, under the name of this commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<DeleteOrder>,
+    /// Deletes that the committing node knows from now on. Until it does, its flushes are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
+    /// Work on deletes. With `removes`, it is one delete's, and the one block removed is replaced by the `adds`, or by
+    /// nothing; with `wal`, rows that the flush left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erased: Vec<Erased>,
 }
 
 impl Commit {
@@ -116,14 +183,23 @@ impl Commit {
             intent: None,
             withdraws: None,
             ends: None,
+            delete: None,
+            joins: Vec::new(),
+            erased: Vec::new(),
         }
+    }
+
+    /// The oldest version in which this can be said.
+    pub(super) fn version(&self) -> u32 {
+        let is_plain = self.delete.is_none() && self.joins.is_empty() && self.erased.is_empty() && self.kind != CommitKind::Delete;
+        if is_plain { 1 } else { FORMAT_VERSION }
     }
 }
 
 /// A commit with its number and its author: what `_catalog/log/<seq>.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Record {
-    /// [`FORMAT_VERSION`].
+    /// See [`Commit::version`].
     pub v: u32,
     /// Its number, as in its key.
     pub seq: u64,

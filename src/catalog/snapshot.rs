@@ -1,9 +1,9 @@
 //! One reader's frozen view of which blocks are live, and how a record changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{CommitId, Intent, NodeId};
+use super::{CommitId, DeleteOrder, Intent, NodeId};
 use crate::block::{BlockId, BlockMeta};
 use crate::model::{Table, TimeRange};
 use crate::storage::Key;
@@ -28,6 +28,10 @@ pub struct Removed {
     pub node: NodeId,
     /// When, nanoseconds since the epoch.
     pub at_nanos: i64,
+    /// Whether it lay in the lake, and others took its place there or its rows were deleted: foreign readers should not
+    /// see it for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves_the_lake: bool,
 }
 
 /// An intent whose end no record has yet.
@@ -43,6 +47,40 @@ pub struct OpenIntent {
     pub is_withdrawn: bool,
 }
 
+/// Rows of one table that were accepted and are gone for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Gone {
+    /// By a delete.
+    pub deleted: u64,
+    /// By retention.
+    pub expired: u64,
+}
+
+/// A delete by query, under way or ended.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Delete {
+    /// What is to go.
+    pub order: DeleteOrder,
+    /// Who took the order.
+    pub node: NodeId,
+    /// When, nanoseconds since the epoch.
+    pub at_nanos: i64,
+    /// Blocks whose rows are still to be looked at.
+    pub todo: BTreeSet<BlockId>,
+    /// Of each node that knows of it, the last WAL position whose rows are concerned.
+    pub cuts: BTreeMap<NodeId, Lsn>,
+    /// Rows gone so far.
+    #[serde(default)]
+    pub n_rows: u64,
+    /// Blocks looked at so far.
+    #[serde(default)]
+    pub n_blocks: u64,
+    /// When nothing was left to do, on no node, nanoseconds since the epoch. Then its query is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at_nanos: Option<i64>,
+}
+
 /// All live blocks after one record. Never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -52,6 +90,8 @@ pub struct Snapshot {
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeState>>,
     pub(super) removed: Arc<Vec<Removed>>,
     pub(super) intents: Arc<BTreeMap<CommitId, OpenIntent>>,
+    pub(super) deletes: Arc<BTreeMap<CommitId, Delete>>,
+    pub(super) gone: Arc<BTreeMap<Table, Gone>>,
 }
 
 impl Snapshot {
@@ -96,5 +136,22 @@ impl Snapshot {
     /// Intents that have not ended.
     pub fn intents(&self) -> &BTreeMap<CommitId, OpenIntent> {
         &self.intents
+    }
+    /// Deletes under way, and the last of those that ended.
+    pub fn deletes(&self) -> &BTreeMap<CommitId, Delete> {
+        &self.deletes
+    }
+    /// Rows that were accepted and are gone for good, since the catalog was made, by table and over all nodes.
+    pub fn gone(&self) -> &BTreeMap<Table, Gone> {
+        &self.gone
+    }
+    /// Whether a delete has yet to look at a block: nobody else replaces it meanwhile.
+    pub fn is_to_be_erased(&self, id: &BlockId) -> bool {
+        self.deletes.values().any(|delete| delete.todo.contains(id))
+    }
+    /// Nodes whose logs may still hold rows that a delete means: they have not learnt of it, or not flushed up to their cut.
+    pub fn nodes_behind<'a>(&'a self, delete: &'a Delete) -> impl Iterator<Item = &'a NodeId> {
+        let is_behind = |(node, state): &(&NodeId, &NodeState)| delete.cuts.get(*node).is_none_or(|lsn| state.flushed_lsn < *lsn);
+        self.nodes.iter().filter(is_behind).map(|(node, _)| node)
     }
 }

@@ -92,13 +92,13 @@ impl Refusal {
 }
 
 /// A server and how to reach it.
-struct Client {
+pub(super) struct Client {
     http: reqwest::Client,
     server: ServerArgs,
 }
 
 impl Client {
-    fn new(server: ServerArgs) -> anyhow::Result<Self> {
+    pub(super) fn new(server: ServerArgs) -> anyhow::Result<Self> {
         Ok(Self {
             http: reqwest::Client::builder().connect_timeout(std::time::Duration::from_secs(5)).build()?,
             server,
@@ -128,8 +128,13 @@ impl Client {
         Err(Refusal::new(status, &text).into())
     }
 
-    async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Value> {
+    pub(super) async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Value> {
         let response = self.send(self.request(reqwest::Method::GET, path).query(parameters)).await?;
+        Ok(response.json().await?)
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let response = self.send(self.request(reqwest::Method::POST, path).json(body)).await?;
         Ok(response.json().await?)
     }
 }
@@ -168,7 +173,7 @@ fn print_hit(hit: &Value, is_coloured: bool) {
 }
 
 /// Says what is missing from a partial answer; gives the outcome that goes with it.
-fn coverage(answer: &Value) -> Outcome {
+pub(super) fn coverage(answer: &Value) -> Outcome {
     let coverage = &answer["coverage"];
     if coverage["complete"] != Value::Bool(false) {
         return Outcome::Done;

@@ -4,6 +4,7 @@
 //! configuration, 3 the answer is partial (its coverage says why), 4 nothing found.
 
 mod client;
+mod delete;
 mod generate;
 mod lake;
 mod print;
@@ -36,6 +37,8 @@ enum Command {
     Trace(client::TraceArgs),
     /// Ask a running server in SQL.
     Sql(client::SqlArgs),
+    /// Delete rows for good, by a query: a person's data.
+    Delete(delete::DeleteArgs),
     /// List the states of alert rules.
     Alerts(client::AlertsArgs),
     /// Work with alert rules.
@@ -137,6 +140,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Search(args) => client::search(args).await,
         Command::Trace(args) => client::trace(args).await,
         Command::Sql(args) => client::sql(args).await,
+        Command::Delete(args) => delete::run(args).await,
         Command::Alerts(args) => client::alerts(args).await,
         Command::Rules(command) => rules::run(command),
         Command::Lake(command) => lake::run(command).await,

@@ -70,6 +70,9 @@ pub(crate) struct ServeArgs {
     /// Print the effective configuration, secrets redacted, and stop.
     #[arg(long)]
     print_config: bool,
+    /// Places at which the process is to die, for tests.
+    #[arg(long, hide = true, value_name = "POINTS")]
+    fail_points: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +120,13 @@ impl ServeArgs {
 
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Outcome> {
     let print_config = args.print_config;
+    if let Some(points) = &args.fail_points {
+        if let Err(mistake) = crate::fail_point::arm(points) {
+            print::error(&mistake);
+            return Ok(Outcome::Unusable);
+        }
+        print::error(&format!("this server dies on purpose at {points}"));
+    }
     let config = match args.into_config() {
         Ok(config) => config,
         Err(errors) => {

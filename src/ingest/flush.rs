@@ -8,10 +8,12 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::erase::LeftOut;
 use super::replay::write_states;
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
 use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, WalRange, block_path};
+use crate::fail_point;
 use crate::model::{Rows, Table};
 use crate::storage::Key;
 use crate::wal::Lsn;
@@ -45,6 +47,8 @@ impl Ingest {
                 () = self.inner.flush_wanted.notified() => {}
                 _ = tick.tick() => {}
             }
+            self.inner.note_position();
+            self.learn_of_deletes().await;
             if self.is_flush_due() {
                 // never cut short: a commit whose answer nobody waits for may still happen
                 self.flush().await;
@@ -52,7 +56,21 @@ impl Ingest {
         }
     }
 
+    /// Joins deletes that other nodes ordered, even if there is nothing to flush.
+    async fn learn_of_deletes(&self) {
+        if !self.inner.is_delete_unknown() {
+            return;
+        }
+        let _one_at_a_time = self.inner.flushing.lock().await;
+        if let Err(setback) = self.inner.join_deletes(self.inner.clock.now_nanos()).await {
+            tracing::warn!(?setback, "a delete could not be joined; trying again");
+        }
+    }
+
     fn is_flush_due(&self) -> bool {
+        if self.inner.is_delete_waiting() {
+            return true;
+        }
         let config = &self.inner.config;
         let head = self.inner.head.lock();
         let max_age_nanos = i64::try_from(config.flush_age_seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
@@ -97,7 +115,7 @@ struct Cut {
 
 /// Why an attempt to flush ended without a commit.
 #[derive(Debug)]
-enum Setback {
+pub(super) enum Setback {
     /// It took so long that the sweep may take its objects: they are made again under new names.
     Outlived,
     /// The catalog contradicts: an earlier commit, of this life or the last, has happened after all.
@@ -139,6 +157,7 @@ impl Inner {
     /// Builds, puts and commits what was cut, until the catalog has it or trying again cannot help. The rows then stay in
     /// the head and the log: the next flush, or the next start, tries again.
     async fn flush_cut(&self, cut: Cut) {
+        fail_point::hit("flush.after_cut");
         let started = Instant::now();
         let mut n_overtaken = 0;
         loop {
@@ -150,7 +169,9 @@ impl Inner {
             }
             match self.try_flush(&cut, flushed).await {
                 Ok(Flushed { n_blocks, n_rows }) => {
+                    fail_point::hit("flush.after_commit");
                     self.forget(cut.lsn);
+                    fail_point::hit("flush.after_truncation");
                     self.problems.lock().remove("flush");
                     metrics::FLUSHES.inc();
                     metrics::FLUSHED_ROWS.inc_by(n_rows);
@@ -183,8 +204,11 @@ impl Inner {
     async fn try_flush(&self, cut: &Cut, flushed: Lsn) -> Result<Flushed, Setback> {
         let began_nanos = self.clock.now_nanos();
         self.give_up_intents(began_nanos).await?;
+        self.join_deletes(began_nanos).await?;
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
-        let partitions = off_the_runtime(move || partitions(without_superseded(parts)?)).await?;
+        let parts = off_the_runtime(move || without_superseded(parts)).await?;
+        let LeftOut { parts, erased } = self.without_deleted(parts, flushed, began_nanos).await?;
+        let partitions = off_the_runtime(move || partitions(parts)).await?;
         let one_build = tokio::sync::Mutex::new(());
         let mut intent = None;
         let adds: Vec<BlockMeta> = match self.config.lake_visible {
@@ -206,6 +230,7 @@ impl Inner {
                 }
                 if !built.is_empty() {
                     intent = Some(self.announce(&built, began_nanos).await?);
+                    fail_point::hit("flush.after_announcement");
                 }
                 let puts = futures::stream::iter(built).map(|built| async move { self.put_block(built, began_nanos).await });
                 puts.buffer_unordered(BLOCKS_AT_A_TIME).try_collect().await?
@@ -218,6 +243,7 @@ impl Inner {
         let mut commit = Commit::new(CommitKind::Flush, self.clock.now_nanos());
         commit.ends = intent;
         commit.adds = adds;
+        commit.erased = erased;
         commit.wal = Some(WalRange {
             from: flushed + 1,
             to: cut.lsn,
@@ -276,7 +302,7 @@ impl Inner {
     }
 
     /// Commits. The commit carries its own name: tried again after an unanswered attempt, it still happens once.
-    async fn commit(&self, commit: Commit, began_nanos: i64) -> Result<(), Setback> {
+    pub(super) async fn commit(&self, commit: Commit, began_nanos: i64) -> Result<(), Setback> {
         let attempt = || {
             let (catalog, commit) = (self.catalog.clone(), commit.clone());
             async move { catalog.commit(commit).await }
@@ -308,6 +334,7 @@ impl Inner {
             async move { catalog.put_state(documents).await }
         };
         commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
+        fail_point::hit("flush.before_commit");
         self.commit(commit, began_nanos).await?;
         *self.committed_state.lock() = Some(hash);
         Ok(())
@@ -351,15 +378,17 @@ impl Inner {
         };
         if let Some(index) = index {
             put(path.index(), index).await?;
+            fail_point::hit("flush.after_index_put");
         }
         // the Parquet file last: with it foreign readers see the rows, where they look already
         put(path.data(), parquet).await?;
+        fail_point::hit("flush.after_parquet_put");
         Ok(meta)
     }
 
     /// Tries until it succeeds, waiting longer each time, and says so in the status meanwhile; but no longer than what
     /// was put since `began_nanos` is safe from the sweep.
-    async fn until_stored<T, E: Remedy, F: Future<Output = Result<T, E>>>(
+    pub(super) async fn until_stored<T, E: Remedy, F: Future<Output = Result<T, E>>>(
         &self,
         what: &str,
         began_nanos: i64,
@@ -405,13 +434,13 @@ impl Inner {
 }
 
 /// Runs what takes a processor for long where that blocks nobody.
-async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T, block::Error> + Send + 'static) -> Result<T, block::Error> {
+pub(super) async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T, block::Error> + Send + 'static) -> Result<T, block::Error> {
     let task = tokio::task::spawn_blocking(work);
     task.await.unwrap_or_else(|panic| Err(block::Error::Build(panic.to_string())))
 }
 
 /// Errors that know what to do about them.
-trait Remedy: std::fmt::Display {
+pub(super) trait Remedy: std::fmt::Display {
     /// Whether the same call may succeed later.
     fn retry_helps(&self) -> bool;
     /// Whether to look again at what the catalog has.

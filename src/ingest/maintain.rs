@@ -7,9 +7,10 @@
 //! |---|---|---|
 //! | give up | a node died in mid-seal | withdraws its intent and deletes what it had put into the lake |
 //! | expire | all rows of a block are older than `retention_days` | removes it |
+//! | erase | a delete by query has yet to look at a block | puts a block without the rows that are meant in its place |
 //! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
 //! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
-//! | delete | a block was removed `removed_grace_seconds` ago | deletes its objects |
+//! | delete | a block was removed `removed_grace_seconds` ago; one that was replaced in the lake, 10 s ago | deletes its objects |
 //! | sweep | once a day | deletes objects that no record names, a day old at least |
 //!
 //! Tables that are kept by day are sealed by the hour too: what was flushed in an hour goes into the lake once that hour
@@ -23,6 +24,7 @@
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
 
+mod erase;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -38,11 +40,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use crate::block::{self, Block, BlockId, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Intent, OpenIntent, Snapshot, block_path};
+use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Intent, OpenIntent, Removed, Snapshot, block_path};
+use crate::fail_point;
 use crate::model::{Clock, Table};
 use crate::storage::{self, Cache, Store};
 use crate::telemetry::register;
 
+use super::Finder;
+use super::erase::{Erasure, Erasures, Unread};
 #[cfg(test)]
 pub(super) use policy::made_nanos;
 use policy::{Group, Swap};
@@ -52,8 +57,8 @@ const SECOND_NANOS: i64 = 1_000_000_000;
 const SWEEP_EVERY_NANOS: i64 = 24 * 3600 * SECOND_NANOS;
 /// Age at which the intent of another node is given up: a seal takes minutes.
 const INTENT_STALE_NANOS: i64 = 3600 * SECOND_NANOS;
-/// A block in the lake that another in the lake replaces is deleted this soon: until then foreign readers see both.
-/// Only with `lake_visible = all`.
+/// A block in the lake that another in the lake replaces, or whose rows were deleted, goes this soon: until then foreign
+/// readers see both.
 const LAKE_SWAP_GRACE_NANOS: i64 = 10 * SECOND_NANOS;
 /// Further grace before the objects that another node removed, and has not deleted, are deleted here.
 const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
@@ -120,6 +125,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Local copies of them.
     pub cache: Arc<Cache>,
+    /// Tells which rows a delete means.
+    pub finder: Arc<dyn Finder>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -133,6 +140,8 @@ pub struct Report {
     pub blocks_made: usize,
     /// Blocks removed by retention.
     pub blocks_expired: usize,
+    /// Rows deleted by queries.
+    pub rows_erased: u64,
     /// Objects of removed blocks deleted.
     pub objects_deleted: usize,
     /// Objects deleted that no record names.
@@ -150,7 +159,9 @@ enum Error {
     Catalog(#[from] catalog::Error),
     #[error(transparent)]
     Block(#[from] block::Error),
-    #[error("the merge ended early: {0}")]
+    #[error(transparent)]
+    Query(#[from] Unread),
+    #[error("the work on a block ended early: {0}")]
     Ended(#[from] tokio::task::JoinError),
 }
 
@@ -169,9 +180,19 @@ struct Input {
     index: Option<Bytes>,
 }
 
-/// Makes one block of many; CPU-heavy.
+/// Makes one block of many, or of one without some rows; CPU-heavy.
 trait Merge: Send + Sync + std::fmt::Debug {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>>;
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten>;
+}
+
+/// What became of a block.
+#[derive(Debug)]
+enum Rewritten {
+    /// It has no row that is meant.
+    Clean,
+    /// So many rows are left out; `None` when none are left.
+    Without(u64, Option<BuiltBlock>),
 }
 
 /// The real one.
@@ -180,18 +201,46 @@ struct BlockMerge(block::Settings);
 
 impl Merge for BlockMerge {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
-        let open = |input: Input| match Block::open(Arc::clone(&input.meta), input.parquet.clone(), input.index) {
-            // the rows are whole, and are indexed anew
-            Err(error) if error.is_index() => {
-                tracing::warn!(block = input.meta.id.as_str(), %error, "merged without its index");
-                Block::open(input.meta, input.parquet, None)
-            }
-            result => result,
-        };
         let blocks = inputs.into_iter().map(|input| open(input).map(Arc::new)).collect::<block::Result<Vec<_>>>()?;
         block::merge(&blocks, level, partition_nanos, &self.0, now_nanos)
     }
+
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+        let block = open(input)?;
+        let meant = erasure.test.in_block(&block, &erasure.range).map_err(block::Error::Build)?;
+        match meant.count_set_bits() as u64 {
+            0 => Ok(Rewritten::Clean),
+            n_rows => Ok(Rewritten::Without(n_rows, block::rewrite(&block, &meant, &self.0, now_nanos)?)),
+        }
+    }
 }
+
+fn open(input: Input) -> block::Result<Block> {
+    match Block::open(Arc::clone(&input.meta), input.parquet.clone(), input.index) {
+        // the rows are whole, and are indexed anew
+        Err(error) if error.is_index() => {
+            tracing::warn!(block = input.meta.id.as_str(), %error, "read without its index");
+            Block::open(input.meta, input.parquet, None)
+        }
+        result => result,
+    }
+}
+
+/// Where the process may be let die while a block is put in the place of others.
+#[derive(Clone, Copy, Debug)]
+struct Points {
+    announced: &'static str,
+    index_put: &'static str,
+    parquet_put: &'static str,
+    committed: &'static str,
+}
+
+const MERGE_POINTS: Points = Points {
+    announced: "merge.after_announcement",
+    index_put: "merge.after_index_put",
+    parquet_put: "merge.after_parquet_put",
+    committed: "merge.after_commit",
+};
 
 /// Keeps the blocks of a store few, big, and no older than wanted.
 #[derive(Debug)]
@@ -203,6 +252,7 @@ pub struct Maintainer {
     store: Arc<dyn Store>,
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
+    erasures: Erasures,
     /// Rounds are one at a time.
     round: tokio::sync::Mutex<()>,
     /// Of the removed blocks that the snapshot remembers, those whose objects are deleted.
@@ -226,6 +276,7 @@ impl Maintainer {
             store: parts.store,
             cache: parts.cache,
             clock: parts.clock,
+            erasures: Erasures::new(parts.finder),
             round: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),
             last_sweep_nanos: Mutex::default(),
@@ -235,11 +286,16 @@ impl Maintainer {
     /// Does a round every so often until `stop` resolves; a round under way is then left where it is, which is safe at any step.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         let rounds = async {
-            let mut tick = tokio::time::interval(Duration::from_secs(self.config.every_seconds.max(1)));
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                tick.tick().await;
                 self.run_once().await;
+                let mut wait = Duration::from_secs(self.config.every_seconds.max(1));
+                if self.is_something_leaving_the_lake() {
+                    wait = wait.min(Duration::from_nanos(LAKE_SWAP_GRACE_NANOS.unsigned_abs()));
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.catalog.delete_ordered() => {}
+                }
             }
         };
         tokio::select! {
@@ -258,6 +314,7 @@ impl Maintainer {
         }
         self.give_up_stale_intents(&mut report).await;
         self.expire(&mut report).await;
+        self.erase_all(&mut report).await;
         self.swap_all(&mut report).await;
         self.delete_removed(&mut report).await;
         self.sweep(&mut report).await;
@@ -306,7 +363,10 @@ impl Maintainer {
         for ids in expired.chunks(MAX_EXPIRED_PER_RECORD) {
             let mut commit = Commit::new(CommitKind::Retention, now_nanos);
             commit.removes = ids.to_vec();
-            match self.commit(commit).await {
+            fail_point::hit("retention.before_commit");
+            let committed = self.commit(commit).await;
+            fail_point::hit("retention.after_commit");
+            match committed {
                 Ok(_) => report.blocks_expired += ids.len(),
                 Err(error) => self.note(report, Step::Expire, &error),
             }
@@ -342,6 +402,7 @@ impl Maintainer {
         }
         let (merge, level, partition_nanos, now_nanos) = (Arc::clone(&self.merge), group.level, group.partition_nanos, self.clock.now_nanos());
         let built = tokio::task::spawn_blocking(move || merge.merge(inputs, level, partition_nanos, now_nanos)).await??;
+        fail_point::hit("merge.after_build");
         // from here on the blocks may be gone: every commit says so by a conflict
         let removes: Vec<BlockId> = group.blocks.iter().map(|meta| meta.id.clone()).collect();
         let mut commit = Commit::new(
@@ -351,33 +412,43 @@ impl Maintainer {
             },
             now_nanos,
         );
-        commit.removes = removes.clone();
+        commit.removes = removes;
         let Some(built) = built else {
             self.commit(commit).await?;
             return Ok(0);
         };
+        self.put_in_place(commit, built, MERGE_POINTS).await?;
+        Ok(1)
+    }
+
+    /// Puts a block in the place of those that `commit` removes. What goes into the lake is announced first.
+    async fn put_in_place(&self, mut commit: Commit, built: BuiltBlock, points: Points) -> Result<(), Error> {
         let path = block_path(&built.meta);
-        if level == Level::Sealed {
-            let mut announced = Commit::new(CommitKind::Intent, now_nanos);
+        if built.meta.level == Level::Sealed {
+            let mut announced = Commit::new(CommitKind::Intent, commit.at_nanos);
             announced.intent = Some(Intent {
                 outputs: vec![path.data(), path.index()],
-                inputs: removes,
+                inputs: commit.removes.clone(),
             });
             commit.ends = Some(announced.id.clone());
             self.commit(announced).await?;
+            fail_point::hit(points.announced);
         }
         // the Parquet file last: with it foreign readers see the rows
         if let Some(index) = &built.index {
             self.store.put(&path.index(), index.clone()).await?;
+            fail_point::hit(points.index_put);
         }
         self.store.put(&path.data(), built.parquet.clone()).await?;
+        fail_point::hit(points.parquet_put);
         commit.adds = vec![built.meta];
         self.commit(commit).await?;
+        fail_point::hit(points.committed);
         self.cache.seed(&path.data(), built.parquet).await;
         if let Some(index) = built.index {
             self.cache.seed(&path.index(), index).await;
         }
-        Ok(1)
+        Ok(())
     }
 
     async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {
@@ -416,7 +487,7 @@ impl Maintainer {
         self.deleted.lock().retain(|id| known.contains(id));
         for removed in snapshot.removed() {
             let mut grace_nanos = policy::nanos(self.config.removed_grace_seconds);
-            if self.lake_visible_at_once && removed.meta.level == Level::Sealed {
+            if removed.leaves_the_lake {
                 grace_nanos = grace_nanos.min(LAKE_SWAP_GRACE_NANOS);
             }
             if removed.node != *self.catalog.node() {
@@ -436,6 +507,13 @@ impl Maintainer {
         }
     }
 
+    /// Whether a block of this node is to go soon, that foreign readers still see.
+    fn is_something_leaving_the_lake(&self) -> bool {
+        let (snapshot, deleted) = (self.catalog.snapshot(), self.deleted.lock());
+        let is_leaving = |removed: &Removed| removed.leaves_the_lake && removed.node == *self.catalog.node() && !deleted.contains(&removed.meta.id);
+        snapshot.removed().iter().any(is_leaving)
+    }
+
     async fn delete_block(&self, meta: &BlockMeta) -> Result<usize, Error> {
         let path = block_path(meta);
         let mut keys = vec![path.data()];
@@ -443,7 +521,9 @@ impl Maintainer {
         for key in &keys {
             self.store.delete(key).await?;
             self.cache.forget(key).await;
+            fail_point::hit("removal.after_first_object");
         }
+        fail_point::hit("removal.after_last_object");
         OBJECTS_DELETED.get_or_create(&DeleteLabels { reason: "removed" }).inc_by(keys.len() as u64);
         Ok(keys.len())
     }
@@ -503,6 +583,7 @@ enum Step {
     Refresh,
     GiveUp,
     Expire,
+    Erase,
     Seal,
     Merge,
     Delete,
@@ -515,6 +596,7 @@ impl Step {
             Step::Refresh => "refresh",
             Step::GiveUp => "give_up",
             Step::Expire => "expire",
+            Step::Erase => "erase",
             Step::Seal => "seal",
             Step::Merge => "merge",
             Step::Delete => "delete",

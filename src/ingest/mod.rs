@@ -9,6 +9,8 @@
 //!   half-way changes nothing: once begun, append and publication run to their end.
 //! - A flush cuts at one log position. All blocks of the cut, the position and the state documents are committed in one
 //!   catalog record; only then are the rows forgotten here and the log cut. Rows reach Parquet exactly once.
+//! - A delete by query ([`Ingest::delete`]) concerns what was acknowledged before it, here and on other nodes, and nothing
+//!   that comes later; a replay does not bring rows back.
 //! - Bounds: bytes in flight, bytes of the head, bytes of the log, free disk. At a bound the caller gets
 //!   [`Refused::Overloaded`] at once and nothing is kept.
 //! - The store may be away: acknowledgements go on until the bounds; flushes retry and say so in [`Ingest::status`].
@@ -18,6 +20,7 @@
 //!
 //! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
 
+mod erase;
 mod flush;
 mod head;
 mod ledger;
@@ -47,6 +50,7 @@ use crate::net::Encoding;
 use crate::storage::{Cache, Store};
 use crate::wal::{self, Frame, Lsn, Wal};
 
+pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Ledger, Outcomes};
 pub use maintain::{Config as MaintainConfig, Maintainer, Parts as MaintainParts};
 pub use view::{Source, View};
@@ -201,6 +205,8 @@ pub struct Parts {
     pub cache: Arc<Cache>,
     /// Which blocks exist.
     pub catalog: Arc<Catalog>,
+    /// Tells which rows a delete means.
+    pub finder: Arc<dyn Finder>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -241,6 +247,8 @@ struct Inner {
     problems: Mutex<BTreeMap<&'static str, String>>,
     replay: replay::Report,
     flushed_lsn: AtomicU64,
+    erasures: erase::Erasures,
+    positions: Mutex<erase::Positions>,
 }
 
 /// Figures for `/api/v1/status`.

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::erase::Erasures;
 use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, permits, read_state, with_ids};
+use crate::catalog::{Commit, CommitKind};
 use crate::correlate::correlate;
 use crate::decode::{Context, Kind, decode};
 use crate::net::{Encoding, inflate};
@@ -48,9 +50,14 @@ impl Ingest {
             store,
             cache,
             catalog,
+            finder,
             clock,
         } = parts;
-        let snapshot = catalog.snapshot();
+        let mut snapshot = catalog.snapshot();
+        if !snapshot.nodes().contains_key(catalog.node()) {
+            // from here on a delete that another node orders waits for this one's rows too
+            snapshot = catalog.commit(Commit::new(CommitKind::State, clock.now_nanos())).await?;
+        }
         let flushed = snapshot.flushed_lsn(catalog.node());
         let ledger = Ledger::default();
         let mut states = BTreeMap::new();
@@ -85,11 +92,14 @@ impl Ingest {
             problems: Mutex::default(),
             replay: Report::default(),
             flushed_lsn: AtomicU64::new(flushed),
+            erasures: Erasures::new(finder),
+            positions: Mutex::default(),
         };
         let mut report = Report::default();
         let mut frames = frames;
         for frame in frames.by_ref() {
             let (lsn, frame) = frame?;
+            inner.positions.lock().note(frame.received_at_nanos, lsn);
             inner.replay_frame(lsn, &frame, &mut report);
             if inner.head.lock().active_bytes() >= inner.config.flush_bytes {
                 inner.flush_up_to(lsn).await;

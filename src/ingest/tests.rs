@@ -100,6 +100,7 @@ async fn open_with(config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc
         catalog: Arc::new(Catalog::open(store.clone(), node).await.expect("a catalog")),
         store,
         cache,
+        finder: Arc::new(crate::query::SearchLanguage),
         clock,
     };
     Ingest::open(parts).await.expect("opens")
@@ -354,6 +355,95 @@ async fn a_span_completed_before_its_flush_stands_once_whatever_came_first() {
         .map(|rows| rows.batch().column_by_name("in_progress").expect("a column").as_boolean().true_count())
         .sum();
     assert_eq!(in_progress, 1, "the one that is not completed");
+}
+
+fn delete_request(query: &str) -> DeleteRequest {
+    DeleteRequest {
+        table: Table::Logs,
+        query: query.into(),
+        range: crate::model::TimeRange::ALL,
+    }
+}
+
+#[tokio::test]
+async fn a_delete_takes_what_was_acknowledged_before_it_from_the_head_and_nothing_later() {
+    let (inner, clock) = (memory(), clock());
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), inner.clone(), clock.clone()).await;
+    for text in ["keep 1", "alice 1", "alice 2"] {
+        send(&ingest, text, START).await;
+    }
+    let refused = ingest.delete(&delete_request("body:\"open")).await;
+    assert!(matches!(refused, Err(DeleteError::Query(_))), "{refused:?}");
+    let id = ingest.delete(&delete_request("alice")).await.expect("taken");
+    send(&ingest, "alice later", START).await;
+    assert!(ingest.inner.is_delete_waiting());
+    // a crash before the flush: the log brings the rows back, and the flush still leaves them out
+    let image = tempfile::tempdir().expect("a directory");
+    copy(dir.path(), image.path());
+    drop(ingest);
+    let second = open(image.path(), inner.clone(), clock).await;
+    assert_eq!(second.status().replay.rows, 4);
+    assert!(second.inner.is_delete_waiting());
+    second.flush().await;
+    let rows = seen(&second, &*inner, Table::Logs).await;
+    assert_eq!(texts(&rows, "body"), ["alice later", "keep 1"]);
+    let snapshot = second.catalog().snapshot();
+    let delete = &snapshot.deletes()[&id];
+    assert_eq!((delete.n_rows, delete.ended_at_nanos.is_some()), (2, true));
+    assert!(!second.inner.is_delete_waiting());
+    // nothing of it is done twice
+    drop(second);
+    let third = open(image.path(), inner.clone(), self::clock()).await;
+    assert_eq!(third.status().replay.rows, 0);
+    assert_eq!(texts(&seen(&third, &*inner, Table::Logs).await, "body"), ["alice later", "keep 1"]);
+    assert_eq!(third.ledger().sums()[0].2.accepted, 4);
+}
+
+#[tokio::test]
+async fn another_node_leaves_out_what_it_had_acknowledged_by_the_time_of_the_order() {
+    let (inner, clock) = (memory(), clock());
+    let (dir, other_dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let one = open(dir.path(), inner.clone(), clock.clone()).await;
+    let two = open(other_dir.path(), inner.clone(), clock.clone()).await;
+    send(&two, "alice before", START).await;
+    send(&two, "keep", START).await;
+    two.inner.note_position();
+    clock.advance(SECOND);
+    two.inner.note_position();
+    let id = one.delete(&delete_request("alice")).await.expect("taken");
+    clock.advance(SECOND);
+    // it has not heard of the delete yet
+    send(&two, "alice after", START).await;
+    two.inner.note_position();
+    two.flush().await;
+    assert_eq!(two.status().problems, Vec::<String>::new());
+    let rows = seen(&two, &*inner, Table::Logs).await;
+    assert_eq!(texts(&rows, "body"), ["alice after", "keep"]);
+    let snapshot = one.catalog().refresh().await.expect("reads");
+    assert_eq!((snapshot.deletes()[&id].n_rows, snapshot.deletes()[&id].ended_at_nanos.is_some()), (1, true));
+}
+
+#[tokio::test]
+async fn a_node_without_rows_tells_that_it_knows_of_a_delete() {
+    let (inner, clock) = (memory(), clock());
+    let (dir, other_dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let one = open(dir.path(), inner.clone(), clock.clone()).await;
+    let two = open(other_dir.path(), inner.clone(), clock.clone()).await;
+    send(&two, "x", START).await;
+    two.flush().await;
+    let id = one.delete(&delete_request("x")).await.expect("taken");
+    two.catalog().refresh().await.expect("reads");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { two.run(async { drop(stopped.await) }).await });
+    while one.catalog().refresh().await.expect("reads").deletes()[&id].cuts.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stop);
+    running.await.expect("ends");
+    let snapshot = one.catalog().snapshot();
+    assert_eq!(snapshot.nodes_behind(&snapshot.deletes()[&id]).count(), 0);
+    assert_eq!(snapshot.deletes()[&id].todo.len(), 1, "the block is the maintainer's");
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ mod functions;
 mod table;
 mod sql;
 mod engine;
+mod finder;
 
 pub use crate::ingest::{Source, View};
 pub use answer::{
@@ -80,6 +81,7 @@ pub use answer::{
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
 pub use engine::Engine;
+pub use finder::SearchLanguage;
 pub use hit::{Attributes, DEFAULT_MAX_BODY, Hit, HitJson, LogHit, SpanEventHit, SpanHit, SpanLinkHit};
 pub use limits::Config;
 pub use parse::{ParseError, parse};

@@ -154,6 +154,16 @@ class Lake:
         """SIGKILL."""
         self._end(signal.SIGKILL)
 
+    def wait_for_end(self, timeout=20):
+        """Waits until the process ends by itself, as at a fail point; gives its exit code."""
+        process, self.process = self.process, None
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"tracelake did not end by itself within {timeout} s\n{self.log_tail()}") from None
+
     def restart(self, kill=False, same_ports=False):
         """Stops (or kills) and starts on the same data directory."""
         self.kill() if kill else self.stop()

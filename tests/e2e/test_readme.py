@@ -182,6 +182,8 @@ def test_its_commands_and_clients_work(tmp_path):
                 assert "readme-xray" in done.stdout
             elif " sql " in command:
                 assert "payment" in done.stdout
+            elif " delete " in command:
+                assert done.stdout == "0 rows of logs match\n"
             else:
                 assert command == "tracelake alerts"
         (follow,) = follow

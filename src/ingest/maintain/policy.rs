@@ -72,8 +72,8 @@ pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once:
             partitions.entry(meta.partition_nanos).or_default().push(Arc::clone(meta));
         }
         for (partition_nanos, blocks) in partitions {
-            let is_claimed = |meta: &Arc<BlockMeta>| claimed.contains(&meta.id);
-            // another node is at work here
+            // another node is at work here, or a delete has yet to look
+            let is_claimed = |meta: &Arc<BlockMeta>| claimed.contains(&meta.id) || snapshot.is_to_be_erased(&meta.id);
             if blocks.iter().any(is_claimed) {
                 continue;
             }

@@ -68,6 +68,40 @@ impl Merge for Lines {
         rows.sort_unstable();
         Ok(Some(built(table, level, partition_nanos, &rows, now_nanos)))
     }
+
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+        let text = format!("{:?}", erasure.test);
+        let n: u64 = text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
+        let meta = &input.meta;
+        let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| row % n == 0);
+        let block = (!left.is_empty()).then(|| built(meta.table, meta.level, meta.partition_nanos, &left, now_nanos));
+        Ok(match gone.is_empty() {
+            true => Rewritten::Clean,
+            false => Rewritten::Without(gone.len() as u64, block),
+        })
+    }
+}
+
+/// Means the multiples of a number; only [`Lines`] asks.
+#[derive(Debug)]
+struct Multiples(#[expect(dead_code, reason = "it is read from the debug text")] u64);
+
+impl crate::ingest::RowTest for Multiples {
+    fn in_rows(&self, _: &crate::model::Rows, _: &crate::model::TimeRange) -> Result<arrow::buffer::BooleanBuffer, String> {
+        Err("only lines are looked at".into())
+    }
+    fn in_block(&self, _: &Block, _: &crate::model::TimeRange) -> Result<arrow::buffer::BooleanBuffer, String> {
+        Err("only lines are looked at".into())
+    }
+}
+
+#[derive(Debug)]
+struct Numbers;
+
+impl Finder for Numbers {
+    fn compile(&self, _: Table, query: &str, _: i64) -> Result<Arc<dyn crate::ingest::RowTest>, String> {
+        Ok(Arc::new(Multiples(query.parse().map_err(|_| "no number".to_string())?)))
+    }
 }
 
 /// A store, a clock, and what was flushed.
@@ -79,6 +113,8 @@ struct World {
     lake_visible_at_once: bool,
     caches: tempfile::TempDir,
     rows: Vec<u64>,
+    /// Rows that a delete means, which may be gone or not.
+    doomed: std::collections::BTreeSet<u64>,
 }
 
 impl World {
@@ -92,6 +128,7 @@ impl World {
             lake_visible_at_once: false,
             caches: tempfile::tempdir().expect("a directory"),
             rows: Vec::new(),
+            doomed: Default::default(),
         }
     }
 
@@ -106,6 +143,7 @@ impl World {
             catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
             cache: Cache::open(Arc::clone(&store), &self.caches.path().join("cache"), 1 << 20).expect("opens"),
             store,
+            finder: Arc::new(Numbers),
             clock: self.clock.clone(),
         };
         Maintainer::with_merge(parts, Arc::new(Lines))
@@ -132,6 +170,33 @@ impl World {
                 Err(error) => assert!(error.retry_helps(), "{error}"),
             }
         }
+    }
+
+    /// Orders the multiples of `n` to be deleted.
+    async fn order(&mut self, maintainer: &Maintainer, table: Table, n: u64) -> CommitId {
+        let mut commit = Commit::new(CommitKind::Delete, self.clock.now_nanos());
+        let query = loop {
+            if let Ok(query) = maintainer.catalog.put_query(&n.to_string()).await {
+                break query;
+            }
+        };
+        commit.delete = Some(catalog::DeleteOrder {
+            table,
+            start_nanos: i64::MIN,
+            end_nanos: i64::MAX,
+            query,
+            lsn: 0,
+        });
+        let id = commit.id.clone();
+        while let Err(error) = maintainer.catalog.commit(commit.clone()).await {
+            assert!(error.retry_helps(), "{error}");
+        }
+        self.doomed.extend(self.rows.iter().filter(|row| **row % n == 0));
+        id
+    }
+
+    fn without_doomed(&self, rows: Vec<u64>) -> Vec<u64> {
+        rows.into_iter().filter(|row| !self.doomed.contains(row)).collect()
     }
 
     /// All rows as our own reader sees them, sorted.
@@ -170,7 +235,13 @@ impl World {
 
     async fn check(&self, maintainer: &Maintainer) {
         let snapshot = maintainer.catalog.refresh().await.expect("reads");
-        assert_eq!(self.rows_of(&snapshot).await, self.rows, "no row is lost or doubled");
+        let rows = self.rows_of(&snapshot).await;
+        assert!(rows.is_sorted_by(|a, b| a < b), "no row is doubled: {rows:?}");
+        assert_eq!(self.without_doomed(rows), self.without_doomed(self.rows.clone()), "no row is lost");
+        if !self.doomed.is_empty() {
+            // a block without deleted rows stands beside the old one for some seconds
+            return;
+        }
         let lake = self.rows_in_the_lake().await;
         assert!(lake.is_sorted_by(|a, b| a < b), "a foreign reader sees no row twice: {lake:?}");
     }
@@ -493,6 +564,122 @@ async fn a_crash_between_any_two_steps_loses_and_doubles_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_delete_takes_the_rows_that_were_there_from_every_block_and_no_later_ones() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    for _ in 0..3 {
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+    }
+    world.clock.set(START + 80 * MINUTE);
+    maintainer.run_once().await;
+    world.flush(&maintainer, Table::Logs, START + HOUR, 5).await;
+    let ids = [world.order(&maintainer, Table::Logs, 3).await, world.order(&maintainer, Table::Logs, 5).await];
+    world.flush(&maintainer, Table::Logs, START + HOUR, 10).await;
+    let snapshot = maintainer.catalog.snapshot();
+    let mut merge = Commit::new(CommitKind::Merge, 0);
+    merge.removes = snapshot.blocks(Table::Logs).iter().map(|meta| meta.id.clone()).collect();
+    merge.adds = vec![built(Table::Logs, Level::L0, START, &[1], START).meta];
+    let refused = maintainer.catalog.commit(merge).await.expect_err("it would mix rows");
+    assert!(refused.to_string().contains("has yet to look"), "{refused}");
+
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems), (16, vec![]));
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(world.rows_of(&snapshot).await, world.without_doomed(world.rows.clone()));
+    assert!(snapshot.block(Table::Logs, &snapshot.blocks(Table::Logs)[0].id).is_some());
+    assert!(ids.iter().all(|id| snapshot.deletes()[id].ended_at_nanos.is_some()));
+    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 16);
+    assert_eq!(
+        Catalog::read(&*world.inner).await.expect("reads").gone(),
+        snapshot.gone(),
+        "the log alone says the same"
+    );
+    // foreign readers look at files: the old one goes within seconds
+    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    assert!(maintainer.is_something_leaving_the_lake());
+    maintainer.run_once().await;
+    assert!(!maintainer.is_something_leaving_the_lake());
+    assert_eq!(world.rows_in_the_lake().await, world.without_doomed((0..30).collect()));
+    world.clock.advance(30 * HOUR);
+    maintainer.run_once().await;
+    world.clock.advance(30 * HOUR);
+    maintainer.run_once().await;
+    world.check_nothing_is_left_behind(&maintainer).await;
+}
+
+/// Stops the store after each number of writes in turn while a delete is worked on, and goes on with a fresh process.
+#[tokio::test]
+async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
+    for n_writes in 0.. {
+        let mut world = World::new(Config::default());
+        let maintainer = world.maintainer(1).await;
+        world.flush(&maintainer, Table::Logs, START, 6).await;
+        world.clock.set(START + 80 * MINUTE);
+        maintainer.run_once().await;
+        // one is replaced, one is clean, one has nothing left
+        world.flush(&maintainer, Table::Logs, START + HOUR, 1).await;
+        world.flush(&maintainer, Table::Logs, START + HOUR, 3).await;
+        world.flush(&maintainer, Table::Logs, START + HOUR, 8).await;
+        let id = world.order(&maintainer, Table::Logs, 6).await;
+        world.faulty.stop_after(n_writes);
+        maintainer.run_once().await;
+        world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+        maintainer.run_once().await;
+        let has_crashed = world.faulty.has_stopped();
+        world.faulty.heal();
+
+        let restarted = world.maintainer(1).await;
+        world.check(&restarted).await;
+        for _ in 0..3 {
+            assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
+            world.check(&restarted).await;
+            world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+        }
+        let snapshot = restarted.catalog.snapshot();
+        assert_eq!(
+            world.rows_of(&snapshot).await,
+            world.without_doomed(world.rows.clone()),
+            "after {n_writes} writes"
+        );
+        assert_eq!(world.rows_in_the_lake().await, [1, 2, 3, 4, 5], "after {n_writes} writes");
+        let delete = &snapshot.deletes()[&id];
+        assert_eq!(
+            (delete.n_rows, delete.n_blocks, delete.ended_at_nanos.is_some()),
+            (3, 4, true),
+            "after {n_writes} writes"
+        );
+        assert!(snapshot.intents().is_empty());
+        if !has_crashed {
+            assert!(n_writes > 9, "{n_writes}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 4).await;
+    let damaged = maintainer.catalog.snapshot().blocks(Table::Logs)[0].clone();
+    world.flush(&maintainer, Table::Logs, START, 4).await;
+    let whole = world.inner.get(&block_path(&damaged).data()).await.expect("there");
+    world
+        .inner
+        .put(&block_path(&damaged).data(), Bytes::from_static(b"9\n9\n9\n9\n"))
+        .await
+        .expect("put");
+    let id = world.order(&maintainer, Table::Logs, 2).await;
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems.len()), (2, 1), "{report:?}");
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(snapshot.deletes()[&id].todo, [damaged.id.clone()].into());
+    world.inner.put(&block_path(&damaged).data(), whole).await.expect("put");
+    assert_eq!(maintainer.run_once().await.rows_erased, 2);
+    assert!(maintainer.catalog.snapshot().deletes()[&id].ended_at_nanos.is_some());
+}
+
 /// Two nodes maintain one store that loses calls and answers, while rows keep coming.
 async fn two_maintainers_over_a_faulty_store(seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -516,7 +703,11 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
                 let maintainer = &maintainers[n];
                 world.flush(maintainer, Table::Logs, hour, rng.random_range(1..20)).await;
             }
-            4..=7 => drop(maintainers[n].run_once().await),
+            4..=6 => drop(maintainers[n].run_once().await),
+            7 => {
+                let by = rng.random_range(2..9);
+                world.order(&maintainers[n], Table::Logs, by).await;
+            }
             8 => {
                 let (one, two) = (&maintainers[0], &maintainers[1]);
                 futures::join!(one.run_once(), two.run_once());
@@ -534,8 +725,16 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
     }
     world.check(&maintainers[0]).await;
     assert_eq!(lake_behind_nanos(&maintainers[0].catalog.snapshot()), None);
-    assert!(maintainers[0].catalog.snapshot().intents().is_empty());
-    assert_eq!(world.rows_in_the_lake().await, world.rows);
+    let snapshot = maintainers[0].catalog.refresh().await.expect("reads");
+    assert!(snapshot.intents().is_empty());
+    assert!(snapshot.deletes().values().all(|delete| delete.todo.is_empty()));
+    let left = world.without_doomed(world.rows.clone());
+    assert_eq!(world.rows_of(&snapshot).await, left);
+    assert_eq!(world.rows_in_the_lake().await, left);
+    assert_eq!(
+        snapshot.gone().get(&Table::Logs).map_or(0, |gone| gone.deleted) as usize,
+        world.rows.len() - left.len()
+    );
 }
 
 #[tokio::test]
@@ -570,6 +769,7 @@ async fn real_blocks_are_sealed_with_their_index() {
         catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
         cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),
         store,
+        finder: Arc::new(Numbers),
         clock: world.clock.clone(),
     });
     for flush in 0..3i64 {

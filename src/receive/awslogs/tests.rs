@@ -535,6 +535,7 @@ async fn write_path(dir: &std::path::Path, clock: Arc<ManualClock>) -> crate::in
         store,
         cache,
         catalog,
+        finder: Arc::new(crate::query::SearchLanguage),
         clock,
     };
     ingest::Ingest::open(parts).await.expect("opens")

@@ -4,6 +4,7 @@
 //! `end` take what [`crate::model::parse_time`] takes.
 
 mod alerts;
+mod deletes;
 mod openapi;
 mod search;
 mod status;
@@ -41,6 +42,8 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/traces/{id}", get(traces::trace))
         .route("/traces/{id}/spans/{span_id}", get(traces::span))
         .route("/sql", post(search::sql))
+        .route("/delete", post(deletes::order))
+        .route("/deletes", get(deletes::list))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{id}", get(alerts::one))
         .route("/notifications", get(alerts::notifications))

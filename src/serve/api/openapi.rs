@@ -25,6 +25,8 @@ mod tests {
             "/traces/{id}",
             "/traces/{id}/spans/{span_id}",
             "/sql",
+            "/delete",
+            "/deletes",
             "/alerts",
             "/alerts/{id}",
             "/notifications",

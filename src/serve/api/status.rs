@@ -7,7 +7,7 @@ use axum::response::Json;
 use serde_json::{Map, Value, json};
 
 use crate::block::Level;
-use crate::catalog::Snapshot;
+use crate::catalog::{Gone, Snapshot};
 use crate::ingest::Source;
 use crate::model::Table;
 use crate::serve::{Health, Server};
@@ -54,7 +54,14 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
         "receivers": receivers,
+        "gone": gone(&snapshot),
     }))
+}
+
+/// Rows that were accepted and are no more, by table: with those in blocks and head they add up to what was accepted.
+fn gone(snapshot: &Snapshot) -> Value {
+    let of_table = |(table, gone): (&Table, &Gone)| (table.name().to_string(), json!(gone));
+    Value::Object(snapshot.gone().iter().map(of_table).collect())
 }
 
 /// How fresh what foreign readers see is: blocks that wait to be sealed into the lake, and how far it reaches.

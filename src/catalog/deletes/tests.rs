@@ -1,0 +1,176 @@
+use super::*;
+use crate::block::{BlockId, BlockMeta, Level};
+use crate::catalog::live::Live;
+use crate::catalog::record::Record;
+use crate::catalog::{CommitKind, DeleteOrder, Erased, Join, WalRange};
+use crate::model::Table;
+use crate::storage::Key;
+
+fn node(n: u8) -> NodeId {
+    NodeId::parse(&format!("{n:026}")).expect("legal")
+}
+
+fn block(time_nanos: i64) -> BlockMeta {
+    BlockMeta {
+        id: BlockId::new(time_nanos),
+        table: Table::Logs,
+        level: Level::L0,
+        partition_nanos: 0,
+        n_rows: 10,
+        min_time_nanos: time_nanos,
+        max_time_nanos: time_nanos,
+        parquet_bytes: 1,
+        parquet_crc32c: 0,
+        index_bytes: 0,
+        index_crc32c: 0,
+        memory_bytes: 0,
+        schema_version: 1,
+        tokenizer_version: 1,
+        min_ingest_id: 0,
+        max_ingest_id: 0,
+        services: None,
+    }
+}
+
+/// A log in memory.
+#[derive(Default)]
+struct Log(Live);
+
+impl Log {
+    fn commit(&mut self, n: u8, commit: Commit) -> Result<Arc<Snapshot>, String> {
+        self.0.apply(Record {
+            v: commit.version(),
+            seq: self.0.seq() + 1,
+            node: node(n),
+            commit,
+        })?;
+        Ok(self.0.snapshot())
+    }
+
+    fn flush(&mut self, n: u8, wal: (u64, u64), adds: &[BlockMeta]) -> Result<Arc<Snapshot>, String> {
+        let mut commit = Commit::new(CommitKind::Flush, 5);
+        commit.adds = adds.to_vec();
+        commit.wal = Some(WalRange { from: wal.0, to: wal.1 });
+        self.commit(n, commit)
+    }
+
+    fn order(&mut self, n: u8, lsn: u64) -> CommitId {
+        let mut commit = Commit::new(CommitKind::Delete, 7);
+        commit.delete = Some(DeleteOrder {
+            table: Table::Logs,
+            start_nanos: 0,
+            end_nanos: 100,
+            query: Key::parse("_catalog/state/q.json").expect("a key"),
+            lsn,
+        });
+        let id = commit.id.clone();
+        self.commit(n, commit).expect("an order");
+        id
+    }
+
+    fn replace(&mut self, id: &CommitId, old: &BlockMeta, new: Option<&BlockMeta>) -> Result<Arc<Snapshot>, String> {
+        let mut commit = Commit::new(CommitKind::Delete, 8);
+        commit.removes = vec![old.id.clone()];
+        commit.adds = new.cloned().into_iter().collect();
+        commit.erased = vec![Erased {
+            delete: id.clone(),
+            rows: 3,
+            clean: vec![],
+        }];
+        self.commit(1, commit)
+    }
+
+    fn clean(&mut self, id: &CommitId, of: &BlockMeta) -> Result<Arc<Snapshot>, String> {
+        let mut commit = Commit::new(CommitKind::Delete, 9);
+        commit.erased = vec![Erased {
+            delete: id.clone(),
+            rows: 0,
+            clean: vec![of.id.clone()],
+        }];
+        self.commit(1, commit)
+    }
+}
+
+#[test]
+fn a_node_that_does_not_know_of_a_delete_cannot_flush_and_ends_it_once_it_has() {
+    let mut log = Log::default();
+    log.flush(2, (1, 3), &[]).expect("flushed");
+    let id = log.order(1, 0);
+    let error = log.flush(2, (4, 9), &[block(1)]).expect_err("unknown to it");
+    assert!(error.contains("is not known"), "{error}");
+    let behind = |snapshot: &Snapshot| snapshot.nodes_behind(&snapshot.deletes()[&id]).cloned().collect::<Vec<_>>();
+    assert_eq!(behind(&log.0.snapshot()), [node(2)]);
+    let mut join = Commit::new(CommitKind::Delete, 8);
+    join.joins = vec![Join { delete: id.clone(), lsn: 6 }];
+    let snapshot = log.commit(2, join.clone()).expect("joined");
+    assert_eq!((behind(&snapshot), snapshot.deletes()[&id].ended_at_nanos), (vec![node(2)], None));
+    join.id = Commit::new(CommitKind::Delete, 8).id;
+    assert!(log.commit(2, join).is_err(), "once");
+    assert_eq!(behind(&log.flush(2, (4, 5), &[]).expect("flushed")), [node(2)], "not up to its cut");
+    let snapshot = log.flush(2, (6, 9), &[]).expect("flushed");
+    assert_eq!(snapshot.deletes()[&id].ended_at_nanos, Some(5));
+    assert!(log.clean(&id, &block(1)).expect_err("ended").contains("not under way"));
+    // a node that comes later has nothing that an ended delete means
+    log.flush(3, (1, 1), &[]).expect("flushed");
+}
+
+#[test]
+fn blocks_that_were_live_are_looked_at_one_by_one_for_each_delete() {
+    let mut log = Log::default();
+    let (a, b, outside) = (block(1), block(2), block(100));
+    log.flush(1, (1, 3), &[a.clone(), b.clone(), outside.clone()]).expect("flushed");
+    let (one, two) = (log.order(1, 3), log.order(1, 3));
+    let later = block(3);
+    log.flush(1, (4, 5), std::slice::from_ref(&later)).expect("flushed");
+    let todo = |snapshot: &Snapshot, id: &CommitId| snapshot.deletes()[id].todo.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(todo(&log.0.snapshot(), &one), [a.id.clone(), b.id.clone()].into());
+    assert!(
+        log.replace(&one, &later, None).is_err() && log.clean(&one, &outside).is_err(),
+        "none of its business"
+    );
+    let mut merge = Commit::new(CommitKind::Merge, 8);
+    (merge.removes, merge.adds) = (vec![a.id.clone(), later.id.clone()], vec![block(4)]);
+    assert!(log.commit(1, merge).expect_err("rows would mix").contains("has yet to look"));
+
+    let without = block(1);
+    let snapshot = log.replace(&one, &a, Some(&without)).expect("replaced");
+    assert_eq!(todo(&snapshot, &one), [b.id.clone()].into());
+    assert_eq!(
+        todo(&snapshot, &two),
+        [without.id.clone(), b.id.clone()].into(),
+        "the other has to look at what is left"
+    );
+    log.replace(&two, &without, None).expect("nothing left");
+    log.clean(&two, &b).expect("clean");
+    let snapshot = log.clean(&one, &b).expect("clean");
+    assert!([&one, &two].iter().all(|id| snapshot.deletes()[*id].ended_at_nanos == Some(9)));
+    assert_eq!((snapshot.deletes()[&one].n_rows, snapshot.deletes()[&one].n_blocks), (3, 2));
+    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 6);
+    assert_eq!(snapshot.blocks(Table::Logs).len(), 3);
+}
+
+#[test]
+fn retention_takes_a_block_from_a_delete_too() {
+    let mut log = Log::default();
+    let a = block(1);
+    log.flush(1, (1, 3), std::slice::from_ref(&a)).expect("flushed");
+    let id = log.order(1, 3);
+    let mut retention = Commit::new(CommitKind::Retention, 8);
+    retention.removes = vec![a.id];
+    let snapshot = log.commit(1, retention).expect("removed");
+    assert_eq!(snapshot.deletes()[&id].ended_at_nanos, Some(8));
+    assert_eq!(snapshot.gone()[&Table::Logs].expired, 10);
+}
+
+#[test]
+fn only_what_speaks_of_deletes_is_of_the_newer_version() {
+    let mut commit = Commit::new(CommitKind::Flush, 1);
+    assert_eq!(commit.version(), 1);
+    assert!(!serde_json::to_string(&commit).expect("JSON").contains("erased"));
+    commit.erased = vec![Erased {
+        delete: commit.id.clone(),
+        rows: 1,
+        clean: vec![],
+    }];
+    assert_eq!(commit.version(), 2);
+}

@@ -1,0 +1,169 @@
+"""A person's rows, deleted by a query: gone from every answer, block and index, and from a replay; nothing else is."""
+
+import json
+import time
+
+import duckdb
+import pytest
+import requests
+
+from test_cli import run
+from test_crash import live_files
+
+HOUR = 3600
+CONFIG = {
+    "ingest": {"flush_age_seconds": 3600},
+    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "removed_grace_seconds": 1},
+}
+ALICE = 'user.email:="alice@example.com"'
+
+
+def send(lake, people, hours_ago=0, table="logs"):
+    """One row a person, each with an attribute, an own text and one trace for all."""
+    now = time.time_ns() - hours_ago * HOUR * 10**9
+    attributes = lambda person: [{"key": "user.email", "value": {"stringValue": f"{person}@example.com"}}]  # noqa: E731
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    if table == "logs":
+        rows = [
+            {"timeUnixNano": str(now + i), "severityNumber": 9, "traceId": "ab" * 16, "body": {"stringValue": f"order of {person}"}, "attributes": attributes(person)}
+            for i, person in enumerate(people)
+        ]
+        body, path = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": rows}]}]}, "/v1/logs"
+    else:
+        rows = [
+            {"startTimeUnixNano": str(now + i), "endTimeUnixNano": str(now + i + 5), "traceId": "ab" * 16, "spanId": f"{i + 1:016x}", "name": f"order of {person}", "attributes": attributes(person)}
+            for i, person in enumerate(people)
+        ]
+        body, path = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": rows}]}]}, "/v1/traces"
+    answer = requests.post(lake.otlp_http_url + path, json=body, timeout=20)
+    assert answer.status_code == 200, answer.text
+
+
+def order(lake, query=ALICE, code=202, **more):
+    body = {"query": query, "from": "-1d", "to": "now", **more}
+    answer = requests.post(lake.url + "/api/v1/delete", json=body, timeout=30)
+    assert answer.status_code == code, (answer.status_code, answer.text)
+    return answer.json()
+
+
+def state(lake, id_):
+    return next(delete for delete in lake.get("/api/v1/deletes")["deletes"] if delete["id"] == id_)
+
+
+def wait_done(lake, id_):
+    return lake.wait_until(lambda: (found := state(lake, id_))["state"] == "done" and found, 30, what="the delete is done")
+
+
+def everywhere(lake, word, table="logs"):
+    """How many rows each way of asking finds; all agree."""
+    day = {"start": "-1d", "table": table}
+    text = "body" if table == "logs" else "name"
+    answers = {
+        "search": len(lake.hits(word, **day)),
+        "count": lake.get("/api/v1/count", q=word, **day)["count"],
+        "count by": sum(group["count"] for group in lake.get("/api/v1/count", q=word, by="service_name", **day)["groups"]),
+        "histogram": lake.get("/api/v1/histogram", q=word, **day)["total"],
+        "facets": sum(value["count"] for value in lake.get("/api/v1/facets", q=word, fields="service_name", **day)["facets"][0]["values"]),
+        "sql": int(lake.sql(f"SELECT count(*) AS n FROM {table} WHERE {text} LIKE '%{word}'")[0]["n"]),
+    }
+    trace = lake.trace("ab" * 16)
+    rows = trace["logs" if table == "logs" else "spans"] if trace else []
+    answers["trace"] = len([row for row in rows if row[text].endswith(word)])
+    assert len(set(answers.values())) == 1, answers
+    return answers["count"]
+
+
+def test_a_persons_rows_are_gone_from_lake_l0_and_memory(make_lake):
+    lake = make_lake(config=CONFIG)
+    # sealed, flushed, and in memory
+    send(lake, ["alice", "bob", "alice"], hours_ago=2)
+    lake.restart()
+    lake.wait_until(lambda: lake.status()["lake"]["waiting_blocks"] == 0, what="the old hour is sealed")
+    send(lake, ["bob", "alice"])
+    lake.restart()
+    send(lake, ["alice", "bob", "bob"])
+    send(lake, ["alice", "bob"], table="spans")
+    assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (4, 4)
+
+    assert order(lake, code=200, dry_run=True)["rows"] == 4
+    assert lake.get("/api/v1/deletes")["deletes"] == []
+    taken = order(lake)
+    assert taken["rows"] == 4
+    done = wait_done(lake, taken["id"])
+    assert (done["rows_deleted"], done["blocks_left"], done["nodes_behind"], done["query"]) == (4, 0, [], None), done
+    assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (0, 4)
+    assert everywhere(lake, "alice", "spans") == 1, "spans were not named"
+    spans = order(lake, table="spans")
+    assert wait_done(lake, spans["id"])["rows_deleted"] == 1
+    assert (everywhere(lake, "alice", "spans"), everywhere(lake, "bob", "spans")) == (0, 1)
+
+    # what comes later stays, whatever it says
+    send(lake, ["alice"])
+    assert everywhere(lake, "alice") == 1
+
+    # no file holds them, whoever reads it
+    lake.stop()
+    store = lake.data_dir / "store"
+    files, _ = live_files(store)
+    bodies = [body for (body,) in duckdb.sql(f"SELECT body FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()]
+    assert sorted(bodies) == ["order of alice"] + ["order of bob"] * 4
+    lake.start()
+    # of rows that were accepted some are deleted, the rest is there
+    status = lake.status()
+    accepted = sum(receiver["accepted"] for receiver in status["receivers"])
+    assert status["gone"]["logs"]["deleted"] + status["gone"]["spans"]["deleted"] == 5
+    assert accepted == 11 and int(lake.sql("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM spans) AS n")[0]["n"]) == 11 - 5
+    # nor do the objects that were replaced
+    def gone():
+        every = [str(path) for path in store.rglob("*.parquet")]
+        texts = duckdb.sql(f"SELECT coalesce(body, '') FROM read_parquet({[f for f in every if '/logs/' in f]!r}, hive_partitioning = false)").fetchall()
+        return sorted(text for (text,) in texts) == ["order of alice"] + ["order of bob"] * 4
+
+    lake.wait_until(gone, 40, what="the old objects are deleted")
+    report = run("lake", "verify", "--store", str(store)).stdout
+    assert "damaged" not in report or "0 damaged" in report, report
+
+
+def test_a_crash_after_the_order_does_not_bring_rows_back(make_lake):
+    lake = make_lake(config=CONFIG, args=["--fail-points", "delete.after_order"])
+    send(lake, ["alice", "bob"])
+    with pytest.raises(requests.RequestException):
+        order(lake)
+    lake.wait_for_end()
+    # the log has the rows; the flush that leaves them out is cut short too
+    lake.args = ["--fail-points", "flush.before_commit"]
+    lake.start()
+    lake.wait_for_end()
+    lake.args = []
+    lake.start()
+    (delete,) = lake.get("/api/v1/deletes")["deletes"]
+    assert wait_done(lake, delete["id"])["rows_deleted"] == 1
+    assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (0, 1)
+    lake.restart(kill=True)
+    assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (0, 1)
+
+
+def test_what_is_no_order_is_refused(make_lake):
+    lake = make_lake(config={"auth": {"bearer_tokens": ["a-long-token"]}})
+    url, token = lake.url + "/api/v1/delete", {"Authorization": "Bearer a-long-token"}
+    body = {"query": "x", "from": "-1h", "to": "now"}
+    assert requests.post(url, json=body, timeout=10).status_code == 401
+    assert requests.get(lake.url + "/api/v1/deletes", timeout=10).status_code == 401
+    # what a page of another site could send
+    assert requests.post(url, data=json.dumps(body), headers={**token, "content-type": "text/plain"}, timeout=10).status_code == 415
+    for wrong in ({"query": ""}, {"query": 'a:"'}, {"from": None}, {"to": "whenever"}, {"from": "now", "to": "-1h"}, {"table": "alerts"}, {"limit": 5}):
+        answer = requests.post(url, json={**body, **wrong}, headers=token, timeout=10)
+        assert answer.status_code == 400 and answer.json()["error"]["message"], (wrong, answer.text)
+    assert requests.get(lake.url + "/api/v1/deletes", headers=token, timeout=10).json() == {"deletes": []}
+
+
+def test_the_command_asks_and_waits(make_lake):
+    lake = make_lake(config=CONFIG)
+    send(lake, ["alice", "bob"])
+    what = ("delete", "--query", ALICE, "--from", "1d", "--to", "now")
+    assert run(*what, "--dry-run", lake=lake).stdout == "1 rows of logs match\n"
+    assert "--yes" in run(*what, lake=lake, code=2).stderr
+    assert everywhere(lake, "alice") == 1
+    assert run(*what, "--yes", lake=lake).stdout == "1 rows of logs are deleted\n"
+    assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (0, 1)
+    assert json.loads(run(*what, "--yes", "--json", lake=lake).stdout)["rows_deleted"] == 0
