@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, NodeId};
 use crate::config::Config;
-use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer};
+use crate::ingest::{self, Facts, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::query::{Engine, SearchLanguage};
@@ -32,6 +32,8 @@ const REQUESTS_DEADLINE: Duration = Duration::from_secs(10);
 /// First and longest wait for a store that is away at the start.
 const STORE_WAIT_MIN: Duration = Duration::from_secs(1);
 const STORE_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long the start waits to learn what other nodes know.
+const FIRST_LOOK_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the port says "starting" to requests under way, once it is not.
 const WAITING_ROOM_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -147,11 +149,17 @@ impl App {
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
+        let faces = Faces::new(&config, &app.server, &clock);
+        let peers = Peers::new(config.node.clone(), ingest.clone(), faces.log_groups, alert::state::KEY_PREFIX);
+        // what other nodes know is known before the first request
+        if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
+            tracing::warn!("what other nodes know could not be read in time; it will be");
+        }
         app.work(move |stop| async move { ingest.run(stop.cancelled_owned()).await });
         app.work(move |stop| async move { maintainer.run(stop.cancelled_owned()).await });
+        app.work(move |stop| async move { peers.run(stop.cancelled_owned()).await });
         app.work(move |stop| alerting.run(stop));
 
-        let faces = Faces::new(&config, &app.server, &clock);
         app.serve(Listener::new(http, tls.clone())?, faces.all.clone());
         if let Some(socket) = otlp_grpc {
             app.serve(Listener::new(socket, tls.clone())?, faces.otlp_grpc);
@@ -291,6 +299,7 @@ struct Faces {
     otlp_grpc: Router,
     otlp_http: Router,
     xray: Router,
+    log_groups: Arc<dyn Facts>,
 }
 
 impl Faces {
@@ -300,6 +309,7 @@ impl Faces {
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
         let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
+        let log_groups = awslogs.registry().clone();
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake, clock.clone(), budget);
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
@@ -315,6 +325,7 @@ impl Faces {
             otlp_grpc: bearer(receive::otlp::grpc_router(otlp)),
             otlp_http,
             xray,
+            log_groups,
         }
     }
 }
@@ -337,6 +348,7 @@ fn alerting(options: alert::Options, engine: &Engine, ingest: &Ingest, clock: &A
         sink: keeper,
         channels: options.channels(),
         clock: clock.clone(),
+        duty: ingest.duty(),
     };
     Ok(Alerting::new(options, rules, parts))
 }
@@ -355,7 +367,10 @@ impl alert::state::StateStore for Keeper {
         })
     }
     fn list(&self, prefix: &str) -> Vec<(String, bytes::Bytes)> {
-        self.0.states(prefix)
+        self.0.leader_states(prefix)
+    }
+    fn may_tell(&self) -> std::pin::Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.0.may_tell())
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Config {
     pub wal: wal::Config,
     /// `[ingest]`
     pub ingest: ingest::Config,
+    /// `[node]`
+    pub node: ingest::NodeConfig,
     /// `[block]`
     pub block: block::Settings,
     /// `[lake]`
@@ -133,6 +135,7 @@ impl Config {
                 "store" => set(&mut config.store, value),
                 "wal" => set(&mut config.wal, value),
                 "ingest" => set(&mut config.ingest, value),
+                "node" => set(&mut config.node, value),
                 "block" => set(&mut config.block, value),
                 "lake" => set(&mut config.lake, value),
                 "query" => set(&mut config.query, value),
@@ -203,6 +206,7 @@ impl Config {
         );
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
+        problems.extend(self.node.problems());
         problems
     }
 
@@ -221,7 +225,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, block, lake, query, alert";
+const SECTIONS: &str = "server, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

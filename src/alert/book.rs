@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast, watch};
 use tracing::{error, warn};
 
 use super::Options;
@@ -28,10 +28,13 @@ use super::outbox;
 use super::rows::{Evaluation, EvaluationSink, ROW_EVERY_NANOS, rows};
 use super::rule::{Rule, Source};
 use super::state::{Alert, Group, KEY_PREFIX, Notification, StateStore, Status, StoreError};
+use crate::ingest::Duty;
 use crate::model::{Clock, TimeRange};
 
 /// Alerts of one rule whose state is kept at the same time; more would only queue up at the log's group commit.
 const KEPT_AT_ONCE: usize = 16;
+/// Before an alert is looked at again that another node is to tell: by then this one will have heard that it does not lead.
+const NOT_OURS_PAUSE: Duration = Duration::from_secs(1);
 /// Notifications that a slow subscriber may lag behind.
 const TOLD_BUFFER: usize = 64;
 
@@ -47,6 +50,8 @@ pub struct Parts {
     pub channels: Vec<Arc<dyn Channel>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Whether it is this node that evaluates and tells.
+    pub duty: watch::Receiver<Duty>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -104,9 +109,27 @@ impl Book {
     /// Reads back what was kept. A value that cannot be read is reported and left where it is.
     pub(super) fn new(options: Options, mut rules: Vec<Rule>, parts: Parts) -> Self {
         rules.sort_by(|a, b| a.name.cmp(&b.name));
-        let now = parts.clock.now_nanos();
+        let rules = rules.into_iter().map(|rule| RuleEntry {
+            rule,
+            status: RwLock::default(),
+        });
+        let book = Self {
+            options,
+            parts,
+            rules: rules.collect(),
+            alerts: RwLock::default(),
+            due: Notify::new(),
+            told: broadcast::channel(TOLD_BUFFER).0,
+        };
+        book.read_back();
+        book
+    }
+
+    /// Reads what was kept: this node's own, or the leader's. Nothing may be evaluated or delivered meanwhile.
+    pub(super) fn read_back(&self) {
+        let now = self.now();
         let mut alerts = BTreeMap::new();
-        for (key, value) in parts.store.list(KEY_PREFIX) {
+        for (key, value) in self.parts.store.list(KEY_PREFIX) {
             match Alert::decode(&value) {
                 Ok(mut alert) => {
                     alert.standing = alert.standing.restored(now);
@@ -115,18 +138,12 @@ impl Book {
                 Err(error) => warn!(key, %error, "a kept alert cannot be read"),
             }
         }
-        let rules = rules.into_iter().map(|rule| RuleEntry {
-            rule,
-            status: RwLock::default(),
-        });
-        Self {
-            options,
-            parts,
-            rules: rules.collect(),
-            alerts: RwLock::new(alerts),
-            due: Notify::new(),
-            told: broadcast::channel(TOLD_BUFFER).0,
-        }
+        *self.alerts.write() = alerts;
+    }
+
+    /// Whether it is this node that evaluates and tells, and changes of that.
+    pub(super) fn duty(&self) -> watch::Receiver<Duty> {
+        self.parts.duty.clone()
     }
 
     /// Drops what was kept for rules that are gone or disabled, once it is old. Until then it is listed with that error:
@@ -200,7 +217,9 @@ impl Book {
     }
 
     async fn observe(&self, rule: &Rule, now: i64) -> Result<(Window, Observed), String> {
-        let window = evaluate::window(rule, now);
+        // rows that other nodes took are seen later
+        let lag = self.parts.duty.borrow().lag;
+        let window = evaluate::window(rule, now, lag);
         let known: Vec<Group> = self
             .entries_of(&rule.name)
             .into_iter()
@@ -406,6 +425,11 @@ impl Book {
 
     /// Tries one delivery and keeps what came of it.
     pub(super) async fn deliver(&self, entry: &Entry, notification: &Notification) {
+        // that it is to be told is known to whoever takes over; and nobody has
+        if !self.parts.store.may_tell().await {
+            warn!(notification = notification.id, "not told from here: another node leads");
+            return tokio::time::sleep(NOT_OURS_PAUSE).await;
+        }
         let sent = match self.channel(&notification.channel) {
             // twice the channel's own limit: it should end by itself, with a better message
             Some(channel) => match tokio::time::timeout(ATTEMPT_TIMEOUT * 2, channel.send(notification)).await {
@@ -421,7 +445,7 @@ impl Book {
             }),
         };
         let now = self.now();
-        let _writing = entry.writing.lock().await;
+        let writing = entry.writing.lock().await;
         let mut alert = entry.alert.read().clone();
         let Some(kept) = alert.notifications.iter_mut().find(|n| n.id == notification.id) else {
             return;
@@ -446,6 +470,9 @@ impl Book {
             warn!(alert = alert.rule, %error, "a delivery is not kept");
         }
         *entry.alert.write() = alert;
+        drop(writing);
+        // whoever takes over must not tell it again
+        self.parts.store.may_tell().await;
     }
 
     // --- answers ----------------------------------------------------------------------------------------------------

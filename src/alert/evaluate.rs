@@ -88,10 +88,11 @@ pub struct Window {
     pub reference: TimeRange,
 }
 
-/// The window by event time that ends at `now` minus the rule's delay.
-pub fn window(rule: &Rule, now_nanos: i64) -> Window {
+/// The window by event time that ends at `now` minus the rule's delay, or minus the time after which rows of other nodes are
+/// seen if that is longer.
+pub fn window(rule: &Rule, now_nanos: i64, lag: std::time::Duration) -> Window {
     let length = nanos(rule.timeframe);
-    let end = now_nanos.saturating_sub(nanos(rule.delay));
+    let end = now_nanos.saturating_sub(nanos(rule.delay.max(lag)));
     let start = end.saturating_sub(length);
     Window {
         current: TimeRange::new(start, end),

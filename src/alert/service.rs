@@ -48,15 +48,49 @@ impl Alerting {
     }
 
     /// Runs until `stop`; then waits for deliveries under way, so that what was sent is known as sent. Each ends within
-    /// twice [`super::notify::ATTEMPT_TIMEOUT`].
+    /// twice [`super::notify::ATTEMPT_TIMEOUT`]. While another node leads nothing is evaluated or told here, and the
+    /// leader's alerts are shown.
     pub async fn run(self, stop: CancellationToken) {
+        let mut duty = self.book.duty();
+        loop {
+            while !duty.borrow_and_update().is_ours {
+                self.book.read_back();
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = duty.changed() => if changed.is_err() { return },
+                }
+            }
+            let term = stop.child_token();
+            let lost = async {
+                // an error: nobody can take it from us any more
+                if duty.wait_for(|duty| !duty.is_ours).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let serving = self.serve(term.clone());
+            tokio::pin!(serving);
+            tokio::select! {
+                () = &mut serving => {}
+                () = lost => {
+                    term.cancel();
+                    serving.await;
+                }
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn serve(&self, stop: CancellationToken) {
+        self.book.read_back();
         self.book.forget_orphans().await;
         let places = Arc::new(Semaphore::new(self.max_concurrent));
         let mut loops = JoinSet::new();
         for (number, every) in self.book.enabled_rules() {
             loops.spawn(evaluate_for_ever(self.book.clone(), number, every, places.clone(), stop.clone()));
         }
-        deliver_until(self.book, &stop).await;
+        deliver_until(self.book.clone(), &stop).await;
         while loops.join_next().await.is_some() {}
     }
 }
@@ -131,6 +165,13 @@ impl Handle {
     /// The newest notifications, newest first, with their text.
     pub fn notifications(&self, limit: usize) -> Vec<NotificationAnswer> {
         self.book.notifications(limit)
+    }
+
+    /// Which node evaluates and tells; its name and whether it is this one.
+    pub fn evaluated_by(&self) -> (Option<String>, bool) {
+        let duty = self.book.duty();
+        let duty = duty.borrow();
+        (duty.leader.as_ref().map(ToString::to_string), duty.is_ours)
     }
 
     /// Every notification from now on, as soon as its target has it; `demo` prints them.

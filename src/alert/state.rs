@@ -214,8 +214,14 @@ pub trait StateStore: Send + Sync + 'static {
     /// made one after the other by the caller.
     fn put(&self, key: String, value: Option<Bytes>) -> StoreFuture<'_>;
 
-    /// All kept values whose key begins with `prefix`.
+    /// All kept values whose key begins with `prefix`; while another node leads, that node's.
     fn list(&self, prefix: &str) -> Vec<(String, Bytes)>;
+
+    /// Brings what was put to where another node that takes over finds it, and says whether this node may still tell
+    /// people. Bounded by a few seconds.
+    fn may_tell(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(true))
+    }
 }
 
 /// A store that survives as long as it is held; for tests. It can be told to refuse.

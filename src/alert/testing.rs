@@ -10,6 +10,15 @@ use super::rows::{EvaluationSink, SinkFuture};
 use super::state::Notification;
 use crate::model::{Rows, Table, TimeRange, format_time};
 
+/// This node leads, for ever.
+pub(super) fn on_duty() -> tokio::sync::watch::Receiver<crate::ingest::Duty> {
+    let duty = crate::ingest::Duty {
+        is_ours: true,
+        ..crate::ingest::Duty::default()
+    };
+    tokio::sync::watch::Sender::new(duty).subscribe()
+}
+
 /// An engine whose rows have a service and a time (given in seconds), and match every query.
 #[derive(Debug, Default)]
 pub(super) struct FakeEngine {

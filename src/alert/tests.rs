@@ -55,6 +55,7 @@ impl House {
             sink: written.clone(),
             channels,
             clock: clock.clone(),
+            duty: super::testing::on_duty(),
         };
         let book = Arc::new(Book::new(Options::default(), rules.clone(), parts));
         Self {
@@ -75,6 +76,7 @@ impl House {
             sink: self.written.clone(),
             channels: vec![Arc::new(LocalChannel), self.sns.clone()],
             clock: self.clock.clone(),
+            duty: super::testing::on_duty(),
         }
     }
 

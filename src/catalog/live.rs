@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, CommitId, CommitKind, Delete, Gone, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
+use super::{Commit, CommitId, CommitKind, Delete, Forgotten, Gone, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
 
@@ -23,6 +23,8 @@ pub(super) struct Checkpoint {
     pub(super) seq: u64,
     blocks: Vec<Arc<BlockMeta>>,
     nodes: BTreeMap<NodeId, NodeState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leader: Option<NodeId>,
     #[serde(default)]
     removed: Vec<Removed>,
     #[serde(default)]
@@ -40,6 +42,7 @@ impl Checkpoint {
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),
             nodes: snapshot.nodes.as_ref().clone(),
+            leader: snapshot.leader.clone(),
             removed: snapshot.removed.as_ref().clone(),
             intents: snapshot.intents.as_ref().clone(),
             deletes: snapshot.deletes.as_ref().clone(),
@@ -63,6 +66,7 @@ impl Live {
         let mut live = Live::default();
         live.snapshot.seq = checkpoint.seq;
         live.snapshot.nodes = Arc::new(checkpoint.nodes);
+        live.snapshot.leader = checkpoint.leader;
         live.snapshot.removed = Arc::new(checkpoint.removed);
         live.snapshot.intents = Arc::new(checkpoint.intents);
         live.snapshot.deletes = Arc::new(checkpoint.deletes);
@@ -129,6 +133,16 @@ impl Live {
                 }
             }
         }
+        if let Some(lead) = &commit.lead
+            && (lead.from != self.snapshot.leader || lead.from_state.as_ref() != lead.from.as_ref().and_then(|from| self.snapshot.state(from)))
+        {
+            return Err("the lead, or its state, has changed".into());
+        }
+        for Forgotten { node, state } in &commit.forgets {
+            if self.snapshot.state(node) != Some(state) || self.snapshot.leader.as_ref() == Some(node) {
+                return Err(format!("the state of node {node} has changed, or it leads"));
+            }
+        }
         if let Some(wal) = commit.wal {
             let flushed = self.snapshot.flushed_lsn(node);
             if wal.from > wal.to || wal.from <= flushed {
@@ -175,10 +189,17 @@ impl Live {
             let blocks: &mut Vec<_> = Arc::make_mut(&mut self.snapshot.tables[table as usize]);
             sort(blocks);
         }
-        if commit.wal.is_some() || commit.state.is_some() || !self.snapshot.nodes.contains_key(&record.node) {
+        if commit.lead.is_some() {
+            self.snapshot.leader = Some(record.node.clone());
+        }
+        for Forgotten { node, .. } in commit.forgets {
+            Arc::make_mut(&mut self.snapshot.nodes).entry(node).or_default().state = None;
+        }
+        if commit.wal.is_some() || commit.state.is_some() || commit.ledger.is_some() || !self.snapshot.nodes.contains_key(&record.node) {
             let node = Arc::make_mut(&mut self.snapshot.nodes).entry(record.node).or_default();
             node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
             node.state = commit.state.or(node.state.take());
+            node.ledger = commit.ledger.or(node.ledger.take());
         }
         deletes::end(&mut self.snapshot, commit.at_nanos);
         self.snapshot.seq = record.seq;

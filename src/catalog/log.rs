@@ -180,6 +180,11 @@ impl Catalog {
         self.delete_seen.notified().await;
     }
 
+    /// Reads the last committed state of any node, by the key that a snapshot gives.
+    pub async fn read_state_at(&self, key: &Key) -> Result<Bytes> {
+        Ok(self.store.get(key).await?)
+    }
+
     async fn catch_up(&self, live: &mut Live) -> Result<()> {
         while let Some(record) = read_record(&*self.store, live.seq() + 1).await? {
             self.apply(live, record)?;

@@ -8,6 +8,7 @@
 //! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
 //! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
+//! | `_catalog/node/<node>.json` | a node's heartbeat: rewritten while it lives, deleted when it stops in order |
 //!
 //! Promises:
 //! - a commit happens whole or not at all, on one place in one order for all nodes, and has happened when `commit` returns;
@@ -16,6 +17,8 @@
 //!   [`Error::Conflict`] and does not happen; neither does a flush of a node that has not learnt of a delete under way;
 //! - what is about to be put where foreign readers look is announced by an [`Intent`], so that after a crash it is
 //!   found and deleted before its rows are put there again;
+//! - one node at a time leads; it takes the lead by a commit, which happens only if nobody else took it meanwhile and nothing
+//!   was added to the state that is taken over;
 //! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
 //!
 //! Records are never deleted: a node that slept would else find a low number free and fork the history. A record costs
@@ -29,14 +32,16 @@ mod deletes;
 mod live;
 mod log;
 mod orphans;
+mod heartbeat;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
+pub use heartbeat::Peer;
 pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
-pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Intent, Join, WalRange};
+pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Forgotten, Intent, Join, Lead, WalRange};
 pub use snapshot::{Delete, Gone, NodeState, OpenIntent, Removed, Snapshot};
 
 use crate::block::{BlockMeta, Level};

@@ -111,6 +111,27 @@ pub struct Erased {
     pub clean: Vec<BlockId>,
 }
 
+/// The lead, as it was when it was taken. If it has changed since, or the leader's state, the commit does not happen: what
+/// was taken over would not be all there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Lead {
+    /// Who led; `None`: nobody ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<NodeId>,
+    /// That node's state, which was taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_state: Option<Key>,
+}
+
+/// A state that is given up, as it was when it was read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Forgotten {
+    /// Whose.
+    pub node: NodeId,
+    /// Which.
+    pub state: Key,
+}
+
 /// A commit's name: makes trying again safe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -146,6 +167,15 @@ pub struct Commit {
     /// The committing node's state from now on: see [`super::Catalog::put_state`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Key>,
+    /// What the committing node has counted so far, for all nodes to sum up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<serde_json::Value>,
+    /// The committing node takes the lead: see [`super::Snapshot::leader`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<Lead>,
+    /// States of nodes that are gone, all of whose facts are in this commit's own: nobody needs them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgets: Vec<Forgotten>,
     /// An intent that is open from now on, under the name of this commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
@@ -180,6 +210,9 @@ impl Commit {
             removes: Vec::new(),
             wal: None,
             state: None,
+            ledger: None,
+            lead: None,
+            forgets: Vec::new(),
             intent: None,
             withdraws: None,
             ends: None,

@@ -17,6 +17,9 @@ pub struct NodeState {
     /// The object that holds its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Key>,
+    /// What it had counted with its last flush.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<serde_json::Value>,
 }
 
 /// A block that a record removed: its objects are kept for a grace period.
@@ -88,6 +91,7 @@ pub struct Snapshot {
     /// By `Table::ALL`'s order; each newest `max_time_nanos` first, then by name.
     pub(super) tables: [Arc<Vec<Arc<BlockMeta>>>; Table::ALL.len()],
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeState>>,
+    pub(super) leader: Option<NodeId>,
     pub(super) removed: Arc<Vec<Removed>>,
     pub(super) intents: Arc<BTreeMap<CommitId, OpenIntent>>,
     pub(super) deletes: Arc<BTreeMap<CommitId, Delete>>,
@@ -128,6 +132,11 @@ impl Snapshot {
     /// Every node that ever committed.
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeState> {
         &self.nodes
+    }
+    /// The one node that does for all what must be done once: evaluates alert rules and tells people. `None`: nobody has
+    /// taken the lead yet. It leads until another takes the lead, which that one does once this one is silent.
+    pub fn leader(&self) -> Option<&NodeId> {
+        self.leader.as_ref()
     }
     /// Blocks removed lately, oldest removal first.
     pub fn removed(&self) -> &[Removed] {

@@ -64,6 +64,9 @@ pub(crate) struct ServeArgs {
     /// Folder of alert rules.
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// Take over at once what this node did for all (alerts), although its heartbeat may still be fresh.
+    #[arg(long, value_name = "NODE")]
+    adopt: Option<String>,
     /// Serve addresses beyond loopback without authentication.
     #[arg(long)]
     insecure_no_auth: bool,
@@ -110,6 +113,7 @@ impl ServeArgs {
             }
         }
         server.insecure_no_auth |= self.insecure_no_auth;
+        config.node.adopt = self.adopt;
         if let Some(rules) = self.rules {
             config.alert.rules = Some(rules);
         }

@@ -73,11 +73,15 @@ impl Ingest {
         }
         let config = &self.inner.config;
         let head = self.inner.head.lock();
-        let max_age_nanos = i64::try_from(config.flush_age_seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
-        let age_nanos = head.active_since_nanos().map_or(0, |since| self.inner.clock.now_nanos().saturating_sub(since));
+        let max_age_nanos = i64::try_from(self.flush_age_seconds().saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
+        let now_nanos = self.inner.clock.now_nanos();
+        let since_nanos = match (head.active_since_nanos(), *self.inner.states_since_nanos.lock()) {
+            (Some(rows), Some(states)) => Some(rows.min(states)),
+            (rows, states) => rows.or(states),
+        };
         head.active_bytes() >= config.flush_bytes
             || head.active_rows() >= config.flush_rows
-            || (head.active_since_nanos().is_some() && age_nanos >= max_age_nanos)
+            || since_nanos.is_some_and(|since| now_nanos.saturating_sub(since) >= max_age_nanos)
     }
 
     /// Flushes everything acknowledged so far; returns when the catalog has it, however long the store is away.
@@ -110,7 +114,7 @@ struct Cut {
     /// The last log position of it.
     lsn: Lsn,
     /// The ledger's sums at that position.
-    ledger: Vec<u8>,
+    ledger: serde_json::Value,
 }
 
 /// Why an attempt to flush ended without a commit.
@@ -148,6 +152,7 @@ impl Inner {
     /// Nothing may be published meanwhile.
     fn cut(&self, lsn: Lsn) -> Cut {
         self.head.lock().cut();
+        *self.states_since_nanos.lock() = None;
         Cut {
             lsn,
             ledger: self.ledger.to_json(),
@@ -248,8 +253,8 @@ impl Inner {
             from: flushed + 1,
             to: cut.lsn,
         });
-        let documents = self.state_documents(cut.ledger.clone()).await?;
-        self.commit_with_state(commit, documents, began_nanos).await?;
+        commit.ledger = Some(cut.ledger.clone());
+        self.commit_with_state(commit, began_nanos).await?;
         Ok(flushed_now)
     }
 
@@ -311,32 +316,51 @@ impl Inner {
         Ok(())
     }
 
-    /// Commits the documents alone, if the catalog does not have them already.
-    async fn commit_state(&self, ledger: Vec<u8>) {
-        let committed = async {
-            let documents = self.state_documents(ledger).await?;
-            if *self.committed_state.lock() == Some(xxh3_128(&documents)) {
-                return Ok(());
-            }
-            let now_nanos = self.clock.now_nanos();
-            self.commit_with_state(Commit::new(CommitKind::State, now_nanos), documents, now_nanos).await
-        };
-        if let Err::<(), Setback>(setback) = committed.await {
+    /// Commits the documents and the ledger alone, if the catalog does not have them already.
+    async fn commit_state(&self, ledger: serde_json::Value) {
+        let mut commit = Commit::new(CommitKind::State, self.clock.now_nanos());
+        commit.ledger = (!self.ledger.is_committed(&ledger)).then_some(ledger);
+        let now_nanos = self.clock.now_nanos();
+        if let Err(setback) = self.commit_with_state(commit, now_nanos).await {
             tracing::error!(?setback, "the state documents could not be stored; the log has those that matter");
         }
     }
 
-    /// Puts the state documents, and commits them together with what else `commit` says.
-    async fn commit_with_state(&self, mut commit: Commit, documents: Bytes, began_nanos: i64) -> Result<(), Setback> {
+    /// Commits the documents alone, if the catalog does not have them already, together with what else `commit` says. The ledger
+    /// stays as the last flush left it: what it has counted since is counted again from the log after a crash.
+    pub(super) async fn share(&self, commit: Commit) -> Result<(), String> {
+        let began_nanos = self.clock.now_nanos();
+        self.commit_with_state(commit, began_nanos).await.map_err(|setback| format!("{setback:?}"))
+    }
+
+    /// Puts the state documents, and commits them together with what else `commit` says; does nothing if that is nothing and
+    /// the catalog has the documents.
+    async fn commit_with_state(&self, mut commit: Commit, began_nanos: i64) -> Result<(), Setback> {
+        let _in_order = self.committing_state.lock().await;
+        let documents = self.state_documents().await?;
         let hash = xxh3_128(&documents);
+        // another node may have taken over our facts and forgotten our documents
+        let is_kept = self.catalog.snapshot().state(self.catalog.node()).is_some();
+        let is_known = is_kept && *self.committed_state.lock() == Some(hash);
+        if is_known && commit.kind == CommitKind::State && commit.ledger.is_none() && commit.lead.is_none() && commit.forgets.is_empty() {
+            return Ok(());
+        }
         let attempt = || {
             let (catalog, documents) = (self.catalog.clone(), documents.clone());
             async move { catalog.put_state(documents).await }
         };
-        commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
-        fail_point::hit("flush.before_commit");
+        if !is_known {
+            commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
+        }
+        let ledger = commit.ledger.clone();
+        if commit.kind == CommitKind::Flush {
+            fail_point::hit("flush.before_commit");
+        }
         self.commit(commit, began_nanos).await?;
         *self.committed_state.lock() = Some(hash);
+        if let Some(ledger) = ledger {
+            self.ledger.note_committed(ledger);
+        }
         Ok(())
     }
 
@@ -424,11 +448,10 @@ impl Inner {
         }
     }
 
-    /// The state documents and the ledger's sums, as one object. There may be hundreds of thousands: nobody waits for
-    /// more than a few of them.
-    async fn state_documents(&self, ledger: Vec<u8>) -> Result<Bytes, block::Error> {
+    /// The state documents, as one object. There may be hundreds of thousands: nobody waits for more than a few of them.
+    async fn state_documents(&self) -> Result<Bytes, block::Error> {
         let states = self.states.clone();
-        let write = move || write_states(&states, &ledger).map_err(|error| block::Error::Build(error.to_string()));
+        let write = move || write_states(&states).map_err(|error| block::Error::Build(error.to_string()));
         Ok(off_the_runtime(write).await?.into())
     }
 }

@@ -11,6 +11,22 @@ use super::metrics;
 use crate::decode::Reason;
 use crate::model::Signal;
 
+/// Adds up sums of several nodes: (receiver, signal, outcomes), in order of name.
+pub fn add_up(nodes: impl IntoIterator<Item = Vec<(String, String, Outcomes)>>) -> Vec<(String, String, Outcomes)> {
+    let mut totals: BTreeMap<(String, String), Outcomes> = BTreeMap::new();
+    for (receiver, signal, outcomes) in nodes.into_iter().flatten() {
+        let total = totals.entry((receiver, signal)).or_default();
+        total.accepted += outcomes.accepted;
+        total.refused += outcomes.refused;
+        total.rejected += outcomes.rejected;
+        total.dropped += outcomes.dropped;
+        for (reason, n) in outcomes.reasons {
+            *total.reasons.entry(reason).or_default() += n;
+        }
+    }
+    totals.into_iter().map(|((receiver, signal), outcomes)| (receiver, signal, outcomes)).collect()
+}
+
 /// Sums of one receiver and signal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Outcomes {
@@ -30,6 +46,8 @@ pub struct Outcomes {
 #[derive(Debug, Default)]
 pub struct Ledger {
     sums: Mutex<BTreeMap<(String, String), Outcomes>>,
+    /// What the catalog has of them.
+    committed: Mutex<Option<serde_json::Value>>,
 }
 
 impl Ledger {
@@ -79,8 +97,22 @@ impl Ledger {
     }
 
     /// The sums as stored with a flush.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.sums()).unwrap_or_default()
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self.sums()).unwrap_or_default()
+    }
+
+    /// The catalog has these sums.
+    pub(super) fn note_committed(&self, json: serde_json::Value) {
+        *self.committed.lock() = Some(json);
+    }
+    /// Whether the catalog has these sums.
+    pub(super) fn is_committed(&self, json: &serde_json::Value) -> bool {
+        self.committed.lock().as_ref() == Some(json)
+    }
+
+    /// Reads the sums of any node as the catalog has them.
+    pub fn read(json: &serde_json::Value) -> Vec<(String, String, Outcomes)> {
+        serde_json::from_value(json.clone()).unwrap_or_default()
     }
 
     /// Takes up the sums of an earlier life.
@@ -103,7 +135,7 @@ mod tests {
         ledger.dropped("xray", Signal::Traces, "queue_full", 3);
         ledger.refused("otlp", Signal::Logs, 1);
         let later = Ledger::default();
-        later.restore(&ledger.to_json()).expect("our own JSON");
+        later.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
         later.accepted("otlp", Signal::Logs, 5);
         let sums = later.sums();
         assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected), (15, 1, 2));

@@ -26,6 +26,7 @@ mod head;
 mod ledger;
 mod maintain;
 mod metrics;
+mod peers;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -51,8 +52,9 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Frame, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
-pub use ledger::{Ledger, Outcomes};
+pub use ledger::{Ledger, Outcomes, add_up};
 pub use maintain::{Config as MaintainConfig, Maintainer, Parts as MaintainParts};
+pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use view::{Source, View};
 
 use head::Head;
@@ -234,7 +236,15 @@ struct Inner {
     states: Arc<States>,
     /// What of the state documents and ledger the catalog has: their hash.
     committed_state: Mutex<Option<u128>>,
+    /// Held from reading the documents until their commit, so that older ones never replace newer ones.
+    committing_state: tokio::sync::Mutex<()>,
+    /// Since when a document waits for a flush.
+    states_since_nanos: Mutex<Option<i64>>,
     ledger: Ledger,
+    /// Age at which rows are flushed for other nodes; `u64::MAX` while there are none.
+    early_flush_seconds: AtomicU64,
+    known: Mutex<peers::Known>,
+    duty: tokio::sync::watch::Sender<Duty>,
     in_flight: Arc<Semaphore>,
     /// Held shared from before an append until its rows are in the head; the flush takes it alone to find a moment in
     /// which the log and the head agree.
@@ -459,6 +469,10 @@ impl Ingest {
         let flush = async {
             self.flush().await;
             self.flush_state().await;
+            // others need not wait until it is silent
+            if let Err(error) = self.inner.catalog.end_heartbeat(self.inner.catalog.node()).await {
+                tracing::debug!(%error, "the heartbeat stays");
+            }
         };
         if tokio::time::timeout(deadline, flush).await.is_err() {
             tracing::warn!(
@@ -537,6 +551,7 @@ impl Inner {
     }
 
     fn publish_state(&self, key: String, value: Option<Bytes>) {
+        self.states_since_nanos.lock().get_or_insert_with(|| self.clock.now_nanos());
         let mut states = self.states.lock();
         match value {
             Some(value) => states.insert(key, value),

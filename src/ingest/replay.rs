@@ -20,7 +20,7 @@ use crate::wal::{Frame, Lsn, Wal};
 /// No frame was larger when it was taken; only a bound for damaged ones.
 const MAX_INFLATED_BYTES: usize = 1 << 30;
 
-/// The key under which the ledger's sums are stored with the state documents.
+/// The key under which earlier versions stored the ledger's sums with the state documents.
 pub(super) const LEDGER_KEY: &str = "ledger";
 
 /// What start-up found in the log.
@@ -63,11 +63,15 @@ impl Ingest {
         let mut states = BTreeMap::new();
         let mut committed_state = None;
         if let Some(bytes) = catalog.read_state().await? {
-            committed_state = Some(xxh3_128(&bytes));
             states = read_states(&bytes).map_err(Error::State)?;
             if let Some(sums) = states.remove(LEDGER_KEY) {
                 ledger.restore(&sums).map_err(Error::State)?;
             }
+            committed_state = Some(xxh3_128(&bytes));
+        }
+        if let Some(sums) = snapshot.nodes().get(catalog.node()).and_then(|node| node.ledger.as_ref()) {
+            ledger.restore(sums.to_string().as_bytes()).map_err(Error::State)?;
+            ledger.note_committed(sums.clone());
         }
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         let in_flight = Arc::new(Semaphore::new(permits(config.max_in_flight_bytes) as usize));
@@ -82,6 +86,11 @@ impl Ingest {
             head: Mutex::new(Head::default()),
             states: Arc::new(Mutex::new(states)),
             committed_state: Mutex::new(committed_state),
+            committing_state: tokio::sync::Mutex::new(()),
+            states_since_nanos: Mutex::default(),
+            early_flush_seconds: AtomicU64::new(u64::MAX),
+            known: Mutex::default(),
+            duty: tokio::sync::watch::Sender::default(),
             ledger,
             in_flight,
             publication: RwLock::new(()),
@@ -171,11 +180,11 @@ impl Inner {
 /// Documents copied at a time: the lock is free in between.
 const STATES_AT_A_TIME: usize = 4_096;
 
-/// State documents and the ledger as one object in the store: a JSON object of key → base64.
+/// State documents as one object in the store: a JSON object of key → base64.
 ///
 /// Each document is read as it stands when its turn comes. One that changed after the flush's cut is therefore newer
 /// than the cut, which does no harm: the log has the change too, and says it again at the next start.
-pub(super) fn write_states(states: &States, ledger: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn write_states(states: &States) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = vec![b'{'];
     let mut after: Option<String> = None;
     loop {
@@ -186,15 +195,16 @@ pub(super) fn write_states(states: &States, ledger: &[u8]) -> Result<Vec<u8>, se
             some.map(|(key, value)| (key.clone(), value.clone())).collect()
         };
         for (key, value) in &some {
+            if out.len() > 1 {
+                out.push(b',');
+            }
             write_state(&mut out, key, value)?;
-            out.push(b',');
         }
         match some.into_iter().next_back() {
             Some((last, _)) => after = Some(last),
             None => break,
         }
     }
-    write_state(&mut out, LEDGER_KEY, ledger)?;
     out.push(b'}');
     Ok(out)
 }
@@ -208,7 +218,7 @@ fn write_state(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), serde_j
     Ok(())
 }
 
-fn read_states(bytes: &[u8]) -> Result<BTreeMap<String, bytes::Bytes>, serde_json::Error> {
+pub(super) fn read_states(bytes: &[u8]) -> Result<BTreeMap<String, bytes::Bytes>, serde_json::Error> {
     use base64::Engine as _;
     use serde::de::Error as _;
     let map: BTreeMap<String, String> = serde_json::from_slice(bytes)?;

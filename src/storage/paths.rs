@@ -167,6 +167,8 @@ pub enum CatalogPath {
     Checkpoint(u64),
     /// A node's state.
     State(String),
+    /// A node's heartbeat.
+    Node(String),
 }
 
 impl CatalogPath {
@@ -176,6 +178,8 @@ impl CatalogPath {
     pub const CHECKPOINT_PREFIX: &str = "_catalog/checkpoint/";
     /// Prefix of all states.
     pub const STATE_PREFIX: &str = "_catalog/state/";
+    /// Prefix of all heartbeats.
+    pub const NODE_PREFIX: &str = "_catalog/node/";
 
     /// Its key. Numbers have 20 digits, so that names sort as numbers do.
     pub fn key(&self) -> Key {
@@ -183,6 +187,7 @@ impl CatalogPath {
             CatalogPath::Log(seq) => format!("{}{seq:020}.json", Self::LOG_PREFIX),
             CatalogPath::Checkpoint(seq) => format!("{}{seq:020}.json", Self::CHECKPOINT_PREFIX),
             CatalogPath::State(name) => format!("{}{name}.json", Self::STATE_PREFIX),
+            CatalogPath::Node(name) => format!("{}{name}.json", Self::NODE_PREFIX),
         })
     }
     /// Reads a key back; `None` for any other.
@@ -194,8 +199,11 @@ impl CatalogPath {
         } else if let Some(seq) = name.strip_prefix(Self::CHECKPOINT_PREFIX) {
             number(seq).map(CatalogPath::Checkpoint)
         } else {
-            let state = name.strip_prefix(Self::STATE_PREFIX)?;
-            state.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| CatalogPath::State(state.to_string()))
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| text.to_string());
+            match name.strip_prefix(Self::NODE_PREFIX) {
+                Some(node) => plain(node).map(CatalogPath::Node),
+                None => plain(name.strip_prefix(Self::STATE_PREFIX)?).map(CatalogPath::State),
+            }
         }
     }
 }
@@ -254,6 +262,7 @@ mod tests {
             (CatalogPath::Log(7).key(), "_catalog/log/00000000000000000007.json".into()),
             (CatalogPath::Checkpoint(256).key(), "_catalog/checkpoint/00000000000000000256.json".into()),
             (CatalogPath::State("01k".into()).key(), "_catalog/state/01k.json".into()),
+            (CatalogPath::Node("01k".into()).key(), "_catalog/node/01k.json".into()),
         ] {
             assert_eq!(key.as_str(), expected);
         }
@@ -270,7 +279,12 @@ mod tests {
                 }
             }
         }
-        for path in [CatalogPath::Log(u64::MAX), CatalogPath::Checkpoint(0), CatalogPath::State("x".into())] {
+        for path in [
+            CatalogPath::Log(u64::MAX),
+            CatalogPath::Checkpoint(0),
+            CatalogPath::State("x".into()),
+            CatalogPath::Node("x".into()),
+        ] {
             assert_eq!(CatalogPath::parse(&path.key()), Some(path));
         }
     }

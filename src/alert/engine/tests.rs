@@ -97,6 +97,7 @@ async fn the_example_rules_fire_in_the_shops_incident_and_not_before() {
             sink: Arc::new(NoSink),
             channels: vec![Arc::new(LocalChannel)],
             clock: clock.clone(),
+            duty: crate::alert::testing::on_duty(),
         },
     );
     let firing = || -> Vec<String> {
@@ -129,7 +130,7 @@ async fn the_example_rules_fire_in_the_shops_incident_and_not_before() {
     assert!(payment.trace_link.is_some());
 
     // the link shows what was counted
-    let at_75 = evaluate::window(&rules[2], START + 75 * SECOND);
+    let at_75 = evaluate::window(&rules[2], START + 75 * SECOND, std::time::Duration::ZERO);
     let counted = observe::observe(&engine, &rules[2], &at_75, &[]).await.expect("an answer");
     let (group, seen) = counted.groups.iter().next().expect("a group");
     let query = observe::group_query("severity>=ERROR service:payment", group);

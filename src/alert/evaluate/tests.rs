@@ -50,7 +50,7 @@ fn story(rule: &Rule, steps: &[(i64, Outcome)]) -> (Vec<State>, Vec<(i64, Tell)>
 
 #[test]
 fn the_window_ends_at_now_minus_the_delay() {
-    let window = window(&rule_of("num_events: 1\ndelay: 10s"), 1_000 * SECOND);
+    let window = window(&rule_of("num_events: 1\ndelay: 10s"), 1_000 * SECOND, std::time::Duration::ZERO);
     assert_eq!(window.current, TimeRange::new(930 * SECOND, 990 * SECOND));
     assert_eq!(window.reference, TimeRange::new(870 * SECOND, 930 * SECOND));
 }

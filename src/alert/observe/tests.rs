@@ -28,7 +28,9 @@ async fn rows_are_counted_by_group_and_known_groups_count_zero() {
     engine.rows("cart", &[10, 100]);
     let rule = rule_of("type: frequency\nquery: x\nnum_events: 1\nquery_key: service\n");
     let known = [group("email"), vec![("host".into(), "h".into())]];
-    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND), &known).await.expect("an answer");
+    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND, std::time::Duration::ZERO), &known)
+        .await
+        .expect("an answer");
     let counts: Vec<(&str, Option<f64>)> = observed.groups.iter().map(|(group, seen)| (group[0].1.as_str(), seen.current)).collect();
     assert_eq!(counts, [("cart", Some(1.0)), ("email", Some(0.0)), ("payment", Some(3.0))]);
 }
@@ -39,13 +41,17 @@ async fn spikes_see_both_windows_and_groups_that_fell_silent() {
     engine.rows("payment", &[1, 10, 20, 30]);
     engine.rows("cart", &[70, 80]);
     let rule = rule_of("type: spike\nquery: x\nspike_height: 2\nspike_type: both\nquery_key: service\n");
-    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND), &[]).await.expect("an answer");
+    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND, std::time::Duration::ZERO), &[])
+        .await
+        .expect("an answer");
     let seen = |service: &str| observed.groups[&group(service)];
     assert_eq!((seen("payment").current, seen("payment").reference), (Some(0.0), Some(4.0)));
     assert_eq!((seen("cart").current, seen("cart").reference), (Some(2.0), Some(0.0)));
     assert!(!seen("cart").reference_filled, "no row is older than the earlier window");
     engine.rows("frontend", &[-50]);
-    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND), &[]).await.expect("an answer");
+    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND, std::time::Duration::ZERO), &[])
+        .await
+        .expect("an answer");
     assert!(observed.groups[&group("cart")].reference_filled);
 }
 
@@ -53,7 +59,9 @@ async fn spikes_see_both_windows_and_groups_that_fell_silent() {
 async fn without_groups_there_is_always_one_observation() {
     let engine = FakeEngine::default();
     let rule = rule_of("type: threshold\nquery: x\nbelow: 1\n");
-    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND), &[]).await.expect("an answer");
+    let observed = observe(&engine, &rule, &window(&rule, 120 * SECOND, std::time::Duration::ZERO), &[])
+        .await
+        .expect("an answer");
     assert_eq!(observed.groups[&Group::new()].current, Some(0.0));
 }
 

@@ -4,12 +4,16 @@
 //! lie under `loggroup/GROUP` and `logstream/GROUP\0STREAM` as JSON. When a stream was written to is stored with the next
 //! flush only: after a crash it may show a little less than there is.
 //!
+//! Groups and streams are facts about the store: what other nodes know is taken over ([`Facts`]).
+//!
 //! Changes to one group or stream are made one after another, to different ones side by side. Bounds: [`Limits`].
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
@@ -19,6 +23,7 @@ use super::arn::{Arns, group_of_arn};
 use super::error::{Error, Result};
 use super::wire;
 use crate::decode::awslogs::Validation;
+use crate::ingest::Facts;
 
 /// Tags of one log group.
 pub const MAX_TAGS: usize = 50;
@@ -53,6 +58,8 @@ pub(super) struct GroupRecord {
     pub(super) kms_key_id: Option<String>,
     pub(super) deletion_protection: bool,
     pub(super) tags: BTreeMap<String, String>,
+    /// Grows with each change: of what two nodes know of a group, the greater is newer.
+    pub(super) version: u64,
 }
 
 /// A log stream as stored.
@@ -215,6 +222,7 @@ impl Registry {
             kms_key_id: call.kms_key_id.clone(),
             deletion_protection: call.deletion_protection_enabled.unwrap_or(false),
             tags,
+            version: 1,
         };
         self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
         self.groups.write().by_name.insert(name.to_string(), Group { record, ..Group::default() });
@@ -373,6 +381,7 @@ impl Registry {
         if record == before {
             return Ok(());
         }
+        record.version += 1;
         self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
         if let Some(group) = self.groups.write().by_name.get_mut(name) {
             group.record = record;
@@ -380,9 +389,85 @@ impl Registry {
         Ok(())
     }
 
+    /// Takes over what another node knows of a group. Of two that were changed at the same time, one wins, the same on every node.
+    async fn learn_group(&self, name: &str, value: &Bytes) {
+        let Ok(record) = serde_json::from_slice::<GroupRecord>(value) else {
+            return tracing::error!(name, "another node's log group is damaged and is left out");
+        };
+        let _changing = self.changing(name).await;
+        let mut groups = self.groups.write();
+        let n_groups = groups.by_name.len();
+        match groups.by_name.get_mut(name) {
+            Some(known) if (known.record.version, to_json(&known.record)) >= (record.version, to_json(&record)) => return,
+            Some(known) => known.record = record,
+            None if n_groups >= self.limits.max_log_groups => {
+                return tracing::warn!(name, "another node's log group is beyond awslogs.max_log_groups and is left out");
+            }
+            None => {
+                groups.by_name.insert(name.to_string(), Group { record, ..Group::default() });
+            }
+        }
+        self.intake.put_state_relaxed(&group_key(name), value.clone());
+    }
+
+    /// Takes over what another node knows of a stream: the widest span of times, the larger number of bytes.
+    async fn learn_stream(&self, group_name: &str, stream_name: &str, value: &Bytes) {
+        let Ok(record) = serde_json::from_slice::<StreamRecord>(value) else {
+            return tracing::error!(group_name, stream_name, "another node's log stream is damaged and is left out");
+        };
+        let key = stream_key(group_name, stream_name);
+        let _changing = self.changing(&key).await;
+        let mut groups = self.groups.write();
+        let groups = &mut *groups;
+        let Some(group) = groups.by_name.get_mut(group_name) else { return };
+        let merged = match group.streams.get(stream_name) {
+            None if groups.n_streams >= self.limits.max_log_streams => {
+                return tracing::warn!(
+                    group_name,
+                    stream_name,
+                    "another node's log stream is beyond awslogs.max_log_streams and is left out"
+                );
+            }
+            None => {
+                groups.n_streams += 1;
+                record
+            }
+            Some(known) => {
+                group.bytes -= known.bytes;
+                StreamRecord {
+                    created_millis: known.created_millis.min(record.created_millis),
+                    first_event_millis: [known.first_event_millis, record.first_event_millis].into_iter().flatten().min(),
+                    last_event_millis: known.last_event_millis.max(record.last_event_millis),
+                    last_ingestion_millis: known.last_ingestion_millis.max(record.last_ingestion_millis),
+                    bytes: known.bytes.max(record.bytes),
+                }
+            }
+        };
+        group.bytes += merged.bytes;
+        if group.streams.get(stream_name) != Some(&merged) {
+            self.intake.put_state_relaxed(&key, to_json(&merged).into());
+            group.streams.insert(stream_name.to_string(), merged);
+        }
+    }
+
     async fn changing(&self, name: &str) -> MutexGuard<'_, ()> {
         let stripe = self.hasher.hash_one(name) as usize % STRIPES;
         self.changing[stripe].lock().await
+    }
+}
+
+#[async_trait]
+impl Facts for Registry {
+    fn prefixes(&self) -> &'static [&'static str] {
+        // groups first: a stream without its group is left out
+        &[GROUP_KEY, STREAM_KEY]
+    }
+    async fn learn(&self, key: &str, value: &Bytes) {
+        if let Some(group) = key.strip_prefix(GROUP_KEY) {
+            self.learn_group(group, value).await;
+        } else if let Some((group, stream)) = key.strip_prefix(STREAM_KEY).and_then(|rest| rest.split_once('\0')) {
+            self.learn_stream(group, stream, value).await;
+        }
     }
 }
 

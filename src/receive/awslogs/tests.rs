@@ -508,6 +508,47 @@ fn damaged_states_are_left_out() {
     assert_eq!(server.receiver.registry().retention_of("bad", "s"), Err(Error::NotFound("group")));
 }
 
+#[tokio::test]
+async fn what_other_nodes_know_of_groups_and_streams_is_taken_over() {
+    use crate::ingest::Facts;
+    let (one, two) = (Server::new(), Server::new());
+    let learn = async |to: &Server, from: &Server| {
+        for prefix in to.receiver.registry().prefixes() {
+            for (key, value) in from.memory.states(prefix) {
+                to.receiver.registry().learn(&key, &value).await;
+            }
+        }
+    };
+    one.ok("CreateLogGroup", json!({"logGroupName": "g", "tags": {"team": "shop"}})).await;
+    one.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "s"})).await;
+    one.ok("PutRetentionPolicy", json!({"logGroupName": "g", "retentionInDays": 7})).await;
+    // the other made it too, and knows less of it
+    two.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+    two.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "t"})).await;
+    for _ in 0..2 {
+        learn(&two, &one).await;
+        learn(&one, &two).await;
+    }
+    for server in [&one, &two] {
+        assert_eq!(server.receiver.registry().retention_of("g", "s"), Ok(7));
+        assert_eq!(server.receiver.registry().retention_of("g", "t"), Ok(7));
+        let tags = server.ok("ListTagsLogGroup", json!({"logGroupName": "g"})).await;
+        assert_eq!(tags["tags"], json!({"team": "shop"}));
+        let streams = server.ok("DescribeLogStreams", json!({"logGroupName": "g"})).await;
+        assert_eq!(streams["logStreams"].as_array().map(Vec::len), Some(2));
+    }
+    // what is newer wins, wherever it was said, and outlives a restart
+    two.ok("DeleteRetentionPolicy", json!({"logGroupName": "g"})).await;
+    learn(&two, &one).await;
+    learn(&one, &two).await;
+    let again = Server::on(one.memory.surviving(), Config::default());
+    for server in [&one, &two, &again] {
+        assert_eq!(server.receiver.registry().retention_of("g", "s"), Ok(0));
+    }
+    one.receiver.registry().learn("loggroup/bad", &Bytes::from_static(b"?")).await;
+    assert_eq!(one.receiver.registry().retention_of("bad", "s"), Err(Error::NotFound("group")));
+}
+
 #[test]
 fn settings_are_checked_together() {
     assert_eq!(Config::default().problems(), Vec::<String>::new());

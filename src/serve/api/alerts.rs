@@ -11,7 +11,12 @@ use super::{ApiError, Params};
 use crate::serve::Server;
 
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
-    Json(json!({ "alerts": server.alerting.alerts(), "rules": server.alerting.rules() }))
+    let (node, is_this) = server.alerting.evaluated_by();
+    Json(json!({
+        "alerts": server.alerting.alerts(),
+        "rules": server.alerting.rules(),
+        "evaluated_by": { "node": node, "is_this": is_this },
+    }))
 }
 
 pub(super) async fn one(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Result<Response, ApiError> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::block::Level;
 use crate::catalog::{Gone, Snapshot};
-use crate::ingest::Source;
+use crate::ingest::{self, NodeStatus, Outcomes, Source};
 use crate::model::Table;
 use crate::serve::{Health, Server};
 
@@ -29,19 +29,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
             );
         }
     }
-    let receivers: Vec<Value> = server
-        .ingest
-        .ledger()
-        .sums()
-        .into_iter()
-        .map(|(receiver, signal, outcomes)| {
-            let mut entry = json!({ "receiver": receiver, "signal": signal });
-            if let (Value::Object(entry), Ok(Value::Object(outcomes))) = (&mut entry, serde_json::to_value(outcomes)) {
-                entry.extend(outcomes);
-            }
-            entry
-        })
-        .collect();
+    let nodes = server.ingest.nodes();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_unix_nano": server.started_nanos.to_string(),
@@ -53,9 +41,33 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
-        "receivers": receivers,
+        "receivers": outcomes(server.ingest.ledger().sums()),
+        "node": server.ingest.catalog().node(),
+        "nodes": nodes.iter().map(node).collect::<Vec<Value>>(),
+        "ledger": outcomes(ingest::add_up(nodes.into_iter().map(|node| node.sums))),
         "gone": gone(&snapshot),
     }))
+}
+
+fn outcomes(sums: Vec<(String, String, Outcomes)>) -> Vec<Value> {
+    let entry = |(receiver, signal, outcomes): (String, String, Outcomes)| {
+        let mut entry = json!({ "receiver": receiver, "signal": signal });
+        if let (Value::Object(entry), Ok(Value::Object(outcomes))) = (&mut entry, serde_json::to_value(outcomes)) {
+            entry.extend(outcomes);
+        }
+        entry
+    };
+    sums.into_iter().map(entry).collect()
+}
+
+fn node(node: &NodeStatus) -> Value {
+    json!({
+        "node": node.node,
+        "is_this": node.is_this,
+        "is_alive": node.is_alive,
+        "leads": node.leads,
+        "receivers": outcomes(node.sums.clone()),
+    })
 }
 
 /// Rows that were accepted and are no more, by table: with those in blocks and head they add up to what was accepted.

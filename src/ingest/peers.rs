@@ -1,0 +1,460 @@
+//! Other nodes on the same store: which of them live, what they know, and which node does what must be done once.
+//!
+//! In: heartbeats and the state documents that nodes commit. Out: facts of others handed to who keeps them ([`Facts`]), the
+//! [`Duty`] of this node, earlier flushes while others live.
+//!
+//! | documents | rule |
+//! |---|---|
+//! | facts about the store (log groups and streams) | every node takes over those of all others, living or gone; who keeps them decides which of two is newer |
+//! | what is done once (alerts with their outbox) | belongs to the leader; a node takes the lead, and these documents with it, in one commit, once the leader is silent for `lease_seconds`, has stopped in order, or is named by `--adopt` |
+//! | the ledger | stays its node's; all are summed up |
+//!
+//! Promises:
+//! - two nodes never both take the lead from one: the commit names the leader and the state that was taken over, and does not
+//!   happen if either has changed. A leader that was only asleep finds out before it tells anybody anything
+//!   ([`Ingest::may_tell`]); one that cannot reach the store goes on, since told twice is better than not told.
+//! - while others live, rows and documents are flushed after `share_seconds`, and the catalog is read as often: what one node
+//!   took, the others see soon.
+//! - documents of nodes that are gone are read once: the leader commits their facts as its own and forgets them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::replay::read_states;
+use super::{Ingest, Outcomes};
+use crate::catalog::{Commit, CommitKind, Forgotten, Lead, NodeId, Peer, Snapshot};
+use crate::storage::Key;
+
+/// How long a notification waits for the store to say whether we may still tell it.
+const TELL_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
+/// Silence after which the leader takes a heartbeat away.
+const HEARTBEAT_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Settings; each with its default.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Seconds of silence after which another node takes over what a node did for all, such as alerts (30). A heartbeat, one
+    /// small write and one listing of the store, comes three times as often.
+    pub lease_seconds: u64,
+    /// While other nodes live on the same store, seconds after which rows are flushed for them (10); alerts then look at
+    /// windows that end twice as long ago.
+    pub share_seconds: u64,
+    /// A node whose lead is taken over though it may still live: `--adopt`.
+    #[serde(skip)]
+    pub adopt: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease_seconds: 30,
+            share_seconds: 10,
+            adopt: None,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with the settings, one sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.lease_seconds < 3 {
+            problems.push(format!(
+                "node.lease_seconds: {} is below 3, and heartbeats come at whole seconds",
+                self.lease_seconds
+            ));
+        }
+        if let Some(adopt) = &self.adopt
+            && NodeId::parse(adopt).is_none()
+        {
+            problems.push(format!("--adopt: {adopt:?} is no node id; /api/v1/status names the nodes"));
+        }
+        problems
+    }
+
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+    fn beat_every(&self) -> Duration {
+        self.lease() / 3
+    }
+    fn look_every(&self) -> Duration {
+        Duration::from_millis(500 * self.share_seconds.max(1)).min(self.beat_every())
+    }
+    /// How long after its acknowledgement a record of another node may be seen here, in ordinary times.
+    fn lag(&self) -> Duration {
+        Duration::from_secs(2 * self.share_seconds.max(1))
+    }
+}
+
+/// Whether this node does what is done once for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Duty {
+    /// Whether it is this node's.
+    pub is_ours: bool,
+    /// Who leads, as far as is known.
+    pub leader: Option<NodeId>,
+    /// How much later rows of other nodes may be seen here; zero while this node is alone.
+    pub lag: Duration,
+    /// Grows when the leader's documents have changed.
+    pub version: u64,
+}
+
+/// Who keeps facts about the store that other nodes may know too.
+#[async_trait]
+pub trait Facts: Send + Sync + std::fmt::Debug {
+    /// The prefixes of their keys.
+    fn prefixes(&self) -> &'static [&'static str];
+    /// Takes over what another node knows, if it is news. Keys come in order.
+    async fn learn(&self, key: &str, value: &Bytes);
+}
+
+/// One node, for the status.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: NodeId,
+    /// Whether it is this one.
+    pub is_this: bool,
+    /// Whether its heartbeat is fresh.
+    pub is_alive: bool,
+    /// Whether it leads.
+    pub leads: bool,
+    /// What it counted: this node now, others with their last flush.
+    pub sums: Vec<(String, String, Outcomes)>,
+}
+
+/// What is known of the others; kept with the write path so that the status can ask.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    alive: Vec<NodeId>,
+    leader_documents: BTreeMap<String, Bytes>,
+}
+
+impl Ingest {
+    /// See [`Duty`]; changes are seen.
+    pub fn duty(&self) -> tokio::sync::watch::Receiver<Duty> {
+        self.inner.duty.subscribe()
+    }
+
+    /// The documents whose key starts with `prefix` as the leader has them: this node's own if it leads.
+    pub fn leader_states(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        if self.inner.duty.borrow().is_ours {
+            return self.states(prefix);
+        }
+        let known = self.inner.known.lock();
+        let documents = known.leader_documents.iter().filter(|(key, _)| key.starts_with(prefix));
+        documents.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Brings the documents to the store, where another node that takes the lead finds them, and says whether this node
+    /// still leads. If the store does not answer, it may: nobody else can take the lead from there either.
+    pub async fn may_tell(&self) -> bool {
+        let commit = Commit::new(CommitKind::State, self.inner.clock.now_nanos());
+        let shared = async {
+            self.inner.share(commit).await?;
+            self.inner.catalog.refresh().await.map_err(|error| error.to_string())
+        };
+        match tokio::time::timeout(TELL_PATIENCE, shared).await {
+            Ok(Ok(snapshot)) => snapshot.leader().is_none_or(|leader| leader == self.inner.catalog.node()),
+            Ok(Err(error)) => {
+                tracing::warn!(error, "whether this node still leads could not be found out: it tells");
+                true
+            }
+            Err(_) => {
+                tracing::warn!("the store does not say whether this node still leads: it tells");
+                true
+            }
+        }
+    }
+
+    /// All nodes that ever wrote to the store, by name.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        let snapshot = self.inner.catalog.snapshot();
+        let us = self.inner.catalog.node();
+        let mut nodes: Vec<&NodeId> = snapshot.nodes().keys().chain([us]).collect();
+        nodes.sort();
+        nodes.dedup();
+        let known = self.inner.known.lock();
+        let status = |node: &NodeId| NodeStatus {
+            node: node.clone(),
+            is_this: node == us,
+            is_alive: node == us || known.alive.contains(node),
+            leads: snapshot.leader() == Some(node),
+            sums: match node == us {
+                true => self.inner.ledger.sums(),
+                false => snapshot
+                    .nodes()
+                    .get(node)
+                    .and_then(|state| state.ledger.as_ref())
+                    .map(super::Ledger::read)
+                    .unwrap_or_default(),
+            },
+        };
+        nodes.into_iter().map(status).collect()
+    }
+
+    pub(super) fn flush_age_seconds(&self) -> u64 {
+        self.inner.config.flush_age_seconds.min(self.inner.early_flush_seconds.load(Ordering::Relaxed))
+    }
+}
+
+/// Keeps in touch with the other nodes.
+#[derive(Debug)]
+pub struct Peers {
+    config: Config,
+    ingest: Ingest,
+    facts: Arc<dyn Facts>,
+    /// Prefix of the documents that go with the lead.
+    led: &'static str,
+    /// Of each node, the state that was read last.
+    learned: Mutex<BTreeMap<NodeId, Key>>,
+    last_beat: Mutex<Option<Instant>>,
+}
+
+/// Documents by key.
+type Documents = BTreeMap<String, Bytes>;
+
+impl Peers {
+    /// Nothing happens until it is run. Documents under the prefix `led` go with the lead.
+    pub fn new(config: Config, ingest: Ingest, facts: Arc<dyn Facts>, led: &'static str) -> Self {
+        let snapshot = ingest.inner.catalog.snapshot();
+        let us = ingest.inner.catalog.node();
+        if snapshot.leader() == Some(us) {
+            // as it was before the restart; should that have changed, the first look or notification finds out
+            ingest.inner.duty.send_modify(|duty| (duty.is_ours, duty.leader) = (true, Some(us.clone())));
+        }
+        Self {
+            config,
+            ingest,
+            facts,
+            led,
+            learned: Mutex::default(),
+            last_beat: Mutex::default(),
+        }
+    }
+
+    /// Looks again and again until `stop` resolves.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let round = async {
+                self.look().await;
+                tokio::time::sleep(self.config.look_every()).await;
+            };
+            tokio::select! {
+                () = &mut stop => return,
+                () = round => {}
+            }
+        }
+    }
+
+    /// Looks once: at the others' heartbeats if it is time, at what they committed if there are any.
+    pub async fn look(&self) {
+        let is_beat_due = self.last_beat.lock().is_none_or(|last| last.elapsed() >= self.config.beat_every());
+        let is_alone = self.ingest.inner.known.lock().alive.is_empty();
+        if is_alone && !is_beat_due {
+            return;
+        }
+        if let Err(error) = self.try_look(is_beat_due).await {
+            tracing::debug!(error, "what other nodes do could not be seen");
+        }
+    }
+
+    async fn try_look(&self, is_beat_due: bool) -> Result<(), String> {
+        let inner = &self.ingest.inner;
+        let text = |error: crate::catalog::Error| error.to_string();
+        if is_beat_due {
+            let peers = inner.catalog.beat(inner.clock.now_nanos()).await.map_err(text)?;
+            *self.last_beat.lock() = Some(Instant::now());
+            // a listing that lags behind changes nothing
+            if let Some(peers) = peers {
+                self.note_alive(&peers);
+                let snapshot = inner.catalog.refresh().await.map_err(text)?;
+                self.learn(&snapshot).await;
+                self.lead_or_follow(&snapshot, &peers).await?;
+                return Ok(());
+            }
+        }
+        let snapshot = inner.catalog.refresh().await.map_err(text)?;
+        self.learn(&snapshot).await;
+        if snapshot.leader() != Some(inner.catalog.node()) {
+            self.say_duty(&snapshot, false);
+        }
+        Ok(())
+    }
+
+    fn note_alive(&self, peers: &[Peer]) {
+        let inner = &self.ingest.inner;
+        let alive: Vec<NodeId> = peers
+            .iter()
+            .filter(|peer| peer.silent < self.config.lease())
+            .map(|peer| peer.node.clone())
+            .collect();
+        let early = if alive.is_empty() { u64::MAX } else { self.config.share_seconds.max(1) };
+        inner.early_flush_seconds.store(early, Ordering::Relaxed);
+        inner.known.lock().alive = alive;
+    }
+
+    /// Reads what other nodes committed since, and hands over the facts in it.
+    async fn learn(&self, snapshot: &Snapshot) {
+        let us = self.ingest.inner.catalog.node();
+        for (node, state) in snapshot.nodes().iter().filter(|(node, _)| *node != us) {
+            let Some(key) = &state.state else { continue };
+            if self.learned.lock().get(node) == Some(key) {
+                continue;
+            }
+            let documents = match self.documents(key).await {
+                Ok(documents) => documents,
+                Err(error) => {
+                    tracing::warn!(%node, error, "what another node knows could not be read");
+                    continue;
+                }
+            };
+            for prefix in self.facts.prefixes() {
+                for (key, value) in documents.range(prefix.to_string()..).take_while(|(key, _)| key.starts_with(prefix)) {
+                    self.facts.learn(key, value).await;
+                }
+            }
+            if snapshot.leader() == Some(node) {
+                let led = documents.into_iter().filter(|(key, _)| key.starts_with(self.led));
+                self.ingest.inner.known.lock().leader_documents = led.collect();
+                self.ingest.inner.duty.send_modify(|duty| duty.version += 1);
+            }
+            self.learned.lock().insert(node.clone(), key.clone());
+        }
+    }
+
+    /// The documents in a state.
+    async fn documents(&self, key: &Key) -> Result<Documents, String> {
+        let bytes = self.ingest.inner.catalog.read_state_at(key).await.map_err(|error| error.to_string())?;
+        read_states(&bytes).map_err(|error| format!("{key} is damaged: {error}"))
+    }
+
+    async fn lead_or_follow(&self, snapshot: &Snapshot, peers: &[Peer]) -> Result<(), String> {
+        let us = self.ingest.inner.catalog.node();
+        let is_alive = |node: &NodeId| {
+            let is_given_up = self.config.adopt.as_deref() == Some(node.as_str());
+            !is_given_up && self.ingest.inner.known.lock().alive.contains(node)
+        };
+        match snapshot.leader() {
+            Some(leader) if leader == us => {}
+            Some(leader) if is_alive(leader) => {
+                self.say_duty(snapshot, false);
+                return Ok(());
+            }
+            from => {
+                self.take_lead(snapshot, from).await?;
+                tracing::info!(from = from.map(NodeId::as_str), "this node leads: it evaluates alert rules");
+            }
+        }
+        self.say_duty(snapshot, true);
+        self.forget_gone(peers).await
+    }
+
+    fn say_duty(&self, snapshot: &Snapshot, is_ours: bool) {
+        let inner = &self.ingest.inner;
+        let lag = if inner.known.lock().alive.is_empty() {
+            Duration::ZERO
+        } else {
+            self.config.lag()
+        };
+        let leader = if is_ours {
+            Some(inner.catalog.node().clone())
+        } else {
+            snapshot.leader().cloned()
+        };
+        inner.duty.send_if_modified(|duty| {
+            let changed = (duty.is_ours, duty.lag, &duty.leader) != (is_ours, lag, &leader);
+            if duty.is_ours && !is_ours {
+                tracing::warn!(leader = leader.as_ref().map(NodeId::as_str), "another node has taken the lead");
+            }
+            (duty.is_ours, duty.lag, duty.leader) = (is_ours, lag, leader.clone());
+            changed
+        });
+    }
+
+    /// Takes over the lead with its documents. They go through the log first, so that a restart finds them after older ones
+    /// of this node's own; then one commit makes them, and the lead, this node's.
+    async fn take_lead(&self, snapshot: &Snapshot, from: Option<&NodeId>) -> Result<(), String> {
+        let inner = &self.ingest.inner;
+        let own: Documents = self.ingest.states(self.led).into_iter().collect();
+        let from_state = from.and_then(|from| snapshot.state(from)).cloned();
+        let mut taken = Documents::new();
+        match (from, &from_state) {
+            (Some(_), Some(key)) => taken = self.led_documents(key).await?,
+            // a leader that kept nothing
+            (Some(_), None) => {}
+            // as written before there was a lead: everybody's, our own first
+            (None, _) => {
+                for state in snapshot.nodes().values().filter_map(|node| node.state.as_ref()) {
+                    taken.extend(self.led_documents(state).await?);
+                }
+                taken.extend(own.clone());
+            }
+        }
+        for key in own.keys().filter(|key| !taken.contains_key(*key)) {
+            self.ingest.put_state(key, None).await.map_err(|refused| refused.to_string())?;
+        }
+        for (key, value) in &taken {
+            if own.get(key) != Some(value) {
+                self.ingest.put_state(key, Some(value.clone())).await.map_err(|refused| refused.to_string())?;
+            }
+        }
+        let mut commit = Commit::new(CommitKind::State, inner.clock.now_nanos());
+        commit.lead = Some(Lead {
+            from: from.cloned(),
+            from_state,
+        });
+        inner.share(commit).await
+    }
+
+    /// The documents in a state that go with the lead; none if it is gone.
+    async fn led_documents(&self, key: &Key) -> Result<Documents, String> {
+        let mut documents = match self.ingest.inner.catalog.read_state_at(key).await {
+            Ok(bytes) => read_states(&bytes).map_err(|error| format!("{key} is damaged: {error}"))?,
+            Err(crate::catalog::Error::Store(error)) if error.is_not_found() => {
+                tracing::error!(%key, "the state of the node that led is gone");
+                Documents::new()
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        documents.retain(|key, _| key.starts_with(self.led));
+        Ok(documents)
+    }
+
+    /// The leader's tidying: facts of nodes that are gone become its own, and long silent heartbeats go.
+    async fn forget_gone(&self, peers: &[Peer]) -> Result<(), String> {
+        let inner = &self.ingest.inner;
+        let snapshot = inner.catalog.snapshot();
+        let us = inner.catalog.node();
+        let is_gone = |node: &NodeId| node != us && !peers.iter().any(|peer| peer.node == *node && peer.silent < self.config.lease() * 3);
+        let learned = self.learned.lock().clone();
+        let gone = snapshot.nodes().iter().filter(|(node, _)| is_gone(node));
+        let forgets: Vec<Forgotten> = gone
+            .filter_map(|(node, state)| {
+                let state = state.state.clone()?;
+                (learned.get(node) == Some(&state)).then(|| Forgotten { node: node.clone(), state })
+            })
+            .collect();
+        if !forgets.is_empty() {
+            let mut commit = Commit::new(CommitKind::State, inner.clock.now_nanos());
+            commit.forgets = forgets;
+            inner.share(commit).await?;
+        }
+        for peer in peers.iter().filter(|peer| peer.silent > HEARTBEAT_KEPT) {
+            inner.catalog.end_heartbeat(&peer.node).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

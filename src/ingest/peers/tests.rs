@@ -1,0 +1,204 @@
+use std::path::Path;
+
+use super::*;
+use crate::block;
+use crate::catalog::Catalog;
+use crate::ingest::{self, Parts, Source};
+use crate::model::{ManualClock, Signal};
+use crate::storage::faulty::FaultyStore;
+use crate::storage::{BucketStore, Cache, Store};
+use crate::wal;
+
+/// 2026-11-22T05:00:00Z
+const START: i64 = 1_795_323_600_000_000_000;
+
+/// Keeps each fact as it is.
+#[derive(Debug)]
+struct Keep(Ingest);
+
+#[async_trait]
+impl Facts for Keep {
+    fn prefixes(&self) -> &'static [&'static str] {
+        &["fact/"]
+    }
+    async fn learn(&self, key: &str, value: &Bytes) {
+        self.0.put_state_relaxed(key, value.clone());
+    }
+}
+
+async fn open(dir: &Path, store: &Arc<dyn Store>) -> Ingest {
+    let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
+    let node = NodeId::load_or_create(dir).expect("a node");
+    let parts = Parts {
+        config: ingest::Config::default(),
+        wal: wal::Config::default(),
+        block: block::Settings::default(),
+        data_dir: dir.to_path_buf(),
+        catalog: Arc::new(Catalog::open(store.clone(), node).await.expect("a catalog")),
+        store: store.clone(),
+        cache,
+        clock: Arc::new(ManualClock::new(START)),
+    };
+    Ingest::open(parts).await.expect("opens")
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(BucketStore::in_memory(""))
+}
+
+/// One look that beats; with a lease of 0, every other node seems silent.
+async fn look(ingest: &Ingest, lease_seconds: u64) {
+    let config = Config {
+        lease_seconds,
+        ..Config::default()
+    };
+    let peers = Peers::new(config, ingest.clone(), Arc::new(Keep(ingest.clone())), "alert/");
+    peers.try_look(true).await.expect("looks");
+}
+
+async fn put(ingest: &Ingest, key: &str, value: &'static str) {
+    ingest.put_state(key, Some(Bytes::from_static(value.as_bytes()))).await.expect("put");
+}
+
+fn all(documents: Vec<(String, Bytes)>) -> Vec<(String, String)> {
+    let text = |value: Bytes| String::from_utf8(value.to_vec()).expect("text");
+    documents.into_iter().map(|(key, value)| (key, text(value))).collect()
+}
+
+fn pairs<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String)> {
+    expected.map(|(key, value)| (key.to_string(), value.to_string())).to_vec()
+}
+
+#[tokio::test]
+async fn the_lead_goes_with_its_documents_once_its_node_is_silent() {
+    let store = memory();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    put(&two, "alert/stale", "of an earlier life").await;
+    look(&one, 3600).await;
+    assert!(one.duty().borrow().is_ours, "the first takes it");
+    put(&one, "alert/a", "fires").await;
+    assert!(one.may_tell().await);
+    look(&two, 3600).await;
+    let duty = two.duty().borrow().clone();
+    assert!(!duty.is_ours && duty.leader.as_ref() == Some(one.inner.catalog.node()) && duty.lag > Duration::ZERO);
+    assert_eq!(all(two.leader_states("alert/")), pairs([("alert/a", "fires")]), "the leader's are shown");
+    assert!(!two.may_tell().await);
+
+    // the leader is silent: its documents are this node's, and what was left here is not
+    look(&two, 0).await;
+    assert!(two.duty().borrow().is_ours && two.may_tell().await);
+    assert_eq!(all(two.states("alert/")), pairs([("alert/a", "fires")]));
+    // the old leader was only asleep: it tells nobody anything, and hears of it
+    put(&one, "alert/a", "fires anew").await;
+    assert!(!one.may_tell().await);
+    look(&one, 3600).await;
+    assert!(!one.duty().borrow().is_ours);
+    assert_eq!(all(two.states("alert/")), pairs([("alert/a", "fires")]));
+    // in order of the log, a restart finds what was taken over, not what was there before
+    drop(two);
+    let two = open(dirs[1].path(), &store).await;
+    assert_eq!(all(two.states("alert/")), pairs([("alert/a", "fires")]));
+    let peers = Peers::new(Config::default(), two.clone(), Arc::new(Keep(two.clone())), "alert/");
+    assert!(two.duty().borrow().is_ours, "it led, and leads on");
+    drop(peers);
+}
+
+#[tokio::test]
+async fn a_state_that_changes_while_it_is_taken_over_is_not_lost() {
+    let store = memory();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    look(&one, 3600).await;
+    put(&one, "alert/a", "fires").await;
+    assert!(one.may_tell().await);
+    let before = two.catalog().refresh().await.expect("reads");
+    put(&one, "alert/a", "was told").await;
+    assert!(one.may_tell().await);
+    let peers = Peers::new(Config::default(), two.clone(), Arc::new(Keep(two.clone())), "alert/");
+    peers.take_lead(&before, before.leader()).await.expect_err("what it read is old");
+    assert_eq!(two.catalog().snapshot().leader(), Some(one.inner.catalog.node()));
+    look(&two, 0).await;
+    assert_eq!(all(two.states("alert/")), pairs([("alert/a", "was told")]));
+}
+
+#[tokio::test]
+async fn an_empty_disk_knows_what_gone_nodes_knew_and_their_states_are_given_up() {
+    let store = memory();
+    let dirs = [(); 3].map(|()| tempfile::tempdir().expect("a directory"));
+    for (n, dir) in dirs[..2].iter().enumerate() {
+        let gone = open(dir.path(), &store).await;
+        look(&gone, 0).await;
+        put(&gone, &format!("fact/{n}"), "is so").await;
+        put(&gone, "private", "of one node").await;
+        gone.ledger().accepted("otlp", Signal::Logs, 10);
+        gone.drain(Duration::from_secs(60)).await;
+    }
+    let new = open(dirs[2].path(), &store).await;
+    new.ledger().accepted("otlp", Signal::Logs, 1);
+    look(&new, 3600).await;
+    assert_eq!(all(new.states("")), pairs([("fact/0", "is so"), ("fact/1", "is so")]));
+    assert_eq!(ingest::add_up(new.nodes().into_iter().map(|node| node.sums))[0].2.accepted, 21, "of all nodes");
+    let snapshot = new.view().snapshot;
+    let kept: Vec<&NodeId> = snapshot
+        .nodes()
+        .iter()
+        .filter(|(_, state)| state.state.is_some())
+        .map(|(node, _)| node)
+        .collect();
+    assert_eq!(kept, [new.inner.catalog.node()], "one state says it all");
+    // a node that was thought gone comes back with its disk: nothing is counted twice, and it learns the rest again
+    let back = open(dirs[0].path(), &store).await;
+    assert_eq!(back.ledger().sums()[0].2.accepted, 10);
+    look(&back, 3600).await;
+    assert_eq!(all(back.states("fact/")), pairs([("fact/0", "is so"), ("fact/1", "is so")]));
+    assert_eq!(
+        ingest::add_up(back.nodes().into_iter().map(|node| node.sums))[0].2.accepted,
+        20,
+        "the new one has not flushed"
+    );
+    put(&back, "fact/2", "too").await;
+    assert!(!back.may_tell().await);
+    let snapshot = back.view().snapshot;
+    assert!(snapshot.state(back.inner.catalog.node()).is_some(), "it keeps a state again");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_keeps_nobody_from_telling() {
+    let faulty = FaultyStore::new(memory());
+    let dir = tempfile::tempdir().expect("a directory");
+    let store: Arc<dyn Store> = faulty.clone();
+    let ingest = open(dir.path(), &store).await;
+    look(&ingest, 3600).await;
+    put(&ingest, "alert/a", "fires").await;
+    faulty.stop_after(-1);
+    assert!(ingest.may_tell().await);
+    faulty.heal();
+    assert!(ingest.may_tell().await);
+}
+
+#[tokio::test]
+async fn while_others_live_rows_are_flushed_early() {
+    let store = memory();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    look(&one, 3600).await;
+    assert_eq!(one.flush_age_seconds(), ingest::Config::default().flush_age_seconds);
+    look(&two, 3600).await;
+    look(&one, 3600).await;
+    assert_eq!((one.flush_age_seconds(), two.flush_age_seconds()), (10, 10));
+    two.drain(Duration::from_secs(60)).await;
+    look(&one, 3600).await;
+    assert_eq!(one.flush_age_seconds(), ingest::Config::default().flush_age_seconds, "alone again");
+}
+
+#[test]
+fn settings_are_checked() {
+    assert_eq!(Config::default().problems(), Vec::<String>::new());
+    let bad = Config {
+        lease_seconds: 2,
+        adopt: Some("node-1".into()),
+        ..Config::default()
+    };
+    assert_eq!(bad.problems().len(), 2);
+}
