@@ -39,6 +39,20 @@ def make_lake(request, tmp_path):
 
 
 @pytest.fixture
+def small_disk(tmp_path):
+    """Makes `SmallDisk`s that are gone after the test; ask for it before `make_lake`."""
+    made = []
+
+    def make(n_bytes, name="disk"):
+        made.append(lakes.SmallDisk(tmp_path / f"small-{name}", n_bytes))
+        return made[-1]
+
+    yield make
+    for disk in made:
+        disk.close()
+
+
+@pytest.fixture
 def lake(make_lake):
     """A server with default settings."""
     return make_lake()

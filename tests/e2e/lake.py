@@ -82,10 +82,10 @@ class Lake:
     stopped and started again on the same data directory. Every port is a free one.
     """
 
-    def __init__(self, folder, config=None, store=None, rules=None, start=True, args=(), env=None):
+    def __init__(self, folder, config=None, store=None, rules=None, start=True, args=(), env=None, data_dir=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.data_dir = self.folder / "data"
+        self.data_dir = pathlib.Path(data_dir or self.folder / "data")
         self.log_path = self.folder / "stderr.log"
         self.config, self.store, self.rules, self.args = config, store, rules, list(args)
         self.env = env or {}
@@ -323,6 +323,44 @@ class Server:
             tail = self.log_path.read_bytes()[-4000:].decode(errors="replace")
             self.kill()
             raise AssertionError(f"{error}\n{tail}") from None
+
+
+class SmallDisk:
+    """A file system of `n_bytes` of its own, at `path`: one that can be full without filling the machine's. Needs root, or sudo without a password."""
+
+    def __init__(self, path, n_bytes):
+        self.path = pathlib.Path(path)
+        self.path.mkdir(parents=True)
+        self.filler = self.path / "filler"
+        self._as_root("mount", "-t", "tmpfs", "-o", f"size={n_bytes},mode=0777,uid={os.getuid()}", "tmpfs", str(self.path))
+
+    @staticmethod
+    def _as_root(*command):
+        prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        done = subprocess.run(prefix + list(command), capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+    @property
+    def free(self):
+        stat = os.statvfs(self.path)
+        return stat.f_bavail * stat.f_frsize
+
+    def fill(self, leave=0):
+        """Takes all room but `leave` bytes."""
+        with open(self.filler, "ab") as file:
+            while (room := self.free - leave) > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), file.tell(), room)
+                    file.seek(0, os.SEEK_END)
+                except OSError:
+                    break
+
+    def empty(self):
+        """Gives it back."""
+        self.filler.unlink(missing_ok=True)
+
+    def close(self):
+        self._as_root("umount", "-l", str(self.path))
 
 
 def own_network():
