@@ -44,7 +44,7 @@ def test_a_full_disk_beneath_the_log(small_disk, make_lake, tmp_path, min_free):
     lake = make_lake(
         data_dir=disk.path / "data",
         store=tmp_path / "store",
-        config={"wal": {"min_free_disk_bytes": min_free, "segment_bytes": 4 * MIB}, "ingest": {"flush_age_seconds": 1}},
+        config={"wal": {"min_free_disk_bytes": min_free, "segment_bytes": 4 * MIB}},
     )
     client = lake.boto3()
     client.create_log_group(logGroupName=GROUP)
