@@ -38,6 +38,7 @@ async fn open(dir: &Path, store: &Arc<dyn Store>) -> Ingest {
         store: store.clone(),
         cache,
         clock: Arc::new(ManualClock::new(START)),
+        finder: Arc::new(crate::query::SearchLanguage),
     };
     Ingest::open(parts).await.expect("opens")
 }
