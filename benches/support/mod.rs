@@ -11,6 +11,11 @@ pub(crate) fn records(default: usize) -> usize {
     std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(default)
 }
 
+/// One record in so many holds the word `heliotrope`.
+const RARE_EVERY: usize = 100_000;
+/// One record in so many holds the word `jacaranda`.
+const SCARCE_EVERY: usize = 10_000;
+
 /// Log rows of 20 services in 60 pods, in requests of 1,000, nearly in order of time within one hour: 70 % belong to a trace,
 /// bodies are of 14 templates (110 bytes on average, 1 % stack traces), 2 to 4 attributes each.
 pub(crate) fn shop_logs(n: usize, seed: u64) -> Vec<Rows> {
@@ -70,6 +75,12 @@ pub(crate) fn shop_logs(n: usize, seed: u64) -> Vec<Rows> {
             let traced = random.random_range(0..10) < 7;
             body.clear();
             let severity = record(&mut random, &mut body, &mut builder);
+            if i % RARE_EVERY == RARE_EVERY / 2 {
+                body.push_str(" heliotrope");
+            }
+            if i % SCARCE_EVERY == SCARCE_EVERY / 3 {
+                body.push_str(" jacaranda");
+            }
             builder.push(
                 contexts[random.random_range(0..60)],
                 &LogRecord {

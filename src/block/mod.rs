@@ -39,6 +39,8 @@ mod index;
 mod near;
 mod evaluate;
 mod query;
+mod metrics;
+mod pages;
 mod reader;
 mod verify;
 mod compact;
@@ -49,6 +51,7 @@ pub(crate) use compact::{drop_superseded_spans, each_span, has_spans_in_progress
 pub use compact::{merge, rewrite};
 pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};
+pub use pages::PageCache;
 pub use pattern::Pattern;
 pub use query::{IndexQuery, KeyTest};
 pub use reader::{Block, Scan};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, make_array, new_null_array};
 use arrow::buffer::{BooleanBuffer, Buffer};
@@ -10,33 +10,28 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection};
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 
 use super::build::panic_text;
 use super::columns::{ROWS_KEY, is_sorted_by_time, rows_checksum};
+use super::pages::{BlockPages, CachedGroups, PageCache};
 use super::{BlockIndex, BlockMeta, Error, Result};
 use crate::model::TimeRange;
 
 /// Rows of a batch that a read or scan decodes at a time.
 const BATCH_ROWS: usize = 8 * 1024;
 
-/// Reading so many columns is worth a thread a row group.
-const WIDE_COLUMNS: usize = 8;
-/// Threads of one read at most.
-const MAX_THREADS: usize = 4;
-
-fn threads() -> usize {
-    static THREADS: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS));
-    *THREADS
-}
+/// A read of more rows than this does not leave its pages in the page cache: it is more of a scan.
+const MOST_CACHED_ROWS: usize = 2 * 1024;
 
 /// An opened block: immutable, cheap to clone, shared by threads.
 #[derive(Clone, Debug)]
 pub struct Block {
     inner: Arc<Inner>,
+    pages: Option<BlockPages>,
 }
 
 #[derive(Debug)]
@@ -89,7 +84,14 @@ impl Block {
                 index,
                 memory_bytes,
             }),
+            pages: None,
         })
+    }
+
+    /// The same block, whose reads of few rows look for pages in `cache` and leave them there.
+    pub fn with_page_cache(mut self, cache: &Arc<PageCache>) -> Block {
+        self.pages = Some(BlockPages::new(cache.clone(), &self.inner.meta.id));
+        self
     }
 
     /// What the catalog says of it.
@@ -103,6 +105,14 @@ impl Block {
     /// The Parquet object.
     pub fn parquet(&self) -> &Bytes {
         &self.inner.parquet
+    }
+    /// What the Parquet object says of itself.
+    pub(super) fn footer(&self) -> &ArrowReaderMetadata {
+        &self.inner.footer
+    }
+    /// The row group that a row lies in.
+    pub fn group_of(&self, row: u32) -> usize {
+        self.inner.group_starts.partition_point(|start| *start <= row).saturating_sub(1)
     }
     /// Its index, if it was opened with one.
     pub fn index(&self) -> Option<&BlockIndex> {
@@ -171,7 +181,8 @@ impl Block {
     }
 
     /// The rows with these numbers (ascending, each once), in that order: columns as stored, in the order of `columns`;
-    /// none named = all.
+    /// none named = all. Each row group costs its own pages, however few rows are wanted of it: rows of several are best shared
+    /// among threads, by [`group_of`](Self::group_of).
     pub fn read(&self, rows: &[u32], columns: &[&str]) -> Result<RecordBatch> {
         let schema = self.project(columns)?;
         if rows.is_empty() {
@@ -190,22 +201,7 @@ impl Block {
             }
             rest = behind;
         }
-        // each group costs its own dictionaries and pages, however few rows are wanted of it: they are shared among threads
-        let n_threads = match schema.fields().len() >= WIDE_COLUMNS {
-            true => threads().min(groups.len()),
-            false => 1,
-        };
-        let mut shares = groups.chunks(groups.len().div_ceil(n_threads.max(1)).max(1));
-        let mine = shares.next().unwrap_or_default();
-        let batches = std::thread::scope(|scope| {
-            let others: Vec<_> = shares.map(|share| scope.spawn(|| self.read_groups(share, &schema))).collect();
-            let mut batches = vec![self.read_groups(mine, &schema)];
-            for other in others {
-                batches.push(other.join().unwrap_or_else(|panic| Err(self.damaged(panic_text(&panic)))));
-            }
-            batches.into_iter().collect::<Result<Vec<_>>>()
-        })?;
-        let batches: Vec<RecordBatch> = batches.into_iter().flatten().collect();
+        let batches = self.read_groups(&groups, &schema)?;
         let batch = match &batches[..] {
             [one] => one.clone(),
             many => concat_batches(&schema, many)?,
@@ -225,9 +221,13 @@ impl Block {
             base += bounds[1] - bounds[0];
         }
         let selection = selection(&local, base as usize);
-        let groups = groups.iter().map(|(group, _)| *group).collect();
+        let groups: Vec<usize> = groups.iter().map(|(group, _)| *group).collect();
         guard(self.meta(), || {
-            let reader = self.reader(schema, groups, Some(selection), local.len().min(BATCH_ROWS))?;
+            let batch_rows = local.len().min(BATCH_ROWS);
+            let reader = match &self.pages {
+                Some(pages) if local.len() <= MOST_CACHED_ROWS => self.cached_reader(schema, &groups, selection, batch_rows, pages)?,
+                _ => self.reader(schema, groups, Some(selection), batch_rows)?,
+            };
             reader
                 .map(|batch| batch.map_err(|e| self.damaged(e)).and_then(|batch| self.conform(schema, &batch)))
                 .collect()
@@ -292,24 +292,48 @@ impl Block {
     }
 
     fn reader(&self, schema: &Schema, groups: Vec<usize>, selection: Option<RowSelection>, batch_rows: usize) -> Result<ParquetRecordBatchReader> {
-        let descriptor = self.inner.footer.parquet_schema();
-        let roots = descriptor.root_schema().get_fields().iter().enumerate();
-        let mut wanted: Vec<usize> = roots.filter(|(_, root)| schema.fields().find(root.name()).is_some()).map(|(i, _)| i).collect();
-        // a column without values there need not be decoded: `conform` makes one; but some column must count the rows
-        let has_values = |root: &usize| !self.is_null_in(*root, &groups);
-        if wanted.iter().any(has_values) {
-            wanted.retain(has_values);
-        } else {
-            wanted.truncate(1);
-        }
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.inner.parquet.clone(), self.inner.footer.clone())
-            .with_projection(ProjectionMask::roots(descriptor, wanted))
+            .with_projection(self.projection(schema, &groups))
             .with_row_groups(groups)
             .with_batch_size(batch_rows);
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
         builder.build().map_err(|e| self.damaged(e))
+    }
+
+    /// [`Self::reader`] through the page cache.
+    fn cached_reader(
+        &self,
+        schema: &Schema,
+        groups: &[usize],
+        selection: RowSelection,
+        batch_rows: usize,
+        pages: &BlockPages,
+    ) -> Result<ParquetRecordBatchReader> {
+        let Some(cached) = CachedGroups::try_new(self, pages, groups) else {
+            return self.reader(schema, groups.to_vec(), Some(selection), batch_rows);
+        };
+        let projection = self.projection(schema, groups);
+        let levels = parquet_to_arrow_field_levels(self.inner.footer.parquet_schema(), projection, Some(self.inner.footer.schema().fields()));
+        levels
+            .and_then(|levels| ParquetRecordBatchReader::try_new_with_row_groups(&levels, &cached, batch_rows, Some(selection)))
+            .map_err(|e| self.damaged(e))
+    }
+
+    /// The columns of the file that a read of `schema` must decode.
+    fn projection(&self, schema: &Schema, groups: &[usize]) -> ProjectionMask {
+        let descriptor = self.inner.footer.parquet_schema();
+        let roots = descriptor.root_schema().get_fields().iter().enumerate();
+        let mut wanted: Vec<usize> = roots.filter(|(_, root)| schema.fields().find(root.name()).is_some()).map(|(i, _)| i).collect();
+        // a column without values there need not be decoded: `conform` makes one; but some column must count the rows
+        let has_values = |root: &usize| !self.is_null_in(*root, groups);
+        if wanted.iter().any(has_values) {
+            wanted.retain(has_values);
+        } else {
+            wanted.truncate(1);
+        }
+        ProjectionMask::roots(descriptor, wanted)
     }
 
     /// Whether the footer says that a top-level column has no value in any of these row groups.
@@ -501,7 +525,63 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_many_groups_come_in_order_however_many_threads_read_them() {
+    fn what_comes_from_the_page_cache_is_what_the_file_says() {
+        let mut builder = LogsBuilder::default();
+        let context = builder.context(crate::model::ContextBuilder::new().build());
+        for n in 0..1_000i64 {
+            for key in 0..n % 4 {
+                builder.attribute(&format!("key.{key}"), crate::model::Value::Str(&format!("value {}", n % (key + 7))));
+            }
+            builder.push(
+                context,
+                &LogRecord {
+                    time_unix_nano: 1_000 - n,
+                    body: (n % 5 > 0).then_some(&*format!("row {n}")),
+                    severity_number: (n % 20) as i32,
+                    event_name: (n < 250).then_some("early"),
+                    ..LogRecord::default()
+                },
+            );
+        }
+        let rows = builder.finish().expect("rows").with_ingest_ids(1);
+        let settings = Settings {
+            row_group_rows: 300,
+            page_rows: 16,
+            ..Settings::default()
+        };
+        let built = build(Table::Logs, 0, Level::L0, &[rows], &settings, 0).expect("a block");
+        let meta = Arc::new(built.meta);
+        let plain = Block::open(meta.clone(), built.parquet.clone(), None).expect("a block");
+        let cache = PageCache::new(8 << 20);
+        let cached = plain.clone().with_page_cache(&cache);
+        // nothing but the footer is left: what is read from this was in the cache
+        let mut damaged = built.parquet.to_vec();
+        let footer = damaged.len() - 8 - u32::from_le_bytes(damaged[damaged.len() - 8..damaged.len() - 4].try_into().expect("4 bytes")) as usize;
+        let indexes = plain.footer().metadata().row_groups().iter().flat_map(|group| group.columns());
+        let data_end = indexes.filter_map(|leaf| leaf.offset_index_offset()).min().expect("an offset index") as usize;
+        assert!(data_end < footer);
+        damaged[4..data_end].fill(0xff);
+        let empty = Block::open(meta, damaged.into(), None).expect("a footer").with_page_cache(&cache);
+        let wanted: [Vec<u32>; 6] = [
+            vec![0],
+            vec![999],
+            vec![15, 16, 17, 298, 299, 300, 301],
+            (100..180).collect(),
+            (0..1_000).step_by(37).collect(),
+            (0..1_000).collect(),
+        ];
+        for rows in &wanted {
+            let expected = plain.read(rows, &[]).expect("rows");
+            assert_eq!(cached.read(rows, &[]).expect("rows"), expected);
+            assert_eq!(empty.read(rows, &[]).expect("rows from the cache"), expected);
+            let columns = ["attributes", "body"];
+            assert_eq!(empty.read(rows, &columns).expect("rows"), plain.read(rows, &columns).expect("rows"));
+        }
+        assert!(cache.n_bytes() > 0);
+    }
+
+    #[test]
+    fn rows_of_many_groups_come_in_order() {
         let block = block_of_small_groups();
         for rows in [vec![0], vec![5, 999], (0..1_000).step_by(37).collect::<Vec<u32>>(), (0..1_000).collect()] {
             let read = block.read(&rows, &[]).expect("rows");

@@ -15,7 +15,7 @@ use super::limits::Stop;
 use super::plan::{Plan, plan};
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
-use crate::block::{self, Block, BlockId, BlockMeta};
+use crate::block::{self, Block, BlockId, BlockMeta, PageCache};
 use crate::catalog::block_path;
 use crate::model::Table;
 use crate::storage::{self, Cache};
@@ -51,6 +51,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) struct Blocks {
     cache: Arc<Cache>,
+    pages: Arc<PageCache>,
     open: Mutex<HashMap<BlockId, Kept>>,
     uses: AtomicU64,
     max_blocks: usize,
@@ -68,6 +69,7 @@ impl Blocks {
     pub(super) fn new(cache: Arc<Cache>, config: &Config) -> Self {
         Self {
             cache,
+            pages: PageCache::new(config.page_cache_bytes),
             open: Mutex::default(),
             uses: AtomicU64::new(0),
             max_blocks: config.max_open_blocks.max(1),
@@ -132,6 +134,7 @@ impl Blocks {
                 if let Some(problem) = &index_problem {
                     tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
                 }
+                let block = block.with_page_cache(&self.pages);
                 Ok(Opened { block, index_problem })
             }
             Ok(Err(error)) => Err(corrupt(error)),

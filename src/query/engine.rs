@@ -18,6 +18,7 @@ use super::hit::Hit;
 use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
+use super::pool::{Pool, Priority};
 use super::{Config, Coverage, Error, ErrorKind, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
 use crate::model::{Clock, Table, TimeRange, TraceId};
 use crate::storage::Cache;
@@ -38,6 +39,7 @@ struct Inner {
     config: Config,
     clock: Arc<dyn Clock>,
     gate: Gate,
+    pool: Pool,
     /// Places for live tails.
     tails: Arc<Semaphore>,
 }
@@ -50,6 +52,7 @@ impl Engine {
                 source,
                 blocks: Arc::new(Blocks::new(cache, &config)),
                 gate: Gate::new(&config),
+                pool: Pool::start(config.threads),
                 tails: Arc::new(Semaphore::new(config.max_tails)),
                 config,
                 clock,
@@ -220,7 +223,14 @@ impl Engine {
                 let max_bytes = self.inner.config.max_answer_bytes;
                 let mut bytes = max_bytes / 4 * 3;
                 for (table, rows, what) in bounds {
-                    let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone());
+                    let mut job = Job::new(
+                        &view,
+                        table,
+                        filter.clone(),
+                        TimeRange::ALL,
+                        stop.clone(),
+                        self.inner.pool.workers(Priority::Interactive),
+                    );
                     let page = search::newest(&mut job, &self.inner.blocks, search::Bounds { rows, bytes }, None).await?;
                     bytes = max_bytes.saturating_sub(page.bytes);
                     if page.next.is_some() {
@@ -265,7 +275,14 @@ impl Engine {
             async |_, stop| {
                 let filter = Filter::leaf(Leaf::Numbers("ingest_id", vec![ingest_id..=ingest_id]));
                 let range = TimeRange::new(time_unix_nano, time_unix_nano.saturating_add(1));
-                let mut job = Job::new(&self.inner.source.view(), table, filter, range, stop);
+                let mut job = Job::new(
+                    &self.inner.source.view(),
+                    table,
+                    filter,
+                    range,
+                    stop,
+                    self.inner.pool.workers(Priority::Interactive),
+                );
                 let bounds = search::Bounds {
                     rows: 1,
                     bytes: self.inner.config.max_answer_bytes,
@@ -290,7 +307,16 @@ impl Engine {
             |answer: &SqlResponse| &answer.coverage,
             async |begun, stop| {
                 let view = self.inner.source.view();
-                sql::run(request, &view, &self.inner.blocks, &self.inner.config, begun, stop).await
+                sql::run(
+                    request,
+                    &view,
+                    &self.inner.blocks,
+                    &self.inner.config,
+                    begun,
+                    stop,
+                    self.inner.pool.workers(Priority::Batch),
+                )
+                .await
             },
         )
         .await
@@ -318,7 +344,14 @@ impl Engine {
 
     fn job(&self, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
         let filter = self.compile(table, query)?;
-        Ok(Job::new(&self.inner.source.view(), table, filter, range, stop))
+        Ok(Job::new(
+            &self.inner.source.view(),
+            table,
+            filter,
+            range,
+            stop,
+            self.inner.pool.workers(Priority::Interactive),
+        ))
     }
 
     async fn timed<T, C, W>(&self, kind: &'static str, coverage: C, work: W) -> Result<T>

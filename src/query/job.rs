@@ -1,5 +1,6 @@
 //! One question over one view: which rows of the head and which blocks it concerns, and the work on them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::buffer::BooleanBuffer;
@@ -9,13 +10,16 @@ use super::blocks::{Blocks, Opened};
 use super::coverage::{Coverage, ProblemKind};
 use super::filter::Filter;
 use super::limits::Stop;
+use super::pool::Workers;
 use super::scan::{self, Chunk};
-use super::{Error, Result, View};
+use super::{Result, View};
 use crate::block::{Block, BlockMeta};
 use crate::model::{Rows, Table, TimeRange};
 
-/// Blocks worked on at once.
-const PARALLEL_BLOCKS: usize = 2;
+/// Blocks that are opened, or worked on, at once: more than there are workers, since opening one may wait for the store.
+pub(super) const PARALLEL_BLOCKS: usize = 8;
+/// A head of fewer rows than this is not shared among workers. (Few in tests, which have few rows.)
+const SHARED_HEAD_ROWS: usize = if cfg!(test) { 8 } else { 8_192 };
 
 /// One question over one view.
 pub(super) struct Job {
@@ -23,6 +27,8 @@ pub(super) struct Job {
     pub(super) filter: Arc<Filter>,
     pub(super) range: TimeRange,
     pub(super) stop: Stop,
+    /// Who computes.
+    pub(super) workers: Workers,
     /// Unflushed rows of the table, parts that overlap the range.
     pub(super) head: Arc<Vec<Rows>>,
     /// Blocks that overlap the range, newest first.
@@ -30,16 +36,8 @@ pub(super) struct Job {
     pub(super) coverage: Coverage,
 }
 
-/// Runs work that computes on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panic) => Err(Error::internal(panic)),
-    }
-}
-
 impl Job {
-    pub(super) fn new(view: &View, table: Table, filter: Filter, range: TimeRange, stop: Stop) -> Self {
+    pub(super) fn new(view: &View, table: Table, filter: Filter, range: TimeRange, stop: Stop, workers: Workers) -> Self {
         let head: Vec<Rows> = view
             .head
             .iter()
@@ -55,6 +53,7 @@ impl Job {
             filter: Arc::new(filter),
             range,
             stop,
+            workers,
             head: Arc::new(head),
             metas,
             coverage,
@@ -79,35 +78,73 @@ impl Job {
         self.coverage.range = self.range;
     }
 
-    /// Works on every part of the head with its matching rows.
+    /// Works on every part of the head with its matching rows; what it gave, in order.
     pub(super) async fn over_head<T, W>(&mut self, work: W) -> Result<Vec<T>>
     where
         T: Send + 'static,
-        W: Fn(usize, &Rows, &BooleanBuffer) -> Result<T> + Send + 'static,
+        W: Fn(usize, &Rows, &BooleanBuffer) -> Result<T> + Clone + Send + 'static,
     {
-        let (head, filter, range, stop) = (self.head.clone(), self.filter.clone(), self.range, self.stop.clone());
-        let (done, matched) = blocking(move || {
-            let (mut done, mut matched) = (Vec::with_capacity(head.len()), 0);
-            for (number, rows) in head.iter().enumerate() {
-                if stop.is_over() {
-                    break;
+        if self.head.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pieces = self.head_shares().into_iter().map(|share| {
+            let (head, filter, range, stop, work) = (self.head.clone(), self.filter.clone(), self.range, self.stop.clone(), work.clone());
+            move || -> Result<(Vec<T>, u64)> {
+                let (mut done, mut matched) = (Vec::with_capacity(share.len()), 0);
+                for number in share {
+                    if stop.is_over() {
+                        break;
+                    }
+                    let rows = &head[number];
+                    let found = scan::within(&filter, Chunk::Memory(rows), &scan::in_range(rows, &range))?;
+                    matched += found.count_set_bits() as u64;
+                    done.push(work(number, rows, &found)?);
                 }
-                let found = scan::within(&filter, Chunk::Memory(rows), &scan::in_range(rows, &range))?;
-                matched += found.count_set_bits() as u64;
-                done.push(work(number, rows, &found)?);
+                Ok((done, matched))
             }
-            Ok((done, matched))
-        })
-        .await?;
-        self.coverage.rows_matched_at_least += matched;
+        });
+        let mut all = Vec::with_capacity(self.head.len());
+        for share in self.workers.run_all(pieces).await? {
+            let (done, matched) = share?;
+            all.extend(done);
+            self.coverage.rows_matched_at_least += matched;
+        }
         self.mark_end();
-        Ok(done)
+        Ok(all)
     }
 
-    /// Opens a block; what goes wrong is noted in the coverage.
-    pub(super) async fn open(&mut self, blocks: &Blocks, meta: &Arc<BlockMeta>) -> Option<Opened> {
-        let opened = open_in_time(blocks, meta, &self.stop).await;
-        self.note(meta, opened)
+    /// The parts of the head, shared out among the workers by their rows.
+    fn head_shares(&self) -> Vec<Range<usize>> {
+        let n_rows: usize = self.head.iter().map(Rows::len).sum();
+        let n_shares = if n_rows < SHARED_HEAD_ROWS { 1 } else { self.workers.n_threads() };
+        let mut shares = Vec::with_capacity(n_shares);
+        let (mut start, mut rows) = (0, 0);
+        for (number, part) in self.head.iter().enumerate() {
+            rows += part.len();
+            if rows * n_shares >= n_rows * (shares.len() + 1) {
+                shares.push(start..number + 1);
+                start = number + 1;
+            }
+        }
+        if start < self.head.len() {
+            shares.push(start..self.head.len());
+        }
+        shares
+    }
+
+    /// Opens blocks, several at once; what goes wrong is noted in the coverage. Gives those that could be, with their numbers.
+    pub(super) async fn open_all(&mut self, blocks: &Blocks, numbers: Range<usize>) -> Vec<(usize, Block)> {
+        let metas = self.metas.clone();
+        let opening = futures::stream::iter(numbers).map(|number| {
+            let (meta, stop) = (&metas[number], &self.stop);
+            async move { (number, open_in_time(blocks, meta, stop).await) }
+        });
+        let opened: Vec<_> = opening.buffered(PARALLEL_BLOCKS).collect().await;
+        let mut all = Vec::with_capacity(opened.len());
+        for (number, opened) in opened {
+            all.extend(self.note(&metas[number], opened).map(|opened| (number, opened.block)));
+        }
+        all
     }
 
     /// Notes an opened block, or why it could not be.
@@ -137,7 +174,7 @@ impl Job {
         let metas = self.metas.clone();
         let mut results = Vec::with_capacity(metas.len());
         {
-            let (filter, range, stop) = (self.filter.clone(), self.range, self.stop.clone());
+            let (filter, range, stop, workers) = (self.filter.clone(), self.range, self.stop.clone(), &self.workers);
             let mut running = futures::stream::iter(metas)
                 .map(|meta| {
                     let (filter, stop, work) = (filter.clone(), stop.clone(), work.clone());
@@ -149,7 +186,7 @@ impl Job {
                         let done = match &opened {
                             Ok(opened) => {
                                 let block = opened.block.clone();
-                                Some(blocking(move || work(&block, &filter, &range, &stop)).await)
+                                Some(workers.run(move || work(&block, &filter, &range, &stop)).await)
                             }
                             Err(_) => None,
                         };

@@ -36,6 +36,10 @@ pub struct Config {
     pub max_open_blocks: usize,
     /// Heap bytes of open blocks, mapped files not counted (128 MiB).
     pub open_block_bytes: usize,
+    /// Pages of blocks kept decompressed for reads of single rows (64 MiB).
+    pub page_cache_bytes: usize,
+    /// Threads that compute for searches, and as many for SQL; 0 = as many as there are cores (0).
+    pub threads: usize,
     /// Live tails at once (16); more are refused.
     pub max_tails: usize,
     /// Log lines or spans a live tail shows a second (1,000).
@@ -57,6 +61,8 @@ impl Default for Config {
             max_groups: 100_000,
             max_open_blocks: 512,
             open_block_bytes: 128 << 20,
+            page_cache_bytes: 64 << 20,
+            threads: 0,
             max_tails: 16,
             tail_rows_per_second: 1_000,
         }

@@ -45,6 +45,7 @@
 //! one room a kind of answer.
 
 mod limits;
+mod pool;
 mod coverage;
 mod ast;
 mod parse;

@@ -7,6 +7,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, Int64Array, UInt32Array};
 use arrow::datatypes::Int64Type;
@@ -15,10 +17,10 @@ use super::answer::Cursor;
 use super::blocks::{Blocks, Matcher, rows_at_once};
 use super::filter::Filter;
 use super::hit::Hit;
-use super::job::{Job, blocking};
+use super::job::Job;
 use super::limits::Stop;
 use super::{Error, ProblemKind, Result};
-use crate::block::Block;
+use crate::block::{Block, BlockMeta};
 use crate::model::{Rows, TimeRange};
 
 /// Rows that are read whole at first, and at most, at a time. (Few in tests, so that small pages need several helpings.)
@@ -26,6 +28,10 @@ const FIRST_FETCHED: usize = if cfg!(test) { 8 } else { 128 };
 const MAX_FETCHED: usize = if cfg!(test) { 64 } else { 8_192 };
 /// Rows that are read at a time even where those before were large.
 const LEAST_FETCHED: usize = 4;
+/// Blocks that are searched at once, at most: the first alone, then twice as many each time.
+const MAX_WINDOW: usize = 16;
+/// What a row group costs in rows: its pages are decompressed however few rows are wanted.
+const ROW_GROUP_COST: usize = 8;
 
 /// A row's place in the order of an answer, and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,34 +131,35 @@ pub(super) async fn newest(job: &mut Job, blocks: &Blocks, bounds: Bounds, curso
     }
     let metas = job.metas.clone();
     let mut opened: BTreeMap<usize, Block> = BTreeMap::new();
-    for (number, meta) in metas.iter().enumerate() {
-        if job.stop.is_over() {
-            break;
-        }
+    let (mut number, mut window) = (0, 1);
+    while number < metas.len() && !job.stop.is_over() {
         let down_to = newest.full_down_to();
-        if down_to.is_some_and(|time| time > meta.max_time_nanos) {
+        // the newest last time comes first: behind a block that is too old, all are
+        let matters = |meta: &BlockMeta| down_to.is_none_or(|time| time <= meta.max_time_nanos);
+        let end = number + metas[number..metas.len().min(number + window)].iter().take_while(|meta| matters(meta)).count();
+        if end == number {
             job.coverage.blocks_pruned += (metas.len() - number) as u64;
             break;
         }
-        let Some(block) = job.open(blocks, meta).await.map(|opened| opened.block) else {
-            continue;
-        };
-        let range = TimeRange::new(job.range.start_nanos.max(down_to.unwrap_or(i64::MIN)), job.range.end_nanos);
-        let (filter, stop, worked_on) = (job.filter.clone(), job.stop.clone(), block.clone());
-        match blocking(move || first_of_block(&worked_on, &filter, range, cursor, capacity, &stop)).await {
-            Ok(keys) => {
-                job.coverage.rows_matched_at_least += keys.len() as u64;
-                for (time, ingest_id, row) in keys {
-                    newest.offer(Found {
-                        time,
-                        ingest_id,
-                        place: Place::Block { number, row },
-                    });
+        let found = search_blocks(job, blocks, number..end, down_to, cursor, capacity).await?;
+        for (number, block, keys) in found {
+            match keys {
+                Ok(keys) => {
+                    job.coverage.rows_matched_at_least += keys.len() as u64;
+                    for (time, ingest_id, row) in keys {
+                        newest.offer(Found {
+                            time,
+                            ingest_id,
+                            place: Place::Block { number, row },
+                        });
+                    }
+                    opened.insert(number, block);
                 }
-                opened.insert(number, block);
+                Err(error) => job.coverage.incomplete(ProblemKind::Corrupt, metas[number].id.as_str(), error.to_string()),
             }
-            Err(error) => job.coverage.incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
         }
+        number = end;
+        window = (window * 2).min(MAX_WINDOW);
     }
     let mut found: Vec<Found> = newest.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
@@ -162,8 +169,7 @@ pub(super) async fn newest(job: &mut Job, blocks: &Blocks, bounds: Bounds, curso
         time_unix_nano: found.time,
         ingest_id: found.ingest_id,
     });
-    let (head, stop) = (job.head.clone(), job.stop.clone());
-    let fetched = blocking(move || fetch(&found, &head, &opened, bounds.bytes, &stop)).await?;
+    let fetched = fetch(job, &found, &Arc::new(opened), bounds.bytes).await?;
     for (number, error) in fetched.unreadable {
         job.coverage.incomplete(ProblemKind::Corrupt, metas[number].id.as_str(), error);
     }
@@ -190,8 +196,39 @@ fn ingest_ids(rows: &Rows) -> Result<&Int64Array> {
         .ok_or_else(|| Error::internal("rows have no ingest_id"))
 }
 
+/// What [`first_of_block`] gives.
+type Keys = Vec<(i64, i64, u32)>;
+
+/// The first matching rows of each of some blocks, which the workers share.
+async fn search_blocks(
+    job: &mut Job,
+    blocks: &Blocks,
+    numbers: Range<usize>,
+    down_to: Option<i64>,
+    cursor: Option<Cursor>,
+    wanted: usize,
+) -> Result<Vec<(usize, Block, Result<Keys>)>> {
+    let opened = job.open_all(blocks, numbers).await;
+    let range = TimeRange::new(job.range.start_nanos.max(down_to.unwrap_or(i64::MIN)), job.range.end_nanos);
+    let share = opened.len().div_ceil(job.workers.n_threads()).max(1);
+    let pieces: Vec<_> = opened
+        .chunks(share)
+        .map(|share| {
+            let (share, filter, stop) = (share.to_vec(), job.filter.clone(), job.stop.clone());
+            move || -> Vec<(usize, Block, Result<Keys>)> {
+                let search = |(number, block): (usize, Block)| {
+                    let keys = first_of_block(&block, &filter, range, cursor, wanted, &stop);
+                    (number, block, keys)
+                };
+                share.into_iter().map(search).collect()
+            }
+        })
+        .collect();
+    Ok(job.workers.run_all(pieces).await?.into_iter().flatten().collect())
+}
+
 /// Time, `ingest_id` and number of a block's first matching rows behind the cursor.
-fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Option<Cursor>, wanted: usize, stop: &Stop) -> Result<Vec<(i64, i64, u32)>> {
+fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Option<Cursor>, wanted: usize, stop: &Stop) -> Result<Keys> {
     let matcher = Matcher::new(block, filter, stop)?;
     let mut rows = block.rows_in(&range)?;
     let time_column = block.meta().table.time_column();
@@ -240,13 +277,13 @@ enum Unread {
 /// Reads the rows, whole, in the order of `found`, until they take `max_bytes`; at least one.
 ///
 /// They come in helpings, so that rows which are not in the answer in the end are never in memory all at once.
-fn fetch(found: &[Found], head: &[Rows], opened: &BTreeMap<usize, Block>, max_bytes: usize, stop: &Stop) -> Result<Fetched> {
+async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>, max_bytes: usize) -> Result<Fetched> {
     let mut fetched = Fetched::default();
     let mut helping = opened.values().map(|block| rows_at_once(block, &[])).fold(FIRST_FETCHED, usize::min);
     let mut rest = found;
     while !rest.is_empty() {
         let n_rows = helping.min(rest.len());
-        let hits = match read(&rest[..n_rows], head, opened, &fetched.unreadable, stop) {
+        let hits = match read(job, &rest[..n_rows], opened, &fetched.unreadable).await? {
             Ok(hits) => hits,
             // rows so large that together they are more than a column can hold come one by one
             Err(Unread::Block(..)) if n_rows > 1 => {
@@ -276,50 +313,99 @@ fn fetch(found: &[Found], head: &[Rows], opened: &BTreeMap<usize, Block>, max_by
     Ok(fetched)
 }
 
-/// One helping; `None` in place of the rows of unreadable blocks.
-fn read(
+/// A row of an answer that lies in a block: where, in the order in which rows are best read, and its position in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct InBlock {
+    number: usize,
+    group: usize,
+    row: u32,
+    position: usize,
+}
+
+/// One helping; `None` in place of the rows of unreadable blocks. Those of blocks are shared among the workers.
+async fn read(
+    job: &Job,
     found: &[Found],
-    head: &[Rows],
-    opened: &BTreeMap<usize, Block>,
+    opened: &Arc<BTreeMap<usize, Block>>,
     unreadable: &BTreeMap<usize, String>,
-    stop: &Stop,
-) -> Result<Vec<Option<Hit>>, Unread> {
+) -> Result<Result<Vec<Option<Hit>>, Unread>> {
     let mut in_head: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
-    let mut in_blocks: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
+    let mut in_blocks: Vec<InBlock> = Vec::new();
     for (position, found) in found.iter().enumerate() {
         match found.place {
             Place::Head { part, row } => in_head.entry(part).or_default().push((position, row as u32)),
-            Place::Block { number, row } => in_blocks.entry(number).or_default().push((position, row)),
+            Place::Block { number, row } => {
+                if let Some(block) = opened.get(&number).filter(|_| !unreadable.contains_key(&number)) {
+                    let group = block.group_of(row);
+                    in_blocks.push(InBlock { number, group, row, position });
+                }
+            }
         }
     }
     let mut hits: Vec<Option<Hit>> = vec![None; found.len()];
-    let mut place = |rows: &[(usize, u32)], read: Vec<Hit>| {
-        for ((position, _), hit) in rows.iter().zip(read) {
-            hits[*position] = Some(hit);
-        }
-    };
     for (part, rows) in in_head {
         let numbers = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row));
-        let taken = head[part].take(&numbers).and_then(|taken| taken.to_batch(None)).map_err(Error::from);
-        place(
-            &rows,
-            taken.and_then(|batch| Hit::from_stored(head[part].table(), &batch)).map_err(Unread::Head)?,
-        );
-    }
-    for (number, mut rows) in in_blocks {
-        let Some(block) = opened.get(&number).filter(|_| !unreadable.contains_key(&number)) else {
-            continue;
+        let rows_of_part = &job.head[part];
+        let taken = rows_of_part.take(&numbers).and_then(|taken| taken.to_batch(None)).map_err(Error::from);
+        let read = match taken.and_then(|batch| Hit::from_stored(rows_of_part.table(), &batch)) {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(Unread::Head(error))),
         };
-        rows.sort_unstable_by_key(|(_, row)| *row);
-        let numbers: Vec<u32> = rows.iter().map(|(_, row)| *row).collect();
-        let batch = block.read(&numbers, &[]).map_err(Error::from);
+        rows.iter().zip(read).for_each(|((position, _), hit)| hits[*position] = Some(hit));
+    }
+    in_blocks.sort_unstable();
+    let pieces: Vec<_> = shares(&in_blocks, job.workers.n_threads())
+        .into_iter()
+        .map(|share| {
+            let (share, opened, stop) = (share.to_vec(), opened.clone(), job.stop.clone());
+            move || read_share(&share, &opened, &stop)
+        })
+        .collect();
+    for share in job.workers.run_all(pieces).await? {
+        match share {
+            Ok(read) => read.into_iter().for_each(|(position, hit)| hits[position] = Some(hit)),
+            Err(unread) => return Ok(Err(unread)),
+        }
+    }
+    Ok(Ok(hits))
+}
+
+/// Cuts rows into at most `n_shares` shares of about as many row groups each: a row group costs its pages, however few rows
+/// are wanted of it. One that is wanted much more than others is cut too.
+fn shares(rows: &[InBlock], n_shares: usize) -> Vec<&[InBlock]> {
+    let cost = |before: Option<&InBlock>, row: &InBlock| match before {
+        Some(before) if (before.number, before.group) == (row.number, row.group) => 1,
+        _ => ROW_GROUP_COST,
+    };
+    let costs: Vec<usize> = rows.iter().enumerate().map(|(i, row)| cost(i.checked_sub(1).map(|i| &rows[i]), row)).collect();
+    let total: usize = costs.iter().sum();
+    let mut shares = Vec::with_capacity(n_shares);
+    let (mut start, mut spent) = (0, 0);
+    for (i, cost) in costs.iter().enumerate() {
+        spent += cost;
+        if spent * n_shares >= total * (shares.len() + 1) {
+            shares.push(&rows[start..=i]);
+            start = i + 1;
+        }
+    }
+    if start < rows.len() {
+        shares.push(&rows[start..]);
+    }
+    shares
+}
+
+/// Reads rows of blocks, in the order of blocks and rows; each with its position in the answer.
+fn read_share(rows: &[InBlock], opened: &BTreeMap<usize, Block>, stop: &Stop) -> Result<Vec<(usize, Hit)>, Unread> {
+    let mut hits = Vec::with_capacity(rows.len());
+    for of_block in rows.chunk_by(|a, b| a.number == b.number) {
+        let number = of_block[0].number;
+        let Some(block) = opened.get(&number) else { continue };
+        let numbers: Vec<u32> = of_block.iter().map(|row| row.row).collect();
         stop.has_read(block.bytes_of(numbers.len(), &[]));
-        place(
-            &rows,
-            batch
-                .and_then(|batch| Hit::from_stored(block.meta().table, &batch))
-                .map_err(|error| Unread::Block(number, error))?,
-        );
+        let batch = block.read(&numbers, &[]).map_err(Error::from);
+        let read = batch.and_then(|batch| Hit::from_stored(block.meta().table, &batch));
+        let read = read.map_err(|error| Unread::Block(number, error))?;
+        hits.extend(of_block.iter().map(|row| row.position).zip(read));
     }
     Ok(hits)
 }

@@ -32,6 +32,7 @@ use super::blocks::Blocks;
 use super::coverage::{Coverage, ProblemKind};
 use super::engine::MAX_ANSWER_BYTES;
 use super::limits::Stop;
+use super::pool::Workers;
 use super::table::LakeTable;
 use super::{Config, Error, Result, View, functions, table};
 use crate::model::{Table, TimeRange};
@@ -70,7 +71,15 @@ LEFT JOIN (
 ) s ON s.series_id = p.series_id";
 
 /// Runs a statement.
-pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>, config: &Config, begun: Instant, stop: Stop) -> Result<SqlResponse> {
+pub(super) async fn run(
+    request: &SqlRequest,
+    view: &View,
+    blocks: &Arc<Blocks>,
+    config: &Config,
+    begun: Instant,
+    stop: Stop,
+    workers: Workers,
+) -> Result<SqlResponse> {
     let limit = request.limit.clamp(1, config.max_sql_rows);
     let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
     let unopened = Arc::new(AtomicU64::new(0));
@@ -80,6 +89,7 @@ pub(super) async fn run(request: &SqlRequest, view: &View, blocks: &Arc<Blocks>,
         view: view.clone(),
         blocks: blocks.clone(),
         stop: stop.clone(),
+        workers: workers.clone(),
         coverage: coverage.clone(),
         unopened: unopened.clone(),
         newest_first: newest_first.clone(),

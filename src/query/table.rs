@@ -31,6 +31,7 @@ use super::coverage::{Coverage, ProblemKind};
 use super::filter::{Filter, Leaf};
 use super::job::{Job, open_in_time};
 use super::limits::Stop;
+use super::pool::Workers;
 use super::scan::{self, Chunk};
 use super::{View, functions};
 use crate::block::{Block, BlockMeta, RawField};
@@ -56,6 +57,7 @@ pub(super) struct LakeTable {
     pub(super) view: View,
     pub(super) blocks: Arc<Blocks>,
     pub(super) stop: Stop,
+    pub(super) workers: Workers,
     pub(super) coverage: Arc<Mutex<Coverage>>,
     /// Blocks that could not be opened.
     pub(super) unopened: Arc<AtomicU64>,
@@ -146,7 +148,7 @@ impl TableProvider for LakeTable {
             .iter()
             .fold(TimeRange::ALL, |range, filter| range.intersect(&time_range(self.table, filter)));
         let filter = Filter::and(filters.iter().filter_map(|filter| narrow(self.table, filter)).collect());
-        let mut job = Job::new(&self.view, self.table, filter, range, self.stop.clone());
+        let mut job = Job::new(&self.view, self.table, filter, range, self.stop.clone(), self.workers.clone());
         let all_blocks = self.view.snapshot.blocks(self.table).len() as u64;
         job.coverage.blocks_pruned = all_blocks - job.coverage.blocks_total;
         job.coverage.blocks_total = all_blocks;
