@@ -105,6 +105,10 @@ impl App {
         .await?;
         waiting_room.close().await;
         let engine = Engine::new(Arc::new(ingest.clone()), cache.clone(), config.query.clone(), clock.clone());
+        let spill = data_dir.join("tmp");
+        engine
+            .spill_to(&spill)
+            .with_context(|| format!("cannot empty the folder {}", spill.display()))?;
 
         let addresses = Addresses {
             http: http.local_addr()?,

@@ -108,9 +108,17 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// The column that is the text, where one column is.
+    pub fn column(&self) -> Option<&'a StringArray> {
+        match self.lines[..] {
+            [body] => Some(body),
+            _ => None,
+        }
+    }
+
     /// The text of a row, in `scratch` where it is put together; `None` of a log without a body.
     pub fn of_row<'b>(&'b self, row: usize, scratch: &'b mut String) -> Option<&'b str> {
-        if let [body] = self.lines[..] {
+        if let Some(body) = self.column() {
             return body.is_valid(row).then(|| body.value(row));
         }
         scratch.clear();
@@ -196,10 +204,7 @@ impl<'a> RowText<'a> {
 
     /// The column that is the text, where one column is.
     pub(super) fn text_column(&self) -> Option<&'a StringArray> {
-        match self.texts.lines[..] {
-            [body] => Some(body),
-            _ => None,
-        }
+        self.texts.column()
     }
 
     /// The text of a row, in `scratch` where it is put together; empty without any.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::coverage::ProblemKind;
 use super::filter::Filter;
@@ -18,7 +20,7 @@ use super::{Config, Error, Result, metrics};
 use crate::block::{self, Block, BlockId, BlockMeta, PageCache};
 use crate::catalog::block_path;
 use crate::model::Table;
-use crate::storage::{self, Cache};
+use crate::storage::{self, Cache, Fetched};
 
 /// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows. (Few in
 /// tests, so that small blocks need several.)
@@ -45,6 +47,8 @@ pub(super) struct Unopened {
 pub(super) struct Opened {
     pub(super) block: Block,
     pub(super) index_problem: Option<Arc<str>>,
+    /// What opening it now took from the store.
+    pub(super) fetched: Fetched,
 }
 
 /// Blocks kept open.
@@ -54,6 +58,8 @@ pub(super) struct Blocks {
     pages: Arc<PageCache>,
     open: Mutex<HashMap<BlockId, Kept>>,
     uses: AtomicU64,
+    /// Where objects are fetched: not on the threads that compute.
+    io: Option<Handle>,
     max_blocks: usize,
     max_bytes: usize,
 }
@@ -72,25 +78,39 @@ impl Blocks {
             pages: PageCache::new(config.page_cache_bytes),
             open: Mutex::default(),
             uses: AtomicU64::new(0),
+            io: Handle::try_current().ok(),
             max_blocks: config.max_open_blocks.max(1),
             max_bytes: config.open_block_bytes,
         }
     }
 
     /// Opens a block, or finds it open.
-    pub(super) async fn open(&self, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
+    pub(super) async fn open(self: &Arc<Self>, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         if let Some(kept) = self.open.lock().get_mut(&meta.id) {
             kept.last_use = now;
             return Ok(kept.opened.clone());
         }
-        let opened = self.open_anew(meta).await?;
+        let (blocks, of) = (self.clone(), meta.clone());
+        let opening = async move { blocks.open_anew(&of).await };
+        let opened = match &self.io {
+            Some(io) => AbortOnDropHandle::new(io.spawn(opening)).await.unwrap_or_else(|ended| {
+                Err(Unopened {
+                    kind: ProblemKind::Unreachable,
+                    message: format!("opening ended: {ended}"),
+                })
+            }),
+            None => opening.await,
+        }?;
         let bytes = opened.block.memory_bytes();
         let mut open = self.open.lock();
         open.insert(
             meta.id.clone(),
             Kept {
-                opened: opened.clone(),
+                opened: Opened {
+                    fetched: Fetched::default(),
+                    ..opened.clone()
+                },
                 bytes,
                 last_use: now,
             },
@@ -107,19 +127,28 @@ impl Blocks {
 
     async fn open_anew(&self, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
         let path = block_path(meta);
-        let parquet = self
-            .cache
-            .map(&path.data(), meta.parquet_bytes, Some(meta.parquet_crc32c))
-            .await
-            .map_err(unopened)?;
-        let mut index_problem: Option<Arc<str>> = None;
-        let mut index = None;
-        if meta.has_index() {
-            match self.cache.map(&path.index(), meta.index_bytes, Some(meta.index_crc32c)).await {
-                Ok(bytes) => index = Some(bytes),
-                Err(error) => index_problem = Some(error.to_string().into()),
+        let (data, index) = (path.data(), path.index());
+        let (mut fetched, mut fetched_index) = (Fetched::default(), Fetched::default());
+        let mapped_index = async {
+            match meta.has_index() {
+                true => Some(
+                    self.cache
+                        .map_counted(&index, meta.index_bytes, Some(meta.index_crc32c), &mut fetched_index)
+                        .await,
+                ),
+                false => None,
             }
-        }
+        };
+        let mapped = self.cache.map_counted(&data, meta.parquet_bytes, Some(meta.parquet_crc32c), &mut fetched);
+        let (parquet, index) = tokio::join!(mapped, mapped_index);
+        let parquet = parquet.map_err(unopened)?;
+        let (index, index_problem) = match index {
+            None => (None, None),
+            Some(Ok(bytes)) => (Some(bytes), None),
+            Some(Err(error)) => (None, Some(Arc::<str>::from(error.to_string()))),
+        };
+        fetched.gets += fetched_index.gets;
+        fetched.bytes += fetched_index.bytes;
         let meta = meta.clone();
         let opening = tokio::task::spawn_blocking(move || match Block::open(meta.clone(), parquet.clone(), index) {
             Err(error) if error.is_index() => {
@@ -135,7 +164,7 @@ impl Blocks {
                     tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
                 }
                 let block = block.with_page_cache(&self.pages);
-                Ok(Opened { block, index_problem })
+                Ok(Opened { block, index_problem, fetched })
             }
             Ok(Err(error)) => Err(corrupt(error)),
             Err(panic) => Err(Unopened {
@@ -175,7 +204,7 @@ pub(super) struct Matcher<'a> {
     block: &'a Block,
     table: Table,
     filter: &'a Filter,
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     stop: &'a Stop,
 }
 
@@ -184,19 +213,29 @@ impl<'a> Matcher<'a> {
         let table = block.meta().table;
         let plan = match block.index().map(|index| plan(filter, table, index)) {
             None => None,
-            Some(Ok(plan)) => Some(plan),
+            Some(Ok(plan)) => Some(Arc::new(plan)),
             Some(Err(error)) => {
                 scan_instead(block, &error);
                 None
             }
         };
-        Ok(Self {
+        Ok(Self::with_plan(block, filter, plan, stop))
+    }
+
+    /// The matcher of a plan that was made of the same filter for the same block.
+    pub(super) fn with_plan(block: &'a Block, filter: &'a Filter, plan: Option<Arc<Plan>>, stop: &'a Stop) -> Self {
+        Self {
             block,
-            table,
+            table: block.meta().table,
             filter,
             plan,
             stop,
-        })
+        }
+    }
+
+    /// How the index is asked; `None` where the block is scanned.
+    pub(super) fn plan(&self) -> Option<Arc<Plan>> {
+        self.plan.clone()
     }
 
     /// The plan's question, if the index alone answers.
@@ -327,8 +366,7 @@ fn scan_instead(block: &Block, error: &block::Error) {
     tracing::debug!(block = block.meta().id.as_str(), %error, "the index did not answer; the block is scanned");
 }
 
-/// Reads `columns` of the rows in `bits` (bits over the block, all of them in `rows`) and hands them over in order, with
-/// the mask of those that are meant. Ends early when the query is over.
+/// [`Visit`]s rows and hands them over.
 pub(super) fn visit(
     block: &Block,
     bits: &BooleanBuffer,
@@ -337,27 +375,86 @@ pub(super) fn visit(
     stop: &Stop,
     seen: &mut dyn FnMut(&RecordBatch, &BooleanBuffer) -> Result<()>,
 ) -> Result<()> {
-    let columns = with_a_column(columns.to_vec(), block.meta().table);
-    let at_once = rows_at_once(block, &columns) as u32;
-    let mut at = rows.start;
-    while at < rows.end && !stop.is_over() {
-        let end = rows.end.min(at.saturating_add(at_once));
-        let piece = bits.slice(at as usize, (end - at) as usize);
-        let wanted = piece.count_set_bits();
-        stop.has_read(block.bytes_of(wanted, &columns));
-        if wanted * SCAN_ABOVE_ONE_IN >= piece.len() {
-            let mut offset = 0;
-            for batch in block.scan(at..end, &columns)? {
-                let batch = batch?;
-                seen(&batch, &piece.slice(offset, batch.num_rows()))?;
-                offset += batch.num_rows();
-            }
-        } else if wanted > 0 {
-            let numbers: Vec<u32> = piece.set_indices().map(|row| row as u32 + at).collect();
-            let batch = block.read(&numbers, &columns)?;
-            seen(&batch, &BooleanBuffer::new_set(batch.num_rows()))?;
-        }
-        at = end;
+    for visited in Visit::new(block, bits, rows, columns, stop) {
+        let (batch, mask) = visited?;
+        seen(&batch, &mask)?;
     }
     Ok(())
+}
+
+/// Reads columns of the rows in some bits (bits over the block, all of them in a range), in order: batches, each with the
+/// mask of the rows that are meant. Ends early when the query is over.
+#[derive(Debug)]
+pub(super) struct Visit {
+    block: Block,
+    bits: BooleanBuffer,
+    columns: Vec<&'static str>,
+    stop: Stop,
+    rows: Range<u32>,
+    at_once: u32,
+    /// A scan under way, the bits of its rows, and how many of them have been handed over.
+    scanning: Option<(block::Scan, BooleanBuffer, usize)>,
+}
+
+impl Visit {
+    pub(super) fn new(block: &Block, bits: &BooleanBuffer, rows: Range<u32>, columns: &[&'static str], stop: &Stop) -> Self {
+        let columns = with_a_column(columns.to_vec(), block.meta().table);
+        Self {
+            block: block.clone(),
+            bits: bits.clone(),
+            at_once: rows_at_once(block, &columns) as u32,
+            columns,
+            stop: stop.clone(),
+            rows,
+            scanning: None,
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<(RecordBatch, BooleanBuffer)>> {
+        loop {
+            if let Some((scan, piece, offset)) = &mut self.scanning {
+                if let Some(batch) = scan.next() {
+                    let batch = batch?;
+                    let mask = piece.slice(*offset, batch.num_rows());
+                    *offset += batch.num_rows();
+                    return Ok(Some((batch, mask)));
+                }
+                self.scanning = None;
+            }
+            if self.rows.is_empty() || self.stop.is_over() {
+                return Ok(None);
+            }
+            let at = self.rows.start;
+            let end = self.rows.end.min(at.saturating_add(self.at_once));
+            self.rows.start = end;
+            let piece = self.bits.slice(at as usize, (end - at) as usize);
+            let wanted = piece.count_set_bits();
+            if wanted == 0 {
+                continue;
+            }
+            self.stop.has_read(self.block.bytes_of(wanted, &self.columns));
+            if wanted * SCAN_ABOVE_ONE_IN >= piece.len() {
+                self.scanning = Some((self.block.scan(at..end, &self.columns)?, piece, 0));
+                continue;
+            }
+            let numbers: Vec<u32> = piece.set_indices().map(|row| row as u32 + at).collect();
+            let batch = self.block.read(&numbers, &self.columns)?;
+            let mask = BooleanBuffer::new_set(batch.num_rows());
+            return Ok(Some((batch, mask)));
+        }
+    }
+}
+
+impl Iterator for Visit {
+    type Item = Result<(RecordBatch, BooleanBuffer)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_batch();
+        if !matches!(next, Ok(Some(_))) {
+            // nothing comes behind an error
+            self.scanning = None;
+            self.rows.start = self.rows.end;
+        }
+        next.transpose()
+    }
 }

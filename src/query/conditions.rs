@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, Input};
 use memchr::memmem;
 
 use super::addresses::Network;
@@ -327,6 +327,31 @@ impl Phrase {
         }
     }
 
+    /// Calls `row` with the number of each text that may hold it: text n lies at `offsets[n]..offsets[n + 1]` of `texts`. One
+    /// search runs through all of them, which is much quicker than one in each. `false` if it cannot tell: then any may.
+    pub(super) fn may_be_in(&self, texts: &[u8], offsets: &[i32], row: &mut dyn FnMut(usize)) -> bool {
+        let Some(needle) = &self.needle else { return false };
+        let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+            return true;
+        };
+        let (mut at, end) = (*first as usize, *last as usize);
+        if needle.may_hide_outside_ascii && !texts[at..end].is_ascii() {
+            return false;
+        }
+        let mut number = 0;
+        while let Some(found) = needle.finder.find(Input::new(texts).range(at..end)) {
+            let is_behind = |offset: &i32| *offset as usize <= found.start();
+            number += offsets[number + 1..].partition_point(is_behind);
+            // what goes over the end of a text is in none, but the next may begin inside of it
+            let end_of_text = offsets[number + 1] as usize;
+            if found.end() <= end_of_text {
+                row(number);
+            }
+            at = end_of_text;
+        }
+        true
+    }
+
     /// Whether `text` holds it.
     pub(super) fn is_in(&self, text: &str) -> bool {
         if let Some(needle) = &self.needle
@@ -335,6 +360,11 @@ impl Phrase {
         {
             return false;
         }
+        self.is_sought_in(text)
+    }
+
+    /// Whether `text` holds it, without a look for the needle first.
+    pub(super) fn is_sought_in(&self, text: &str) -> bool {
         match &self.sought {
             Sought::InARow(tokens) => are_in_a_row(tokens, text),
             Sought::Near(tokens, between) => are_near(tokens, *between, text),
@@ -462,6 +492,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn one_search_through_all_texts_finds_what_a_search_in_each_finds(
+            texts in proptest::collection::vec("[aAbkKiI .\u{212a}\u{130}é]{0,5}", 0..12),
+            words in proptest::collection::vec("[abki]{1,3}", 1..3),
+            skipped in 0..3usize,
+        ) {
+            let phrase = Phrase::new(words.into_iter().map(TokenTest::Is).collect());
+            let mut offsets = vec![0i32];
+            for text in &texts {
+                offsets.push(offsets[offsets.len() - 1] + text.len() as i32);
+            }
+            // slices of a column do not begin at 0
+            let skipped = skipped.min(texts.len());
+            let all = texts.concat();
+            let mut candidates = Vec::new();
+            let knows = phrase.may_be_in(all.as_bytes(), &offsets[skipped..], &mut |row| candidates.push(row));
+            prop_assert!(knows || !all.is_ascii());
+            prop_assert!(candidates.is_sorted_by(|a, b| a < b));
+            for (number, text) in texts[skipped..].iter().enumerate() {
+                let by_itself = phrase.is_in(text);
+                prop_assert_eq!(phrase.is_sought_in(text), by_itself);
+                prop_assert!(!by_itself || !knows || candidates.contains(&number), "{} in {}", number, text);
+            }
+        }
+
         #[test]
         fn likeness_is_distance(a in "[abé]{0,7}", b in "[abé]{0,7}", mistakes in 0..3usize) {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();

@@ -29,7 +29,7 @@ pub(super) const MAX_FIELDS: usize = 50;
 pub(super) const MAX_BUCKETS: usize = 10_000;
 
 /// Rows that match.
-pub(super) async fn count(job: &mut Job, blocks: &Blocks) -> Result<u64> {
+pub(super) async fn count(job: &mut Job, blocks: &Arc<Blocks>) -> Result<u64> {
     let of_head: usize = job.over_head(|_, _, found| Ok(found.count_set_bits())).await?.into_iter().sum();
     let of_blocks: u64 = job
         .over_blocks(blocks, |block, filter, range, stop| {
@@ -252,7 +252,7 @@ fn left_to_read<'a>(fields: &'a [Field], block: &Block, found: &BooleanBuffer, r
     left
 }
 
-async fn tally(job: &mut Job, blocks: &Blocks, fields: Vec<Field>, max_groups: usize, enter: Enter) -> Result<Tally> {
+async fn tally(job: &mut Job, blocks: &Arc<Blocks>, fields: Vec<Field>, max_groups: usize, enter: Enter) -> Result<Tally> {
     let fields: Arc<[Field]> = fields.into();
     let table = job.table;
     let of_head = fields.clone();
@@ -368,7 +368,7 @@ fn check_buckets(range: &TimeRange, width: i64) -> Result<()> {
 
 /// The `limit` groups with most rows, and the rows of all others; by time too, in buckets of `width` nanoseconds (multiples
 /// of it since 1970), if that is given.
-pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], width: Option<i64>, limit: usize, max_groups: usize) -> Result<Groups> {
+pub(super) async fn count_by(job: &mut Job, blocks: &Arc<Blocks>, fields: &[String], width: Option<i64>, limit: usize, max_groups: usize) -> Result<Groups> {
     match width {
         Some(width) => {
             job.close_range();
@@ -395,7 +395,7 @@ pub(super) async fn count_by(job: &mut Job, blocks: &Blocks, fields: &[String], 
 }
 
 /// The `limit` values of each field that most rows have.
-pub(super) async fn facets(job: &mut Job, blocks: &Blocks, names: &[String], limit: usize, max_groups: usize) -> Result<Vec<Facet>> {
+pub(super) async fn facets(job: &mut Job, blocks: &Arc<Blocks>, names: &[String], limit: usize, max_groups: usize) -> Result<Vec<Facet>> {
     check_fields(names)?;
     let fields = names.iter().map(|name| Field::resolve(job.table, name)).collect();
     let tally = tally(job, blocks, fields, max_groups, Enter::Each).await?;

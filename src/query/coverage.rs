@@ -2,6 +2,8 @@
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::blocks::Opened;
+use crate::block::BlockMeta;
 use crate::model::TimeRange;
 
 /// Problems listed in one answer; further ones are only counted in the last entry.
@@ -45,6 +47,10 @@ pub struct Coverage {
     pub blocks_pruned: u64,
     /// Estimate of the bytes read from blocks.
     pub bytes_read: u64,
+    /// Requests to the store, of objects that this machine had no copy of.
+    pub store_gets: u64,
+    /// Bytes that these fetched.
+    pub store_bytes: u64,
     /// Unflushed rows that were looked at.
     pub head_rows: u64,
     /// Rows that match; more may, where `complete` is false or a page was full.
@@ -64,6 +70,8 @@ impl Coverage {
             blocks_read: 0,
             blocks_pruned: 0,
             bytes_read: 0,
+            store_gets: 0,
+            store_bytes: 0,
             head_rows: 0,
             rows_matched_at_least: 0,
             complete: true,
@@ -89,6 +97,16 @@ impl Coverage {
         }
     }
 
+    /// Counts a block that was opened.
+    pub(super) fn has_opened(&mut self, block: &BlockMeta, opened: &Opened) {
+        self.blocks_read += 1;
+        self.store_gets += opened.fetched.gets;
+        self.store_bytes += opened.fetched.bytes;
+        if let Some(problem) = &opened.index_problem {
+            self.note(ProblemKind::Corrupt, block.id.as_str(), format!("scanned without its index: {problem}"));
+        }
+    }
+
     /// Adds what another part of the same answer rests on.
     pub fn merge(&mut self, other: Coverage) {
         self.range.start_nanos = self.range.start_nanos.min(other.range.start_nanos);
@@ -97,6 +115,8 @@ impl Coverage {
         self.blocks_read += other.blocks_read;
         self.blocks_pruned += other.blocks_pruned;
         self.bytes_read += other.bytes_read;
+        self.store_gets += other.store_gets;
+        self.store_bytes += other.store_bytes;
         self.head_rows += other.head_rows;
         self.rows_matched_at_least += other.rows_matched_at_least;
         self.complete &= other.complete;
@@ -108,13 +128,15 @@ impl Coverage {
 
 impl Serialize for Coverage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Coverage", 10)?;
+        let mut out = serializer.serialize_struct("Coverage", 12)?;
         out.serialize_field("start_unix_nano", &self.range.start_nanos.to_string())?;
         out.serialize_field("end_unix_nano", &self.range.end_nanos.to_string())?;
         out.serialize_field("blocks_total", &self.blocks_total)?;
         out.serialize_field("blocks_read", &self.blocks_read)?;
         out.serialize_field("blocks_pruned", &self.blocks_pruned)?;
         out.serialize_field("bytes_read", &self.bytes_read)?;
+        out.serialize_field("store_gets", &self.store_gets)?;
+        out.serialize_field("store_bytes", &self.store_bytes)?;
         out.serialize_field("head_rows", &self.head_rows)?;
         out.serialize_field("rows_matched_at_least", &self.rows_matched_at_least)?;
         out.serialize_field("complete", &self.complete)?;

@@ -1,6 +1,7 @@
 //! The door: one method a kind of question.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -18,13 +19,16 @@ use super::hit::Hit;
 use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
-use super::pool::{Pool, Priority};
+use super::pool::{Pool, Priority, Workers};
 use super::{Config, Coverage, Error, ErrorKind, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
 use crate::model::{Clock, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
 /// The bound's name in answers that it cut.
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
+
+/// Facets over more rows of blocks than this are batch work.
+const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ struct Inner {
     pool: Pool,
     /// Places for live tails.
     tails: Arc<Semaphore>,
+    /// Where SQL puts what its memory does not hold.
+    spill: OnceLock<PathBuf>,
 }
 
 impl Engine {
@@ -54,10 +60,24 @@ impl Engine {
                 gate: Gate::new(&config),
                 pool: Pool::start(config.threads),
                 tails: Arc::new(Semaphore::new(config.max_tails)),
+                spill: OnceLock::new(),
                 config,
                 clock,
             }),
         }
+    }
+
+    /// Lets SQL put into `folder` what its memory does not hold. Removes first whatever is there: an earlier process left it.
+    /// Without this, a statement that needs more memory than it may have fails.
+    pub fn spill_to(&self, folder: &Path) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(folder)?;
+        // a second call names the same folder, or comes too late
+        let _ = self.inner.spill.set(folder.to_path_buf());
+        Ok(())
     }
 
     /// The bounds in force.
@@ -186,11 +206,15 @@ impl Engine {
 
     /// The values of fields of matching rows.
     pub async fn facets(&self, request: &FacetsRequest) -> Result<Facets> {
-        self.timed(
+        let priority = self.priority_of_facets(request);
+        self.timed_by(
             "facets",
-            |answer: &Facets| &answer.coverage,
+            priority,
+            |answer: &Facets| answer.coverage.complete,
             async |begun, stop| {
-                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let filter = self.compile(request.table, &request.query)?;
+                let view = self.inner.source.view();
+                let mut job = Job::new(&view, request.table, filter, request.range, stop, self.workers(priority));
                 let facets = count::facets(&mut job, &self.inner.blocks, &request.fields, request.limit, self.inner.config.max_groups).await?;
                 Ok(Facets {
                     facets,
@@ -208,6 +232,7 @@ impl Engine {
         let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
         self.timed_by(
             "trace",
+            Priority::Interactive,
             |answer| coverage_of(answer).complete,
             async |begun, stop| {
                 let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
@@ -223,14 +248,7 @@ impl Engine {
                 let max_bytes = self.inner.config.max_answer_bytes;
                 let mut bytes = max_bytes / 4 * 3;
                 for (table, rows, what) in bounds {
-                    let mut job = Job::new(
-                        &view,
-                        table,
-                        filter.clone(),
-                        TimeRange::ALL,
-                        stop.clone(),
-                        self.inner.pool.workers(Priority::Interactive),
-                    );
+                    let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
                     let page = search::newest(&mut job, &self.inner.blocks, search::Bounds { rows, bytes }, None).await?;
                     bytes = max_bytes.saturating_sub(page.bytes);
                     if page.next.is_some() {
@@ -271,18 +289,12 @@ impl Engine {
     pub async fn record(&self, table: Table, ingest_id: i64, time_unix_nano: i64) -> Result<Option<Record>> {
         self.timed_by(
             "record",
+            Priority::Interactive,
             |answer: &Option<Record>| answer.as_ref().is_none_or(|record| record.coverage.complete),
             async |_, stop| {
                 let filter = Filter::leaf(Leaf::Numbers("ingest_id", vec![ingest_id..=ingest_id]));
                 let range = TimeRange::new(time_unix_nano, time_unix_nano.saturating_add(1));
-                let mut job = Job::new(
-                    &self.inner.source.view(),
-                    table,
-                    filter,
-                    range,
-                    stop,
-                    self.inner.pool.workers(Priority::Interactive),
-                );
+                let mut job = Job::new(&self.inner.source.view(), table, filter, range, stop, self.workers(Priority::Interactive));
                 let bounds = search::Bounds {
                     rows: 1,
                     bytes: self.inner.config.max_answer_bytes,
@@ -302,21 +314,23 @@ impl Engine {
 
     /// A read-only SQL statement over all tables.
     pub async fn sql(&self, request: &SqlRequest) -> Result<SqlResponse> {
-        self.timed(
+        self.timed_by(
             "sql",
-            |answer: &SqlResponse| &answer.coverage,
+            Priority::Batch,
+            |answer: &SqlResponse| answer.coverage.complete,
             async |begun, stop| {
-                let view = self.inner.source.view();
-                sql::run(
-                    request,
-                    &view,
-                    &self.inner.blocks,
-                    &self.inner.config,
+                let workers = self.workers(Priority::Batch);
+                let statement = sql::Statement {
+                    request: request.clone(),
+                    view: self.inner.source.view(),
+                    blocks: self.inner.blocks.clone(),
+                    config: self.inner.config.clone(),
+                    spill: self.inner.spill.get().cloned(),
                     begun,
                     stop,
-                    self.inner.pool.workers(Priority::Batch),
-                )
-                .await
+                    workers: workers.clone(),
+                };
+                workers.drive(sql::run(statement)).await
             },
         )
         .await
@@ -335,6 +349,19 @@ impl Engine {
         Ok(Tail::start(batches, table, filter, self.inner.config.tail_rows_per_second, permit))
     }
 
+    /// Facets of a page are for somebody who waits; those over very many rows are a report.
+    fn priority_of_facets(&self, request: &FacetsRequest) -> Priority {
+        let blocks = self.inner.source.view().snapshot.prune(request.table, request.range);
+        match blocks.iter().map(|meta| meta.n_rows).sum::<u64>() {
+            ..=INTERACTIVE_FACET_ROWS => Priority::Interactive,
+            _ => Priority::Batch,
+        }
+    }
+
+    fn workers(&self, priority: Priority) -> Workers {
+        self.inner.pool.workers(priority)
+    }
+
     fn compile(&self, table: Table, query: &Query) -> Result<Filter> {
         fields::compile(query, table, self.inner.clock.now_nanos()).map_err(|mistake| Error::BadRequest {
             message: mistake.message,
@@ -350,7 +377,7 @@ impl Engine {
             filter,
             range,
             stop,
-            self.inner.pool.workers(Priority::Interactive),
+            self.workers(Priority::Interactive),
         ))
     }
 
@@ -359,11 +386,11 @@ impl Engine {
         C: Fn(&T) -> &Coverage,
         W: AsyncFnOnce(Instant, Stop) -> Result<T>,
     {
-        self.timed_by(kind, |answer| coverage(answer).complete, work).await
+        self.timed_by(kind, Priority::Interactive, |answer| coverage(answer).complete, work).await
     }
 
     /// Waits for a place, works under a deadline, counts.
-    async fn timed_by<T, C, W>(&self, kind: &'static str, is_complete: C, work: W) -> Result<T>
+    async fn timed_by<T, C, W>(&self, kind: &'static str, priority: Priority, is_complete: C, work: W) -> Result<T>
     where
         C: Fn(&T) -> bool,
         W: AsyncFnOnce(Instant, Stop) -> Result<T>,
@@ -372,7 +399,7 @@ impl Engine {
         let patience = Duration::from_secs(self.inner.config.timeout_seconds);
         // the guard cancels what runs on other threads if this future is dropped
         let (stop, _guard) = Stop::after(patience);
-        let answer = match self.inner.gate.enter(patience).await {
+        let answer = match self.inner.gate.enter(priority, patience).await {
             Ok(_permit) => work(begun, stop).await,
             Err(busy) => Err(busy),
         };

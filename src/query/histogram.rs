@@ -1,5 +1,7 @@
 //! How many rows match over time, by severity (spans: by status).
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -92,7 +94,7 @@ fn widths() -> impl Iterator<Item = i64> {
 type Counts = Vec<Vec<u64>>;
 
 /// Counts the job's rows.
-pub(super) async fn histogram(job: &mut Job, blocks: &Blocks, buckets: Buckets) -> Result<Vec<Bucket>> {
+pub(super) async fn histogram(job: &mut Job, blocks: &Arc<Blocks>, buckets: Buckets) -> Result<Vec<Bucket>> {
     let n_series = series(job.table).len();
     let table = job.table;
     let empty = vec![vec![0u64; n_series]; buckets.count];

@@ -84,10 +84,10 @@ impl Job {
         T: Send + 'static,
         W: Fn(usize, &Rows, &BooleanBuffer) -> Result<T> + Clone + Send + 'static,
     {
-        if self.head.is_empty() {
-            return Ok(Vec::new());
-        }
-        let pieces = self.head_shares().into_iter().map(|share| {
+        let (n_parts, n_shares) = (self.head.len(), self.head_shares());
+        let pieces = (0..n_shares).map(|share| {
+            // in a row, so that what they give is in the order of the parts
+            let share = share * n_parts / n_shares..(share + 1) * n_parts / n_shares;
             let (head, filter, range, stop, work) = (self.head.clone(), self.filter.clone(), self.range, self.stop.clone(), work.clone());
             move || -> Result<(Vec<T>, u64)> {
                 let (mut done, mut matched) = (Vec::with_capacity(share.len()), 0);
@@ -113,27 +113,17 @@ impl Job {
         Ok(all)
     }
 
-    /// The parts of the head, shared out among the workers by their rows.
-    fn head_shares(&self) -> Vec<Range<usize>> {
-        let n_rows: usize = self.head.iter().map(Rows::len).sum();
-        let n_shares = if n_rows < SHARED_HEAD_ROWS { 1 } else { self.workers.n_threads() };
-        let mut shares = Vec::with_capacity(n_shares);
-        let (mut start, mut rows) = (0, 0);
-        for (number, part) in self.head.iter().enumerate() {
-            rows += part.len();
-            if rows * n_shares >= n_rows * (shares.len() + 1) {
-                shares.push(start..number + 1);
-                start = number + 1;
-            }
+    /// How many workers share the head: none where it is empty.
+    pub(super) fn head_shares(&self) -> usize {
+        match self.head.iter().map(Rows::len).sum::<usize>() {
+            0 => 0,
+            1..SHARED_HEAD_ROWS => 1,
+            _ => self.workers.n_threads().min(self.head.len()),
         }
-        if start < self.head.len() {
-            shares.push(start..self.head.len());
-        }
-        shares
     }
 
     /// Opens blocks, several at once; what goes wrong is noted in the coverage. Gives those that could be, with their numbers.
-    pub(super) async fn open_all(&mut self, blocks: &Blocks, numbers: Range<usize>) -> Vec<(usize, Block)> {
+    pub(super) async fn open_all(&mut self, blocks: &Arc<Blocks>, numbers: Range<usize>) -> Vec<(usize, Block)> {
         let metas = self.metas.clone();
         let opening = futures::stream::iter(numbers).map(|number| {
             let (meta, stop) = (&metas[number], &self.stop);
@@ -151,11 +141,7 @@ impl Job {
     fn note(&mut self, meta: &BlockMeta, opened: Result<Opened, super::blocks::Unopened>) -> Option<Opened> {
         match opened {
             Ok(opened) => {
-                self.coverage.blocks_read += 1;
-                if let Some(problem) = &opened.index_problem {
-                    self.coverage
-                        .note(ProblemKind::Corrupt, meta.id.as_str(), format!("scanned without its index: {problem}"));
-                }
+                self.coverage.has_opened(meta, &opened);
                 Some(opened)
             }
             Err(problem) => {
@@ -166,7 +152,7 @@ impl Job {
     }
 
     /// Works on every block; one that fails is noted in the coverage and left out.
-    pub(super) async fn over_blocks<T, W>(&mut self, blocks: &Blocks, work: W) -> Vec<T>
+    pub(super) async fn over_blocks<T, W>(&mut self, blocks: &Arc<Blocks>, work: W) -> Vec<T>
     where
         T: Send + 'static,
         W: Fn(&Block, &Filter, &TimeRange, &Stop) -> Result<T> + Clone + Send + 'static,
@@ -224,7 +210,7 @@ impl Job {
 }
 
 /// Opens a block unless time is up first.
-pub(super) async fn open_in_time(blocks: &Blocks, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
+pub(super) async fn open_in_time(blocks: &Arc<Blocks>, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
     match tokio::time::timeout(stop.remaining(), blocks.open(meta)).await {
         Ok(opened) => opened,
         Err(_) => Err(super::blocks::Unopened {

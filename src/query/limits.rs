@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::pool::Priority;
 use super::{Error, Result};
 
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Queries that run at once (4).
+    /// Searches, counts, traces and the like that run at once (4).
     pub max_concurrent: usize,
-    /// Queries that wait for a place; more are refused as busy (64).
+    /// SQL statements, and facets over many rows, that run at once beside them (2).
+    pub max_concurrent_batch: usize,
+    /// Queries of each kind that wait for a place; more are refused as busy (64).
     pub max_queued: usize,
     /// Seconds a query may take, waiting for a place included; then it answers with what it has (30).
     pub timeout_seconds: u64,
@@ -24,8 +27,10 @@ pub struct Config {
     pub max_sql_rows: usize,
     /// Memory of the rows of one answer (64 MiB): a page, a trace or a SQL answer ends there, and says so.
     pub max_answer_bytes: usize,
-    /// Memory of one SQL query (256 MiB).
+    /// Memory of one SQL statement (256 MiB); what sorts and groups more goes on in files under the data directory.
     pub sql_memory_bytes: usize,
+    /// Bytes of those files, of one statement (4 GiB); 0 = none: then a statement that needs more memory fails.
+    pub sql_spill_bytes: u64,
     /// Spans of one trace that are shown (100,000).
     pub max_trace_spans: usize,
     /// Log records of one trace that are shown (20,000).
@@ -50,12 +55,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_concurrent: 4,
+            max_concurrent_batch: 2,
             max_queued: 64,
             timeout_seconds: 30,
             max_limit: 10_000,
             max_sql_rows: 100_000,
             max_answer_bytes: 64 << 20,
             sql_memory_bytes: 256 << 20,
+            sql_spill_bytes: 4 << 30,
             max_trace_spans: 100_000,
             max_trace_logs: 20_000,
             max_groups: 100_000,
@@ -69,9 +76,38 @@ impl Default for Config {
     }
 }
 
-/// Lets so many queries run, so many wait, and refuses the rest.
+/// Lets so many queries run, so many wait, and refuses the rest; batch queries take no interactive one's place.
 #[derive(Debug)]
 pub(super) struct Gate {
+    interactive: Places,
+    batch: Places,
+}
+
+impl Gate {
+    pub(super) fn new(config: &Config) -> Self {
+        let places = |running: usize| Places {
+            running: Arc::new(Semaphore::new(running.max(1))),
+            waiting: AtomicUsize::new(0),
+            max_queued: config.max_queued,
+        };
+        Self {
+            interactive: places(config.max_concurrent),
+            batch: places(config.max_concurrent_batch),
+        }
+    }
+
+    /// Waits for a place until `patience` is over.
+    pub(super) async fn enter(&self, priority: Priority, patience: Duration) -> Result<OwnedSemaphorePermit> {
+        match priority {
+            Priority::Interactive => self.interactive.enter(patience).await,
+            Priority::Batch => self.batch.enter(patience).await,
+        }
+    }
+}
+
+/// The places of queries of one priority.
+#[derive(Debug)]
+struct Places {
     running: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_queued: usize,
@@ -86,17 +122,9 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Gate {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(config.max_concurrent.max(1))),
-            waiting: AtomicUsize::new(0),
-            max_queued: config.max_queued,
-        }
-    }
-
+impl Places {
     /// Waits for a place until `patience` is over.
-    pub(super) async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
+    async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
         if let Ok(permit) = self.running.clone().try_acquire_owned() {
             return Ok(permit);
         }
@@ -154,6 +182,14 @@ impl Stop {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The same end, for a part of the work whose bytes are counted by themselves.
+    pub(super) fn counted_apart(&self) -> Stop {
+        Stop {
+            read_bytes: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// The bytes noted since this was last asked.
     pub(super) fn take_read_bytes(&self) -> u64 {
         self.read_bytes.swap(0, Ordering::Relaxed)
@@ -172,13 +208,20 @@ mod tests {
     async fn a_full_queue_is_busy_and_a_free_place_is_taken() {
         let gate = Gate::new(&Config {
             max_concurrent: 1,
+            max_concurrent_batch: 1,
             max_queued: 0,
             ..Config::default()
         });
-        let first = gate.enter(Duration::ZERO).await.expect("a free place");
-        assert!(matches!(gate.enter(Duration::from_secs(1)).await, Err(Error::Busy { .. })));
+        let first = gate.enter(Priority::Interactive, Duration::ZERO).await.expect("a free place");
+        assert!(matches!(
+            gate.enter(Priority::Interactive, Duration::from_secs(1)).await,
+            Err(Error::Busy { .. })
+        ));
+        let batch = gate.enter(Priority::Batch, Duration::ZERO).await.expect("a place of its own");
+        assert!(matches!(gate.enter(Priority::Batch, Duration::from_secs(1)).await, Err(Error::Busy { .. })));
         drop(first);
-        assert!(gate.enter(Duration::ZERO).await.is_ok());
+        assert!(gate.enter(Priority::Interactive, Duration::ZERO).await.is_ok());
+        drop(batch);
     }
 
     #[test]

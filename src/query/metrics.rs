@@ -23,11 +23,18 @@ pub(super) struct Kind {
     pub(super) kind: &'static str,
 }
 
+/// `workers`: `interactive`, `batch`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct Workers {
+    pub(super) workers: &'static str,
+}
+
 /// This part's metrics.
 pub(super) struct Metrics {
     pub(super) queries: Family<Labels, Counter>,
     pub(super) seconds: Family<Kind, Histogram>,
     pub(super) open_blocks: Gauge,
+    pub(super) work: Family<Workers, Gauge>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -36,6 +43,11 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "query_seconds",
         "Time from question to answer, waiting included",
         Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 8))),
+    ),
+    work: register(
+        "query_work",
+        "Pieces of work that queries have on the threads that compute, running or queued",
+        Family::default(),
     ),
     open_blocks: register("query_open_blocks", "Blocks kept open for queries", Gauge::default()),
 });

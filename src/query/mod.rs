@@ -69,6 +69,7 @@ mod labels;
 mod count;
 mod tail;
 mod functions;
+mod lake_exec;
 mod table;
 mod sql;
 mod engine;

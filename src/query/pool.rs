@@ -8,9 +8,11 @@
 //! How much may be queued is bounded by who may ask ([`super::limits::Gate`]): a query keeps no more pieces of work here than
 //! there are workers. Work whose query is gone does not start.
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::metrics::{METRICS, Workers as Labels};
 use super::{Error, Result};
 
 /// Who waits for a query.
@@ -35,6 +37,25 @@ pub(super) struct Pool {
 pub(super) struct Workers {
     handle: Handle,
     n_threads: usize,
+    /// Pieces of work they have.
+    work: Gauge,
+}
+
+/// Counts a piece of work until it is dropped, which is when it is done, or when nobody wants it any more and the thread that
+/// was at it has let go.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(work: &Gauge) -> Self {
+        work.inc();
+        Self(work.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Pool {
@@ -58,13 +79,14 @@ impl Pool {
 
     /// The workers of a priority.
     pub(super) fn workers(&self, priority: Priority) -> Workers {
-        let runtime = match priority {
-            Priority::Interactive => &self.interactive,
-            Priority::Batch => &self.batch,
+        let (runtime, workers) = match priority {
+            Priority::Interactive => (&self.interactive, "interactive"),
+            Priority::Batch => (&self.batch, "batch"),
         };
         Workers {
             handle: runtime.as_ref().expect("they are taken only when the pool is dropped").handle().clone(),
             n_threads: self.n_threads,
+            work: METRICS.work.get_or_create_owned(&Labels { workers }),
         }
     }
 }
@@ -97,6 +119,11 @@ impl Workers {
 
     /// Drives a future that computes between its waits. If the caller is dropped, it is too.
     pub(super) async fn drive<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let counted = Counted::new(&self.work);
+        let work = async move {
+            let _counted = counted;
+            work.await
+        };
         match AbortOnDropHandle::new(self.handle.spawn(work)).await {
             Ok(done) => done,
             Err(ended) => Err(Error::internal(ended)),

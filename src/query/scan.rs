@@ -8,12 +8,15 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, MapArray, RecordBatch, 
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 
-use super::conditions::{Key, ValueTest};
+use super::conditions::{Key, Phrase, ValueTest};
 use super::filter::{Filter, Leaf};
 use super::{Error, Result};
 use crate::block::Texts;
 use crate::model::schema::is_context_column;
 use crate::model::{Column, Context, Rows, Table, TimeRange, json};
+
+/// Where at least one row in so many is to be tested, one search goes through the texts of all.
+const ALL_TEXTS_ABOVE_ONE_IN: usize = 4;
 
 /// Rows to be tested: in memory, or as a block's scan gives them.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +149,9 @@ fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<Bo
     match leaf {
         Leaf::Phrase(phrase) => {
             let (texts, mut scratch) = (chunk.texts()?, String::new());
+            if let Some(found) = phrase_in_column(phrase, &texts, mask) {
+                return Ok(found);
+            }
             Ok(select(mask, |row| texts.of_row(row, &mut scratch).is_some_and(|text| phrase.is_in(text))))
         }
         Leaf::WholeText(test) => {
@@ -179,6 +185,23 @@ fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<Bo
         }
         Leaf::Value { column, keys, test } => value_within(*column, keys, test, chunk, mask),
     }
+}
+
+/// The rows among a mask of many whose text holds a phrase, where the text is one column: rows without the phrase's longest
+/// word are ruled out by one search through the whole column. `None` where that does not help.
+fn phrase_in_column(phrase: &Phrase, texts: &Texts<'_>, mask: &BooleanBuffer) -> Option<BooleanBuffer> {
+    let column = texts.column()?;
+    if mask.count_set_bits() * ALL_TEXTS_ABOVE_ONE_IN < mask.len() {
+        return None;
+    }
+    let mut out = arrow::array::BooleanBufferBuilder::new(mask.len());
+    out.append_n(mask.len(), false);
+    let knows = phrase.may_be_in(column.value_data(), column.value_offsets(), &mut |row| {
+        if mask.value(row) && column.is_valid(row) && phrase.is_sought_in(column.value(row)) {
+            out.set_bit(row, true);
+        }
+    });
+    knows.then(|| out.finish())
 }
 
 fn column_within(array: &ArrayRef, passes: &dyn Fn(&str) -> bool, mask: &BooleanBuffer) -> Result<BooleanBuffer> {

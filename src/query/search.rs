@@ -1,7 +1,7 @@
 //! The newest rows that match, page by page.
 //!
 //! Rows are in total order by time, then `ingest_id`, newest first; a page is the first `limit` rows behind the cursor.
-//! The head is searched whole; then blocks, those with the newest last time first, until the page is full and its last
+//! The head is searched first, its newest parts first; then blocks, those with the newest last time first, until the page is full and its last
 //! row is newer than anything the remaining blocks can hold. Overlapping blocks need no special care. Then the rows are
 //! read whole, newest first, until they are as many bytes as an answer may have: there the page ends.
 
@@ -19,6 +19,7 @@ use super::filter::Filter;
 use super::hit::Hit;
 use super::job::Job;
 use super::limits::Stop;
+use super::scan::{self, Chunk};
 use super::{Error, ProblemKind, Result};
 use crate::block::{Block, BlockMeta};
 use crate::model::{Rows, TimeRange};
@@ -98,7 +99,7 @@ pub(super) struct Page {
 }
 
 /// The newest rows of a job behind a cursor.
-pub(super) async fn newest(job: &mut Job, blocks: &Blocks, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
+pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
     if let Some(cursor) = cursor {
         job.range.end_nanos = job.range.end_nanos.min(cursor.time_unix_nano.saturating_add(1)).max(job.range.start_nanos);
     }
@@ -108,27 +109,7 @@ pub(super) async fn newest(job: &mut Job, blocks: &Blocks, bounds: Bounds, curso
         cursor,
     };
     let capacity = newest.capacity;
-    let parts = job
-        .over_head(move |part, rows, found| {
-            let mut own = Newest {
-                heap: BinaryHeap::new(),
-                capacity,
-                cursor,
-            };
-            let (times, ids) = (rows.times().values(), ingest_ids(rows)?.values());
-            for row in found.set_indices() {
-                own.offer(Found {
-                    time: times[row],
-                    ingest_id: ids[row],
-                    place: Place::Head { part, row },
-                });
-            }
-            Ok(own.heap)
-        })
-        .await?;
-    for Reverse(found) in parts.into_iter().flatten() {
-        newest.offer(found);
-    }
+    search_head(job, &mut newest).await?;
     let metas = job.metas.clone();
     let mut opened: BTreeMap<usize, Block> = BTreeMap::new();
     let (mut number, mut window) = (0, 1);
@@ -196,13 +177,63 @@ fn ingest_ids(rows: &Rows) -> Result<&Int64Array> {
         .ok_or_else(|| Error::internal("rows have no ingest_id"))
 }
 
+/// Offers the matching rows of the head. The workers share its parts; each begins with the newest, and goes on until what it
+/// has is newer than anything in the parts left.
+async fn search_head(job: &mut Job, newest: &mut Newest) -> Result<()> {
+    let mut parts: Vec<(i64, usize)> = Vec::with_capacity(job.head.len());
+    parts.extend(job.head.iter().enumerate().filter_map(|(number, rows)| Some((rows.time_bounds()?.1, number))));
+    parts.sort_unstable_by(|a, b| b.cmp(a));
+    let (capacity, cursor) = (newest.capacity, newest.cursor);
+    let n_shares = job.head_shares();
+    let pieces: Vec<_> = (0..n_shares)
+        .map(|share| {
+            let parts: Vec<(i64, usize)> = parts.iter().skip(share).step_by(n_shares).copied().collect();
+            let (head, filter, range, stop) = (job.head.clone(), job.filter.clone(), job.range, job.stop.clone());
+            move || -> Result<(BinaryHeap<Reverse<Found>>, u64)> {
+                let mut own = Newest {
+                    heap: BinaryHeap::new(),
+                    capacity,
+                    cursor,
+                };
+                let mut matched = 0;
+                for (last, part) in parts {
+                    let down_to = own.full_down_to();
+                    if stop.is_over() || down_to.is_some_and(|time| time > last) {
+                        break;
+                    }
+                    let rows = &head[part];
+                    let range = TimeRange::new(range.start_nanos.max(down_to.unwrap_or(i64::MIN)), range.end_nanos);
+                    let found = scan::within(&filter, Chunk::Memory(rows), &scan::in_range(rows, &range))?;
+                    matched += found.count_set_bits() as u64;
+                    let (times, ids) = (rows.times().values(), ingest_ids(rows)?.values());
+                    for row in found.set_indices() {
+                        own.offer(Found {
+                            time: times[row],
+                            ingest_id: ids[row],
+                            place: Place::Head { part, row },
+                        });
+                    }
+                }
+                Ok((own.heap, matched))
+            }
+        })
+        .collect();
+    for share in job.workers.run_all(pieces).await? {
+        let (heap, matched) = share?;
+        job.coverage.rows_matched_at_least += matched;
+        heap.into_iter().for_each(|Reverse(found)| newest.offer(found));
+    }
+    job.mark_end();
+    Ok(())
+}
+
 /// What [`first_of_block`] gives.
 type Keys = Vec<(i64, i64, u32)>;
 
 /// The first matching rows of each of some blocks, which the workers share.
 async fn search_blocks(
     job: &mut Job,
-    blocks: &Blocks,
+    blocks: &Arc<Blocks>,
     numbers: Range<usize>,
     down_to: Option<i64>,
     cursor: Option<Cursor>,

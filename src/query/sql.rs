@@ -5,6 +5,7 @@
 //! [`super::functions`]. The session lives for one statement; one that sorts by time, newest first, is read in that order
 //! and no further than its limit ([`super::table`]).
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -19,8 +20,8 @@ use datafusion::config::Dialect;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -37,8 +38,9 @@ use super::table::LakeTable;
 use super::{Config, Error, Result, View, functions, table};
 use crate::model::{Table, TimeRange};
 
-/// Threads' worth of plan partitions.
-const PARTITIONS: usize = 2;
+/// What a sort keeps back for merging what it put on disk: one part in so many of a statement's memory, and at most so much.
+const SORT_RESERVATION_PART: usize = 16;
+const MAX_SORT_RESERVATION_BYTES: usize = 10 << 20;
 /// Deepest nesting of values that is written out.
 const MAX_VALUE_DEPTH: usize = 16;
 
@@ -70,16 +72,31 @@ LEFT JOIN (
   ) WHERE newest = 1
 ) s ON s.series_id = p.series_id";
 
-/// Runs a statement.
-pub(super) async fn run(
-    request: &SqlRequest,
-    view: &View,
-    blocks: &Arc<Blocks>,
-    config: &Config,
-    begun: Instant,
-    stop: Stop,
-    workers: Workers,
-) -> Result<SqlResponse> {
+/// A statement with all that it is run on.
+pub(super) struct Statement {
+    pub(super) request: SqlRequest,
+    pub(super) view: View,
+    pub(super) blocks: Arc<Blocks>,
+    pub(super) config: Config,
+    /// Where to put what memory does not hold.
+    pub(super) spill: Option<PathBuf>,
+    pub(super) begun: Instant,
+    pub(super) stop: Stop,
+    pub(super) workers: Workers,
+}
+
+/// Runs a statement; computes in the future itself, which the workers drive.
+pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
+    let Statement {
+        request,
+        view,
+        blocks,
+        config,
+        spill,
+        begun,
+        stop,
+        workers,
+    } = statement;
     let limit = request.limit.clamp(1, config.max_sql_rows);
     let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
     let unopened = Arc::new(AtomicU64::new(0));
@@ -94,7 +111,7 @@ pub(super) async fn run(
         unopened: unopened.clone(),
         newest_first: newest_first.clone(),
     };
-    let session = session(table, config).await?;
+    let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
     let bounds = (limit, config.max_answer_bytes);
     let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &newest_first, &stop)).await;
     let Gathered { columns, rows, end } = match gathered {
@@ -138,15 +155,28 @@ pub(super) async fn run(
     })
 }
 
-async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config) -> Result<SessionContext> {
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.sql_memory_bytes)))
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+/// What one statement may take of memory and disk.
+fn runtime(config: &Config, spill: Option<&Path>) -> Result<Arc<RuntimeEnv>> {
+    let disk = match spill.filter(|_| config.sql_spill_bytes > 0) {
+        // its files lie in a folder of its own, which goes with it
+        Some(folder) => DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![folder.to_path_buf()]))
+            .with_max_temp_directory_size(config.sql_spill_bytes),
+        None => DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+    };
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(config.sql_memory_bytes)))
+        .with_disk_manager_builder(disk)
         .build_arc()
-        .map_err(internal)?;
+        .map_err(internal)
+}
+
+async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: Option<&Path>, n_threads: usize) -> Result<SessionContext> {
+    let runtime = runtime(config, spill)?;
     let mut settings = SessionConfig::new()
         .with_information_schema(true)
-        .with_target_partitions(PARTITIONS)
+        .with_target_partitions(n_threads)
+        .with_sort_spill_reservation_bytes((config.sql_memory_bytes / SORT_RESERVATION_PART).min(MAX_SORT_RESERVATION_BYTES))
         .with_default_catalog_and_schema("tracelake", "public");
     // the generic dialect keeps `match (…) against` for itself
     settings.options_mut().sql_parser.dialect = Dialect::PostgreSQL;

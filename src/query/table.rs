@@ -1,52 +1,37 @@
 //! A table of the lake as SQL sees it: unflushed rows and blocks, pruned by time and by what an index answers.
 //!
-//! A block is opened when its turn comes. Where a statement wants the newest rows ([`wants_newest`]), the scan gives rows in
-//! that order and says so to the plan, which then has nothing to sort and stops reading once it has enough: each partition
-//! is the head, sorted, or blocks that follow one another in time, newest first, in pieces that start small.
+//! Where a statement wants the newest rows ([`wants_newest`]), the scan ([`LakeExec`]) gives rows in that order and says so to
+//! the plan, which then has nothing to sort and stops reading once it has enough: each partition is the head, sorted, or
+//! blocks that follow one another in time, newest first.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{SortOptions, filter_record_batch, interleave_record_batch};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use parking_lot::Mutex;
 
-use super::blocks::{Blocks, Matcher, visit};
+use super::blocks::Blocks;
 use super::conditions::ValueTest;
-use super::coverage::{Coverage, ProblemKind};
+use super::coverage::Coverage;
 use super::filter::{Filter, Leaf};
-use super::job::{Job, open_in_time};
+use super::job::Job;
+use super::lake_exec::{LakeExec, LakeScan, Part};
 use super::limits::Stop;
 use super::pool::Workers;
-use super::scan::{self, Chunk};
 use super::{View, functions};
-use crate::block::{Block, BlockMeta, RawField};
+use crate::block::{BlockMeta, RawField};
 use crate::model::schema::is_context_column;
 use crate::model::{Rows, Table, TimeRange};
 
-/// Partitions of a scan: threads it may use.
-const PARTITIONS: usize = 2;
-/// Batches that wait for the plan above.
-const QUEUE: usize = 2;
-/// Rows of unflushed data handed over at a time.
-const HEAD_BATCH_ROWS: usize = 8_192;
-/// Rows looked at first, and at most at a time, where the newest are wanted. (Few in tests, which have few rows.)
-const FIRST_PIECE: usize = if cfg!(test) { 8 } else { 1_024 };
-const MAX_PIECE: usize = if cfg!(test) { 64 } else { 65_536 };
 /// With more partitions than this, blocks overlap so much that sorting is as good.
 const MAX_ORDERED_PARTITIONS: usize = 32;
 
@@ -169,7 +154,7 @@ impl TableProvider for LakeTable {
         let mut partitions = ordered.unwrap_or_else(|| {
             orders.clear();
             let parts = job.head.iter().cloned().map(Part::Head).chain(job.metas.iter().cloned().map(Part::Block));
-            let n_partitions = PARTITIONS.min(job.head.len() + job.metas.len()).max(1);
+            let n_partitions = self.workers.n_threads().min(job.head.len() + job.metas.len()).max(1);
             let mut partitions = vec![Vec::new(); n_partitions];
             for (number, part) in parts.enumerate() {
                 partitions[number % n_partitions].push(part);
@@ -179,240 +164,25 @@ impl TableProvider for LakeTable {
         if partitions.is_empty() {
             partitions.push(Vec::new());
         }
-        let streams = partitions
-            .into_iter()
-            .map(|parts| {
-                let scan = Scan {
-                    table: self.table,
-                    schema: schema.clone(),
-                    wanted: wanted.clone(),
-                    parts: Arc::new(parts),
-                    filter: job.filter.clone(),
-                    range,
-                    stop: self.stop.clone(),
-                    coverage: self.coverage.clone(),
-                    unopened: self.unopened.clone(),
-                    blocks: self.blocks.clone(),
-                    is_ordered,
-                };
-                Arc::new(scan) as Arc<dyn PartitionStream>
-            })
-            .collect();
+        let pruned_by_time = job.coverage.blocks_pruned;
+        let scan = LakeScan {
+            table: self.table,
+            schema,
+            columns: wanted.iter().filter_map(|i| static_name(&full, *i)).collect(),
+            wanted,
+            filter: job.filter.clone(),
+            range,
+            stop: self.stop.clone(),
+            coverage: self.coverage.clone(),
+            unopened: self.unopened.clone(),
+            blocks: self.blocks.clone(),
+            is_ordered,
+            n_blocks: all_blocks,
+            pruned_by_time,
+            head_rows: job.coverage.head_rows,
+        };
         self.coverage.lock().merge_scan(job.coverage);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, streams, None, orders, false, None)?))
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Part {
-    Head(Rows),
-    /// All of the head, sorted.
-    NewestOfHead(Arc<[Rows]>),
-    Block(Arc<BlockMeta>),
-}
-
-/// One partition: its parts, one after the other.
-#[derive(Clone, Debug)]
-struct Scan {
-    table: Table,
-    schema: SchemaRef,
-    wanted: Vec<usize>,
-    parts: Arc<Vec<Part>>,
-    filter: Arc<Filter>,
-    range: TimeRange,
-    stop: Stop,
-    coverage: Arc<Mutex<Coverage>>,
-    unopened: Arc<AtomicU64>,
-    blocks: Arc<Blocks>,
-    /// Whether rows are given newest first.
-    is_ordered: bool,
-}
-
-impl PartitionStream for Scan {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), QUEUE);
-        let (sender, scan) = (builder.tx(), self.clone());
-        builder.spawn_blocking(move || {
-            for part in scan.parts.iter() {
-                if scan.stop.is_over() {
-                    break;
-                }
-                // a closed channel means that the plan has enough
-                let mut send = |batch: RecordBatch| sender.blocking_send(Ok(batch)).map_err(|_| super::Error::internal("enough"));
-                let sent = match part {
-                    Part::Head(rows) => scan.head(rows, &mut send),
-                    Part::NewestOfHead(parts) => scan.newest_of_head(parts, &mut send),
-                    Part::Block(meta) => match scan.open(meta) {
-                        Some(block) if scan.is_ordered => scan.newest_of_block(&block, &mut send),
-                        Some(block) => scan.block(&block, &mut send),
-                        None => continue,
-                    },
-                };
-                if let Err(error) = sent {
-                    if sender.is_closed() {
-                        break;
-                    }
-                    let what = match part {
-                        Part::Head(_) | Part::NewestOfHead(_) => return Err(DataFusionError::External(error.into())),
-                        Part::Block(meta) => meta.id.as_str().to_string(),
-                    };
-                    scan.coverage.lock().incomplete(ProblemKind::Corrupt, what, error.to_string());
-                }
-            }
-            if scan.stop.is_over() {
-                scan.coverage
-                    .lock()
-                    .incomplete(ProblemKind::Timeout, "time limit", "time was up; rows that were not reached are missing");
-            }
-            Ok(())
-        });
-        builder.build()
-    }
-}
-
-impl Scan {
-    /// Opens a block on this (blocking) thread; what goes wrong is noted.
-    fn open(&self, meta: &Arc<BlockMeta>) -> Option<Block> {
-        let opened = tokio::runtime::Handle::current().block_on(open_in_time(&self.blocks, meta, &self.stop));
-        let mut coverage = self.coverage.lock();
-        match opened {
-            Ok(opened) => {
-                coverage.blocks_read += 1;
-                if let Some(problem) = &opened.index_problem {
-                    coverage.note(ProblemKind::Corrupt, meta.id.as_str(), format!("scanned without its index: {problem}"));
-                }
-                Some(opened.block)
-            }
-            Err(problem) => {
-                self.unopened.fetch_add(1, Ordering::Relaxed);
-                coverage.incomplete(problem.kind, meta.id.as_str(), problem.message);
-                None
-            }
-        }
-    }
-
-    /// Matching rows of the head, newest first.
-    fn newest_of_head(&self, parts: &[Rows], send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let mut order: Vec<(i64, i64, usize, u32)> = Vec::new();
-        for (number, rows) in parts.iter().enumerate() {
-            let found = self.found_in_head(rows)?;
-            let (times, ids) = (rows.times().values(), rows.ingest_ids().values());
-            order.extend(found.set_indices().map(|row| (times[row], ids[row], number, row as u32)));
-        }
-        order.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut at, mut piece) = (0, FIRST_PIECE);
-        while at < order.len() && !self.stop.is_over() {
-            let end = order.len().min(at + piece);
-            let mut by_part: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
-            for (position, (_, _, part, row)) in order[at..end].iter().enumerate() {
-                by_part.entry(*part).or_default().push((position, *row));
-            }
-            let mut batches = Vec::with_capacity(by_part.len());
-            let mut places = vec![(0, 0); end - at];
-            for (part, rows) in by_part {
-                for (i, (position, _)) in rows.iter().enumerate() {
-                    places[*position] = (batches.len(), i);
-                }
-                let numbers = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row));
-                batches.push(parts[part].take(&numbers)?.to_batch(Some(&self.wanted))?);
-            }
-            let batch = interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &places)?;
-            self.hand_over(&batch, &BooleanBuffer::new_set(batch.num_rows()), send)?;
-            at = end;
-            piece = (piece * 2).min(HEAD_BATCH_ROWS);
-        }
-        Ok(())
-    }
-
-    /// Matching rows of a block in its own order, which is newest first, in pieces that grow: whoever wants few rows stops
-    /// before the rest is read.
-    fn newest_of_block(&self, block: &Block, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let rows = block.rows_in(&self.range)?;
-        let matcher = Matcher::new(block, &self.filter, &self.stop)?;
-        // what the index answers alone it answers once
-        let all = match (self.filter.as_ref(), matcher.exact_query()) {
-            (Filter::All, _) => Some(BooleanBuffer::new_set(block.n_rows() as usize)),
-            (_, Some(_)) => Some(matcher.all(rows.clone())?),
-            _ => None,
-        };
-        let columns = self.columns();
-        let (mut at, mut piece) = (rows.start, FIRST_PIECE);
-        while at < rows.end && !self.stop.is_over() {
-            let end = rows.end.min(at.saturating_add(piece as u32));
-            let of_piece = match &all {
-                Some(_) => None,
-                None => Some(matcher.all(at..end)?),
-            };
-            if let Some(found) = all.as_ref().or(of_piece.as_ref()) {
-                visit(block, found, at..end, &columns, &self.stop, &mut |batch, mask| {
-                    self.hand_over(batch, mask, send)
-                })?;
-            }
-            at = end;
-            piece = (piece * 2).min(MAX_PIECE);
-        }
-        Ok(())
-    }
-
-    fn found_in_head(&self, rows: &Rows) -> super::Result<BooleanBuffer> {
-        let mask = scan::in_range(rows, &self.range);
-        match self.filter.as_ref() {
-            Filter::All => Ok(mask),
-            filter => scan::within(filter, Chunk::Memory(rows), &mask),
-        }
-    }
-
-    fn columns(&self) -> Vec<&'static str> {
-        // the projection's names live as long as the schema does; `visit` wants names that live for ever
-        let full = self.table.schema();
-        self.wanted.iter().filter_map(|i| static_name(&full, *i)).collect()
-    }
-
-    fn head(&self, rows: &Rows, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let found = self.found_in_head(rows)?;
-        let mut at = 0;
-        while at < rows.len() {
-            let length = HEAD_BATCH_ROWS.min(rows.len() - at);
-            let here = found.slice(at, length);
-            if here.count_set_bits() > 0 {
-                let batch = rows.slice(at, length).to_batch(Some(&self.wanted))?;
-                self.hand_over(&batch, &here, send)?;
-            }
-            at += length;
-        }
-        Ok(())
-    }
-
-    fn block(&self, block: &Block, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let rows = block.rows_in(&self.range)?;
-        let n_rows = block.meta().n_rows as usize;
-        let found = match self.filter.as_ref() {
-            Filter::All => BooleanBuffer::collect_bool(n_rows, |row| rows.contains(&(row as u32))),
-            filter => Matcher::new(block, filter, &self.stop)?.all(rows.clone())?,
-        };
-        let columns = self.columns();
-        visit(block, &found, rows, &columns, &self.stop, &mut |batch, mask| self.hand_over(batch, mask, send))
-    }
-
-    /// Sends the masked rows with exactly the columns that were asked for.
-    fn hand_over(&self, batch: &RecordBatch, mask: &BooleanBuffer, send: &mut dyn FnMut(RecordBatch) -> super::Result<()>) -> super::Result<()> {
-        let n_rows = mask.count_set_bits();
-        if n_rows == 0 {
-            return Ok(());
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        if self.wanted.is_empty() {
-            return send(RecordBatch::try_new_with_options(self.schema.clone(), Vec::new(), &options)?);
-        }
-        let batch = match n_rows == batch.num_rows() {
-            true => batch.clone(),
-            false => filter_record_batch(batch, &BooleanArray::new(mask.clone(), None))?,
-        };
-        send(RecordBatch::try_new_with_options(self.schema.clone(), batch.columns().to_vec(), &options)?)
+        Ok(Arc::new(LakeExec::new(scan, partitions, orders)))
     }
 }
 

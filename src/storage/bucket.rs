@@ -220,6 +220,10 @@ impl Store for BucketStore {
         Ok(whole.freeze())
     }
 
+    fn gets_of(&self, n_bytes: u64) -> u64 {
+        n_bytes.div_ceil(PART_BYTES).max(1)
+    }
+
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
         let folder = self.path(prefix.trim_end_matches('/'));
         let folder = (!folder.as_ref().is_empty()).then_some(folder);

@@ -35,6 +35,15 @@ pub struct Cache {
     flights: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
 }
 
+/// What was fetched from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Requests.
+    pub gets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// What lies in the folder.
 #[derive(Debug, Default)]
 struct Copies {
@@ -110,6 +119,12 @@ impl Cache {
     /// The bytes of an object, mapped. Their length is checked against `expect_bytes` at every call, their CRC32C, if
     /// given, at the first call of this process.
     pub async fn map(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>) -> Result<Bytes> {
+        let mut fetched = Fetched::default();
+        self.map_counted(key, expect_bytes, expect_crc32c, &mut fetched).await
+    }
+
+    /// [`Self::map`], which adds to `fetched` what this call fetched from the store.
+    pub async fn map_counted(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
         if self.is_local() {
             return self.map_own_file(key, expect_bytes, expect_crc32c).await;
         }
@@ -127,7 +142,7 @@ impl Cache {
         metrics::cache_lookup("miss");
         let mut tries_left = 1;
         loop {
-            let crc32c = self.fetch(key, expect_bytes).await?;
+            let crc32c = self.fetch(key, expect_bytes, fetched).await?;
             if expect_crc32c.is_none_or(|expected| expected == crc32c) {
                 break;
             }
@@ -278,13 +293,15 @@ impl Cache {
     }
 
     /// Fetches an object into the folder; gives its CRC32C.
-    async fn fetch(&self, key: &Key, n_bytes: u64) -> Result<u32> {
+    async fn fetch(&self, key: &Key, n_bytes: u64, fetched: &mut Fetched) -> Result<u32> {
         let dir = self.dir.clone();
         let mut copy = blocking(key, move || NewCopy::create(&dir)).await?;
         let mut start = 0;
         while start < n_bytes {
             let end = n_bytes.min(start + FETCH_BYTES);
+            fetched.gets += self.store.gets_of(end - start);
             let bytes = self.store.get_range(key, start..end).await?;
+            fetched.bytes += bytes.len() as u64;
             copy = blocking(key, move || copy.append(&bytes).map(|()| copy)).await?;
             start = end;
         }

@@ -42,10 +42,14 @@ impl<S: Store> Store for MeteredStore<S> {
         result
     }
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        let started = Instant::now();
+        let (started, n_bytes) = (Instant::now(), range.end.saturating_sub(range.start));
         let result = self.inner.get_range(key, range).await;
         metrics::observe(Op::Get, started, result.as_ref().map_or(0, Bytes::len), &result);
+        metrics::more_gets(self.inner.gets_of(n_bytes) - 1);
         result
+    }
+    fn gets_of(&self, n_bytes: u64) -> u64 {
+        self.inner.gets_of(n_bytes)
     }
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
         let started = Instant::now();

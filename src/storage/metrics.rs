@@ -82,6 +82,14 @@ pub(super) fn observe<T>(op: Op, started: Instant, n_bytes: usize, result: &Resu
     }
 }
 
+/// Counts the requests of one read beyond its first.
+pub(super) fn more_gets(n: u64) {
+    if n > 0 {
+        let (op, outcome) = (Op::Get.name(), "ok");
+        REQUESTS.get_or_create(&RequestLabels { op, outcome }).inc_by(n);
+    }
+}
+
 /// Counts one look into the cache.
 pub(super) fn cache_lookup(outcome: &'static str) {
     CACHE_LOOKUPS.get_or_create(&CacheLabels { outcome }).inc();

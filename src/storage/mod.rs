@@ -37,7 +37,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use bucket::BucketStore;
-pub use cache::Cache;
+pub use cache::{Cache, Fetched};
 pub use config::{Config, Secret};
 pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
@@ -68,6 +68,11 @@ pub trait Store: Send + Sync + Debug {
     async fn get(&self, key: &Key) -> Result<Bytes>;
     /// Reads bytes `range` of an object; a range that ends behind the object is an error.
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes>;
+    /// Requests that reading so many bytes takes: a bucket gives large ranges in parts.
+    fn gets_of(&self, n_bytes: u64) -> u64 {
+        let _ = n_bytes;
+        1
+    }
     /// Lists the objects whose key starts with `prefix` (empty, or ending in `/`) and sorts after `after`, in the order of their keys.
     /// What is not named like a key of ours is left out.
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>>;

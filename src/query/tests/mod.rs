@@ -1,5 +1,6 @@
 //! The engine over rows in the head, in blocks with an index and in blocks without.
 
+mod cold;
 mod counts;
 mod differential;
 mod paging;
@@ -56,7 +57,12 @@ impl Lake {
 
     pub(super) async fn with_config(config: Config) -> Lake {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let store: Arc<dyn Store> = Arc::new(LocalStore::open(&folder.path().join("store")).expect("a store"));
+        let store = Arc::new(LocalStore::open(&folder.path().join("store")).expect("a store"));
+        Lake::over(store, folder, config).await
+    }
+
+    /// An engine over any store.
+    pub(super) async fn over(store: Arc<dyn Store>, folder: tempfile::TempDir, config: Config) -> Lake {
         let cache = Cache::open(store.clone(), &folder.path().join("cache"), 1 << 30).expect("a cache");
         let node = NodeId::load_or_create(folder.path()).expect("a node");
         let catalog = Catalog::open(store.clone(), node).await.expect("a catalog");

@@ -262,3 +262,89 @@ async fn rows_read_in_order_are_the_rows_sorted() {
         }
     }
 }
+
+/// The step of a plan that reads the lake, as `EXPLAIN` shows it.
+fn lake_step(plan: &SqlResponse) -> String {
+    let text = serde_json::to_string(&plan.rows).expect("JSON");
+    let start = text.find("LakeExec").unwrap_or_else(|| panic!("no LakeExec in {text}"));
+    let end = text[start..].find("\\n").unwrap_or(text.len() - start);
+    text[start..start + end].to_string()
+}
+
+/// A metric of the step.
+fn metric(step: &str, name: &str) -> u64 {
+    let (_, rest) = step.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {step}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{name} in {step} is no number"))
+}
+
+#[tokio::test]
+async fn explain_tells_what_is_pruned_and_explain_analyze_what_was_read() {
+    let lake = lake_of_twelve().await;
+    let rows = fixture_logs();
+    let early = format!("time_unix_nano < {}", rows.slice(3 * (rows.len() / 14), 1).times().value(0));
+    let plan = answer(&lake, &format!("explain select body from logs where {early}")).await;
+    let step = lake_step(&plan);
+    assert!(
+        step.contains("table=logs, blocks=4 of 12 (pruned by time: 8)") || step.contains("blocks=3 of 12 (pruned by time: 9)"),
+        "{step}"
+    );
+    assert!(step.contains("columns=[") && step.contains("body"), "{step}");
+    assert_eq!(plan.coverage.blocks_read, 0);
+
+    let counted = answer(&lake, "select count(*) from logs where match(body, 'connection')").await;
+    let expected: u64 = counted.rows[0][0].as_str().expect("a number").parse().expect("a number");
+    let plan = answer(&lake, "explain analyze select count(*) from logs where match(body, 'connection')").await;
+    let step = lake_step(&plan);
+    assert!(step.contains("narrowed by the index"), "{step}");
+    // blocks without an index are scanned, so what is left there is what matches too
+    assert_eq!(metric(&step, "rows_selected"), expected, "{step}");
+    assert_eq!(metric(&step, "blocks_read") + metric(&step, "blocks_pruned"), 12, "{step}");
+    assert!(metric(&step, "blocks_pruned") > 0 && metric(&step, "bytes_read") > 0, "{step}");
+
+    let plan = answer(&lake, "explain analyze select body from logs order by time desc limit 1").await;
+    let step = lake_step(&plan);
+    assert!(step.contains("newest first"), "{step}");
+    assert!(metric(&step, "blocks_pruned") >= 9, "{step}");
+}
+
+#[tokio::test]
+async fn a_group_by_larger_than_its_memory_goes_on_on_disk() {
+    let config = Config {
+        sql_memory_bytes: 12 << 20,
+        timeout_seconds: 300,
+        ..Config::default()
+    };
+    let statement = "select count(*), sum(n) from (select value % 300000 as g, count(*) as n from generate_series(1, 600000) group by 1)";
+    let lake = Lake::with_config(config.clone()).await;
+    let request = SqlRequest {
+        query: statement.into(),
+        limit: 10,
+    };
+    let refused = lake.engine.sql(&request).await.expect_err("no disk");
+    assert!(refused.to_string().contains("memory") && refused.kind() == ErrorKind::BadQuery, "{refused}");
+
+    let folder = lake.folder.path().join("tmp");
+    std::fs::create_dir_all(folder.join("datafusion-old")).expect("a folder");
+    std::fs::write(folder.join("datafusion-old/left"), b"by a process that was killed").expect("a file");
+    lake.engine.spill_to(&folder).expect("emptied");
+    let entries = || std::fs::read_dir(&folder).expect("a folder").count();
+    assert_eq!(entries(), 0);
+    let done = answer(&lake, statement).await;
+    assert_eq!(done.rows, [["300000", "600000"]]);
+    let plan = answer(&lake, &format!("explain analyze {statement}")).await;
+    let text = serde_json::to_string(&plan.rows).expect("JSON");
+    let spilled = text.match_indices("spill_count=").map(|(at, name)| &text[at + name.len()..]);
+    assert!(spilled.into_iter().any(|count| !count.starts_with('0')), "{text}");
+    // what a statement put there goes with it
+    assert_eq!(entries(), 0);
+
+    let small = Lake::with_config(Config {
+        sql_spill_bytes: 1 << 16,
+        ..config
+    })
+    .await;
+    small.engine.spill_to(&small.folder.path().join("tmp")).expect("emptied");
+    let refused = small.engine.sql(&request).await.expect_err("too little disk");
+    assert_eq!(refused.kind(), ErrorKind::BadQuery, "{refused}");
+}

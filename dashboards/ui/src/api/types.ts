@@ -13,6 +13,8 @@ export interface Coverage {
   blocks_read: number;
   blocks_pruned: number;
   bytes_read: number;
+  store_gets: number;
+  store_bytes: number;
   head_rows: number;
   rows_matched_at_least: number;
   complete: boolean;
