@@ -146,16 +146,12 @@ async fn time_is_up_in_the_middle_of_a_statement() {
     })
     .await;
     lake.head(vec![fixture_logs()]);
-    let endless = "select count(*) from logs a, logs b, logs c, logs d, logs e where a.body < b.body and c.body < d.body and md5(a.body || e.body) = 'x'";
-    let error = lake
-        .engine
-        .sql(&SqlRequest {
-            query: endless.into(),
-            limit: 10,
-        })
-        .await
-        .expect_err("never done");
-    assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::BadQuery), "{error}");
+    let request = SqlRequest {
+        query: "select count(*) from generate_series(1, 100000000000) a(x) where reverse(cast(x as varchar)) = 'x'".into(),
+        limit: 10,
+    };
+    let error = lake.engine.sql(&request).await.expect_err("never done");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
 }
 
 #[tokio::test]
