@@ -38,9 +38,12 @@ pub(crate) struct GenerateArgs {
     /// Compress requests.
     #[arg(long)]
     gzip: bool,
-    /// Seconds of event time, up to now, over which records spread.
+    /// Seconds of event time over which records spread.
     #[arg(long, default_value_t = 3_600)]
     spread: u64,
+    /// Seconds before now at which that time ends.
+    #[arg(long, default_value_t = 0)]
+    ago: u64,
     /// Give each log record its number as the attribute `load.number`.
     #[arg(long)]
     numbered: bool,
@@ -63,6 +66,7 @@ pub(crate) async fn run(args: GenerateArgs) -> anyhow::Result<Outcome> {
         batch: args.batch,
         gzip: args.gzip,
         spread: Duration::from_secs(args.spread),
+        ago: Duration::from_secs(args.ago),
         numbered: args.numbered,
     };
     let stop = CancellationToken::new();

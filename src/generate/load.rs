@@ -52,8 +52,10 @@ pub struct Options {
     pub batch: usize,
     /// Whether bodies are gzipped.
     pub gzip: bool,
-    /// Event times lie between so long ago and now (10 min).
+    /// Event times spread over so long (10 min).
     pub spread: Duration,
+    /// They end so long before now (0).
+    pub ago: Duration,
     /// Whether each log record carries its number as the attribute `load.number`, so that a test can find it.
     pub numbered: bool,
 }
@@ -71,6 +73,7 @@ impl Default for Options {
             batch: 1_000,
             gzip: false,
             spread: Duration::from_secs(600),
+            ago: Duration::ZERO,
             numbered: false,
         }
     }
@@ -129,16 +132,18 @@ pub struct Body {
     pub bytes: Bytes,
 }
 
-/// Builds bodies until all records or [`MAX_BODY_BYTES`] are reached. `now_nanos` is the newest event time, nearly.
+/// Builds bodies until all records or [`MAX_BODY_BYTES`] are reached. The newest event time is, nearly, `options.ago`
+/// before `now_nanos`.
 pub fn build(options: &Options, now_nanos: i64) -> Result<Vec<Body>> {
     if options.signals.is_empty() || options.batch == 0 || options.connections == 0 || options.records == 0 {
         return Err(Error::Invalid("signals, batch, connections and records must not be empty or zero".into()));
     }
     let wants = |signal: Signal| options.signals.contains(&signal);
     let spread = i64::try_from(options.spread.as_nanos()).unwrap_or(i64::MAX);
+    let end_nanos = now_nanos.saturating_sub(i64::try_from(options.ago.as_nanos()).unwrap_or(i64::MAX));
     let n_traces = (options.records as f64 / LOGS_PER_TRACE).max(1.0);
     let step = (spread as f64 / n_traces) as i64;
-    let mut records = Records::new(options.seed, now_nanos.saturating_sub(spread), step, options.numbered);
+    let mut records = Records::new(options.seed, end_nanos.saturating_sub(spread), step, options.numbered);
     let (mut bodies, mut held, mut left) = (Vec::new(), 0usize, options.records);
     while left > 0 && held < MAX_BODY_BYTES {
         let n = left.min(options.batch as u64) as usize;
