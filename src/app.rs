@@ -195,10 +195,7 @@ impl App {
     fn serve(&mut self, listener: Listener, router: Router) {
         let stop = self.stop_receiving.clone();
         self.receiving.push(tokio::spawn(async move {
-            let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "a listener ended");
-            }
+            crate::net::serve(listener, router, stop).await;
         }));
     }
 
@@ -232,7 +229,7 @@ impl App {
 /// Answers the HTTP port while the server cannot serve yet.
 struct WaitingRoom {
     stop: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl WaitingRoom {
@@ -241,11 +238,8 @@ impl WaitingRoom {
         let http = http.into_std()?;
         let listener = Listener::new(tokio::net::TcpListener::from_std(http.try_clone()?)?, tls)?;
         let stop = CancellationToken::new();
-        let serving = axum::serve(listener, starting_router()).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let room = WaitingRoom {
-            stop,
-            serving: tokio::spawn(serving.into_future()),
-        };
+        let serving = tokio::spawn(crate::net::serve(listener, starting_router(), stop.clone()));
+        let room = WaitingRoom { stop, serving };
         Ok((tokio::net::TcpListener::from_std(http)?, room))
     }
 

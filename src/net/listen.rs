@@ -1,4 +1,4 @@
-//! Listening sockets, with or without TLS, for `axum::serve`; and the check that keeps us on loopback.
+//! Listening sockets, with or without TLS, for [`serve`](super::serve()); and the check that keeps us on loopback.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -20,6 +21,10 @@ const MAX_CONNECTIONS: usize = 4_096;
 const TLS_BACKLOG: usize = 64;
 /// A client that has not finished its handshake by then is cut off.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not begun to speak by then is cut off: until it has, there is no telling HTTP/1.1 from HTTP/2.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+/// As many bytes as tell them apart: HTTP/2's preface.
+const FIRST_BYTES: usize = 24;
 
 /// TLS settings.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -97,7 +102,7 @@ pub fn is_loopback(address: &str) -> bool {
     }
 }
 
-/// A listener for `axum::serve` that bounds its connections and does TLS handshakes aside.
+/// A listener that bounds its connections and does TLS handshakes aside.
 #[derive(Debug)]
 pub struct Listener {
     local: SocketAddr,
@@ -108,39 +113,48 @@ pub struct Listener {
 #[derive(Debug)]
 enum Source {
     Plain(TcpListener),
-    Tls(mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>),
+    Tls(mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr, OwnedSemaphorePermit)>),
 }
 
 impl Listener {
     /// Wraps a bound socket.
     pub fn new(socket: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let local = socket.local_addr()?;
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let source = match tls {
             None => Source::Plain(socket),
             Some(acceptor) => {
                 let (sender, receiver) = mpsc::channel(TLS_BACKLOG);
-                tokio::spawn(handshakes(socket, acceptor, sender));
+                tokio::spawn(handshakes(socket, acceptor, slots.clone(), sender));
                 Source::Tls(receiver)
             }
         };
-        Ok(Self {
-            local,
-            source,
-            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        })
+        Ok(Self { local, source, slots })
     }
 }
 
-async fn handshakes(socket: TcpListener, acceptor: TlsAcceptor, sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
+async fn handshakes(
+    socket: TcpListener,
+    acceptor: TlsAcceptor,
+    slots: Arc<Semaphore>,
+    sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr, OwnedSemaphorePermit)>,
+) {
+    // one that shakes hands holds a slot too
+    let next = async || {
+        let slot = slots.clone().acquire_owned().await;
+        (slot, accept(&socket).await)
+    };
     loop {
         tokio::select! {
             () = sender.closed() => return,
-            (stream, peer) = accept(&socket) => {
+            (slot, (stream, peer)) = next() => {
+                // the semaphore is never closed
+                let Ok(slot) = slot else { return };
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 tokio::spawn(async move {
                     match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                         // the receiver is gone only when we are draining
-                        Ok(Ok(stream)) => drop(sender.send((stream, peer)).await),
+                        Ok(Ok(stream)) => drop(sender.send((stream, peer, slot)).await),
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                         Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
                     }
@@ -172,20 +186,25 @@ impl axum::serve::Listener for Listener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // the semaphore is never closed
-        let slot = self.slots.clone().acquire_owned().await.ok();
-        let (stream, peer) = match &mut self.source {
+        let (stream, peer, slot) = match &mut self.source {
             Source::Plain(socket) => {
+                // the semaphore is never closed
+                let slot = self.slots.clone().acquire_owned().await.ok();
                 let (stream, peer) = accept(socket).await;
-                (Stream::Plain(stream), peer)
+                (Stream::Plain(stream), peer, slot)
             }
             Source::Tls(receiver) => match receiver.recv().await {
-                Some((stream, peer)) => (Stream::Tls(Box::new(stream)), peer),
+                Some((stream, peer, slot)) => (Stream::Tls(Box::new(stream)), peer, Some(slot)),
                 // the handshake task has ended: nothing will ever come
                 None => std::future::pending().await,
             },
         };
-        (Connection { stream, _slot: slot }, peer)
+        let connection = Connection {
+            stream,
+            silent: Some((0, Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT)))),
+            _slot: slot,
+        };
+        (connection, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -197,6 +216,8 @@ impl axum::serve::Listener for Listener {
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
+    /// Until it has spoken: the bytes that came, and when it is cut off.
+    silent: Option<(usize, Pin<Box<Sleep>>)>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -208,15 +229,26 @@ enum Stream {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buffer.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        let Some((came, deadline)) = &mut self.silent else { return read };
+        *came += buffer.filled().len() - before;
+        if *came >= FIRST_BYTES {
+            self.silent = None;
+        } else if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        // it has been understood
+        self.silent = None;
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buffer),
@@ -239,6 +271,36 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_or_half_a_word_is_cut_off_and_one_that_speaks_is_served() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let socket = bind("a test", "127.0.0.1:0").await.expect("a port");
+        let address = socket.local_addr().expect("an address");
+        let router = axum::Router::new().route("/", axum::routing::get(async || "served"));
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = tokio::spawn(super::super::serve(Listener::new(socket, None).expect("listens"), router, stop.clone()));
+        for said in [&b""[..], b"PRI * HT"] {
+            let mut client = TcpStream::connect(address).await.expect("connects");
+            client.write_all(said).await.expect("is sent");
+            let mut answer = Vec::new();
+            let ended = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut answer)).await;
+            assert!(ended.is_ok() && answer.is_empty(), "{ended:?} {answer:?}");
+        }
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        for request in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+            client.write_all(request.as_bytes()).await.expect("is sent");
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).await.expect("an answer");
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            // longer than a silent client has: one that has spoken may think
+            tokio::time::sleep(FIRST_BYTES_TIMEOUT * 3 / 2).await;
+            let mut rest = vec![0; 4_096];
+            let _ = tokio::time::timeout(Duration::from_millis(50), client.read(&mut rest)).await;
+        }
+        stop.cancel();
+        serving.await.expect("ends");
+    }
 
     #[test]
     fn only_loopback_is_loopback() {
