@@ -189,8 +189,8 @@ impl Config {
             "[auth] bearer_tokens: each token needs at least 8 characters".into(),
         );
         check(
-            self.ingest.flush_bytes <= self.ingest.max_head_bytes,
-            "[ingest] flush_bytes must not be above max_head_bytes".into(),
+            self.ingest.flush_bytes <= self.ingest.pace_bytes && self.ingest.pace_bytes <= self.ingest.max_head_bytes,
+            "[ingest] flush_bytes must not be above pace_bytes, nor that above max_head_bytes".into(),
         );
         check(
             self.ingest.flush_bytes > 0 && self.ingest.flush_rows > 0,
@@ -204,6 +204,7 @@ impl Config {
             self.receive.max_memory_bytes >= self.otlp.max_inflated_bytes.max(self.otlp.max_body_bytes),
             "[receive] max_memory_bytes must hold at least one OTLP body of [otlp] max_body_bytes and max_inflated_bytes".into(),
         );
+        problems.extend(self.query.problems());
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
         problems.extend(self.node.problems());

@@ -6,7 +6,7 @@ use super::blocks::Opened;
 use crate::block::BlockMeta;
 use crate::model::TimeRange;
 
-/// Problems listed in one answer; further ones are only counted in the last entry.
+/// Problems listed in one answer; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
 
 /// Why rows may be missing from an answer.
@@ -59,6 +59,8 @@ pub struct Coverage {
     pub complete: bool,
     /// What went wrong.
     pub problems: Vec<Problem>,
+    /// Problems beyond those that are listed.
+    pub further_problems: u64,
 }
 
 impl Coverage {
@@ -76,6 +78,7 @@ impl Coverage {
             rows_matched_at_least: 0,
             complete: true,
             problems: Vec::new(),
+            further_problems: 0,
         }
     }
 
@@ -92,8 +95,12 @@ impl Coverage {
             what: what.into(),
             message: message.into(),
         };
-        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        if self.problems.contains(&problem) {
+            return;
+        }
+        match self.problems.len() < MAX_PROBLEMS {
+            true => self.problems.push(problem),
+            false => self.further_problems += 1,
         }
     }
 
@@ -120,6 +127,7 @@ impl Coverage {
         self.head_rows += other.head_rows;
         self.rows_matched_at_least += other.rows_matched_at_least;
         self.complete &= other.complete;
+        self.further_problems += other.further_problems;
         for problem in other.problems {
             self.note(problem.kind, problem.what, problem.message);
         }
@@ -128,7 +136,7 @@ impl Coverage {
 
 impl Serialize for Coverage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Coverage", 12)?;
+        let mut out = serializer.serialize_struct("Coverage", 13)?;
         out.serialize_field("start_unix_nano", &self.range.start_nanos.to_string())?;
         out.serialize_field("end_unix_nano", &self.range.end_nanos.to_string())?;
         out.serialize_field("blocks_total", &self.blocks_total)?;
@@ -141,6 +149,7 @@ impl Serialize for Coverage {
         out.serialize_field("rows_matched_at_least", &self.rows_matched_at_least)?;
         out.serialize_field("complete", &self.complete)?;
         out.serialize_field("problems", &self.problems)?;
+        out.serialize_field("further_problems", &self.further_problems)?;
         out.end()
     }
 }

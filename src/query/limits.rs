@@ -9,6 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::pool::Priority;
 use super::{Error, Result};
 
+/// A day: no question takes longer.
+const MAX_TIMEOUT_SECONDS: u64 = 86_400;
+
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -49,6 +52,20 @@ pub struct Config {
     pub max_tails: usize,
     /// Log lines or spans a live tail shows a second (1,000).
     pub tail_rows_per_second: usize,
+}
+
+impl Config {
+    /// What is wrong with it.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.max_limit == 0 || self.max_sql_rows == 0 {
+            problems.push("[query] max_limit and max_sql_rows must be positive".into());
+        }
+        if !(1..=MAX_TIMEOUT_SECONDS).contains(&self.timeout_seconds) {
+            problems.push(format!("[query] timeout_seconds must be from 1 to {MAX_TIMEOUT_SECONDS}"));
+        }
+        problems
+    }
 }
 
 impl Default for Config {

@@ -179,6 +179,8 @@ impl Keeper {
 
     /// Wakes the keeper to try the disk until it works.
     pub(super) fn watch_disk(&self) {
+        // under the lock, or it comes between the keeper's look at the disk and its wait, and is lost
+        let _state = self.state.lock();
         self.changed.notify_all();
     }
 
