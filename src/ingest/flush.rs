@@ -67,11 +67,15 @@ impl Ingest {
         }
     }
 
-    fn is_flush_due(&self) -> bool {
+    pub(super) fn is_flush_due(&self) -> bool {
         if self.inner.is_delete_waiting() {
             return true;
         }
         let config = &self.inner.config;
+        // frames that became few rows fill the log too
+        if self.inner.wal.is_half_full() {
+            return true;
+        }
         let head = self.inner.head.lock();
         let max_age_nanos = i64::try_from(self.flush_age_seconds().saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
         let now_nanos = self.inner.clock.now_nanos();
@@ -370,8 +374,10 @@ impl Inner {
         {
             let mut head = self.head.lock();
             head.forget(lsn);
-            metrics::HEAD_BYTES.set(head.bytes() as i64);
+            metrics::head(&head);
         }
+        self.state_lsns.lock().retain(|_, set| *set > lsn);
+        self.has_room.notify_waiters();
         self.wal.truncate_below(lsn + 1);
     }
 
@@ -443,6 +449,7 @@ impl Inner {
             self.problems
                 .lock()
                 .insert("store", format!("{what} could not be stored, trying again: {error}"));
+            self.has_room.notify_waiters();
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_MAX);
         }

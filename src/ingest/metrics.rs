@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use super::head::Head;
 use crate::model::Signal;
 use crate::telemetry::register;
 
@@ -31,6 +32,20 @@ pub(super) static HEAD_ROWS: LazyLock<Gauge> = LazyLock::new(|| register("ingest
 pub(super) static HEAD_BYTES: LazyLock<Gauge> = LazyLock::new(|| register("ingest_head_bytes", "Memory of rows that no block covers yet", Gauge::default()));
 /// Flushes that ended in a catalog commit.
 pub(super) static FLUSHES: LazyLock<Counter> = LazyLock::new(|| register("ingest_flushes", "Flushes committed to the catalog", Counter::default()));
+/// Enters what the head holds.
+pub(super) fn head(head: &Head) {
+    HEAD_ROWS.set(head.rows() as i64);
+    HEAD_BYTES.set(head.bytes() as i64);
+}
+
+/// Requests that waited for blocks as long as they may, and were then taken.
+pub(super) static WAITED_IN_VAIN: LazyLock<Counter> = LazyLock::new(|| {
+    register(
+        "ingest_waited_in_vain",
+        "Requests that waited for blocks as long as they may, and were then taken",
+        Counter::default(),
+    )
+});
 /// Attempts to put or commit that failed and are tried again.
 pub(super) static FLUSH_RETRIES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_flush_retries", "Failed attempts to put blocks or commit them", Counter::default()));
@@ -45,7 +60,7 @@ pub(super) static FLUSH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
 /// Rows in flushed blocks.
 pub(super) static FLUSHED_ROWS: LazyLock<Counter<u64, AtomicU64>> =
     LazyLock::new(|| register("ingest_flushed_rows", "Rows committed in blocks", Counter::default()));
-/// Frames that replay could not decode any more: kept in the quarantine folder.
+/// Frames that replay could not decode any more: a copy of their segment lies in the quarantine folder.
 pub(super) static REPLAY_FAILURES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_replay_failures", "Frames that could not be decoded at replay", Counter::default()));
 

@@ -32,7 +32,7 @@ mod replay;
 mod tests;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,9 +45,9 @@ use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use crate::block;
 use crate::catalog::Catalog;
 use crate::correlate::correlate;
-use crate::decode::{Context, Decoded, Kind};
+use crate::decode::{Context, Decoded, Kind, Rejected};
 use crate::model::{Batch, Clock, Rows, Signal};
-use crate::net::Encoding;
+use crate::net::{Encoding, Share};
 use crate::storage::{Cache, Store};
 use crate::wal::{self, Frame, Lsn, Wal};
 
@@ -69,6 +69,9 @@ pub const STATE_FRAME: u8 = 200;
 /// How long an overloaded client is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a request waits at most at [`Config::pace_bytes`]; exporters give up after ten seconds.
+const MAX_PACE: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 2 });
+
 /// Tail readers that fall this many batches behind miss some, and are told how many.
 const TAIL_CAPACITY: usize = 1_024;
 
@@ -80,7 +83,10 @@ pub struct Config {
     pub max_in_flight_bytes: usize,
     /// Memory of unflushed rows at which requests are refused (768 MiB).
     pub max_head_bytes: usize,
-    /// Memory of unflushed rows at which they are flushed (128 MiB).
+    /// Memory of unflushed rows at which acknowledgements wait for blocks, up to two seconds each (144 MiB): who sends
+    /// as fast as it is answered then sends as fast as blocks are built. Nobody waits while the store is away.
+    pub pace_bytes: usize,
+    /// Memory of unflushed rows at which they are flushed (64 MiB).
     pub flush_bytes: usize,
     /// Rows at which they are flushed (1,000,000).
     pub flush_rows: usize,
@@ -109,7 +115,8 @@ impl Default for Config {
         Self {
             max_in_flight_bytes: 128 << 20,
             max_head_bytes: 768 << 20,
-            flush_bytes: 128 << 20,
+            pace_bytes: 144 << 20,
+            flush_bytes: 64 << 20,
             flush_rows: 1_000_000,
             flush_age_seconds: 600,
             max_age_days: 30,
@@ -119,7 +126,7 @@ impl Default for Config {
 }
 
 /// One decoded request and where it came from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Received {
     /// `otlp`, `awslogs`, `xray`, …: the ledger's and the metrics' name.
     pub receiver: &'static str,
@@ -133,6 +140,8 @@ pub struct Received {
     pub body: Bytes,
     /// How `body` is encoded.
     pub encoding: Encoding,
+    /// What the request holds of the receivers' memory: given back once its rows are in the head.
+    pub share: Option<Share>,
 }
 
 /// The records are durable, and queries see them.
@@ -234,6 +243,8 @@ struct Inner {
     head: Mutex<Head>,
     /// Small durable documents of other parts (log groups, alert states), by key.
     states: Arc<States>,
+    /// The frame that set each document last, of those since the last flush.
+    state_lsns: Mutex<HashMap<String, Lsn>>,
     /// What of the state documents and ledger the catalog has: their hash.
     committed_state: Mutex<Option<u128>>,
     /// Held from reading the documents until their commit, so that older ones never replace newer ones.
@@ -251,6 +262,8 @@ struct Inner {
     publication: RwLock<()>,
     tail: broadcast::Sender<Arc<Batch>>,
     flush_wanted: Notify,
+    /// Told when rows have left the head, or the store is found to be away.
+    has_room: Notify,
     draining: AtomicBool,
     /// Keeps flushes one at a time.
     flushing: tokio::sync::Mutex<()>,
@@ -283,16 +296,38 @@ impl Ingest {
     ///
     /// A batch without rows is acknowledged without touching the log.
     pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
-        let result = self.offer(received, decoded).await;
-        if result.is_err() {
-            self.inner.ledger.refused(receiver, signal, n_records.max(1));
-        }
-        result
+        let mut unanswered = Unanswered {
+            ledger: Some(&self.inner.ledger),
+            receiver: received.receiver,
+            signal: received.signal,
+            n_records: n_records(&decoded.batch).max(1),
+        };
+        self.pace().await;
+        unanswered.ledger = None;
+        self.accept_now(received, decoded).await
     }
 
-    /// The same, but a refusal is not counted: for a caller that offers the request again, and counts its end.
+    async fn accept_now(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let ingest = self.clone();
+        self.in_own_task(async move {
+            let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
+            let result = ingest.take(received, decoded).await;
+            if result.is_err() {
+                ingest.inner.ledger.refused(receiver, signal, n_records.max(1));
+            }
+            result
+        })
+        .await
+    }
+
+    /// The same, but nothing waits for blocks, and a refusal is not counted: for a caller that offers the request again,
+    /// and counts its end.
     pub async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let ingest = self.clone();
+        self.in_own_task(async move { ingest.take(received, decoded).await }).await
+    }
+
+    async fn take(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let Received {
             receiver,
             signal,
@@ -300,9 +335,11 @@ impl Ingest {
             context,
             body,
             encoding,
+            share,
         } = received;
         let permit = self.admit(&body, &decoded.batch)?;
         let lsn = if decoded.batch.is_empty() {
+            self.inner.count_rejected(receiver, signal, &decoded.rejected);
             0
         } else {
             let frame = Frame {
@@ -316,16 +353,21 @@ impl Ingest {
             let publish = Publish::Batch {
                 n_records: n_records(&decoded.batch),
                 batch: decoded.batch,
+                rejected: decoded.rejected,
                 receiver,
                 signal,
             };
             self.append_and_publish(frame, publish).await?
         };
-        drop(permit);
-        for rejected in &decoded.rejected {
-            self.inner.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
-        }
+        drop((permit, share));
         Ok(Ack { lsn })
+    }
+
+    /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
+    /// rows are not in the head, memory that no bound knows of, or a record that no sum counts.
+    async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
+        let task = tokio::spawn(work);
+        task.await.unwrap_or_else(|panic| Err(Refused::overloaded(format!("internal error: {panic}"))))
     }
 
     /// Makes rows that tracelake wrote itself durable and visible.
@@ -344,8 +386,9 @@ impl Ingest {
             context,
             body: body.into(),
             encoding: Encoding::Identity,
+            share: None,
         };
-        self.accept(
+        self.accept_now(
             received,
             Decoded {
                 batch: Batch { rows: vec![rows] },
@@ -353,6 +396,24 @@ impl Ingest {
             },
         )
         .await
+    }
+
+    /// Waits, for a while, until blocks have caught up.
+    async fn pace(&self) {
+        let inner = &self.inner;
+        let is_ahead = || inner.head.lock().bytes() >= inner.config.pace_bytes && !inner.problems.lock().contains_key("store");
+        let caught_up = async {
+            loop {
+                let has_room = inner.has_room.notified();
+                if !is_ahead() {
+                    return;
+                }
+                has_room.await;
+            }
+        };
+        if tokio::time::timeout(MAX_PACE, caught_up).await.is_err() {
+            metrics::WAITED_IN_VAIN.inc();
+        }
     }
 
     /// Checks the bounds. The permit stands for the body's bytes on their way to the log.
@@ -385,20 +446,23 @@ impl Ingest {
         })
     }
 
-    /// Appends and publishes in a task of its own: a caller that goes away half-way must not leave a frame in the log
-    /// whose rows are not in the head.
+    /// Appends and publishes; must run to its end.
     async fn append_and_publish(&self, frame: Frame, publish: Publish) -> Result<Lsn, Refused> {
-        let inner = self.inner.clone();
-        let task = tokio::spawn(async move {
-            let _publication = inner.publication.read().await;
-            let lsn = inner.wal.append(frame).await?; // from here it survives a crash
-            inner.publish(lsn, publish); // from here a query sees it
-            Ok(lsn)
-        });
-        match task.await {
-            Ok(Ok(lsn)) => Ok(lsn),
-            Ok(Err(error)) => Err(refusal(error)),
-            Err(panic) => Err(Refused::overloaded(format!("internal error: {panic}"))),
+        let inner = &self.inner;
+        let _publication = inner.publication.read().await;
+        match inner.wal.append(frame).await {
+            // it survives a crash
+            Ok(lsn) => {
+                // and now a query sees it
+                inner.publish(lsn, publish);
+                Ok(lsn)
+            }
+            Err(error) => {
+                if matches!(error, wal::Error::Full { .. } | wal::Error::DiskFull { .. }) {
+                    inner.flush_wanted.notify_one();
+                }
+                Err(refusal(error))
+            }
         }
     }
 
@@ -408,12 +472,15 @@ impl Ingest {
             return Err(Refused::Draining);
         }
         let frame = state_frame(key, value.as_deref(), self.inner.clock.now_nanos());
-        self.append_and_publish(frame, Publish::State { key: key.to_string(), value }).await.map(|_| ())
+        let (ingest, publish) = (self.clone(), Publish::State { key: key.to_string(), value });
+        self.in_own_task(async move { ingest.append_and_publish(frame, publish).await }).await?;
+        Ok(())
     }
 
     /// Sets a small document in memory; the next flush stores it. For figures that may fall back a little in a crash.
     pub fn put_state_relaxed(&self, key: &str, value: Bytes) {
-        self.inner.publish_state(key.to_string(), Some(value));
+        self.inner.note_state_waits();
+        self.inner.states.lock().insert(key.to_string(), value);
     }
 
     /// The documents whose key starts with `prefix`, in order of key.
@@ -500,11 +567,28 @@ impl Source for Ingest {
     }
 }
 
+/// A request whose client may go away while it waits: it then counts as refused.
+struct Unanswered<'a> {
+    ledger: Option<&'a Ledger>,
+    receiver: &'static str,
+    signal: Signal,
+    n_records: u64,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger {
+            ledger.refused(self.receiver, self.signal, self.n_records);
+        }
+    }
+}
+
 /// What an appended frame means to the memory.
 #[derive(Debug)]
 enum Publish {
     Batch {
         batch: Batch,
+        rejected: Vec<Rejected>,
         receiver: &'static str,
         signal: Signal,
         n_records: u64,
@@ -520,14 +604,22 @@ impl Inner {
         match publish {
             Publish::Batch {
                 batch,
+                rejected,
                 receiver,
                 signal,
                 n_records,
             } => {
                 self.publish_batch(lsn, batch);
                 self.ledger.accepted(receiver, signal, n_records);
+                self.count_rejected(receiver, signal, &rejected);
             }
-            Publish::State { key, value } => self.publish_state(key, value),
+            Publish::State { key, value } => self.publish_state(lsn, key, value),
+        }
+    }
+
+    fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected]) {
+        for rejected in rejected {
+            self.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
         }
     }
 
@@ -539,8 +631,7 @@ impl Inner {
             for rows in &batch.rows {
                 head.push(lsn, rows.clone(), now_nanos);
             }
-            metrics::HEAD_ROWS.set(head.active_rows() as i64);
-            metrics::HEAD_BYTES.set(head.bytes() as i64);
+            metrics::head(&head);
             head.active_bytes() >= self.config.flush_bytes || head.active_rows() >= self.config.flush_rows
         };
         if wants_flush {
@@ -550,9 +641,19 @@ impl Inner {
         let _ = self.tail.send(Arc::new(batch));
     }
 
-    fn publish_state(&self, key: String, value: Option<Bytes>) {
+    fn note_state_waits(&self) {
         self.states_since_nanos.lock().get_or_insert_with(|| self.clock.now_nanos());
+    }
+
+    /// Sets a document, unless a later frame has set it already: two that are appended together may come here in any order.
+    fn publish_state(&self, lsn: Lsn, key: String, value: Option<Bytes>) {
+        self.note_state_waits();
         let mut states = self.states.lock();
+        let mut lsns = self.state_lsns.lock();
+        if lsns.get(&key).is_some_and(|later| *later > lsn) {
+            return;
+        }
+        lsns.insert(key.clone(), lsn);
         match value {
             Some(value) => states.insert(key, value),
             None => states.remove(&key),

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::erase::Erasures;
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, permits, read_state, with_ids};
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, n_records, permits, read_state, with_ids};
 use crate::catalog::{Commit, CommitKind};
 use crate::correlate::correlate;
 use crate::decode::{Context, Kind, decode};
@@ -34,7 +34,7 @@ pub struct Report {
     pub torn_frames_cut: u64,
     /// Frames that were damaged in the middle of the log: set aside in `wal/quarantine`.
     pub corrupt_frames: u64,
-    /// Frames that could not be decoded any more.
+    /// Frames that could not be decoded any more: a copy of their segment lies in `wal/quarantine`.
     pub undecodable_frames: u64,
 }
 
@@ -85,6 +85,7 @@ impl Ingest {
             wal,
             head: Mutex::new(Head::default()),
             states: Arc::new(Mutex::new(states)),
+            state_lsns: Mutex::default(),
             committed_state: Mutex::new(committed_state),
             committing_state: tokio::sync::Mutex::new(()),
             states_since_nanos: Mutex::default(),
@@ -96,6 +97,7 @@ impl Ingest {
             publication: RwLock::new(()),
             tail: broadcast::channel(TAIL_CAPACITY).0,
             flush_wanted: Notify::new(),
+            has_room: Notify::new(),
             draining: AtomicBool::new(false),
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
@@ -106,10 +108,16 @@ impl Ingest {
         };
         let mut report = Report::default();
         let mut frames = frames;
-        for frame in frames.by_ref() {
+        while let Some(frame) = frames.next() {
             let (lsn, frame) = frame?;
             inner.positions.lock().note(frame.received_at_nanos, lsn);
-            inner.replay_frame(lsn, &frame, &mut report);
+            if let Err(error) = inner.replay_frame(lsn, &frame, &mut report) {
+                // decoded once, before it was acknowledged: a defect of ours, or a log of a newer program; never a client's
+                report.undecodable_frames += 1;
+                metrics::REPLAY_FAILURES.inc();
+                let copy = frames.set_aside()?;
+                tracing::error!(lsn, error, copy = %copy.display(), "a frame of the log cannot be decoded; a copy of its segment is kept");
+            }
             if inner.head.lock().active_bytes() >= inner.config.flush_bytes {
                 inner.flush_up_to(lsn).await;
             }
@@ -125,55 +133,33 @@ impl Ingest {
 }
 
 impl Inner {
-    fn replay_frame(&self, lsn: Lsn, frame: &Frame, report: &mut Report) {
+    /// Brings back what a frame holds, or says why it cannot.
+    fn replay_frame(&self, lsn: Lsn, frame: &Frame, report: &mut Report) -> Result<(), String> {
         if frame.kind == STATE_FRAME {
-            match read_state(&frame.payload) {
-                Some((key, value)) => {
-                    self.publish_state(key, value);
-                    report.frames += 1;
-                }
-                None => self.undecodable(lsn, "a state document", report),
-            }
-            return;
+            let (key, value) = read_state(&frame.payload).ok_or("it is no state document")?;
+            self.publish_state(lsn, key, value);
+            report.frames += 1;
+            return Ok(());
         }
-        let (Some(kind), Some(encoding)) = (Kind::from_u8(frame.kind), Encoding::from_u8(frame.flags)) else {
-            return self.undecodable(lsn, "an unknown kind", report);
-        };
+        let kind = Kind::from_u8(frame.kind).ok_or_else(|| format!("its kind, {}, is unknown", frame.kind))?;
+        let encoding = Encoding::from_u8(frame.flags).ok_or_else(|| format!("its encoding, {}, is unknown", frame.flags))?;
         let context = Context {
             received_at_nanos: frame.received_at_nanos,
             retention_days: i32::from(frame.source),
         };
-        let decoded = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|e| e.to_string());
-        let decoded = decoded.and_then(|body| decode(kind, &body, &context).map_err(|e| e.to_string()));
-        let batch = match decoded {
-            Ok(decoded) => decoded.batch,
-            Err(error) => return self.undecodable(lsn, &error, report),
-        };
+        let body = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
+        let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
         let (receiver, signal) = kind.origin();
-        let batch = with_ids(lsn, correlate(batch));
-        let n_rows = batch
-            .rows
-            .iter()
-            .filter(|rows| rows.table().holds_records())
-            .map(|rows| rows.len() as u64)
-            .sum();
-        self.ledger.accepted(receiver, signal, n_rows);
+        let batch = with_ids(lsn, correlate(decoded.batch));
+        self.ledger.accepted(receiver, signal, n_records(&batch));
+        self.count_rejected(receiver, signal, &decoded.rejected);
         report.frames += 1;
         report.rows += batch.n_rows() as u64;
         let mut head = self.head.lock();
         for rows in batch.rows {
             head.push(lsn, rows, self.clock.now_nanos());
         }
-    }
-
-    /// The frame was decoded once, before it was acknowledged: this is a defect of ours or of the disk, never of a client.
-    fn undecodable(&self, lsn: Lsn, error: &str, report: &mut Report) {
-        report.undecodable_frames += 1;
-        metrics::REPLAY_FAILURES.inc();
-        self.problems
-            .lock()
-            .insert("replay", format!("frame {lsn} of the log could not be decoded at start: {error}"));
-        tracing::error!(lsn, error, "a frame of the log cannot be decoded");
+        Ok(())
     }
 }
 

@@ -90,11 +90,15 @@ async fn open(dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ing
 }
 
 async fn open_with(config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
+    open_on(wal::Config::default(), config, dir, store, clock).await
+}
+
+async fn open_on(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
     let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
     let node = NodeId::load_or_create(dir).expect("a node");
     let parts = Parts {
         config,
-        wal: wal::Config::default(),
+        wal,
         block: block::Settings::default(),
         data_dir: dir.to_path_buf(),
         catalog: Arc::new(Catalog::open(store.clone(), node).await.expect("a catalog")),
@@ -120,6 +124,7 @@ async fn send_body(ingest: &Ingest, kind: Kind, body: String) {
         context,
         body: body.into(),
         encoding: Encoding::Identity,
+        share: None,
     };
     ingest.accept(received, decoded).await.expect("taken");
 }
@@ -271,6 +276,130 @@ async fn the_blocks_of_one_flush_are_put_several_at_a_time_and_not_all() {
     assert_eq!(ingest.view().snapshot.blocks(Table::Logs).len(), 30);
     let at_once = slow.puts_at_once.load(Ordering::SeqCst);
     assert!((2..=8).contains(&at_once), "{at_once} puts at once");
+}
+
+#[tokio::test]
+async fn a_client_ahead_of_the_blocks_waits_for_them_but_not_for_a_store_that_is_away() {
+    let (store, dir) = (FaultyStore::new(memory()), tempfile::tempdir().expect("a directory"));
+    let config = Config {
+        pace_bytes: 1,
+        ..Config::default()
+    };
+    let ingest = open_with(config, dir.path(), store.clone(), clock()).await;
+    send(&ingest, "line 000", START).await;
+    let (ahead, text) = (ingest.clone(), "line 001");
+    let waiting = tokio::spawn(async move { send(&ahead, text, START).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished() && ingest.status().head_rows == 1, "rows wait for a block");
+    ingest.flush().await;
+    waiting.await.expect("taken");
+    assert_eq!(ingest.status().head_rows, 1);
+
+    store.stop_after(0);
+    let (ahead, text) = (ingest.clone(), "line 002");
+    let waiting = tokio::spawn(async move { send(&ahead, text, START).await });
+    let in_vain = ingest.clone();
+    let flush = tokio::spawn(async move { in_vain.flush().await });
+    waiting.await.expect("taken while the store is away");
+    assert_eq!(ingest.status().head_rows, 2);
+    store.heal();
+    flush.await.expect("flushed");
+}
+
+#[tokio::test]
+async fn what_a_request_rejected_is_counted_again_after_a_crash() {
+    let (store, dir) = (memory(), tempfile::tempdir().expect("a directory"));
+    let first = open(dir.path(), store.clone(), clock()).await;
+    let records = [START, START - 40 * 24 * HOUR].map(|time| serde_json::json!({"timeUnixNano": time.to_string(), "body": {"stringValue": "x"}}));
+    let body = serde_json::json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).to_string();
+    let context = Context {
+        received_at_nanos: START,
+        retention_days: 30,
+    };
+    let received = Received {
+        receiver: "otlp",
+        signal: Signal::Logs,
+        kind: Kind::OtlpLogsJson,
+        context,
+        body: body.clone().into(),
+        encoding: Encoding::Identity,
+        share: None,
+    };
+    let decoded = decode::decode(Kind::OtlpLogsJson, body.as_bytes(), &context).expect("decodes");
+    first.accept(received, decoded).await.expect("taken");
+    let counted = |ingest: &Ingest| {
+        ingest
+            .ledger()
+            .sums()
+            .iter()
+            .map(|(_, _, sums)| (sums.accepted, sums.rejected))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&first), [(1, 1)]);
+    let image = tempfile::tempdir().expect("a directory");
+    copy(dir.path(), image.path());
+    let second = open(image.path(), store, clock()).await;
+    assert_eq!(counted(&second), [(1, 1)]);
+}
+
+#[tokio::test]
+async fn a_frame_that_cannot_be_decoded_is_kept_when_the_log_is_cut() {
+    let (store, dir) = (memory(), tempfile::tempdir().expect("a directory"));
+    let (wal, _) = Wal::open(&dir.path().join("wal"), &wal::Config::default(), 0).expect("a log");
+    let from_the_future = Frame {
+        kind: 99,
+        flags: 0,
+        source: 0,
+        received_at_nanos: START,
+        payload: Bytes::from_static(b"of a newer program"),
+    };
+    for _ in 0..2 {
+        wal.append(from_the_future.clone()).await.expect("taken");
+    }
+    wal.close().await;
+    drop(wal);
+    let ingest = open(dir.path(), store, clock()).await;
+    assert_eq!(ingest.status().replay.undecodable_frames, 2);
+    assert_eq!(ingest.status().problems, Vec::<String>::new(), "it takes records all the same");
+    send(&ingest, "line 000", START).await;
+    ingest.flush().await;
+    let kept: Vec<_> = std::fs::read_dir(dir.path().join("wal/quarantine")).expect("a folder").collect();
+    let [Ok(kept)] = &kept[..] else { panic!("{kept:?}") };
+    let bytes = std::fs::read(kept.path()).expect("a copy");
+    let n_found = bytes.windows(18).filter(|window| window == b"of a newer program").count();
+    assert_eq!(n_found, 2);
+}
+
+#[tokio::test]
+async fn a_document_that_a_later_frame_has_set_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), memory(), clock()).await;
+    let set = |lsn: Lsn, value: &'static str| ingest.inner.publish_state(lsn, "group/a".into(), Some(Bytes::from_static(value.as_bytes())));
+    set(5, "30 days");
+    set(4, "7 days");
+    assert_eq!(ingest.states("group/"), [("group/a".to_string(), Bytes::from_static(b"30 days"))]);
+    set(6, "60 days");
+    assert_eq!(ingest.states("group/")[0].1, "60 days");
+}
+
+#[tokio::test]
+async fn a_log_that_fills_without_rows_is_flushed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let small = wal::Config {
+        max_bytes: 64 << 10,
+        ..wal::Config::default()
+    };
+    let ingest = open_on(small, Config::default(), dir.path(), memory(), clock()).await;
+    let document = Bytes::from(vec![b'x'; 10 << 10]);
+    for n in 0..3 {
+        ingest.put_state("group/a", Some(document.clone())).await.expect("taken");
+        assert!(!ingest.is_flush_due(), "{n}");
+    }
+    ingest.put_state("group/a", Some(document.clone())).await.expect("taken");
+    assert!(ingest.is_flush_due());
+    ingest.flush().await;
+    assert!(!ingest.is_flush_due());
+    assert_eq!(ingest.status().wal.waiting_bytes, 0);
 }
 
 #[tokio::test]

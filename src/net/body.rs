@@ -102,6 +102,11 @@ impl Error {
         matches!(self.exhausted(), Some(Exhausted::Busy { .. }))
     }
 
+    /// Whether the client was slow, or the connection broke: a retry may help.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Broken(_) | Error::TimedOut)
+    }
+
     fn exhausted(&self) -> Option<&Exhausted> {
         match self {
             Error::Exhausted(exhausted) | Error::Inflate(inflate::Error::Exhausted(exhausted)) => Some(exhausted),

@@ -141,7 +141,7 @@ impl From<body::Error> for BodyFault {
         match error {
             error if error.is_too_large() => BodyFault::TooLarge(message),
             error if error.is_busy() => BodyFault::Busy(message),
-            body::Error::Broken(_) | body::Error::TimedOut => BodyFault::Interrupted(message),
+            error if error.is_interrupted() => BodyFault::Interrupted(message),
             _ => BodyFault::Unreadable(message),
         }
     }

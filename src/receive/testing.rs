@@ -66,7 +66,7 @@ impl Intake for Memory {
             .await
             .inspect_err(|_| self.ledger.refused(receiver, signal, n_rows))
     }
-    async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+    async fn offer(&self, mut received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         self.refusal()?;
         let n_rows = decoded.batch.n_rows() as u64;
         self.ledger.accepted(received.receiver, received.signal, n_rows);
@@ -77,6 +77,8 @@ impl Intake for Memory {
         let body = inflate::inflate(received.encoding, &received.body, usize::MAX / 2).expect("as it came");
         let again = crate::decode::decode(received.kind, &body, &received.context).expect("decoded once already");
         assert_eq!(again.batch.n_rows(), decoded.batch.n_rows(), "the bytes handed over give the same rows");
+        // the write path gives it back too, once the rows are its own
+        received.share = None;
         self.accepted.lock().push((received, decoded));
         Ok(Ack { lsn: 1 })
     }

@@ -88,6 +88,11 @@ impl Books {
         METRICS.appended_bytes.inc_by(bytes);
     }
 
+    /// Bytes of frames that blocks do not cover yet.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     fn enter_waiting(&self, last_lsn: Lsn, bytes: u64) {
         let mut held = self.held.lock();
         match held.grains.back_mut() {

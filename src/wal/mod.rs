@@ -181,13 +181,6 @@ pub enum Error {
 /// This module's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Error {
-    /// True if the same frame may be taken later: the log or the disk is full, or the disk failed.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::DiskFull { .. } | Self::Io { .. })
-    }
-}
-
 /// How the log stands; one moment's view.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
@@ -333,6 +326,11 @@ impl Wal {
     /// How the log stands.
     pub fn stats(&self) -> Stats {
         self.inner.books.stats()
+    }
+
+    /// Whether half of what it may hold waits for blocks.
+    pub fn is_half_full(&self) -> bool {
+        self.inner.books.waiting_bytes() > self.inner.config.max_bytes / 2
     }
 
     /// The log's folder.

@@ -52,6 +52,8 @@ struct Reading {
     found: Found,
     cursor: Cursor,
     is_damaged: bool,
+    /// Where a copy was put because a frame is of no use to the owner.
+    copy: Option<PathBuf>,
 }
 
 /// What stands at the cursor.
@@ -259,7 +261,7 @@ pub(super) fn recover(dir: &Path, config: &Config, flushed: Lsn, books: &Arc<Boo
         } else {
             // a segment begun and not written to; keep it if it holds bytes that are neither ours nor zeros
             if tail.is_torn
-                && let Some(copy) = quarantine(&last.path)?
+                && let (copy, true) = quarantine(&last.path)?
             {
                 books.count_quarantined();
                 quarantined.push(copy);
@@ -348,20 +350,20 @@ fn cut(path: &Path, bytes: u64) -> Result<()> {
     file.set_len(bytes).and_then(|()| file.sync_all()).map_err(|e| disk::io_error("cut", path, e))
 }
 
-/// Copies a damaged segment into `quarantine/`, under a name of its own; None if a copy of the same bytes is there.
-fn quarantine(path: &Path) -> Result<Option<PathBuf>> {
+/// Copies a segment into `quarantine/`, under a name of its own; and whether no copy of the same bytes was there.
+fn quarantine(path: &Path) -> Result<(PathBuf, bool)> {
     let bytes = std::fs::read(path).map_err(|e| disk::io_error("read", path, e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let dir = path.parent().unwrap_or(Path::new("")).join("quarantine");
     std::fs::create_dir_all(&dir).map_err(|e| disk::io_error("make", &dir, e))?;
     let copy = dir.join(format!("{name}.{:08x}", crc32c::crc32c(&bytes)));
     if copy.exists() {
-        return Ok(None);
+        return Ok((copy, false));
     }
     std::fs::write(&copy, &bytes)
         .and_then(|()| File::open(&copy)?.sync_all())
         .map_err(|e| disk::io_error("write", &copy, e))?;
-    Ok(Some(copy))
+    Ok((copy, true))
 }
 
 impl Replay {
@@ -398,8 +400,28 @@ impl Replay {
             tracing::error!(from, to, "frames are missing before the log's first segment");
             self.after = to;
         }
-        self.current = Some(Reading { found, cursor, is_damaged });
+        self.current = Some(Reading {
+            found,
+            cursor,
+            is_damaged,
+            copy: None,
+        });
         Ok(())
+    }
+
+    /// For a frame given last that its owner cannot use: keeps a copy of its segment in `quarantine/`, and gives its path.
+    pub fn set_aside(&mut self) -> Result<PathBuf> {
+        let Some(reading) = &mut self.current else { return Ok(PathBuf::new()) };
+        if let Some(copy) = &reading.copy {
+            return Ok(copy.clone());
+        }
+        let (copy, is_new) = quarantine(&reading.found.path)?;
+        reading.copy = Some(copy.clone());
+        if let Some(books) = self.books.as_ref().filter(|_| is_new) {
+            self.quarantined.push(copy.clone());
+            books.count_quarantined();
+        }
+        Ok(copy)
     }
 
     /// Ends the current segment; a damaged one is copied away.
@@ -409,9 +431,9 @@ impl Replay {
         if !reading.is_damaged || self.books.is_none() {
             return Ok(());
         }
-        let copy = quarantine(&reading.found.path)?;
+        let (copy, is_new) = quarantine(&reading.found.path)?;
         tracing::error!(segment = %reading.found.path.display(), corrupt_frames = self.corrupt_frames, "a segment of the log is damaged; a copy lies in quarantine/");
-        if let (Some(copy), Some(books)) = (copy, &self.books) {
+        if let Some(books) = self.books.as_ref().filter(|_| is_new) {
             self.quarantined.push(copy);
             books.count_quarantined();
         }

@@ -163,7 +163,7 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
     let result = match operation {
         None if target.is_empty() => Err(Error::UnknownOperation("The request has no X-Amz-Target header.".into())),
         None => Err(Error::UnknownOperation(format!("The operation {target:?} is not served here."))),
-        Some(operation) => receiver.call(operation, request).await,
+        Some(operation) => call(&receiver, operation, request).await,
     };
     let response = match &result {
         Ok(value) => answer::success(JSON_1_1, value),
@@ -178,27 +178,40 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
     response
 }
 
-impl Receiver {
-    async fn call(&self, operation: &'static str, request: Request<Body>) -> Result<Value> {
-        let is_put = operation == "PutLogEvents";
-        let unread = |error: body::Error| {
-            let fault = BodyFault::from(error);
-            if is_put {
-                fault.count(self.intake.ledger(), RECEIVER, Signal::Logs);
-            }
-            Error::from(fault)
-        };
-        let body = read_body(request, self.config.max_body_bytes, self.budget.share()).await.map_err(unread)?;
+async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Request<Body>) -> Result<Value> {
+    let is_put = operation == "PutLogEvents";
+    let unread = |error: body::Error| {
+        let fault = BodyFault::from(error);
         if is_put {
-            return self.put_log_events(body).await;
+            fault.count(receiver.intake.ledger(), RECEIVER, Signal::Logs);
         }
-        let inflated = inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
-            // what is made of it, a few values for each of its bytes at the most
-            share.hold_also(8 * inflated.len())?;
-            Ok(inflated)
-        });
-        let (bytes, _share) = inflated.await.map_err(unread)?;
-        let (registry, bytes) = (&self.registry, &bytes);
+        Error::from(fault)
+    };
+    let body = read_body(request, receiver.config.max_body_bytes, receiver.budget.share())
+        .await
+        .map_err(unread)?;
+    if is_put {
+        return receiver.put_log_events(body).await;
+    }
+    let inflated = inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
+        // what is made of it, a few values for each of its bytes at the most
+        share.hold_also(8 * inflated.len())?;
+        Ok(inflated)
+    });
+    let (bytes, share) = inflated.await.map_err(unread)?;
+    let receiver = receiver.clone();
+    // to its end even if the client hangs up: what is durable and what we answer from must not part
+    let task = tokio::spawn(async move {
+        let _share = share;
+        receiver.manage(operation, &bytes).await
+    });
+    task.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
+}
+
+impl Receiver {
+    /// A call about log groups and streams.
+    async fn manage(&self, operation: &'static str, bytes: &Bytes) -> Result<Value> {
+        let registry = &self.registry;
         match operation {
             "CreateLogGroup" => registry.create_log_group(&read(bytes)?, self.now_millis()).await?,
             "CreateLogStream" => registry.create_log_stream(&read(bytes)?, self.now_millis()).await?,

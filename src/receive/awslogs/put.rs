@@ -47,8 +47,7 @@ impl Receiver {
         let registry = self.registry.clone();
         let (raw, encoding) = (body.raw.clone(), body.encoding);
         let prepared = inflate_aside(body, move |inflated, share| prepare(&registry, &inflated, received_at_nanos, share)).await;
-        // the share is held until the rows are the write path's
-        let (prepared, _share) = prepared.map_err(|unfit| match unfit {
+        let (prepared, share) = prepared.map_err(|unfit| match unfit {
             Unfit::Body(error) => {
                 let fault = BodyFault::from(error);
                 fault.count(self.intake.ledger(), RECEIVER, Signal::Logs);
@@ -66,6 +65,7 @@ impl Receiver {
             context: prepared.context,
             body: raw,
             encoding,
+            share: Some(share),
         };
         self.intake.accept(received, prepared.decoded).await?;
         if let Some(written) = &prepared.written {

@@ -43,7 +43,6 @@ async fn export(receiver: &Receiver, signal: Signal, request: Request<Body>) -> 
                 None => {
                     let (status, code) = match &error {
                         body::Error::UnknownEncoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented),
-                        body::Error::TimedOut => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
                         _ => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
                     };
                     failure(form, status, code, &error.to_string())

@@ -116,7 +116,7 @@ impl Receiver {
 
     /// Counts a body that could not be had, and says what its client is told, where both transports say the same.
     fn unread(&self, signal: Signal, error: &body::Error) -> Option<Failure> {
-        if error.is_busy() {
+        if error.is_busy() || error.is_interrupted() {
             self.intake.ledger().refused(RECEIVER, signal, 1);
             return Some(Failure::Overloaded {
                 retry_after: BUSY_RETRY_AFTER,
@@ -159,8 +159,7 @@ impl Receiver {
             retention_days: self.intake.max_age_days(),
         };
         let decoded = inflate_aside(body, move |inflated, share| decode_within(share, kind, &inflated, &context)).await;
-        // the share is held until the rows are the write path's
-        let (decoded, _share) = decoded.map_err(|error| self.undecoded(signal, &error))?;
+        let (decoded, share) = decoded.map_err(|error| self.undecoded(signal, &error))?;
         let partial = partial_success(&decoded);
         let received = Received {
             receiver: RECEIVER,
@@ -169,6 +168,7 @@ impl Receiver {
             context,
             body: raw,
             encoding,
+            share: Some(share),
         };
         match self.intake.accept(received, decoded).await {
             Ok(_) => Ok(partial),

@@ -252,8 +252,7 @@ impl Receiver {
         };
         let (raw, encoding) = (body.raw.clone(), body.encoding);
         let prepared = inflate_aside(body, move |inflated, share| prepare(&inflated, &context, share)).await;
-        // the share is held until the rows are the write path's
-        let ((decoded, unprocessed), _share) = prepared.map_err(|error| match error {
+        let ((decoded, unprocessed), share) = prepared.map_err(|error| match error {
             Undecoded::Body(error) => unread(error.into()),
             Undecoded::Decode(error) => {
                 ledger.rejected(RECEIVER, Signal::Traces, error.reason(), 1);
@@ -267,6 +266,7 @@ impl Receiver {
             context,
             body: raw,
             encoding,
+            share: Some(share),
         };
         self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
             Refusal::Busy { message, retry_after } => Error::Throttled { message, retry_after },

@@ -169,7 +169,8 @@ async fn hand_over(mut documents: mpsc::Receiver<String>, queue_bytes: Arc<Atomi
             batch.push(document);
         }
         // the sender may not have added the last one's bytes yet: wrapping sums meet again
-        queue_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let before = queue_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        metrics::UDP_QUEUE_BYTES.set(before.wrapping_sub(bytes).cast_signed() as i64);
         let context = Context {
             received_at_nanos: clock.now_nanos(),
             retention_days: intake.max_age_days(),
@@ -202,6 +203,7 @@ async fn accept(batch: Vec<String>, bytes: usize, context: Context, intake: &dyn
             context,
             body: body.clone(),
             encoding: Encoding::Identity,
+            share: None,
         };
         let again = Decoded {
             batch: decoded.batch.clone(),
