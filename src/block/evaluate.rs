@@ -193,8 +193,8 @@ impl<'a> Evaluator<'a> {
         let pattern = Pattern::new(pattern);
         let start = format!("{prefix}{}", pattern.prefix());
         if start.len() + 4 > super::terms::CUT_TERM_BYTES {
-            // longer than what is surely indexed: all that was cut behind the prefix may be it
-            return self.values(prefix, prefix, bound, &|_| false);
+            // longer than what is surely indexed: what was cut behind the prefix may be it too
+            return self.values(prefix, prefix, bound, &|value| pattern.matches(value));
         }
         self.values(prefix, &start, bound, &|value| pattern.matches(value))
     }

@@ -28,16 +28,19 @@ pub(super) const MAX_FIELDS: usize = 50;
 /// Buckets of time of one question.
 pub(super) const MAX_BUCKETS: usize = 10_000;
 
+/// Bytes of the groups of one question; a few blocks at a time have as many each.
+const MAX_KEY_BYTES: usize = 32 << 20;
+
 /// Rows that match.
 pub(super) async fn count(job: &mut Job, blocks: &Arc<Blocks>) -> Result<u64> {
     let of_head: usize = job.over_head(|_, _, found| Ok(found.count_set_bits())).await?.into_iter().sum();
-    let of_blocks: u64 = job
-        .over_blocks(blocks, |block, filter, range, stop| {
-            Matcher::new(block, filter, stop)?.count(block.rows_in(range)?)
-        })
-        .await
-        .into_iter()
-        .sum();
+    let mut of_blocks = 0;
+    job.over_blocks(
+        blocks,
+        |block, filter, range, stop| Matcher::new(block, filter, stop)?.count(block.rows_in(range)?),
+        |rows: u64| of_blocks += rows,
+    )
+    .await;
     job.coverage.rows_matched_at_least += of_blocks;
     Ok(of_head as u64 + of_blocks)
 }
@@ -56,6 +59,8 @@ pub(super) struct Groups {
 #[derive(Debug, Default)]
 struct Tally {
     counts: HashMap<Box<[u8]>, u64>,
+    /// Of the keys.
+    bytes: usize,
     beyond: u64,
     max_groups: usize,
     matched: u64,
@@ -69,7 +74,8 @@ impl Tally {
     fn add(&mut self, key: &[u8], rows: u64) {
         if let Some(count) = self.counts.get_mut(key) {
             *count += rows;
-        } else if self.counts.len() < self.max_groups {
+        } else if self.counts.len() < self.max_groups && self.bytes + key.len() <= MAX_KEY_BYTES {
+            self.bytes += key.len();
             self.counts.insert(key.into(), rows);
         } else {
             self.beyond += rows;
@@ -271,71 +277,71 @@ async fn tally(job: &mut Job, blocks: &Arc<Blocks>, fields: Vec<Field>, max_grou
             Ok(tally)
         })
         .await?;
-    let of_blocks = job
-        .over_blocks(blocks, move |block, filter, range, stop| {
-            let rows = block.rows_in(range)?;
-            let mut tally = Tally::new(max_groups);
-            let every_row = matches!(filter, Filter::All);
-            if let (true, Enter::Group(width)) = (every_row, enter)
-                && group_by_index(&fields, block, range, width, None, &mut tally)?
-            {
-                tally.matched = rows.len() as u64;
-                return Ok(tally);
-            }
-            let found = Matcher::new(block, filter, stop)?.all(rows.clone())?;
-            tally.matched = found.count_set_bits() as u64;
-            if tally.matched == 0 {
-                return Ok(tally);
-            }
-            let left = match enter {
-                Enter::Group(width) => {
-                    if !every_row && group_by_index(&fields, block, range, width, Some(&found), &mut tally)? {
-                        return Ok(tally);
-                    }
-                    (0u8..).zip(fields.iter()).collect()
-                }
-                Enter::Each => {
-                    let left = left_to_read(&fields, block, &found, &rows, stop, &mut tally);
-                    if left.is_empty() {
-                        return Ok(tally);
-                    }
-                    left
-                }
-            };
-            let mut wanted: Vec<&'static str> = left.iter().flat_map(|(_, field)| columns(table, field)).collect();
-            wanted.extend(enter.width().map(|_| table.time_column()));
-            wanted.sort_unstable();
-            wanted.dedup();
-            let mut key = Vec::new();
-            visit(block, &found, rows, &wanted, stop, &mut |batch, mask| {
-                let readers = left
-                    .iter()
-                    .map(|(number, field)| Ok((*number, Reader::of_stored(batch, table, field)?)))
-                    .collect::<Result<Vec<_>>>()?;
-                let times = match enter.width() {
-                    Some(_) => batch
-                        .column_by_name(table.time_column())
-                        .and_then(|times| times.as_primitive_opt::<Int64Type>()),
-                    None => None,
-                };
-                let times = times.map_or(&[][..], |times| times.values());
-                if enter.width().is_some() && times.len() != batch.num_rows() {
-                    return Err(Error::internal("times were not read"));
-                }
-                for row in mask.set_indices() {
-                    enter.enter(&readers, times, row, &mut key, &mut tally);
-                }
-                Ok(())
-            })?;
-            Ok(tally)
-        })
-        .await;
     let mut sum = Tally::new(max_groups);
-    parts.into_iter().chain(of_blocks).for_each(|part| sum.merge(part));
+    parts.into_iter().for_each(|part| sum.merge(part));
+    let of_block = move |block: &Block, filter: &Filter, range: &TimeRange, stop: &Stop| {
+        let rows = block.rows_in(range)?;
+        let mut tally = Tally::new(max_groups);
+        let every_row = matches!(filter, Filter::All);
+        if let (true, Enter::Group(width)) = (every_row, enter)
+            && group_by_index(&fields, block, range, width, None, &mut tally)?
+        {
+            tally.matched = rows.len() as u64;
+            return Ok(tally);
+        }
+        let found = Matcher::new(block, filter, stop)?.all(rows.clone())?;
+        tally.matched = found.count_set_bits() as u64;
+        if tally.matched == 0 {
+            return Ok(tally);
+        }
+        let left = match enter {
+            Enter::Group(width) => {
+                if !every_row && group_by_index(&fields, block, range, width, Some(&found), &mut tally)? {
+                    return Ok(tally);
+                }
+                (0u8..).zip(fields.iter()).collect()
+            }
+            Enter::Each => {
+                let left = left_to_read(&fields, block, &found, &rows, stop, &mut tally);
+                if left.is_empty() {
+                    return Ok(tally);
+                }
+                left
+            }
+        };
+        let mut wanted: Vec<&'static str> = left.iter().flat_map(|(_, field)| columns(table, field)).collect();
+        wanted.extend(enter.width().map(|_| table.time_column()));
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut key = Vec::new();
+        visit(block, &found, rows, &wanted, stop, &mut |batch, mask| {
+            let readers = left
+                .iter()
+                .map(|(number, field)| Ok((*number, Reader::of_stored(batch, table, field)?)))
+                .collect::<Result<Vec<_>>>()?;
+            let times = match enter.width() {
+                Some(_) => batch
+                    .column_by_name(table.time_column())
+                    .and_then(|times| times.as_primitive_opt::<Int64Type>()),
+                None => None,
+            };
+            let times = times.map_or(&[][..], |times| times.values());
+            if enter.width().is_some() && times.len() != batch.num_rows() {
+                return Err(Error::internal("times were not read"));
+            }
+            for row in mask.set_indices() {
+                enter.enter(&readers, times, row, &mut key, &mut tally);
+            }
+            Ok(())
+        })?;
+        Ok(tally)
+    };
+    job.over_blocks(blocks, of_block, |part| sum.merge(part)).await;
     job.coverage.rows_matched_at_least += sum.matched;
     if sum.beyond > 0 {
-        let message = format!("more than {max_groups} different groups; the rows of further ones are counted together");
-        job.coverage.note(ProblemKind::Limit, "groups", message);
+        // a group that found no room in one block may have rows in another: those alone would be too few
+        let message = format!("more than {max_groups} different groups, or more text than fits: counts are lower bounds, and the rest is counted together");
+        job.coverage.incomplete(ProblemKind::Limit, "groups", message);
     }
     Ok(sum)
 }
@@ -423,4 +429,28 @@ pub(super) async fn facets(job: &mut Job, blocks: &Arc<Blocks>, names: &[String]
         facet.values.truncate(limit);
     }
     Ok(facets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_is_bounded_in_groups_and_in_their_text() {
+        let mut few = Tally::new(2);
+        for key in [&b"a"[..], b"b", b"c", b"a", b"c"] {
+            few.add(key, 1);
+        }
+        assert_eq!((few.counts.len(), few.counts[&b"a"[..]], few.beyond), (2, 2, 2));
+        let mut long = Tally::new(usize::MAX);
+        let key = vec![0; MAX_KEY_BYTES / 4];
+        for n in 0..6u8 {
+            long.add(&[&key[..], &[n]].concat(), 1);
+        }
+        assert_eq!((long.counts.len(), long.beyond), (3, 3));
+        let mut sum = Tally::new(usize::MAX);
+        sum.merge(long);
+        sum.merge(few);
+        assert_eq!((sum.counts.len(), sum.beyond), (5, 5));
+    }
 }

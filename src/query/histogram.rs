@@ -113,16 +113,16 @@ pub(super) async fn histogram(job: &mut Job, blocks: &Arc<Blocks>, buckets: Buck
         })
         .await?;
     parts.into_iter().for_each(&mut add);
-    let of_blocks = job
-        .over_blocks(blocks, move |block, filter, range, stop| {
-            count_block(block, filter, range, stop, &buckets, empty.clone())
-        })
-        .await;
     let mut matched = 0;
-    for counts in of_blocks {
-        matched += counts.iter().flatten().sum::<u64>();
-        add(counts);
-    }
+    job.over_blocks(
+        blocks,
+        move |block, filter, range, stop| count_block(block, filter, range, stop, &buckets, empty.clone()),
+        |counts: Counts| {
+            matched += counts.iter().flatten().sum::<u64>();
+            add(counts);
+        },
+    )
+    .await;
     job.coverage.rows_matched_at_least += matched;
     Ok(total
         .into_iter()

@@ -151,52 +151,45 @@ impl Job {
         }
     }
 
-    /// Works on every block; one that fails is noted in the coverage and left out.
-    pub(super) async fn over_blocks<T, W>(&mut self, blocks: &Arc<Blocks>, work: W) -> Vec<T>
+    /// Works on every block, a few at a time, and gives each result away as it comes, in the order of the blocks; one that
+    /// fails is noted in the coverage and left out.
+    pub(super) async fn over_blocks<T, W>(&mut self, blocks: &Arc<Blocks>, work: W, mut take: impl FnMut(T))
     where
         T: Send + 'static,
         W: Fn(&Block, &Filter, &TimeRange, &Stop) -> Result<T> + Clone + Send + 'static,
     {
-        let metas = self.metas.clone();
-        let mut results = Vec::with_capacity(metas.len());
-        {
-            let (filter, range, stop, workers) = (self.filter.clone(), self.range, self.stop.clone(), &self.workers);
-            let mut running = futures::stream::iter(metas)
-                .map(|meta| {
-                    let (filter, stop, work) = (filter.clone(), stop.clone(), work.clone());
-                    async move {
-                        if stop.is_over() {
-                            return (meta, None);
-                        }
-                        let opened = open_in_time(blocks, &meta, &stop).await;
-                        let done = match &opened {
-                            Ok(opened) => {
-                                let block = opened.block.clone();
-                                Some(workers.run(move || work(&block, &filter, &range, &stop)).await)
-                            }
-                            Err(_) => None,
-                        };
-                        (meta, Some((opened, done)))
+        let (metas, filter, range, stop, workers) = (self.metas.clone(), self.filter.clone(), self.range, self.stop.clone(), self.workers.clone());
+        let workers = &workers;
+        let mut running = futures::stream::iter(metas)
+            .map(|meta| {
+                let (filter, stop, work) = (filter.clone(), stop.clone(), work.clone());
+                async move {
+                    if stop.is_over() {
+                        return (meta, None);
                     }
-                })
-                .buffered(PARALLEL_BLOCKS);
-            while let Some((meta, outcome)) = running.next().await {
-                results.push((meta, outcome));
-            }
-        }
-        let mut out = Vec::with_capacity(results.len());
-        for (meta, outcome) in results {
+                    let opened = open_in_time(blocks, &meta, &stop).await;
+                    let done = match &opened {
+                        Ok(opened) => {
+                            let block = opened.block.clone();
+                            Some(workers.run(move || work(&block, &filter, &range, &stop)).await)
+                        }
+                        Err(_) => None,
+                    };
+                    (meta, Some((opened, done)))
+                }
+            })
+            .buffered(PARALLEL_BLOCKS);
+        while let Some((meta, outcome)) = running.next().await {
             // `None`: time was up before this block, see `mark_end`
             let Some((opened, done)) = outcome else { continue };
             self.note(&meta, opened);
             match done {
-                Some(Ok(value)) => out.push(value),
+                Some(Ok(value)) => take(value),
                 Some(Err(error)) => self.coverage.incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
                 None => {}
             }
         }
         self.mark_end();
-        out
     }
 
     /// Sums up what was read, and marks the answer as partial if time was up.

@@ -188,6 +188,8 @@ fn tokens_around(text: &str) -> Vec<IndexQuery> {
             (None, _) => {}
             (Some('-'), _) | (_, Some('-')) if !in_no_uuid => {}
             (Some(_), Some(_)) => all.push(IndexQuery::Token(token.text.to_string())),
+            // a UUID that goes on is none: its pieces are tokens then
+            (Some(_), None) if token.text.contains('-') => {}
             // shorter beginnings stand for too many tokens
             (Some(_), None) if token.text.len() > 2 => all.push(IndexQuery::TokenPattern(format!("{}*", token.text))),
             (Some(_), None) => {}
@@ -291,5 +293,23 @@ fn key_query(key: &str, test: &ValueTest) -> IndexQuery {
                 test: Arc::new(move |value: &str| test.passes(value)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_go_on_outside_of_a_text_is_no_token_of_it() {
+        let tokens = |text: &str| format!("{:?}", tokens_around(text));
+        assert_eq!(tokens("ab cdef ghi"), r#"[Token("cdef"), TokenPattern("ghi*")]"#);
+        assert_eq!(tokens("x yz"), "[]");
+        // followed by one more digit it is five tokens
+        assert_eq!(tokens(" 123e4567-e89b-12d3-a456-426614174000"), "[]");
+        assert_eq!(
+            tokens("id 123e4567-e89b-12d3-a456-426614174000 "),
+            r#"[Token("123e4567-e89b-12d3-a456-426614174000")]"#
+        );
     }
 }

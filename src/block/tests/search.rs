@@ -82,6 +82,7 @@ fn value() -> impl Strategy<Value = String> {
         Just("1".to_string()),
         Just("17".into()),
         Just("y".repeat(250)),
+        Just("y".repeat(252)),
         Just("y".repeat(255)),
         Just(format!("{}b", "y".repeat(300))),
         Just("é".repeat(128)),
@@ -122,6 +123,7 @@ fn pattern() -> impl Strategy<Value = String> {
         Just("A?C".into()),
         Just("*y*".into()),
         Just("y*b".into()),
+        Just(format!("{}*", "y".repeat(250))),
         Just(format!("{}*", "y".repeat(252))),
         Just("1*".into()),
         "[ab*?é]{0,4}",
@@ -226,6 +228,23 @@ proptest! {
             prop_assert!(!index.key_values(key).expect("values").is_empty() || key.len() >= 120 || key.starts_with('k'));
         }
     }
+}
+
+#[test]
+fn a_long_beginning_finds_values_that_are_indexed_whole_and_those_that_are_cut() {
+    let logs: Vec<Log> = [100, 249, 250, 252, 255, 300]
+        .map(|length| Log {
+            attributes: vec![("k".into(), "y".repeat(length))],
+            ..Log::default()
+        })
+        .into();
+    let built = build(Table::Logs, 0, Level::L0, &[log_rows(&logs, 1)], &small(), 0).expect("a block");
+    let block = open(&built);
+    let pattern = IndexQuery::KeyPattern {
+        key: "k".into(),
+        pattern: format!("{}*", "y".repeat(250)),
+    };
+    assert_eq!(block.index().expect("an index").count(&pattern, 0..6).expect("a count"), 4);
 }
 
 #[test]

@@ -305,6 +305,27 @@ async fn explain_tells_what_is_pruned_and_explain_analyze_what_was_read() {
 }
 
 #[tokio::test]
+async fn functions_that_make_much_of_nothing_are_not_served() {
+    let lake = Lake::new().await;
+    for statement in [
+        "SELECT length(repeat('x', 2147483647))",
+        "SELECT length(lpad('x', 2147483647))",
+        "SELECT length(rpad('x', 2147483647))",
+        "SELECT array_length(range(0, 2000000000))",
+        "SELECT array_length(generate_series(0, 2000000000))",
+        "SELECT array_length(array_repeat('x', 2000000000))",
+        "SELECT array_length(list_repeat('x', 2000000000))",
+        "SELECT array_length(array_resize([1], 2000000000))",
+        "SELECT count(*) FROM generate_series(1, 100000000000)",
+        "SELECT count(*) FROM range(1, 100000000000)",
+    ] {
+        let refused = run(&lake, statement).await;
+        assert!(refused.starts_with("error: "), "{statement}: {refused}");
+    }
+    assert_eq!(run(&lake, "SELECT upper('x')").await, "X");
+}
+
+#[tokio::test]
 async fn a_group_by_larger_than_its_memory_goes_on_on_disk() {
     let config = Config {
         sql_memory_bytes: 12 << 20,
