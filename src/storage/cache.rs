@@ -16,11 +16,14 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::{Error, ErrorKind, Key, Result, Store, metrics};
 
 /// Bytes fetched and written at a time: what a copy costs in memory on its way.
 const FETCH_BYTES: u64 = 32 << 20;
+/// Objects that are fetched at once, those included that nobody waits for any more.
+const MAX_FETCHES: usize = 8;
 /// Ending of copies on their way; a dot in front keeps them from being taken for copies.
 const TEMP_PREFIX: &str = ".new-";
 
@@ -33,6 +36,7 @@ pub struct Cache {
     copies: Mutex<Copies>,
     /// One lock a key that is being fetched or checked.
     flights: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
+    fetches: Arc<Semaphore>,
 }
 
 /// What was fetched from the store.
@@ -108,6 +112,7 @@ impl Cache {
             max_bytes,
             copies: Mutex::default(),
             flights: Mutex::default(),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
             store,
         };
         if !cache.is_local() {
@@ -118,13 +123,16 @@ impl Cache {
 
     /// The bytes of an object, mapped. Their length is checked against `expect_bytes` at every call, their CRC32C, if
     /// given, at the first call of this process.
-    pub async fn map(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>) -> Result<Bytes> {
+    pub async fn map(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>) -> Result<Bytes> {
         let mut fetched = Fetched::default();
         self.map_counted(key, expect_bytes, expect_crc32c, &mut fetched).await
     }
 
     /// [`Self::map`], which adds to `fetched` what this call fetched from the store.
-    pub async fn map_counted(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
+    ///
+    /// What is being fetched is fetched to its end even if nobody waits any more: an object that takes longer than a
+    /// question has would never be had.
+    pub async fn map_counted(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
         if self.is_local() {
             return self.map_own_file(key, expect_bytes, expect_crc32c).await;
         }
@@ -132,6 +140,22 @@ impl Cache {
             metrics::cache_lookup("hit");
             return Ok(bytes);
         }
+        let slot = self.fetches.clone().acquire_owned().await;
+        let (cache, name) = (self.clone(), key.clone());
+        let flight = tokio::spawn(async move {
+            let _slot = slot;
+            let mut fetched = Fetched::default();
+            (cache.bring(&name, expect_bytes, expect_crc32c, &mut fetched).await, fetched)
+        });
+        let (brought, its_fetched) = flight
+            .await
+            .unwrap_or_else(|panic| (Err(Error::new(ErrorKind::Other, "fetch", key.as_str(), panic.to_string())), Fetched::default()));
+        fetched.gets += its_fetched.gets;
+        fetched.bytes += its_fetched.bytes;
+        brought
+    }
+
+    async fn bring(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
         let flight = self.flight(key);
         let _alone = flight.lock().await;
         // whoever flew before us may have brought it
@@ -440,9 +464,9 @@ mod tests {
         Some(crc32c::crc32c(&object(n)))
     }
 
-    /// Counts reads.
+    /// Counts reads, and lets one through for each permit.
     #[derive(Debug)]
-    struct Counting(BucketStore, AtomicUsize);
+    struct Counting(BucketStore, AtomicUsize, Semaphore);
 
     #[async_trait::async_trait]
     impl Store for Counting {
@@ -458,6 +482,7 @@ mod tests {
         async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Bytes> {
             self.1.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
+            let _through = self.2.acquire().await.expect("never closed");
             self.0.get_range(key, range).await
         }
         async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<super::super::Listed>> {
@@ -475,7 +500,7 @@ mod tests {
     }
 
     async fn bucket() -> Arc<Counting> {
-        let store = Counting(BucketStore::in_memory(""), AtomicUsize::new(0));
+        let store = Counting(BucketStore::in_memory(""), AtomicUsize::new(0), Semaphore::new(100));
         for n in 0..10 {
             store.put(&key(n), object(n)).await.expect("put");
         }
@@ -500,6 +525,18 @@ mod tests {
         assert_eq!(reopened.n_bytes(), 1000);
         assert_eq!(reopened.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
         assert_eq!(store.1.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_takes_longer_than_a_question_has_is_there_for_the_next() {
+        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
+        let cache = open(&store, dir.path(), 5000);
+        let held_up = store.2.acquire_many(100).await.expect("never closed");
+        let asked = tokio::time::timeout(std::time::Duration::from_millis(50), cache.map(&key(1), 1000, crc(1))).await;
+        assert!(asked.is_err(), "time was up");
+        drop(held_up);
+        assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
+        assert_eq!(store.1.load(Ordering::SeqCst), 1, "fetched once");
     }
 
     #[tokio::test]
