@@ -27,6 +27,8 @@ use crate::model::{Rows, TimeRange};
 /// Rows that are read whole at first, and at most, at a time. (Few in tests, so that small pages need several helpings.)
 const FIRST_FETCHED: usize = if cfg!(test) { 8 } else { 128 };
 const MAX_FETCHED: usize = if cfg!(test) { 64 } else { 8_192 };
+/// Rows of one time that are looked through for a page's beginning. (Few in tests.)
+const SAME_TIME_ROWS: usize = if cfg!(test) { 4 } else { 1_024 };
 /// Rows that are read at a time even where those before were large.
 const LEAST_FETCHED: usize = 4;
 /// Blocks that are searched at once, at most: the first alone, then twice as many each time.
@@ -262,6 +264,9 @@ async fn search_blocks(
 fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Option<Cursor>, wanted: usize, stop: &Stop) -> Result<Keys> {
     let matcher = Matcher::new(block, filter, stop)?;
     let mut rows = block.rows_in(&range)?;
+    if let Some(cursor) = cursor {
+        rows.start = rows.start.max(not_before(block, cursor)?).min(rows.end);
+    }
     let time_column = block.meta().table.time_column();
     let mut keys = Vec::new();
     while keys.len() < wanted && !rows.is_empty() && !stop.is_over() {
@@ -286,6 +291,24 @@ fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Opti
         rows.start = last + 1;
     }
     Ok(keys)
+}
+
+/// A row before which none is behind the cursor: of the rows of its time, which stand by `ingest_id`, there may be many.
+fn not_before(block: &Block, cursor: Cursor) -> Result<u32> {
+    let time = cursor.time_unix_nano;
+    let mut rows = block.rows_in(&TimeRange::new(time, time.saturating_add(1)))?;
+    while rows.len() > SAME_TIME_ROWS {
+        let middle = rows.start + (rows.end - rows.start) / 2;
+        let batch = block.read(&[middle], &["ingest_id"])?;
+        let ids = batch.column(0).as_primitive_opt::<Int64Type>();
+        let id = ids.ok_or_else(|| Error::internal("ids are whole numbers"))?.value(0);
+        if id < cursor.ingest_id {
+            rows.end = middle;
+        } else {
+            rows.start = middle + 1;
+        }
+    }
+    Ok(rows.start)
 }
 
 /// Rows that were read whole.

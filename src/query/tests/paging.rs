@@ -2,8 +2,12 @@
 
 use super::*;
 
-/// `n` rows from a seed: times collide, severities and services vary.
+/// `n` rows from a seed, within 300 s: times collide, severities and services vary.
 fn rows(seed: u64, n: usize, first_id: i64) -> Rows {
+    rows_within(300, seed, n, first_id)
+}
+
+fn rows_within(seconds: i64, seed: u64, n: usize, first_id: i64) -> Rows {
     use rand::{Rng, SeedableRng};
     let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
     let mut builder = LogsBuilder::default();
@@ -17,7 +21,7 @@ fn rows(seed: u64, n: usize, first_id: i64) -> Rows {
         builder.push(
             context,
             &LogRecord {
-                time_unix_nano: T0 + random.random_range(0..300) * SECOND,
+                time_unix_nano: T0 + random.random_range(0..seconds) * SECOND,
                 body: Some(word),
                 severity_number: random.random_range(0..25),
                 ..Default::default()
@@ -33,6 +37,8 @@ async fn lake() -> Lake {
     lake.block(&rows(3, 400, 2_000), true).await;
     lake.block(&rows(4, 300, 3_000), false).await;
     lake.block(&rows(5, 50, 4_000), true).await;
+    // many rows of one time
+    lake.block(&rows_within(3, 6, 200, 5_000), true).await;
     lake
 }
 
