@@ -29,10 +29,10 @@ pub(super) fn register(session: &SessionContext) {
     session.register_udf(ScalarUDF::from(DateTruncFunction::new()));
     session.register_udf(datafusion::functions::datetime::date_bin().as_ref().clone().with_aliases(["bin"]));
     AMPLIFIERS.into_iter().for_each(|name| session.deregister_udf(name));
-    AMPLIFIERS.into_iter().for_each(|name| session.deregister_udtf(name));
 }
 
-/// Functions that are not served: a few bytes of a statement make gigabytes, which no bound of ours sees.
+/// Functions that are not served: a few bytes of a statement make gigabytes, which no bound of ours sees. (As tables, `range`
+/// and `generate_series` give their rows batch by batch.)
 const AMPLIFIERS: [&str; 7] = ["repeat", "lpad", "rpad", "range", "generate_series", "array_repeat", "array_resize"];
 
 /// The name of `match`.

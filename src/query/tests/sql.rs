@@ -316,8 +316,6 @@ async fn functions_that_make_much_of_nothing_are_not_served() {
         "SELECT array_length(array_repeat('x', 2000000000))",
         "SELECT array_length(list_repeat('x', 2000000000))",
         "SELECT array_length(array_resize([1], 2000000000))",
-        "SELECT count(*) FROM generate_series(1, 100000000000)",
-        "SELECT count(*) FROM range(1, 100000000000)",
     ] {
         let refused = run(&lake, statement).await;
         assert!(refused.starts_with("error: "), "{statement}: {refused}");
