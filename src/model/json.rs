@@ -15,7 +15,7 @@ use super::Value;
 /// Levels of nesting that are walked; deeper values are passed over.
 pub const MAX_DEPTH: usize = 32;
 /// Leaves of one body that are walked.
-pub const MAX_LEAVES: usize = 1_000;
+pub const MAX_LEAVES: usize = 65_536;
 
 /// Whether a body can be a JSON object at all: the first thing in it is `{`, the last is `}`.
 pub fn looks_like_object(body: &str) -> bool {
@@ -195,7 +195,7 @@ mod tests {
     fn depth_and_leaves_are_bounded() {
         let deep = "{\"a\":".repeat(100) + "1" + &"}".repeat(100);
         assert_eq!(pairs(&deep).as_deref(), Some(""));
-        let wide = format!("{{{}}}", (0..5000).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(","));
+        let wide = format!("{{{}}}", (0..70_000).map(|i| format!("\"k{i}\":{i}")).collect::<Vec<_>>().join(","));
         assert_eq!(leaves(&wide).map(|all| all.len()), Some(MAX_LEAVES));
     }
 

@@ -29,7 +29,7 @@
 //! [the module's page](super)); where a name stands for several values, one of them must pass. A value is one text, and
 //! case matters. An attribute that is an array is also each of its elements, one that is an object has its leaves by
 //! their path, and a text that is JSON of an array or object is taken as one, one level deep; of each at most the first
-//! 1,000 leaves.
+//! 65,536 leaves.
 //!
 //! | write | finds rows in which the field |
 //! |---|---|

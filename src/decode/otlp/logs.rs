@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::values::{push_bytes, push_double, push_string};
 use super::wire::{Chunk, Message};
-use super::{ContextMemory, MAX_NESTING, Rejections, SCOPE_PREFIX, capped_32, decoded, time};
+use super::{CUT, ContextMemory, MAX_NESTING, Rejections, SCOPE_PREFIX, capped_32, decoded, time};
 use crate::decode::{Context, Decoded, Error};
 use crate::model::{ContextBuilder, LogRecord, LogsBuilder, SpanId, TraceId, Value};
 
@@ -235,7 +235,7 @@ impl Any<'_> {
             Any::Int(number) => out.push_str(itoa::Buffer::new().format(*number)),
             Any::Double(number) => push_double(out, *number),
             Any::Bytes(bytes) => push_bytes(out, bytes),
-            Any::Array(_) | Any::List(_) if depth > MAX_NESTING => out.push_str("null"),
+            Any::Array(_) | Any::List(_) if depth > MAX_NESTING => out.push_str(CUT),
             Any::Array(chunk) => {
                 out.push('[');
                 let mut separator = "";

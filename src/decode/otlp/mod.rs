@@ -11,7 +11,7 @@
 //! | truncated bytes, wrong wire type, over-long varint, group | the request is malformed: [`Error::Protobuf`] with message and offset |
 //! | unknown field or key | passed over |
 //! | invalid UTF-8 in text | the bad bytes become U+FFFD, nothing is lost over it |
-//! | `AnyValue` nested deeper than [`MAX_NESTING`] | the part beneath is `null` |
+//! | `AnyValue` nested deeper than [`MAX_NESTING`] | the part beneath is [`CUT`], which says so |
 //! | log record: bad or missing IDs, times, severity | kept; ID null, time observed or received, severity 0 |
 //! | span: trace, span or parent ID, or a time not usable | that span is rejected, the reason names the field |
 //! | span that ends before it starts | kept, ends at its start: clocks were set, and no reader meets a negative duration |
@@ -47,9 +47,11 @@ use prost::Message as _;
 use super::{Context, Decoded, Error, Kind, Reason, Rejected};
 use crate::model::{self, ContextBuilder, Rows};
 
-/// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes `null`: nobody reads it,
+/// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes [`CUT`]: nobody reads it,
 /// and one record's shape must not cost the request its other records.
 pub const MAX_NESTING: usize = 32;
+/// What stands for a part of a value that was nested too deep, in JSON: the record itself tells that it is not whole.
+pub const CUT: &str = "\"[cut: nested deeper than 32 levels]\"";
 
 /// Scope attributes stand among the resource's under this prefix.
 const SCOPE_PREFIX: &str = "otel.scope.";

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 
-use super::MAX_NESTING;
+use super::{CUT, MAX_NESTING};
 use crate::model::Value;
 
 /// A value as prost has it; a missing one is empty text. JSON is written into `json`.
@@ -43,7 +43,7 @@ fn push_nested(out: &mut String, any: Option<&Any>, depth: usize) {
         Some(Any::IntValue(number)) => out.push_str(itoa::Buffer::new().format(*number)),
         Some(Any::DoubleValue(number)) => push_double(out, *number),
         Some(Any::BytesValue(bytes)) => push_bytes(out, bytes),
-        Some(Any::ArrayValue(_) | Any::KvlistValue(_)) if depth > MAX_NESTING => out.push_str("null"),
+        Some(Any::ArrayValue(_) | Any::KvlistValue(_)) if depth > MAX_NESTING => out.push_str(CUT),
         Some(Any::ArrayValue(array)) => {
             out.push('[');
             for (i, item) in array.values.iter().enumerate() {
