@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,10 +21,12 @@ use crate::config::Config;
 use crate::ingest::{self, Facts, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
+use crate::net::traced;
 use crate::query::{Engine, SearchLanguage};
 use crate::receive::{self, Intake};
 use crate::serve::{self, Server};
 use crate::storage::{self, Cache};
+use crate::telemetry;
 
 /// How long requests under way may take to end after a stop.
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +36,8 @@ const STORE_WAIT_MIN: Duration = Duration::from_secs(1);
 const STORE_WAIT_MAX: Duration = Duration::from_secs(15);
 /// How long the start waits to learn what other nodes know.
 const FIRST_LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// Connections that hear "starting" at once.
+const WAITING_ROOM_CONNECTIONS: usize = 256;
 /// How long the port says "starting" to requests under way, once it is not.
 const WAITING_ROOM_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -163,17 +167,29 @@ impl App {
         app.work(move |stop| async move { maintainer.run(stop.cancelled_owned()).await });
         app.work(move |stop| async move { peers.run(stop.cancelled_owned()).await });
         app.work(move |stop| alerting.run(stop));
+        if let Some(captured) = config.telemetry.self_ingest.then(telemetry::captured).flatten() {
+            let keeper = receive::itself::Keeper {
+                captured,
+                intake: Arc::new(app.server.ingest.clone()),
+                clock: clock.clone(),
+                node: app.server.ingest.catalog().node().to_string(),
+                started_nanos,
+                config: config.telemetry.clone(),
+            };
+            app.work(move |stop| keeper.run(stop.cancelled_owned()));
+        }
 
-        app.serve(Listener::new(http, tls.clone())?, faces.all.clone());
+        let max_connections = config.server.max_connections;
+        app.serve(Listener::new(http, tls.clone(), max_connections)?, faces.all.clone());
         if let Some(socket) = otlp_grpc {
-            app.serve(Listener::new(socket, tls.clone())?, faces.otlp_grpc);
+            app.serve(Listener::new(socket, tls.clone(), max_connections)?, faces.otlp_grpc);
         }
         if let Some(socket) = otlp_http {
-            app.serve(Listener::new(socket, tls)?, faces.otlp_http);
+            app.serve(Listener::new(socket, tls, max_connections)?, faces.otlp_http);
         }
         if let Some(socket) = xray_tcp {
             // the daemon protocol knows no TLS
-            app.serve(Listener::new(socket, None)?, faces.xray);
+            app.serve(Listener::new(socket, None, max_connections)?, faces.xray);
         }
         if let Some(udp) = xray_udp {
             let (intake, stop): (Arc<dyn Intake>, _) = (Arc::new(app.server.ingest.clone()), app.stop_receiving.clone());
@@ -236,7 +252,7 @@ impl WaitingRoom {
     /// Serves from a second handle of the socket; gives the first back.
     fn open(http: tokio::net::TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) -> anyhow::Result<(tokio::net::TcpListener, WaitingRoom)> {
         let http = http.into_std()?;
-        let listener = Listener::new(tokio::net::TcpListener::from_std(http.try_clone()?)?, tls)?;
+        let listener = Listener::new(tokio::net::TcpListener::from_std(http.try_clone()?)?, tls, WAITING_ROOM_CONNECTIONS)?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(crate::net::serve(listener, starting_router(), stop.clone()));
         let room = WaitingRoom { stop, serving };
@@ -318,11 +334,15 @@ impl Faces {
             .merge(otlp_http.clone())
             .merge(aws(receive::awslogs::router(awslogs)))
             .merge(xray.clone());
+        let told = |router: Router| match config.telemetry.self_ingest {
+            true => router.layer(from_fn(traced)),
+            false => router,
+        };
         Faces {
-            all,
-            otlp_grpc: bearer(receive::otlp::grpc_router(otlp)),
-            otlp_http,
-            xray,
+            all: told(all),
+            otlp_grpc: told(bearer(receive::otlp::grpc_router(otlp))),
+            otlp_http: told(otlp_http),
+            xray: told(xray),
             log_groups,
         }
     }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use crate::net::{auth, listen};
-use crate::{alert, block, ingest, query, receive, storage, wal};
+use crate::{alert, block, ingest, query, receive, storage, telemetry, wal};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Config {
     /// Where tracelake keeps what the store does not have yet.
     pub server: Server,
+    /// `[telemetry]`
+    pub telemetry: telemetry::Config,
     /// `[auth]`
     pub auth: auth::Config,
     /// `[tls]`
@@ -67,6 +69,8 @@ pub struct Server {
     pub log_json: bool,
     /// Seconds that a stop may take to flush.
     pub drain_seconds: u64,
+    /// Connections of one port that are served at once (4,096); more wait to be accepted.
+    pub max_connections: usize,
     /// Serve addresses beyond loopback without authentication (warned of at every start).
     pub insecure_no_auth: bool,
 }
@@ -83,6 +87,7 @@ impl Default for Server {
             log_filter: "info".into(),
             log_json: false,
             drain_seconds: 30,
+            max_connections: 4_096,
             insecure_no_auth: false,
         }
     }
@@ -126,6 +131,7 @@ impl Config {
         for (section, value) in table {
             let mistakes = match section.as_str() {
                 "server" => set(&mut config.server, value),
+                "telemetry" => set(&mut config.telemetry, value),
                 "auth" => set(&mut config.auth, value),
                 "tls" => set(&mut config.tls, value),
                 "receive" => set(&mut config.receive, value),
@@ -226,7 +232,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, query, alert";
+const SECTIONS: &str = "server, telemetry, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

@@ -142,7 +142,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Outcome> {
         print::line(config.to_toml()?.trim_end());
         return Ok(Outcome::Done);
     }
-    crate::telemetry::init(&config.server.log_filter, config.server.log_json);
+    crate::telemetry::init(&config.server.log_filter, config.server.log_json, &config.telemetry);
     if config.server.insecure_no_auth && !config.auth.is_required() {
         tracing::warn!("--insecure-no-auth: anyone who reaches these addresses can read and write everything");
     }
@@ -179,7 +179,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 const DEMO_RULE: &str = include_str!("../../config/rules/payment-errors.yaml");
 
 pub(crate) async fn demo(args: DemoArgs) -> anyhow::Result<Outcome> {
-    crate::telemetry::init("warn", false);
+    crate::telemetry::init("warn", false, &crate::telemetry::Config::default());
     let folder = tempfile::Builder::new()
         .prefix("tracelake-demo-")
         .tempdir()

@@ -49,6 +49,12 @@ pub enum Kind {
     XraySegments = 8,
     /// Rows that tracelake writes itself (alert evaluations): an Arrow IPC stream of one table.
     Own = 9,
+    /// Our own log lines: `ExportLogsServiceRequest`, protobuf.
+    SelfLogs = 10,
+    /// Our own spans: `ExportTraceServiceRequest`, protobuf.
+    SelfTraces = 11,
+    /// Our own metrics: `ExportMetricsServiceRequest`, protobuf.
+    SelfMetrics = 12,
 }
 
 impl Kind {
@@ -65,6 +71,9 @@ impl Kind {
             PutLogEvents,
             XraySegments,
             Own,
+            SelfLogs,
+            SelfTraces,
+            SelfMetrics,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -79,6 +88,9 @@ impl Kind {
             Kind::PutLogEvents => ("awslogs", Signal::Logs),
             Kind::XraySegments => ("xray", Signal::Traces),
             Kind::Own => ("own", Signal::Logs),
+            Kind::SelfLogs => ("self", Signal::Logs),
+            Kind::SelfTraces => ("self", Signal::Traces),
+            Kind::SelfMetrics => ("self", Signal::Metrics),
         }
     }
 }
@@ -229,9 +241,9 @@ impl Weighed<'_> {
     pub fn decode(self, context: &Context) -> Result<Decoded, Error> {
         let body = self.body;
         let decoded = match self.kind {
-            Kind::OtlpLogs => otlp::logs(body, context),
-            Kind::OtlpTraces => otlp::traces(body, context),
-            Kind::OtlpMetrics => otlp::metrics(body, context),
+            Kind::OtlpLogs | Kind::SelfLogs => otlp::logs(body, context),
+            Kind::OtlpTraces | Kind::SelfTraces => otlp::traces(body, context),
+            Kind::OtlpMetrics | Kind::SelfMetrics => otlp::metrics(body, context),
             Kind::OtlpLogsJson => otlp::logs_json(body, context),
             Kind::OtlpTracesJson => otlp::traces_json(body, context),
             Kind::OtlpMetricsJson => otlp::metrics_json(body, context),

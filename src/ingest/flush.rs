@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use arrow::array::Int64Array;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::erase::LeftOut;
-use super::replay::write_states;
+use super::replay::{WATERMARKS_KEY, write_states};
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
 use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, WalRange, block_path};
 use crate::fail_point;
 use crate::model::{Rows, Table};
 use crate::storage::Key;
+use crate::telemetry::{SPANS, UNHEARD};
 use crate::wal::Lsn;
 
 /// How often the flush loop looks at the age of the head.
@@ -47,6 +49,7 @@ impl Ingest {
                 () = self.inner.flush_wanted.notified() => {}
                 _ = tick.tick() => {}
             }
+            self.inner.watermarks.publish_metrics(&self.inner.catalog.snapshot());
             self.inner.note_position();
             self.learn_of_deletes().await;
             if self.is_flush_due() {
@@ -119,6 +122,8 @@ struct Cut {
     lsn: Lsn,
     /// The ledger's sums at that position.
     ledger: serde_json::Value,
+    /// Whether no row is but those of our own telemetry.
+    is_only_ours: bool,
 }
 
 /// Why an attempt to flush ended without a commit.
@@ -157,15 +162,27 @@ impl Inner {
     fn cut(&self, lsn: Lsn) -> Cut {
         self.head.lock().cut();
         *self.states_since_nanos.lock() = None;
+        self.watermarks.cut();
+        self.states.lock().insert(WATERMARKS_KEY.into(), self.watermarks.to_json().into());
         Cut {
             lsn,
             ledger: self.ledger.to_json(),
+            is_only_ours: !self.has_others_rows.swap(false, Ordering::AcqRel),
         }
     }
 
     /// Builds, puts and commits what was cut, until the catalog has it or trying again cannot help. The rows then stay in
     /// the head and the log: the next flush, or the next start, tries again.
     async fn flush_cut(&self, cut: Cut) {
+        // telling of a flush of what we told would never end
+        let span = match cut.is_only_ours {
+            true => tracing::info_span!(target: UNHEARD, "flush"),
+            false => tracing::info_span!(target: SPANS, "flush", lsn = cut.lsn),
+        };
+        self.flush_all(cut).instrument(span).await;
+    }
+
+    async fn flush_all(&self, cut: Cut) {
         fail_point::hit("flush.after_cut");
         let started = Instant::now();
         let mut n_overtaken = 0;
@@ -174,6 +191,7 @@ impl Inner {
             let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
             self.forget(flushed);
             if cut.lsn <= flushed {
+                self.watermarks.committed();
                 return;
             }
             match self.try_flush(&cut, flushed).await {
@@ -181,6 +199,7 @@ impl Inner {
                     fail_point::hit("flush.after_commit");
                     self.forget(cut.lsn);
                     fail_point::hit("flush.after_truncation");
+                    self.watermarks.committed();
                     self.problems.lock().remove("flush");
                     metrics::FLUSHES.inc();
                     metrics::FLUSHED_ROWS.inc_by(n_rows);

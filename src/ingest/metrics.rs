@@ -64,6 +64,32 @@ pub(super) static FLUSHED_ROWS: LazyLock<Counter<u64, AtomicU64>> =
 pub(super) static REPLAY_FAILURES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_replay_failures", "Frames that could not be decoded at replay", Counter::default()));
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatermarkLabels {
+    receiver: String,
+    signal: String,
+    stage: &'static str,
+}
+
+/// Event time, seconds since the epoch, by receiver, signal and stage: `searchable` (the newest record), `parquet` and `lake` (all records
+/// up to there are).
+static WATERMARKS: LazyLock<Family<WatermarkLabels, Gauge<f64, AtomicU64>>> = LazyLock::new(|| {
+    register(
+        "ingest_watermark_seconds",
+        "Event time up to which records are searchable, in Parquet, in the lake",
+        Family::default(),
+    )
+});
+
+pub(super) fn watermark(receiver: &str, signal: &str, stage: &'static str, nanos: i64) {
+    let labels = WatermarkLabels {
+        receiver: receiver.into(),
+        signal: signal.into(),
+        stage,
+    };
+    WATERMARKS.get_or_create(&labels).set(nanos as f64 / 1e9);
+}
+
 pub(super) fn records(receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str) -> Counter {
     RECORDS
         .get_or_create(&RecordLabels {

@@ -31,6 +31,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 mod view;
+mod watermark;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
+use tracing::Instrument as _;
 
 use crate::block;
 use crate::catalog::Catalog;
@@ -56,6 +58,7 @@ pub use ledger::{Ledger, Outcomes, add_up};
 pub use maintain::{Config as MaintainConfig, Maintainer, Parts as MaintainParts};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use view::{Source, View};
+pub use watermark::Progress;
 
 use head::Head;
 
@@ -96,6 +99,8 @@ pub struct Config {
     /// future, are rejected. Each hour of event time is a block of its own: this bounds the blocks of a flush. 0 = any
     /// time is taken, for bringing in history. CloudWatch Logs has its own 14 days.
     pub max_age_days: u16,
+    /// Sources (service or log group, by receiver and signal) whose progress is told apart in `/api/v1/status` (1,000).
+    pub max_sources: usize,
     /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
     pub lake_visible: LakeVisible,
 }
@@ -120,6 +125,7 @@ impl Default for Config {
             flush_rows: 1_000_000,
             flush_age_seconds: 600,
             max_age_days: 30,
+            max_sources: 1_000,
             lake_visible: LakeVisible::Sealed,
         }
     }
@@ -252,6 +258,9 @@ struct Inner {
     /// Since when a document waits for a flush.
     states_since_nanos: Mutex<Option<i64>>,
     ledger: Ledger,
+    watermarks: watermark::Watermarks,
+    /// Whether rows wait that are not of our own telemetry.
+    has_others_rows: AtomicBool,
     /// Age at which rows are flushed for other nodes; `u64::MAX` while there are none.
     early_flush_seconds: AtomicU64,
     known: Mutex<peers::Known>,
@@ -366,7 +375,7 @@ impl Ingest {
     /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
     /// rows are not in the head, memory that no bound knows of, or a record that no sum counts.
     async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
-        let task = tokio::spawn(work);
+        let task = tokio::spawn(work.in_current_span());
         task.await.unwrap_or_else(|panic| Err(Refused::overloaded(format!("internal error: {panic}"))))
     }
 
@@ -529,6 +538,11 @@ impl Ingest {
         }
     }
 
+    /// How far each source has come, by name.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.inner.watermarks.progress(&self.inner.catalog.snapshot())
+    }
+
     /// Stops taking requests, waits for those under way, flushes everything and closes the log. What cannot be flushed
     /// within `deadline` stays in the log for the next start.
     pub async fn drain(&self, deadline: Duration) {
@@ -609,6 +623,12 @@ impl Inner {
                 signal,
                 n_records,
             } => {
+                if receiver != Kind::Own.origin().0 {
+                    self.watermarks.observe(receiver, signal, &batch, self.clock.now_nanos());
+                }
+                if receiver != Kind::SelfLogs.origin().0 {
+                    self.has_others_rows.store(true, Ordering::Release);
+                }
                 self.publish_batch(lsn, batch);
                 self.ledger.accepted(receiver, signal, n_records);
                 self.count_rejected(receiver, signal, &rejected);

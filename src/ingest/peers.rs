@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::replay::read_states;
+use super::replay::{WATERMARKS_KEY, read_states};
 use super::{Ingest, Outcomes};
 use crate::catalog::{Commit, CommitKind, Forgotten, Lead, NodeId, Peer, Snapshot};
 use crate::storage::Key;
@@ -322,6 +322,11 @@ impl Peers {
                 for (key, value) in documents.range(prefix.to_string()..).take_while(|(key, _)| key.starts_with(prefix)) {
                     self.facts.learn(key, value).await;
                 }
+            }
+            if let Some(json) = documents.get(WATERMARKS_KEY)
+                && let Err(error) = self.ingest.inner.watermarks.restore(json)
+            {
+                tracing::warn!(%node, %error, "another node's watermarks are damaged");
             }
             if snapshot.leader() == Some(node) {
                 let led = documents.into_iter().filter(|(key, _)| key.starts_with(self.led));

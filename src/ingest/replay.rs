@@ -10,6 +10,7 @@ use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::erase::Erasures;
+use super::watermark::Watermarks;
 use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, n_records, permits, read_state, with_ids};
 use crate::catalog::{Commit, CommitKind};
 use crate::correlate::correlate;
@@ -22,6 +23,9 @@ const MAX_INFLATED_BYTES: usize = 1 << 30;
 
 /// The key under which earlier versions stored the ledger's sums with the state documents.
 pub(super) const LEDGER_KEY: &str = "ledger";
+
+/// The key under which the watermarks are stored with the state documents.
+pub(super) const WATERMARKS_KEY: &str = "watermarks";
 
 /// What start-up found in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -73,6 +77,10 @@ impl Ingest {
             ledger.restore(sums.to_string().as_bytes()).map_err(Error::State)?;
             ledger.note_committed(sums.clone());
         }
+        let watermarks = Watermarks::new(config.max_sources);
+        if let Some(json) = states.get(WATERMARKS_KEY) {
+            watermarks.restore(json).map_err(Error::State)?;
+        }
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         let in_flight = Arc::new(Semaphore::new(permits(config.max_in_flight_bytes) as usize));
         let mut inner = Inner {
@@ -93,6 +101,8 @@ impl Ingest {
             known: Mutex::default(),
             duty: tokio::sync::watch::Sender::default(),
             ledger,
+            watermarks,
+            has_others_rows: AtomicBool::new(true),
             in_flight,
             publication: RwLock::new(()),
             tail: broadcast::channel(TAIL_CAPACITY).0,
@@ -150,6 +160,9 @@ impl Inner {
         let body = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
         let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
         let (receiver, signal) = kind.origin();
+        if kind != Kind::Own {
+            self.watermarks.observe(receiver, signal, &decoded.batch, frame.received_at_nanos);
+        }
         let batch = with_ids(lsn, correlate(decoded.batch));
         self.ledger.accepted(receiver, signal, n_records(&batch));
         self.count_rejected(receiver, signal, &decoded.rejected);

@@ -15,8 +15,6 @@ use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Connections one listener serves at once; more wait in the system's backlog.
-const MAX_CONNECTIONS: usize = 4_096;
 /// Handshakes done but not yet served.
 const TLS_BACKLOG: usize = 64;
 /// A client that has not finished its handshake by then is cut off.
@@ -117,10 +115,10 @@ enum Source {
 }
 
 impl Listener {
-    /// Wraps a bound socket.
-    pub fn new(socket: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    /// Wraps a bound socket. At most `max_connections` are served at once; more wait in the system's backlog.
+    pub fn new(socket: TcpListener, tls: Option<TlsAcceptor>, max_connections: usize) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let slots = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
         let source = match tls {
             None => Source::Plain(socket),
             Some(acceptor) => {
@@ -279,7 +277,7 @@ mod tests {
         let address = socket.local_addr().expect("an address");
         let router = axum::Router::new().route("/", axum::routing::get(async || "served"));
         let stop = tokio_util::sync::CancellationToken::new();
-        let serving = tokio::spawn(super::super::serve(Listener::new(socket, None).expect("listens"), router, stop.clone()));
+        let serving = tokio::spawn(super::super::serve(Listener::new(socket, None, 4_096).expect("listens"), router, stop.clone()));
         for said in [&b""[..], b"PRI * HT"] {
             let mut client = TcpStream::connect(address).await.expect("connects");
             client.write_all(said).await.expect("is sent");

@@ -10,8 +10,10 @@ pub mod budget;
 pub mod inflate;
 pub mod listen;
 mod serve;
+mod traced;
 
 pub use budget::{Budget, Share};
 pub use inflate::Encoding;
 pub use listen::Listener;
 pub use serve::serve;
+pub use traced::traced;

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`otlp`] | OTLP over gRPC and HTTP, protobuf and JSON | `UNAVAILABLE` with `RetryInfo`; 503 with `Retry-After` |
 //! | [`awslogs`] | CloudWatch Logs, AWS JSON 1.1 on `POST /` | 503 `ServiceUnavailableException` |
+//! | [`itself`] | nothing: what our own telemetry caught | a pause |
 //! | [`xray`] | X-Ray, REST-JSON on `POST /TraceSegments` and others; the daemon's datagrams | 429 `ThrottledException`; datagrams: waits, then counts |
 
 mod intake;
@@ -20,6 +21,7 @@ mod answer;
 pub mod otlp;
 pub mod awslogs;
 pub mod xray;
+pub mod itself;
 #[cfg(test)]
 mod testing;
 

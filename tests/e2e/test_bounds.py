@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import subprocess
 import time
 
@@ -288,3 +289,19 @@ def test_columns_with_a_value_of_its_own_in_every_row_stay_bounded(make_lake):
     twice(lake, check)
     counted = int(lake.sql("SELECT count(DISTINCT service_name) AS n FROM logs")[0]["n"])
     assert counted == requests_ * records
+
+
+def test_connections_beyond_the_bound_wait(make_lake):
+    lake = make_lake(config={"server": {"max_connections": 3}})
+    host, port = lake.url.removeprefix("http://").rsplit(":", 1)
+    held = [socket.create_connection((host, int(port)), timeout=10) for _ in range(3)]
+    with socket.create_connection((host, int(port)), timeout=10) as late:
+        late.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        late.settimeout(1)
+        with pytest.raises(TimeoutError):
+            late.recv(100)
+        held.pop().close()
+        late.settimeout(10)
+        assert late.recv(100).startswith(b"HTTP/1.1 200")
+    for one in held:
+        one.close()

@@ -70,9 +70,9 @@ pub(super) fn weigh(kind: Kind, body: &[u8]) -> Result<Option<usize>, Error> {
         {
             8 * body.len()
         }
-        Kind::OtlpLogs => weigh::protobuf(body, &shapes::LOGS)?,
-        Kind::OtlpTraces => weigh::protobuf(body, &shapes::TRACES)?,
-        Kind::OtlpMetrics => weigh::protobuf(body, &shapes::METRICS)?,
+        Kind::OtlpLogs | Kind::SelfLogs => weigh::protobuf(body, &shapes::LOGS)?,
+        Kind::OtlpTraces | Kind::SelfTraces => weigh::protobuf(body, &shapes::TRACES)?,
+        Kind::OtlpMetrics | Kind::SelfMetrics => weigh::protobuf(body, &shapes::METRICS)?,
         Kind::OtlpLogsJson => weigh::json(body, &weigh::LOGS_JSON)?,
         Kind::OtlpTracesJson => weigh::json(body, &weigh::TRACES_JSON)?,
         Kind::OtlpMetricsJson => weigh::json(body, &weigh::METRICS_JSON)?,

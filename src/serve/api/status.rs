@@ -42,6 +42,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
         "receivers": outcomes(server.ingest.ledger().sums()),
+        "sources": server.ingest.progress(),
         "node": server.ingest.catalog().node(),
         "nodes": nodes.iter().map(node).collect::<Vec<Value>>(),
         "ledger": outcomes(ingest::add_up(nodes.into_iter().map(|node| node.sums))),
