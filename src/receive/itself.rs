@@ -198,6 +198,7 @@ impl Keeper {
             context,
             body: body.into(),
             encoding: Encoding::Identity,
+            share: None,
         };
         self.intake.accept(received, decoded).await.is_ok()
     }
