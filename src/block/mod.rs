@@ -55,7 +55,7 @@ pub use pages::PageCache;
 pub use pattern::Pattern;
 pub use query::{IndexQuery, KeyTest};
 pub use reader::{Block, Scan};
-pub use rowtext::{RowText, Texts};
+pub use rowtext::{Pairs, RowText, Texts};
 pub use settings::Settings;
 pub use terms::RawField;
 pub use verify::verify;

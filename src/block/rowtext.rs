@@ -16,7 +16,7 @@ use crate::model::{Table, json};
 pub struct RowText<'a> {
     table: Table,
     texts: Texts<'a>,
-    attributes: Map<'a>,
+    attributes: Pairs<'a>,
     promoted: Vec<(&'static str, Promoted<'a>)>,
     raw: Vec<(RawField, Promoted<'a>)>,
 }
@@ -37,8 +37,9 @@ enum Promoted<'a> {
     Number(&'a Int32Array),
 }
 
+/// The keys and values of a map column of text.
 #[derive(Debug)]
-struct Map<'a> {
+pub struct Pairs<'a> {
     map: &'a MapArray,
     keys: &'a StringArray,
     values: &'a StringArray,
@@ -47,11 +48,12 @@ struct Map<'a> {
 #[derive(Debug)]
 struct Exceptions<'a> {
     offsets: &'a [i32],
-    attributes: Map<'a>,
+    attributes: Pairs<'a>,
 }
 
-impl<'a> Map<'a> {
-    fn new(column: &'a ArrayRef) -> Option<Self> {
+impl<'a> Pairs<'a> {
+    /// Looks at a column; `None` if it is no map of text.
+    pub fn new(column: &'a ArrayRef) -> Option<Self> {
         let map = column.as_map_opt()?;
         Some(Self {
             map,
@@ -59,13 +61,18 @@ impl<'a> Map<'a> {
             values: map.values().as_string_opt()?,
         })
     }
+
+    /// Key and value of each entry of a row that has a value.
+    pub fn of_row(&self, row: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (offsets, keys, values) = (self.map.value_offsets(), self.keys, self.values);
+        let entries = offsets[row] as usize..offsets[row + 1] as usize;
+        entries
+            .filter(|entry| values.is_valid(*entry))
+            .map(|entry| (keys.value(entry), values.value(entry)))
+    }
+
     fn for_each(&self, row: usize, pair: &mut dyn FnMut(&str, &str)) {
-        let offsets = self.map.value_offsets();
-        for entry in offsets[row] as usize..offsets[row + 1] as usize {
-            if self.values.is_valid(entry) {
-                pair(self.keys.value(entry), self.values.value(entry));
-            }
-        }
+        self.of_row(row).for_each(|(key, value)| pair(key, value));
     }
 }
 
@@ -95,7 +102,7 @@ impl<'a> Texts<'a> {
                 let no_events = || missing(table, "events");
                 let events = column("events")?.as_list_opt::<i32>().ok_or_else(no_events)?;
                 let fields: &StructArray = events.values().as_struct_opt().ok_or_else(no_events)?;
-                let attributes = fields.column_by_name("attributes").and_then(Map::new).ok_or_else(no_events)?;
+                let attributes = fields.column_by_name("attributes").and_then(Pairs::new).ok_or_else(no_events)?;
                 Ok(Self {
                     lines: vec![text("name")?, text("status_message")?],
                     exceptions: Some(Exceptions {
@@ -196,7 +203,7 @@ impl<'a> RowText<'a> {
         Ok(Self {
             table,
             texts,
-            attributes: column("attributes").and_then(|column| Map::new(column).ok_or_else(|| missing("attributes")))?,
+            attributes: column("attributes").and_then(|column| Pairs::new(column).ok_or_else(|| missing("attributes")))?,
             promoted,
             raw,
         })

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use regex_syntax::hir::{Hir, HirKind};
+
 use super::conditions::{Alike, Key, Phrase, Sought, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use super::scan::context_passes;
@@ -98,6 +100,10 @@ fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Pa
         Leaf::WholeText(ValueTest::Holds(text)) => {
             Part::wider(std::str::from_utf8(text.needle()).map_or(IndexQuery::All, |text| IndexQuery::And(tokens_around(text))))
         }
+        Leaf::WholeText(ValueTest::Find(regex)) => {
+            let literals = needed_literals(regex);
+            Part::wider(IndexQuery::And(literals.iter().flat_map(|literal| tokens_around(literal)).collect()))
+        }
         Leaf::WholeText(_) => Part::wider(IndexQuery::All),
         Leaf::Column(column, test) => match Leaf::raw_field(table, column) {
             Some(field) => lower_term(field, test, index)?,
@@ -174,6 +180,25 @@ fn inside(key: &Key, test: &ValueTest, table: Table, any: &mut Vec<IndexQuery>) 
         exact &= table != Table::Spans || !(SPAN_COLUMNS.iter().any(|(attribute, _)| *attribute == parent) || parent == "exception.type");
     }
     exact
+}
+
+/// Texts that stand, to the letter, in whatever a regular expression matches. Not all of them.
+fn needed_literals(regex: &regex::Regex) -> Vec<String> {
+    fn gather(hir: &Hir, out: &mut Vec<String>) {
+        match hir.kind() {
+            HirKind::Literal(literal) => out.extend(std::str::from_utf8(&literal.0).ok().map(str::to_string)),
+            HirKind::Concat(parts) => parts.iter().for_each(|part| gather(part, out)),
+            HirKind::Capture(group) => gather(&group.sub, out),
+            HirKind::Repetition(repeated) if repeated.min > 0 => gather(&repeated.sub, out),
+            // of alternatives none is needed
+            HirKind::Repetition(_) | HirKind::Alternation(_) | HirKind::Class(_) | HirKind::Look(_) | HirKind::Empty => {}
+        }
+    }
+    let mut out = Vec::new();
+    if let Ok(hir) = regex_syntax::Parser::new().parse(regex.as_str()) {
+        gather(&hir, &mut out);
+    }
+    out
 }
 
 /// Tokens that any text has in which `text` stands to the letter. A token at an end may go on outside, and what could be
@@ -311,5 +336,32 @@ mod tests {
             tokens("id 123e4567-e89b-12d3-a456-426614174000 "),
             r#"[token("123e4567-e89b-12d3-a456-426614174000")]"#
         );
+    }
+
+    #[test]
+    fn a_regular_expression_asks_the_index_for_the_words_it_cannot_do_without() {
+        for (regex, expected) in [
+            ("connection reset by peer", &["reset", "by", "peer*"][..]),
+            (r"timeout after \d+ms in payment", &["after", "in", "payment*"]),
+            (r"id=(?P<id>\w+) user=alice;", &["user", "alice"]),
+            ("( retry )+then", &["retry"]),
+            ("reset|timeout", &[]),
+            ("(?i) reset ", &[]),
+            ("( reset )?", &[]),
+            ("rese[tT]", &[]),
+            ("-0123-", &[]),
+        ] {
+            let literals = needed_literals(&regex::Regex::new(regex).expect("a regex"));
+            let asked: Vec<String> = literals
+                .iter()
+                .flat_map(|literal| tokens_around(literal))
+                .map(|query| match query {
+                    IndexQuery::Token(token) => token,
+                    IndexQuery::TokenPattern(pattern) => pattern,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(asked, expected, "{regex}");
+        }
     }
 }

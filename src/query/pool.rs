@@ -164,7 +164,7 @@ mod tests {
         let mut ends = Vec::new();
         let mut stuck = Vec::new();
         for _ in 0..4 {
-            let (end, wait) = mpsc::channel::<()>();
+            let (end, wait) = mpsc::sync_channel::<()>(1);
             ends.push(end);
             let batch = batch.clone();
             stuck.push(tokio::spawn(async move { batch.run(move || Ok(wait.recv().is_err())).await }));
@@ -181,7 +181,7 @@ mod tests {
     async fn queued_work_of_a_dropped_caller_never_starts() {
         let pool = Pool::start(1);
         let workers = pool.workers(Priority::Interactive);
-        let (end, wait) = mpsc::channel::<()>();
+        let (end, wait) = mpsc::sync_channel::<()>(1);
         let first = {
             let workers = workers.clone();
             tokio::spawn(async move { workers.run(move || Ok(wait.recv().is_err())).await })

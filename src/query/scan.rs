@@ -4,14 +4,14 @@
 //! cut into tokens, and JSON is parsed, only where nothing cheaper has decided. Conditions on resource and scope are
 //! decided once a context.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, MapArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 
 use super::conditions::{Key, Phrase, ValueTest};
 use super::filter::{Filter, Leaf};
 use super::{Error, Result};
-use crate::block::Texts;
+use crate::block::{Pairs, Texts};
 use crate::model::schema::is_context_column;
 use crate::model::{Column, Context, Rows, Table, TimeRange, json};
 
@@ -294,12 +294,13 @@ fn value_within(column: Option<&'static str>, keys: &[Key], test: &ValueTest, ch
     if keys.is_empty() {
         return Ok(found);
     }
+    let any_passes = |pairs: &Pairs<'_>, row: usize| pairs.of_row(row).any(|(name, value)| keys.iter().any(|key| key.passes(name, value, test)));
     if let Chunk::Stored(..) = chunk {
-        let resource = Entries::of(chunk.array("resource_attributes")?)?;
-        add(select(&left, |row| resource.any(row, keys, test)), &mut left);
+        let resource = pairs(chunk.array("resource_attributes")?)?;
+        add(select(&left, |row| any_passes(&resource, row)), &mut left);
     }
-    let attributes = Entries::of(chunk.array("attributes")?)?;
-    add(select(&left, |row| attributes.any(row, keys, test)), &mut left);
+    let attributes = pairs(chunk.array("attributes")?)?;
+    add(select(&left, |row| any_passes(&attributes, row)), &mut left);
     if chunk.table() == Table::Logs {
         let bodies = strings(chunk.array("body")?)?;
         add(
@@ -322,32 +323,10 @@ fn body_passes(body: &str, keys: &[Key], test: &ValueTest) -> bool {
     found
 }
 
+fn pairs(array: &ArrayRef) -> Result<Pairs<'_>> {
+    Pairs::new(array).ok_or_else(|| Error::internal("attributes are not a map"))
+}
+
 fn strings(array: &ArrayRef) -> Result<&StringArray> {
     array.as_string_opt::<i32>().ok_or_else(|| Error::internal("a text column is not text"))
-}
-
-/// A map column's keys and values.
-struct Entries<'a> {
-    map: &'a MapArray,
-    keys: &'a StringArray,
-    values: &'a StringArray,
-}
-
-impl<'a> Entries<'a> {
-    fn of(array: &'a ArrayRef) -> Result<Self> {
-        let map = array.as_map_opt().ok_or_else(|| Error::internal("attributes are not a map"))?;
-        Ok(Self {
-            map,
-            keys: strings(map.keys())?,
-            values: strings(map.values())?,
-        })
-    }
-
-    fn any(&self, row: usize, keys: &[Key], test: &ValueTest) -> bool {
-        let offsets = self.map.value_offsets();
-        (offsets[row] as usize..offsets[row + 1] as usize).any(|entry| {
-            let name = self.keys.value(entry);
-            self.values.is_valid(entry) && keys.iter().any(|key| key.passes(name, self.values.value(entry), test))
-        })
-    }
 }
