@@ -346,7 +346,14 @@ impl Engine {
             });
         };
         let batches = self.inner.source.subscribe();
-        Ok(Tail::start(batches, table, filter, self.inner.config.tail_rows_per_second, permit))
+        Ok(Tail::start(
+            batches,
+            table,
+            filter,
+            self.inner.config.tail_rows_per_second,
+            self.workers(Priority::Interactive),
+            permit,
+        ))
     }
 
     /// Facets of a page are for somebody who waits; those over very many rows are a report.

@@ -24,7 +24,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, ChildrenPropertiesMode, EmissionType, SchedulingType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions};
 use parking_lot::Mutex;
@@ -172,9 +172,13 @@ impl ExecutionPlan for LakeExec {
             done: Done::new(&self.metrics, partition),
             rows: BaselineMetrics::new(&self.metrics, partition),
         };
-        if partition == 0 {
-            cursor.done.blocks_pruned.add(usize::try_from(self.scan.pruned_by_time).unwrap_or(usize::MAX));
-        }
+        // blocks whose turn does not come are pruned: those that are read are taken off
+        let of_time = if partition == 0 { self.scan.pruned_by_time } else { 0 };
+        let of_turn = cursor.parts.iter().filter(|part| matches!(part, Part::Block(_))).count();
+        cursor
+            .done
+            .blocks_pruned
+            .add(usize::try_from(of_time).unwrap_or(usize::MAX).saturating_add(of_turn));
         let batches = futures::stream::try_unfold(cursor, |mut cursor| async move {
             let batch = cursor.next().await?;
             Ok(batch.map(|batch| (batch, cursor)))
@@ -191,7 +195,7 @@ impl ExecutionPlan for LakeExec {
 #[derive(Debug)]
 struct Done {
     blocks_read: Count,
-    blocks_pruned: Count,
+    blocks_pruned: Gauge,
     rows_selected: Count,
     bytes_read: Count,
 }
@@ -201,7 +205,7 @@ impl Done {
         let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         Self {
             blocks_read: count("blocks_read"),
-            blocks_pruned: count("blocks_pruned"),
+            blocks_pruned: MetricBuilder::new(metrics).gauge("blocks_pruned", partition),
             rows_selected: count("rows_selected"),
             bytes_read: count("bytes_read"),
         }
@@ -224,9 +228,6 @@ struct Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // a plan that has enough leaves the rest
-        let is_block = |part: &&Part| matches!(part, Part::Block(_));
-        self.done.blocks_pruned.add(self.parts[self.next..].iter().filter(is_block).count());
         self.count_bytes();
     }
 }
@@ -273,17 +274,19 @@ impl Cursor {
                 Part::Head(rows) => Source::head(scan, rows),
                 Part::NewestOfHead(parts) => Source::newest_of_head(scan, parts),
                 Part::Block(meta) => {
-                    let Some(block) = open(scan, meta).await else { continue };
+                    let Some(block) = open(scan, meta).await else {
+                        self.done.blocks_pruned.sub(1);
+                        continue;
+                    };
                     match Source::block(scan, &block) {
                         Ok(Some(source)) => {
                             self.done.blocks_read.add(1);
+                            self.done.blocks_pruned.sub(1);
                             Ok(source)
                         }
-                        Ok(None) => {
-                            self.done.blocks_pruned.add(1);
-                            continue;
-                        }
+                        Ok(None) => continue,
                         Err(error) => {
+                            self.done.blocks_pruned.sub(1);
                             self.scan.coverage.lock().incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string());
                             continue;
                         }

@@ -35,14 +35,15 @@
 //! - An answer that may lack rows says so: unreachable or damaged blocks, limits and timeouts stand in its coverage. A block
 //!   whose index is missing or damaged is scanned and gives the same rows.
 //! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
-//!   groups, live tails, SQL memory and rows, open blocks. A dropped future stops its work on other threads.
+//!   groups, live tails, SQL memory, disk and rows, open blocks, kept pages. A dropped future stops its work on other threads.
+//! - Queries compute on the threads of [`pool`] alone; SQL takes neither a search's threads nor its place.
 //! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) and the view `metrics`, and
 //!   nothing else of the machine.
 //!
 //! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
 //! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`] and [`blocks`] (matching),
-//! [`job`] (the work over a view), then
-//! one room a kind of answer.
+//! [`job`] (the work over a view) on the threads of [`pool`], then one room a kind of answer; SQL has [`sql`], its tables
+//! ([`table`]) and the step of a plan that reads them ([`lake_exec`]).
 
 mod limits;
 mod pool;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::TailEvent;
 use super::filter::Filter;
 use super::hit::Hit;
+use super::pool::Workers;
 use super::scan::{self, Chunk};
 use super::{Result, metrics};
 use crate::model::{Batch, Rows, Table};
@@ -63,13 +64,21 @@ impl Tail {
     }
 
     /// Watches batches; must be called inside a tokio runtime. The permit is given back when the work has ended.
-    pub(super) fn start(batches: broadcast::Receiver<Arc<Batch>>, table: Table, filter: Filter, rows_per_second: usize, permit: OwnedSemaphorePermit) -> Tail {
+    pub(super) fn start(
+        batches: broadcast::Receiver<Arc<Batch>>,
+        table: Table,
+        filter: Filter,
+        rows_per_second: usize,
+        workers: Workers,
+        permit: OwnedSemaphorePermit,
+    ) -> Tail {
         let (sender, events) = mpsc::channel(QUEUE);
         let (queue, waiting) = mpsc::channel(WAITING_BATCHES);
         let missed = Arc::new(Missed::default());
         let matching = Arc::new(Matching {
             table,
             filter,
+            workers,
             rows_per_event: (rows_per_second / (1_000 / INTERVAL.as_millis() as usize)).max(1),
         });
         tokio::spawn(take_in(batches, table, queue, missed.clone()));
@@ -171,25 +180,26 @@ fn send(sender: &mpsc::Sender<TailEvent>, gathered: &mut Gathered, missed: &Miss
 struct Matching {
     table: Table,
     filter: Filter,
+    workers: Workers,
     rows_per_event: usize,
 }
 
 impl Matching {
-    /// Matches on a thread where work may take its time.
+    /// Matches on the threads where queries compute.
     async fn gather_aside(self: &Arc<Self>, batch: Arc<Batch>, mut gathered: Gathered) -> Gathered {
         let matching = self.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.workers.run(move || {
             for rows in batch.rows.iter().filter(|rows| rows.table() == matching.table) {
                 if let Err(error) = matching.gather(rows, &mut gathered) {
                     metrics::failed("tail");
                     tracing::error!(%error, "a batch could not be matched for a live tail");
                 }
             }
-            gathered
+            Ok(gathered)
         });
-        work.await.unwrap_or_else(|panic| {
+        work.await.unwrap_or_else(|error| {
             metrics::failed("tail");
-            tracing::error!(%panic, "matching for a live tail failed");
+            tracing::error!(%error, "matching for a live tail failed");
             Gathered::default()
         })
     }
