@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, NodeId};
 use crate::config::Config;
-use crate::ingest::{self, Facts, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
+use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::net::traced;
@@ -147,8 +147,11 @@ impl App {
             working: Vec::new(),
             drain: Duration::from_secs(config.server.drain_seconds),
         };
+        let faces = Faces::new(&config, &app.server, &clock);
         let maintainer = Maintainer::new(MaintainParts {
             config: config.lake.clone(),
+            retention: config.retention.clone(),
+            log_groups: faces.log_groups.clone(),
             lake_visible_at_once: config.ingest.lake_visible == LakeVisible::All,
             block: config.block.clone(),
             catalog,
@@ -157,7 +160,6 @@ impl App {
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
-        let faces = Faces::new(&config, &app.server, &clock);
         let peers = Peers::new(config.node.clone(), ingest.clone(), faces.log_groups, alert::state::KEY_PREFIX);
         // what other nodes know is known before the first request
         if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
@@ -313,7 +315,7 @@ struct Faces {
     otlp_grpc: Router,
     otlp_http: Router,
     xray: Router,
-    log_groups: Arc<dyn Facts>,
+    log_groups: Arc<receive::awslogs::Registry>,
 }
 
 impl Faces {

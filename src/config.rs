@@ -41,6 +41,8 @@ pub struct Config {
     pub block: block::Settings,
     /// `[lake]`
     pub lake: ingest::MaintainConfig,
+    /// `[retention]`
+    pub retention: ingest::RetentionConfig,
     /// `[query]`
     pub query: query::Config,
     /// `[alert]`
@@ -144,6 +146,7 @@ impl Config {
                 "node" => set(&mut config.node, value),
                 "block" => set(&mut config.block, value),
                 "lake" => set(&mut config.lake, value),
+                "retention" => set(&mut config.retention, value),
                 "query" => set(&mut config.query, value),
                 "alert" => set(&mut config.alert, value),
                 _ => vec![format!("unknown section; there are {SECTIONS}")],
@@ -214,6 +217,7 @@ impl Config {
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
         problems.extend(self.node.problems());
+        problems.extend(self.retention.problems());
         problems
     }
 
@@ -232,7 +236,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, telemetry, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, query, alert";
+const SECTIONS: &str = "server, telemetry, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, retention, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

@@ -19,7 +19,7 @@ use tantivy::{Index, IndexSettings};
 use super::bundle::{self, Own, Seconds};
 use super::columns::{ColumnsWriter, is_sorted_by_time, rows_checksum};
 use super::document::{self, Documents, RowDocument};
-use super::{BlockId, BlockMeta, Error, Level, Result, Settings, tokenizer};
+use super::{BlockId, BlockMeta, Error, HiddenRows, Level, Result, Settings, tokenizer};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
 use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
 
@@ -138,8 +138,18 @@ impl<'a> Builder<'a> {
             min_ingest_id: ingest_ids().min().unwrap_or_default(),
             max_ingest_id: ingest_ids().max().unwrap_or_default(),
             services: self.services(),
+            n_in_progress: self.n_in_progress(),
+            hidden: HiddenRows::default(),
         };
         Ok(BuiltBlock { meta, parquet, index })
+    }
+
+    fn n_in_progress(&self) -> u64 {
+        let of_part = |part: &Rows| {
+            let column = part.batch().column_by_name("in_progress").and_then(|column| column.as_boolean_opt());
+            column.map_or(0, |column| column.true_count() as u64)
+        };
+        self.parts.iter().map(of_part).sum()
     }
 
     /// Gathers rows in order and hands each chunk to both writers. Gives the memory that they take in all.

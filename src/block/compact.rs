@@ -13,7 +13,7 @@ use crate::model::{Rows, Table, from_stored};
 
 /// Builds one block of all rows of `blocks`, which are of one table and partition; `None` when no row is left.
 ///
-/// Left out are: spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
+/// Left out are: hidden rows; spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
 /// but the earliest row of each series. Reads all rows into memory: the caller bounds what it merges at once.
 pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
@@ -36,7 +36,7 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
     build(table, partition_nanos, level, &parts, settings, now_nanos).map(Some)
 }
 
-/// Builds the same block without the rows in `dropped` (bits over all of its rows); `None` when no row is left. Reads all
+/// Builds the same block without hidden rows and those in `dropped` (bits over all of its rows); `None` when no row is left. Reads all
 /// rows into memory.
 pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let meta = block.meta();
@@ -48,14 +48,14 @@ pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, now_
     build(meta.table, meta.partition_nanos, meta.level, &parts, settings, now_nanos).map(Some)
 }
 
-/// All rows of a block but those that are dropped.
+/// All rows of a block but those that are hidden or dropped.
 fn read_rows(block: &Block, dropped: Option<&BooleanBuffer>, parts: &mut Vec<Rows>) -> Result<()> {
     let table = block.meta().table;
     let mut at = 0;
     for batch in block.scan(0..block.n_rows(), &[])? {
         let batch = batch?;
         let rows = from_stored(table, &batch)?;
-        let is_dropped = |row: usize| dropped.is_some_and(|dropped| dropped.value(at + row));
+        let is_dropped = |row: usize| dropped.is_some_and(|dropped| dropped.value(at + row)) || block.meta().hidden.contains((at + row) as u32);
         parts.push(keep(&rows, (0..rows.len()).filter(|row| !is_dropped(*row)))?);
         at += batch.num_rows();
     }
@@ -92,6 +92,36 @@ pub(crate) fn each_span(part: &Rows, mut visit: impl FnMut(usize, bool, u128)) -
     let (traces, spans) = (column(part, "trace_id")?.as_string::<i32>(), column(part, "span_id")?.as_string::<i32>());
     (0..part.len()).for_each(|row| visit(row, in_progress.value(row), span_key(traces.value(row), spans.value(row))));
     Ok(())
+}
+
+/// A row of a block that is a span in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanInProgress {
+    /// See [`each_span`].
+    pub(crate) key: u128,
+    pub(crate) row: u32,
+    pub(crate) ingest_id: i64,
+}
+
+/// The spans in progress of a block of `spans`, hidden ones too.
+pub(crate) fn spans_in_progress(block: &Block) -> Result<Vec<SpanInProgress>> {
+    let mut rows: Vec<u32> = Vec::new();
+    let mut at = 0;
+    for batch in block.scan(0..block.n_rows(), &["in_progress"])? {
+        let batch = batch?;
+        let in_progress = batch.column(0).as_boolean();
+        rows.extend((0..in_progress.len()).filter(|row| in_progress.value(*row)).map(|row| (at + row) as u32));
+        at += batch.num_rows();
+    }
+    let ids = block.read(&rows, &["trace_id", "span_id", "ingest_id"])?;
+    let (traces, spans) = (ids.column(0).as_string::<i32>(), ids.column(1).as_string::<i32>());
+    let ingest_ids = ids.column(2).as_primitive::<Int64Type>();
+    let span = |(i, row): (usize, u32)| SpanInProgress {
+        key: span_key(traces.value(i), spans.value(i)),
+        row,
+        ingest_id: ingest_ids.value(i),
+    };
+    Ok(rows.into_iter().enumerate().map(span).collect())
 }
 
 /// Whether any row of `spans` is still in progress; few are, and what has none needs no look at its IDs.

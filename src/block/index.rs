@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::buffer::{BooleanBuffer, Buffer};
 use bytes::Bytes;
+use tantivy::postings::TermInfo;
 use tantivy::query::{EnableScoring, Query};
 use tantivy::schema::{IndexRecordOption, Schema};
 use tantivy::termdict::TermStreamer;
@@ -17,8 +18,9 @@ use super::build::panic_text;
 use super::bundle::{Bundle, Seconds};
 use super::document::{TERMS, TEXT, schema, tokenizers};
 use super::evaluate::{Answer, Evaluator};
+use super::hidden::fill;
 use super::terms::{self, KEYS_PREFIX, key_of, key_prefix, value_of};
-use super::{BlockMeta, Error, IndexQuery, RawField, Result, tokenizer};
+use super::{BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
 
 /// Different terms that one pattern, test or listing of values may walk in one block.
@@ -32,7 +34,15 @@ pub const MAX_KEYS: usize = 10_000;
 /// Answers of [`first`](Self::first), [`bitmap`](Self::bitmap) and [`count`](Self::count) are exact where
 /// [`is_exact`](Self::is_exact) says so; else they may hold rows too many (never too few), which the caller verifies:
 /// attribute terms over 255 bytes are indexed by their beginning only.
+///
+/// Rows that are hidden are in no answer and in no count.
+#[derive(Clone)]
 pub struct BlockIndex {
+    opened: Arc<Opened>,
+    hidden: HiddenRows,
+}
+
+struct Opened {
     segment: SegmentReader,
     schema: Schema,
     text: Arc<InvertedIndexReader>,
@@ -45,7 +55,7 @@ pub struct BlockIndex {
 
 impl std::fmt::Debug for BlockIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockIndex").field("n_rows", &self.n_rows).finish_non_exhaustive()
+        f.debug_struct("BlockIndex").field("n_rows", &self.opened.n_rows).finish_non_exhaustive()
     }
 }
 
@@ -87,7 +97,7 @@ impl BlockIndex {
             let text = segment.inverted_index(TEXT).map_err(Error::index)?;
             let terms = segment.inverted_index(TERMS).map_err(Error::index)?;
             let memory_bytes = contexts.iter().map(|context| context.memory_bytes()).sum::<usize>() + 20_000;
-            Ok(Self {
+            let opened = Opened {
                 n_rows: segment.max_doc(),
                 segment,
                 schema: index.schema(),
@@ -96,30 +106,42 @@ impl BlockIndex {
                 contexts,
                 seconds,
                 memory_bytes,
+            };
+            Ok(Self {
+                opened: Arc::new(opened),
+                hidden: meta.hidden.clone(),
             })
         })
     }
 
+    /// The same index, with these rows hidden.
+    pub(super) fn hiding(&self, hidden: &HiddenRows) -> Self {
+        Self {
+            opened: Arc::clone(&self.opened),
+            hidden: hidden.clone(),
+        }
+    }
+
     /// The contexts of the block's rows, by number.
     pub fn contexts(&self) -> &[Arc<Context>] {
-        &self.contexts
+        &self.opened.contexts
     }
     /// Rows of the block.
     pub fn n_rows(&self) -> u32 {
-        self.n_rows
+        self.opened.n_rows
     }
     pub(super) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.opened.memory_bytes
     }
     /// Rows within which the first row older than `nanos` lies.
     pub(super) fn rows_around(&self, nanos: i64) -> Range<u32> {
-        self.seconds.around(nanos, self.n_rows)
+        self.opened.seconds.around(nanos, self.opened.n_rows)
     }
     pub(super) fn text(&self) -> &InvertedIndexReader {
-        &self.text
+        &self.opened.text
     }
     pub(super) fn terms(&self) -> &InvertedIndexReader {
-        &self.terms
+        &self.opened.terms
     }
 
     /// Whether the answers to `query` need no verification of rows.
@@ -134,12 +156,14 @@ impl BlockIndex {
             let mut found = Vec::with_capacity(k.min(1024));
             match self.answer(query)? {
                 Answer::None => {}
-                Answer::All => found.extend(rows.take(k)),
+                Answer::All => found.extend(rows.filter(|row| !self.hidden.contains(*row)).take(k)),
                 Answer::Query(query) => {
                     let mut documents = self.documents(&*query, rows.start)?;
                     let mut row = documents.doc();
                     while row < rows.end && found.len() < k {
-                        found.push(row);
+                        if !self.hidden.contains(row) {
+                            found.push(row);
+                        }
                         row = documents.advance();
                     }
                 }
@@ -152,7 +176,7 @@ impl BlockIndex {
     pub fn bitmap(&self, query: &IndexQuery, rows: Range<u32>) -> Result<BooleanBuffer> {
         let rows = self.clip(rows);
         guard(|| {
-            let mut words = vec![0u64; (self.n_rows as usize).div_ceil(64)];
+            let mut words = vec![0u64; (self.opened.n_rows as usize).div_ceil(64)];
             match self.answer(query)? {
                 Answer::None => {}
                 Answer::All => fill(&mut words, rows),
@@ -162,20 +186,24 @@ impl BlockIndex {
                     }
                 })?,
             }
-            Ok(BooleanBuffer::new(Buffer::from_vec(words), 0, self.n_rows as usize))
+            self.hidden.clear(&mut words);
+            Ok(BooleanBuffer::new(Buffer::from_vec(words), 0, self.opened.n_rows as usize))
         })
     }
 
     /// How many rows of `rows` match; of a single term over the whole block, without reading postings.
     pub fn count(&self, query: &IndexQuery, rows: Range<u32>) -> Result<u64> {
         let rows = self.clip(rows);
+        if !self.hidden.is_empty() {
+            return Ok(self.bitmap(query, rows)?.count_set_bits() as u64);
+        }
         guard(|| {
             Ok(match self.answer(query)? {
                 Answer::None => 0,
                 Answer::All => rows.len() as u64,
-                Answer::Query(query) if rows == (0..self.n_rows) => {
-                    let weight = query.weight(EnableScoring::disabled_from_schema(&self.schema)).map_err(Error::index)?;
-                    u64::from(weight.count(&self.segment).map_err(Error::index)?)
+                Answer::Query(query) if rows == (0..self.opened.n_rows) => {
+                    let weight = query.weight(EnableScoring::disabled_from_schema(&self.opened.schema)).map_err(Error::index)?;
+                    u64::from(weight.count(&self.opened.segment).map_err(Error::index)?)
                 }
                 Answer::Query(query) => {
                     let mut count = 0;
@@ -216,7 +244,7 @@ impl BlockIndex {
             let mut keys: Vec<String> = Vec::new();
             let mut from = KEYS_PREFIX.as_bytes().to_vec();
             while keys.len() < MAX_KEYS {
-                let stream = self.terms.terms().range().ge(&from).lt([KEYS_PREFIX.as_bytes()[0] + 1]);
+                let stream = self.opened.terms.terms().range().ge(&from).lt([KEYS_PREFIX.as_bytes()[0] + 1]);
                 let mut stream = stream.into_stream().map_err(Error::index)?;
                 if !stream.advance() {
                     break;
@@ -240,7 +268,7 @@ impl BlockIndex {
     /// Calls `found(context, rows)` with rows of each context that has some, several times for one with many; a row comes
     /// once.
     pub fn each_context_row(&self, rows: Range<u32>, found: &mut dyn FnMut(u32, &[u32])) -> Result<()> {
-        let n_contexts = self.contexts.len();
+        let n_contexts = self.opened.contexts.len();
         let mut unknown = false;
         self.each_row_of_terms(&terms::context_prefix(), rows, &mut |number, rows| match number.parse::<u32>() {
             Ok(number) if (number as usize) < n_contexts => found(number, rows),
@@ -261,7 +289,7 @@ impl BlockIndex {
     fn each_row_of_terms(&self, prefix: &str, rows: Range<u32>, found: &mut dyn FnMut(&str, &[u32])) -> Result<()> {
         let rows = self.clip(rows);
         guard(|| {
-            let mut stream = with_prefix(&self.terms, prefix)?;
+            let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut buffer = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
             let mut walked = 0;
             while stream.advance() {
@@ -271,7 +299,7 @@ impl BlockIndex {
                 }
                 let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
                 let value = value_of(term, prefix);
-                let postings = self.terms.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic);
+                let postings = self.opened.terms.read_postings_from_terminfo(stream.value(), IndexRecordOption::Basic);
                 let mut postings = postings.map_err(Error::index)?;
                 if postings.doc() < rows.start {
                     postings.seek(rows.start);
@@ -279,8 +307,15 @@ impl BlockIndex {
                 loop {
                     let n = postings.fill_buffer(&mut buffer);
                     let inside = buffer[..n].partition_point(|row| *row < rows.end);
-                    if inside > 0 {
-                        found(value, &buffer[..inside]);
+                    if self.hidden.is_empty() {
+                        if inside > 0 {
+                            found(value, &buffer[..inside]);
+                        }
+                    } else {
+                        let seen: Vec<u32> = buffer[..inside].iter().copied().filter(|row| !self.hidden.contains(*row)).collect();
+                        if !seen.is_empty() {
+                            found(value, &seen);
+                        }
                     }
                     if inside < COLLECT_BLOCK_BUFFER_LEN {
                         break;
@@ -294,7 +329,7 @@ impl BlockIndex {
     /// How many rows each context has, by number.
     pub fn context_counts(&self) -> Result<Vec<u64>> {
         let prefix = terms::context_prefix();
-        let mut counts = vec![0; self.contexts.len()];
+        let mut counts = vec![0; self.opened.contexts.len()];
         self.walk(&prefix, &mut |term, rows| {
             let number = value_of(term, &prefix).parse::<usize>();
             if let Some(count) = number.ok().and_then(|number| counts.get_mut(number)) {
@@ -307,7 +342,7 @@ impl BlockIndex {
     /// How many rows have each value of a context's property, by value: `property` is asked once a context.
     pub fn count_by_context(&self, property: impl Fn(&Context) -> Option<&str>) -> Result<HashMap<String, u64>> {
         let mut counts = HashMap::new();
-        for (context, rows) in self.contexts.iter().zip(self.context_counts()?) {
+        for (context, rows) in self.opened.contexts.iter().zip(self.context_counts()?) {
             if let Some(value) = property(context) {
                 *counts.entry(value.to_string()).or_default() += rows;
             }
@@ -318,21 +353,44 @@ impl BlockIndex {
     /// Calls `term(text, rows)` for each term of `terms` that begins with `prefix`, in order.
     fn walk(&self, prefix: &str, term: &mut dyn FnMut(&str, u64)) -> Result<()> {
         guard(|| {
-            let mut stream = with_prefix(&self.terms, prefix)?;
+            let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut walked = 0;
             while stream.advance() {
                 walked += 1;
                 if walked > MAX_TERMS {
                     return Err(Error::TooManyTerms { limit: MAX_TERMS });
                 }
-                term(std::str::from_utf8(stream.key()).map_err(Error::index)?, u64::from(stream.value().doc_freq));
+                let rows = u64::from(stream.value().doc_freq) - self.n_hidden_of(stream.value())?;
+                if rows > 0 {
+                    term(std::str::from_utf8(stream.key()).map_err(Error::index)?, rows);
+                }
             }
             Ok(())
         })
     }
 
+    /// How many hidden rows have a term.
+    fn n_hidden_of(&self, term: &TermInfo) -> Result<u64> {
+        if self.hidden.is_empty() {
+            return Ok(0);
+        }
+        let postings = self.opened.terms.read_postings_from_terminfo(term, IndexRecordOption::Basic);
+        let mut postings = postings.map_err(Error::index)?;
+        let mut n_rows = 0;
+        for row in self.hidden.as_slice() {
+            if postings.doc() < *row {
+                postings.seek(*row);
+            }
+            match postings.doc() {
+                TERMINATED => break,
+                at => n_rows += u64::from(at == *row),
+            }
+        }
+        Ok(n_rows)
+    }
+
     fn clip(&self, rows: Range<u32>) -> Range<u32> {
-        let end = rows.end.min(self.n_rows);
+        let end = rows.end.min(self.opened.n_rows);
         rows.start.min(end)..end
     }
 
@@ -342,8 +400,8 @@ impl BlockIndex {
 
     /// The rows a query matches, from row `start` on.
     fn documents(&self, query: &dyn Query, start: u32) -> Result<Box<dyn DocSet>> {
-        let weight = query.weight(EnableScoring::disabled_from_schema(&self.schema)).map_err(Error::index)?;
-        let mut scorer = weight.scorer(&self.segment, 1.0).map_err(Error::index)?;
+        let weight = query.weight(EnableScoring::disabled_from_schema(&self.opened.schema)).map_err(Error::index)?;
+        let mut scorer = weight.scorer(&self.opened.segment, 1.0).map_err(Error::index)?;
         if scorer.doc() < start {
             scorer.seek(start);
         }
@@ -373,15 +431,4 @@ pub(super) fn with_prefix<'a>(reader: &'a InvertedIndexReader, prefix: &str) -> 
         terms = terms.lt([prefix.as_bytes(), &[0xff]].concat());
     }
     terms.into_stream().map_err(Error::index)
-}
-
-/// Sets the bits of a range.
-fn fill(words: &mut [u64], rows: Range<u32>) {
-    for (i, word) in words.iter_mut().enumerate() {
-        let first = i as u32 * 64;
-        let (from, to) = (rows.start.saturating_sub(first).min(64), rows.end.saturating_sub(first).min(64));
-        if from < to {
-            *word |= (u64::MAX >> (64 - (to - from))) << from;
-        }
-    }
 }

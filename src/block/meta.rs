@@ -1,5 +1,6 @@
 //! What the catalog knows of a block without opening it.
 
+use super::HiddenRows;
 use crate::model::{Table, TimeRange};
 
 /// Rows in memory are this much larger than their Parquet file; measured on logs: 600 to 700 against 70 to 90 bytes.
@@ -74,6 +75,17 @@ pub struct BlockMeta {
     pub max_ingest_id: i64,
     /// Distinct `service_name`s, sorted, if at most 32; else `None`.
     pub services: Option<Vec<String>>,
+    /// Of `spans`, rows that were still in progress; 0 in blocks made before this was counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_in_progress: u64,
+    /// Rows that no answer has, as far as the snapshot knows that this is of.
+    #[serde(default, skip_serializing_if = "HiddenRows::is_empty")]
+    pub hidden: HiddenRows,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl BlockMeta {
@@ -87,6 +99,10 @@ impl BlockMeta {
             0 => self.parquet_bytes.saturating_mul(MEMORY_PER_PARQUET_BYTE),
             counted => counted,
         }
+    }
+    /// Rows that answers have.
+    pub fn n_visible_rows(&self) -> u64 {
+        self.n_rows.saturating_sub(self.hidden.len() as u64)
     }
     /// Whether it has an index object.
     pub fn has_index(&self) -> bool {

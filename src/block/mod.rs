@@ -20,11 +20,14 @@
 //! - Text is cut into tokens by [`tokenizer`] alone: index, head and scan agree on what a word is.
 //! - A block never changes. [`Block::open`] compares both objects' checksums of row count and times; an index that does
 //!   not belong, or is damaged, is [`Error::Index`], and the block opens without it (a scan answers then).
+//! - The catalog may hide rows of a block ([`BlockMeta::hidden`]): neither its index nor [`Block::visible`] give them, and a merge
+//!   leaves them out. Only [`Block::read`] and [`Block::scan`] know rows by their place in the file alone.
 //! - Damaged bytes are errors, never panics.
 //!
 //! Knows parquet and tantivy, which no other module names; does no I/O: objects come and go as `Bytes`.
 //! Start reading at [`build()`] and [`Block::open`].
 
+mod hidden;
 mod meta;
 mod settings;
 pub mod tokenizer;
@@ -47,8 +50,9 @@ mod compact;
 
 pub use build::{BuiltBlock, build};
 pub use bundle::index_parts;
-pub(crate) use compact::{drop_superseded_spans, each_span, has_spans_in_progress};
+pub(crate) use compact::{SpanInProgress, drop_superseded_spans, each_span, has_spans_in_progress, spans_in_progress};
 pub use compact::{merge, rewrite};
+pub use hidden::HiddenRows;
 pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};
 pub use pages::PageCache;

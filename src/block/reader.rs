@@ -30,18 +30,18 @@ const MOST_CACHED_ROWS: usize = 2 * 1024;
 /// An opened block: immutable, cheap to clone, shared by threads.
 #[derive(Clone, Debug)]
 pub struct Block {
+    meta: Arc<BlockMeta>,
+    index: Option<BlockIndex>,
     inner: Arc<Inner>,
     pages: Option<BlockPages>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    meta: Arc<BlockMeta>,
     parquet: Bytes,
     footer: ArrowReaderMetadata,
     /// First row of each row group, and the number of all rows.
     group_starts: Vec<u32>,
-    index: Option<BlockIndex>,
     memory_bytes: usize,
 }
 
@@ -76,12 +76,12 @@ impl Block {
         let index = index.map(|index| BlockIndex::open(&meta, index)).transpose()?;
         let memory_bytes = footer.metadata().memory_size() + index.as_ref().map_or(0, BlockIndex::memory_bytes) + 1024;
         Ok(Block {
+            meta,
+            index,
             inner: Arc::new(Inner {
-                meta,
                 parquet,
                 footer,
                 group_starts,
-                index,
                 memory_bytes,
             }),
             pages: None,
@@ -90,15 +90,30 @@ impl Block {
 
     /// The same block, whose reads of few rows look for pages in `cache` and leave them there.
     pub fn with_page_cache(mut self, cache: &Arc<PageCache>) -> Block {
-        self.pages = Some(BlockPages::new(cache.clone(), &self.inner.meta.id));
+        self.pages = Some(BlockPages::new(cache.clone(), &self.meta.id));
         self
+    }
+
+    /// The same block as another snapshot knows it, which may hide other rows.
+    pub fn seen_as(&self, meta: &Arc<BlockMeta>) -> Block {
+        debug_assert_eq!(meta.id, self.meta.id, "another block");
+        Block {
+            index: self.index.as_ref().map(|index| index.hiding(&meta.hidden)),
+            meta: Arc::clone(meta),
+            inner: Arc::clone(&self.inner),
+            pages: self.pages.clone(),
+        }
     }
 
     /// What the catalog says of it.
     pub fn meta(&self) -> &Arc<BlockMeta> {
-        &self.inner.meta
+        &self.meta
     }
-    /// Rows.
+    /// The rows of a range that are not hidden, as bits over all rows.
+    pub fn visible(&self, rows: Range<u32>) -> BooleanBuffer {
+        self.meta.hidden.visible(rows, self.n_rows())
+    }
+    /// Rows, hidden ones too.
     pub fn n_rows(&self) -> u32 {
         self.inner.group_starts[self.inner.group_starts.len() - 1]
     }
@@ -116,7 +131,7 @@ impl Block {
     }
     /// Its index, if it was opened with one.
     pub fn index(&self) -> Option<&BlockIndex> {
-        self.inner.index.as_ref()
+        self.index.as_ref()
     }
     /// Bytes of heap that stay taken while it is open (the objects themselves not counted).
     pub fn memory_bytes(&self) -> usize {
@@ -234,7 +249,7 @@ impl Block {
         })
     }
 
-    /// Rows of a range in batches of a few thousand, in row order.
+    /// Rows of a range in batches of a few thousand, in row order; hidden ones too, so that places stay what they are.
     pub fn scan(&self, rows: Range<u32>, columns: &[&str]) -> Result<Scan> {
         let schema = self.project(columns)?;
         let rows = rows.start.min(self.n_rows())..rows.end.min(self.n_rows());

@@ -9,7 +9,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::reader::guard;
-use super::{Block, BlockIndex, BlockMeta, Error, IndexQuery, RawField, Result};
+use super::{Block, BlockIndex, BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result};
 
 /// Rows whose trace ID is looked up in the index, spread over the block.
 const PROBES: usize = 64;
@@ -33,7 +33,12 @@ pub fn verify(meta: &Arc<BlockMeta>, parquet: &Bytes, index: Option<&Bytes>) -> 
     if let Some(index) = index {
         same_bytes("index", index, meta.index_bytes, meta.index_crc32c);
     }
-    match Block::open(meta.clone(), parquet.clone(), index.cloned()) {
+    // what is hidden is there all the same
+    let whole = BlockMeta {
+        hidden: HiddenRows::default(),
+        ..BlockMeta::clone(meta)
+    };
+    match Block::open(Arc::new(whole), parquet.clone(), index.cloned()) {
         Ok(block) => {
             if let Some(index) = block.index()
                 && let Err(error) = guard(meta, || compare_with_index(&block, index, &mut flaws))

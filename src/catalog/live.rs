@@ -38,7 +38,10 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         Self {
-            v: if snapshot.deletes.is_empty() { 1 } else { FORMAT_VERSION },
+            v: match snapshot.deletes.is_empty() && snapshot.all_blocks().all(|meta| meta.hidden.is_empty()) {
+                true => 1,
+                false => FORMAT_VERSION,
+            },
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),
             nodes: snapshot.nodes.as_ref().clone(),
@@ -152,7 +155,33 @@ impl Live {
                 ));
             }
         }
+        self.check_hidden(commit)?;
         deletes::check(&self.snapshot, node, commit)
+    }
+
+    fn meta(&self, id: &BlockId) -> Option<&Arc<BlockMeta>> {
+        self.snapshot.block(*self.table_of.get(id)?, id)
+    }
+
+    fn check_hidden(&self, commit: &Commit) -> Result<(), String> {
+        for hide in &commit.hides {
+            let meta = self
+                .meta(&hide.block)
+                .ok_or_else(|| format!("block {} whose rows are to be hidden is not live", hide.block.as_str()))?;
+            if hide.rows.iter().any(|row| u64::from(*row) >= meta.n_rows) {
+                return Err(format!("block {} has no such row to hide", hide.block.as_str()));
+            }
+        }
+        if commit.adds.is_empty() {
+            return Ok(());
+        }
+        for id in &commit.removes {
+            let n_hidden = self.meta(id).map_or(0, |meta| meta.hidden.len() as u64);
+            if n_hidden != commit.saw_hidden.get(id).copied().unwrap_or_default() {
+                return Err(format!("rows of block {} were hidden meanwhile", id.as_str()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the next record happen; changes nothing if it contradicts.
@@ -178,6 +207,9 @@ impl Live {
                 is_withdrawn: false,
             };
             Arc::make_mut(&mut self.snapshot.intents).insert(commit.id.clone(), open);
+        }
+        for hide in commit.hides {
+            self.hide(&hide.block, hide.rows);
         }
         let mut changed = HashSet::new();
         for meta in commit.adds {
@@ -223,8 +255,8 @@ impl Live {
             let blocks = Arc::make_mut(&mut self.snapshot.tables[table as usize]);
             if is_retention {
                 let of_table = blocks.iter().filter(|meta| gone.contains(&meta.id));
-                let left: u64 = commit.adds.iter().filter(|meta| meta.table == table).map(|meta| meta.n_rows).sum();
-                let n_rows = of_table.map(|meta| meta.n_rows).sum::<u64>().saturating_sub(left);
+                let left: u64 = commit.adds.iter().filter(|meta| meta.table == table).map(|meta| meta.n_visible_rows()).sum();
+                let n_rows = of_table.map(|meta| meta.n_visible_rows()).sum::<u64>().saturating_sub(left);
                 Arc::make_mut(&mut self.snapshot.gone).entry(table).or_default().expired += n_rows;
             }
             removed.extend(blocks.extract_if(.., |meta| gone.contains(&meta.id)).map(|meta| Removed {
@@ -233,6 +265,16 @@ impl Live {
                 node: node.clone(),
                 at_nanos: commit.at_nanos,
             }));
+        }
+    }
+
+    fn hide(&mut self, id: &BlockId, rows: Vec<u32>) {
+        let Some(table) = self.table_of.get(id) else { return };
+        let blocks = Arc::make_mut(&mut self.snapshot.tables[*table as usize]);
+        if let Some(meta) = blocks.iter_mut().find(|meta| meta.id == *id) {
+            // older snapshots have the block as it was
+            let meta = Arc::make_mut(meta);
+            meta.hidden = meta.hidden.with(rows);
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) fn live(snapshot: &Snapshot) {
             let (mut n_blocks, mut n_rows, mut n_bytes) = (0, 0, 0);
             for meta in snapshot.blocks(table).iter().filter(|meta| meta.level == level) {
                 n_blocks += 1;
-                n_rows += meta.n_rows;
+                n_rows += meta.n_visible_rows();
                 n_bytes += meta.parquet_bytes + meta.index_bytes;
             }
             BLOCKS.get_or_create(&labels).set(gauge(n_blocks));

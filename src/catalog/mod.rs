@@ -5,7 +5,7 @@
 //!
 //! | object | holds |
 //! |---|---|
-//! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes: created with put-if-absent, never changed, never deleted |
+//! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes or hidden rows: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
 //! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
 //! | `_catalog/node/<node>.json` | a node's heartbeat: rewritten while it lives, deleted when it stops in order |
@@ -19,6 +19,7 @@
 //!   found and deleted before its rows are put there again;
 //! - one node at a time leads; it takes the lead by a commit, which happens only if nobody else took it meanwhile and nothing
 //!   was added to the state that is taken over;
+//! - rows of a block that stays can be hidden ([`Hide`]): no answer has them, and no merge brings them back;
 //! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
 //!
 //! Records are never deleted: a node that slept would else find a low number free and fork the history. A record costs
@@ -41,7 +42,7 @@ pub use heartbeat::Peer;
 pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
-pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Forgotten, Intent, Join, Lead, WalRange};
+pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Forgotten, Hide, Intent, Join, Lead, WalRange};
 pub use snapshot::{Delete, Gone, NodeState, OpenIntent, Removed, Snapshot};
 
 use crate::block::{BlockMeta, Level};

@@ -1,5 +1,7 @@
 //! One commit, as it is asked for and as it is written.
 
+use std::collections::BTreeMap;
+
 use crate::block::{BlockId, BlockMeta};
 use crate::model::{Table, TimeRange};
 use crate::storage::Key;
@@ -132,6 +134,15 @@ pub struct Forgotten {
     pub state: Key,
 }
 
+/// Rows of a block that no answer has from now on.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hide {
+    /// The block, which stays as it is.
+    pub block: BlockId,
+    /// Numbers of its rows.
+    pub rows: Vec<u32>,
+}
+
 /// A commit's name: makes trying again safe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -197,6 +208,13 @@ pub struct Commit {
     /// nothing; with `wal`, rows that the flush left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub erased: Vec<Erased>,
+    /// Rows to hide, of blocks that stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hides: Vec<Hide>,
+    /// How many rows were hidden of those `removes` that had any, when the `adds` were made of them. If more are by now, they
+    /// would come back, and the commit is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub saw_hidden: BTreeMap<BlockId, u64>,
 }
 
 impl Commit {
@@ -219,13 +237,16 @@ impl Commit {
             delete: None,
             joins: Vec::new(),
             erased: Vec::new(),
+            hides: Vec::new(),
+            saw_hidden: BTreeMap::new(),
         }
     }
 
     /// The oldest version in which this can be said.
     pub(super) fn version(&self) -> u32 {
         let is_plain = self.delete.is_none() && self.joins.is_empty() && self.erased.is_empty() && self.kind != CommitKind::Delete;
-        if is_plain { 1 } else { FORMAT_VERSION }
+        let hides_nothing = self.hides.is_empty() && self.saw_hidden.is_empty() && self.adds.iter().all(|meta| meta.hidden.is_empty());
+        if is_plain && hides_nothing { 1 } else { FORMAT_VERSION }
     }
 }
 

@@ -41,6 +41,8 @@ fn block(table: Table, min_time_nanos: i64, max_time_nanos: i64) -> BlockMeta {
         min_ingest_id: 0,
         max_ingest_id: 0,
         services: None,
+        n_in_progress: 0,
+        hidden: Default::default(),
     }
 }
 
@@ -382,6 +384,33 @@ async fn pruning_gives_every_block_that_overlaps() {
         assert!(snapshot.prune(Table::Spans, range).is_empty());
     }
     assert_eq!(snapshot.prune(Table::Logs, TimeRange::ALL).len(), 50);
+}
+
+#[tokio::test]
+async fn hidden_rows_are_the_blocks_own_and_outlive_a_checkpoint() {
+    let store = memory();
+    let catalog = open(&store, 1).await;
+    let mut a = block(Table::Spans, 1, 2);
+    a.n_rows = 10;
+    let before = catalog.commit(adding(vec![a.clone()])).await.expect("commits");
+    let hiding = |rows: &[u32]| Commit {
+        hides: vec![Hide {
+            block: a.id.clone(),
+            rows: rows.to_vec(),
+        }],
+        ..Commit::new(CommitKind::Flush, 0)
+    };
+    catalog.commit(hiding(&[7, 2])).await.expect("hidden");
+    let after = catalog.commit(hiding(&[2, 3])).await.expect("hidden");
+    let hidden = |snapshot: &Snapshot| snapshot.blocks(Table::Spans)[0].hidden.as_slice().to_vec();
+    assert_eq!((hidden(&before), hidden(&after)), (vec![], vec![2, 3, 7]), "a snapshot never changes");
+    assert!(matches!(catalog.commit(hiding(&[10])).await, Err(Error::Conflict { .. })));
+    for _ in 0..CHECKPOINT_EVERY {
+        catalog.commit(Commit::new(CommitKind::State, 0)).await.expect("commits");
+    }
+    assert_eq!(hidden(&open(&store, 2).await.snapshot()), [2, 3, 7]);
+    catalog.commit(removing(vec![a.id.clone()])).await.expect("removed");
+    assert!(matches!(catalog.commit(hiding(&[1])).await, Err(Error::Conflict { .. })));
 }
 
 #[test]

@@ -32,6 +32,8 @@ const MAX_ATTEMPT_NANOS: i64 = ORPHAN_AGE_NANOS / 2;
 /// Times that one flush looks again when the catalog contradicts it: once for a commit of an earlier life that landed
 /// late, once for an intent that somebody else gave up.
 const MAX_OVERTAKEN: u32 = 4;
+/// Times that a flush looks for rows to hide, before it leaves them to a merge.
+const HIDE_TRIES: u32 = 4;
 /// Blocks of one flush that are on their way to the store at once. They are built one after the other.
 const BLOCKS_AT_A_TIME: usize = 8;
 
@@ -236,6 +238,7 @@ impl Inner {
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
         let parts = off_the_runtime(move || without_superseded(parts)).await?;
         let LeftOut { parts, erased } = self.without_deleted(parts, flushed, began_nanos).await?;
+        let spans: Vec<Rows> = parts.iter().filter(|rows| rows.table() == Table::Spans).cloned().collect();
         let partitions = off_the_runtime(move || partitions(parts)).await?;
         let one_build = tokio::sync::Mutex::new(());
         let mut intent = None;
@@ -277,8 +280,23 @@ impl Inner {
             to: cut.lsn,
         });
         commit.ledger = Some(cut.ledger.clone());
-        self.commit_with_state(commit, began_nanos).await?;
+        self.commit_hiding(commit, &spans, began_nanos).await?;
         Ok(flushed_now)
+    }
+
+    /// Commits a flush that hides the rows which its spans replace. If a merge has taken the place of their blocks meanwhile,
+    /// they are looked for again; the new blocks stay as they are.
+    async fn commit_hiding(&self, mut commit: Commit, spans: &[Rows], began_nanos: i64) -> Result<(), Setback> {
+        for _ in 1..HIDE_TRIES {
+            commit.hides = self.superseded_by(spans).await;
+            match self.commit_with_state(commit.clone(), began_nanos).await {
+                Err(Setback::Overtaken(what)) if !commit.hides.is_empty() => tracing::debug!(what, "looking again for what the new spans replace"),
+                result => return result,
+            }
+        }
+        // a merge finds the rest
+        commit.hides.clear();
+        self.commit_with_state(commit, began_nanos).await
     }
 
     /// Announces objects that are about to be put into the lake.

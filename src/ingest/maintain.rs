@@ -6,7 +6,7 @@
 //! | step | when | does |
 //! |---|---|---|
 //! | give up | a node died in mid-seal | withdraws its intent and deletes what it had put into the lake |
-//! | expire | all rows of a block are older than `retention_days` | removes it |
+//! | expire | all rows of a block are older than `[retention]` keeps them | removes it; where only some of its log groups or services have expired, puts a block without their rows in its place ([`retention`]) |
 //! | erase | a delete by query has yet to look at a block | puts a block without the rows that are meant in its place |
 //! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
 //! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
@@ -25,14 +25,17 @@
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
 
 mod erase;
+mod place;
 mod policy;
+mod retention;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use arrow::buffer::BooleanBuffer;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -40,17 +43,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use crate::block::{self, Block, BlockId, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Intent, OpenIntent, Removed, Snapshot, block_path};
+use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, OpenIntent, Removed, Snapshot, block_path};
 use crate::fail_point;
-use crate::model::{Clock, Table};
+use crate::model::Clock;
 use crate::storage::{self, Cache, Store};
 use crate::telemetry::register;
 
 use super::Finder;
 use super::erase::{Erasure, Erasures, Unread};
+use place::Points;
 #[cfg(test)]
 pub(super) use policy::made_nanos;
 use policy::{Group, Swap};
+use retention::Keeping;
+pub use retention::{Config as RetentionConfig, LogGroups, Rule as RetentionRule};
 
 const SECOND_NANOS: i64 = 1_000_000_000;
 /// Between two sweeps for orphans.
@@ -64,8 +70,6 @@ const LAKE_SWAP_GRACE_NANOS: i64 = 10 * SECOND_NANOS;
 const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
 /// Tries of one commit in a round; the next round finds out what became of it.
 const COMMIT_TRIES: u32 = 3;
-/// Blocks that one retention record removes.
-const MAX_EXPIRED_PER_RECORD: usize = 1000;
 
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -89,8 +93,6 @@ pub struct Config {
     pub max_merge_memory_bytes: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600).
     pub removed_grace_seconds: u64,
-    /// Days that rows are kept, by table; a table not named is kept for ever (none).
-    pub retention_days: BTreeMap<Table, u32>,
 }
 
 impl Default for Config {
@@ -105,7 +107,6 @@ impl Default for Config {
             max_block_bytes: 256 << 20,
             max_merge_memory_bytes: 512 << 20,
             removed_grace_seconds: 3600,
-            retention_days: BTreeMap::new(),
         }
     }
 }
@@ -115,6 +116,10 @@ impl Default for Config {
 pub struct Parts {
     /// When and how much.
     pub config: Config,
+    /// How long rows are kept.
+    pub retention: RetentionConfig,
+    /// What the log groups themselves say of that.
+    pub log_groups: Arc<dyn LogGroups>,
     /// Whether flushes go straight into the lake (`lake_visible = all`): then blocks of the lake are merged.
     pub lake_visible_at_once: bool,
     /// How blocks are written.
@@ -140,6 +145,8 @@ pub struct Report {
     pub blocks_made: usize,
     /// Blocks removed by retention.
     pub blocks_expired: usize,
+    /// Rows that retention took from blocks that stay.
+    pub rows_expired: u64,
     /// Rows deleted by queries.
     pub rows_erased: u64,
     /// Objects of removed blocks deleted.
@@ -184,15 +191,16 @@ struct Input {
 trait Merge: Send + Sync + std::fmt::Debug {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>>;
     fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten>;
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten>;
 }
 
 /// What became of a block.
 #[derive(Debug)]
 enum Rewritten {
-    /// It has no row that is meant.
+    /// It has no row that is to go.
     Clean,
     /// So many rows are left out; `None` when none are left.
-    Without(u64, Option<BuiltBlock>),
+    Without(u64, Option<Box<BuiltBlock>>),
 }
 
 /// The real one.
@@ -208,9 +216,21 @@ impl Merge for BlockMerge {
     fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
         let block = open(input)?;
         let meant = erasure.test.in_block(&block, &erasure.range).map_err(block::Error::Build)?;
-        match meant.count_set_bits() as u64 {
+        self.without(&block, &meant, now_nanos)
+    }
+
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
+        let block = open(input)?;
+        let expired = keeping.expired_rows(&block, age_days)?;
+        self.without(&block, &expired, now_nanos)
+    }
+}
+
+impl BlockMerge {
+    fn without(&self, block: &Block, gone: &BooleanBuffer, now_nanos: i64) -> block::Result<Rewritten> {
+        match gone.count_set_bits() as u64 {
             0 => Ok(Rewritten::Clean),
-            n_rows => Ok(Rewritten::Without(n_rows, block::rewrite(&block, &meant, &self.0, now_nanos)?)),
+            n_rows => Ok(Rewritten::Without(n_rows, block::rewrite(block, gone, &self.0, now_nanos)?.map(Box::new))),
         }
     }
 }
@@ -226,15 +246,6 @@ fn open(input: Input) -> block::Result<Block> {
     }
 }
 
-/// Where the process may be let die while a block is put in the place of others.
-#[derive(Clone, Copy, Debug)]
-struct Points {
-    announced: &'static str,
-    index_put: &'static str,
-    parquet_put: &'static str,
-    committed: &'static str,
-}
-
 const MERGE_POINTS: Points = Points {
     announced: "merge.after_announcement",
     index_put: "merge.after_index_put",
@@ -246,6 +257,7 @@ const MERGE_POINTS: Points = Points {
 #[derive(Debug)]
 pub struct Maintainer {
     config: Config,
+    retention: retention::Retention,
     lake_visible_at_once: bool,
     merge: Arc<dyn Merge>,
     catalog: Arc<Catalog>,
@@ -270,6 +282,7 @@ impl Maintainer {
     fn with_merge(parts: Parts, merge: Arc<dyn Merge>) -> Self {
         Self {
             config: parts.config,
+            retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
             merge,
             catalog: parts.catalog,
@@ -357,22 +370,6 @@ impl Maintainer {
         Ok(())
     }
 
-    async fn expire(&self, report: &mut Report) {
-        let now_nanos = self.clock.now_nanos();
-        let expired = policy::expired(&self.catalog.snapshot(), &self.config, now_nanos);
-        for ids in expired.chunks(MAX_EXPIRED_PER_RECORD) {
-            let mut commit = Commit::new(CommitKind::Retention, now_nanos);
-            commit.removes = ids.to_vec();
-            fail_point::hit("retention.before_commit");
-            let committed = self.commit(commit).await;
-            fail_point::hit("retention.after_commit");
-            match committed {
-                Ok(_) => report.blocks_expired += ids.len(),
-                Err(error) => self.note(report, Step::Expire, &error),
-            }
-        }
-    }
-
     async fn swap_all(&self, report: &mut Report) {
         let groups = policy::groups(&self.catalog.snapshot(), &self.config, self.lake_visible_at_once, self.clock.now_nanos());
         for group in groups {
@@ -417,38 +414,8 @@ impl Maintainer {
             self.commit(commit).await?;
             return Ok(0);
         };
-        self.put_in_place(commit, built, MERGE_POINTS).await?;
+        self.put_in_place(commit, &group.blocks, built, MERGE_POINTS).await?;
         Ok(1)
-    }
-
-    /// Puts a block in the place of those that `commit` removes. What goes into the lake is announced first.
-    async fn put_in_place(&self, mut commit: Commit, built: BuiltBlock, points: Points) -> Result<(), Error> {
-        let path = block_path(&built.meta);
-        if built.meta.level == Level::Sealed {
-            let mut announced = Commit::new(CommitKind::Intent, commit.at_nanos);
-            announced.intent = Some(Intent {
-                outputs: vec![path.data(), path.index()],
-                inputs: commit.removes.clone(),
-            });
-            commit.ends = Some(announced.id.clone());
-            self.commit(announced).await?;
-            fail_point::hit(points.announced);
-        }
-        // the Parquet file last: with it foreign readers see the rows
-        if let Some(index) = &built.index {
-            self.store.put(&path.index(), index.clone()).await?;
-            fail_point::hit(points.index_put);
-        }
-        self.store.put(&path.data(), built.parquet.clone()).await?;
-        fail_point::hit(points.parquet_put);
-        commit.adds = vec![built.meta];
-        self.commit(commit).await?;
-        fail_point::hit(points.committed);
-        self.cache.seed(&path.data(), built.parquet).await;
-        if let Some(index) = built.index {
-            self.cache.seed(&path.index(), index).await;
-        }
-        Ok(())
     }
 
     async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {

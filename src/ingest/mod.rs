@@ -28,6 +28,7 @@ mod maintain;
 mod metrics;
 mod peers;
 mod replay;
+mod supersede;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -55,7 +56,7 @@ use crate::wal::{self, Frame, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Ledger, Outcomes, add_up};
-pub use maintain::{Config as MaintainConfig, Maintainer, Parts as MaintainParts};
+pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use view::{Source, View};
 pub use watermark::Progress;
@@ -281,6 +282,7 @@ struct Inner {
     flushed_lsn: AtomicU64,
     erasures: erase::Erasures,
     positions: Mutex<erase::Positions>,
+    spans_in_progress: supersede::Remembered,
 }
 
 /// Figures for `/api/v1/status`.

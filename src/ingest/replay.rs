@@ -115,6 +115,7 @@ impl Ingest {
             flushed_lsn: AtomicU64::new(flushed),
             erasures: Erasures::new(finder),
             positions: Mutex::default(),
+            spans_in_progress: Default::default(),
         };
         let mut report = Report::default();
         let mut frames = frames;

@@ -89,7 +89,11 @@ impl Blocks {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         if let Some(kept) = self.open.lock().get_mut(&meta.id) {
             kept.last_use = now;
-            return Ok(kept.opened.clone());
+            // another snapshot may hide other rows
+            return Ok(Opened {
+                block: kept.opened.block.seen_as(meta),
+                ..kept.opened.clone()
+            });
         }
         let (blocks, of) = (self.clone(), meta.clone());
         let opening = async move { blocks.open_anew(&of).await };
@@ -312,10 +316,7 @@ impl<'a> Matcher<'a> {
         let (mask, filter) = match candidates {
             Some((bits, None)) => return Ok(bits),
             Some((bits, Some(residual))) => (bits, residual),
-            None => {
-                let inside = |row: usize| rows.contains(&(row as u32));
-                (BooleanBuffer::collect_bool(n_rows, inside), self.filter)
-            }
+            None => (self.block.visible(rows.clone()), self.filter),
         };
         let mut out = BooleanBufferBuilder::new(n_rows);
         out.append_n(n_rows, false);

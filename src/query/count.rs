@@ -282,7 +282,7 @@ async fn tally(job: &mut Job, blocks: &Arc<Blocks>, fields: Vec<Field>, max_grou
     let of_block = move |block: &Block, filter: &Filter, range: &TimeRange, stop: &Stop| {
         let rows = block.rows_in(range)?;
         let mut tally = Tally::new(max_groups);
-        let every_row = matches!(filter, Filter::All);
+        let every_row = matches!(filter, Filter::All) && block.meta().hidden.is_empty();
         if let (true, Enter::Group(width)) = (every_row, enter)
             && group_by_index(&fields, block, range, width, None, &mut tally)?
         {

@@ -106,10 +106,13 @@ fn label(index: &BlockIndex, kept: &Kept, rows: &Range<u32>) -> Option<Labels> {
 pub(super) type TakeGroup<'a> = dyn FnMut(usize, &[Option<&str>], u64) + 'a;
 
 /// Counts rows by the values of fields, piece by piece: calls `group(piece, values, rows)` for each combination that occurs.
-/// `found` has a bit for each row of the block; without it, every row of the pieces counts. `false`, before anything was
-/// called, where the rows must be read.
+/// `found` has a bit for each row of the block; without it, every row of the pieces counts, if none is hidden. `false`, before
+/// anything was called, where the rows must be read or found.
 pub(super) fn count(block: &Block, fields: &[&Field], pieces: &[Range<u32>], found: Option<&BooleanBuffer>, group: &mut TakeGroup<'_>) -> bool {
     let Some(index) = block.index() else { return false };
+    if found.is_none() && !block.meta().hidden.is_empty() {
+        return false;
+    }
     let Some(kept) = fields.iter().map(|field| kept(field)).collect::<Option<Vec<_>>>() else {
         return false;
     };

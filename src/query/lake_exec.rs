@@ -372,11 +372,9 @@ impl Source {
     /// `None` of a block without matching rows, as far as its index knows.
     fn block(scan: &LakeScan, block: &Block) -> super::Result<Option<Self>> {
         let rows = block.rows_in(&scan.range)?;
-        let n_rows = block.meta().n_rows as usize;
         let matcher = Matcher::new(block, &scan.filter, &scan.stop)?;
-        let inside = |row: usize| rows.contains(&(row as u32));
         let all = match (scan.filter.as_ref(), matcher.exact_query()) {
-            (Filter::All, _) => Some(BooleanBuffer::collect_bool(n_rows, inside)),
+            (Filter::All, _) => Some(block.visible(rows.clone())),
             (_, None) if scan.is_ordered => None,
             _ => Some(matcher.all(rows.clone())?),
         };

@@ -1,9 +1,11 @@
-//! A store that fails on purpose, for tests: before a call, after it (it happened and the answer was lost), or for good.
+//! A store that fails on purpose, for tests: before a call, after it (it happened and the answer was lost), or for good;
+//! that is slow; and that lists what was put a while ago.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,7 +19,14 @@ pub(crate) enum Fault {
     Before,
     /// It happens, and the answer is lost.
     After,
+    /// It happens a little later: others come first.
+    Slow,
 }
+
+/// How much later.
+const SLOW: std::time::Duration = std::time::Duration::from_millis(3);
+/// Keys put lately that are remembered.
+const RECENT: usize = 64;
 
 /// Decides about the next write to a key.
 type Chooser = Box<dyn FnMut(&Key) -> Option<Fault> + Send>;
@@ -28,6 +37,9 @@ pub(crate) struct FaultyStore {
     choose: Mutex<Option<Chooser>>,
     /// Writes that are still let through; below zero nothing is, reads included, as after a crash.
     writes_left: AtomicI64,
+    /// Of the keys put last, so many are not listed yet.
+    unlisted: AtomicUsize,
+    recent: Mutex<VecDeque<Key>>,
 }
 
 impl std::fmt::Debug for FaultyStore {
@@ -43,7 +55,13 @@ impl FaultyStore {
             inner,
             choose: Mutex::new(None),
             writes_left: AtomicI64::new(i64::MAX),
+            unlisted: AtomicUsize::new(0),
+            recent: Mutex::default(),
         })
+    }
+    /// Lets listings lack the last `n` keys that were put, from now on.
+    pub(crate) fn list_without_last(&self, n: usize) {
+        self.unlisted.store(n.min(RECENT), Ordering::SeqCst);
     }
     /// Asks `choose` before each write from now on.
     pub(crate) fn choose(&self, choose: impl FnMut(&Key) -> Option<Fault> + Send + 'static) {
@@ -60,6 +78,7 @@ impl FaultyStore {
     /// Ends all faults.
     pub(crate) fn heal(&self) {
         *self.choose.lock() = None;
+        self.list_without_last(0);
         self.stop_after(i64::MAX);
     }
 
@@ -69,16 +88,28 @@ impl FaultyStore {
     fn before_read(&self, key: &str) -> Result<()> {
         if self.has_stopped() { Err(Self::failed(key)) } else { Ok(()) }
     }
-    fn before_write(&self, key: &Key) -> Result<bool> {
+    async fn before_write(&self, key: &Key) -> Result<bool> {
         if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
             self.stop_after(-1);
             return Err(Self::failed(key.as_str()));
         }
-        match self.choose.lock().as_mut().and_then(|choose| choose(key)) {
+        let fault = self.choose.lock().as_mut().and_then(|choose| choose(key));
+        match fault {
             Some(Fault::Before) => Err(Self::failed(key.as_str())),
             Some(Fault::After) => Ok(true),
+            Some(Fault::Slow) => {
+                tokio::time::sleep(SLOW).await;
+                Ok(false)
+            }
             None => Ok(false),
         }
+    }
+    fn has_put(&self, key: &Key) {
+        let mut recent = self.recent.lock();
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(key.clone());
     }
     fn answer<T>(key: &Key, lost: bool, value: T) -> Result<T> {
         if lost { Err(Self::failed(key.as_str())) } else { Ok(value) }
@@ -88,13 +119,15 @@ impl FaultyStore {
 #[async_trait::async_trait]
 impl Store for FaultyStore {
     async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        let lost = self.before_write(key)?;
+        let lost = self.before_write(key).await?;
         self.inner.put(key, bytes).await?;
+        self.has_put(key);
         Self::answer(key, lost, ())
     }
     async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<bool> {
-        let lost = self.before_write(key)?;
+        let lost = self.before_write(key).await?;
         let created = self.inner.put_if_absent(key, bytes).await?;
+        self.has_put(key);
         Self::answer(key, lost, created)
     }
     async fn get(&self, key: &Key) -> Result<Bytes> {
@@ -107,10 +140,14 @@ impl Store for FaultyStore {
     }
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
         self.before_read(prefix)?;
-        self.inner.list(prefix, after).await
+        let mut listed = self.inner.list(prefix, after).await?;
+        let recent = self.recent.lock();
+        let unlisted: Vec<&Key> = recent.iter().rev().take(self.unlisted.load(Ordering::SeqCst)).collect();
+        listed.retain(|object| !unlisted.contains(&&object.key));
+        Ok(listed)
     }
     async fn delete(&self, key: &Key) -> Result<()> {
-        let lost = self.before_write(key)?;
+        let lost = self.before_write(key).await?;
         self.inner.delete(key).await?;
         Self::answer(key, lost, ())
     }

@@ -29,6 +29,8 @@ fn block(time_nanos: i64) -> BlockMeta {
         min_ingest_id: 0,
         max_ingest_id: 0,
         services: None,
+        n_in_progress: 0,
+        hidden: Default::default(),
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{Error, Maintainer, Points, Report, Rewritten, Step};
+use super::place::Points;
+use super::{Error, Maintainer, Report, Rewritten, Step};
 use crate::block::{BlockId, BlockMeta};
 use crate::catalog::{Commit, CommitId, CommitKind, Delete, Erased};
 use crate::fail_point;
@@ -70,7 +71,7 @@ impl Maintainer {
             clean: vec![],
         }];
         match built {
-            Some(built) => self.put_in_place(commit, built, POINTS).await?,
+            Some(built) => self.put_in_place(commit, std::slice::from_ref(meta), *built, POINTS).await?,
             None => drop(self.commit(commit).await?),
         }
         tracing::info!(block = meta.id.as_str(), rows = n_rows, "rows were deleted by a query");

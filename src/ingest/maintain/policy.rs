@@ -51,17 +51,6 @@ pub(in crate::ingest) fn made_nanos(id: &BlockId) -> i64 {
     i64::try_from(millis.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
-/// Blocks whose rows are all older than their table keeps them.
-pub(super) fn expired(snapshot: &Snapshot, config: &Config, now_nanos: i64) -> Vec<BlockId> {
-    let mut expired = Vec::new();
-    for (table, days) in &config.retention_days {
-        let oldest_kept = now_nanos.saturating_sub(i64::from(*days).saturating_mul(DAY_NANOS));
-        let blocks = snapshot.blocks(*table).iter();
-        expired.extend(blocks.filter(|meta| meta.max_time_nanos < oldest_kept).map(|meta| meta.id.clone()));
-    }
-    expired
-}
-
 /// All groups that are due, oldest partition of each table first.
 pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once: bool, now_nanos: i64) -> Vec<Group> {
     let claimed: HashSet<&BlockId> = snapshot.intents().values().flat_map(|open| &open.intent.inputs).collect();

@@ -4,7 +4,7 @@ use rand::{Rng, SeedableRng};
 use super::policy::made_nanos;
 use super::*;
 use crate::catalog::NodeId;
-use crate::model::ManualClock;
+use crate::model::{ManualClock, Table};
 use crate::storage::faulty::{Fault, FaultyStore};
 use crate::storage::paths::{BlockPath, Part, Tier};
 use crate::storage::{BucketStore, Key};
@@ -50,6 +50,8 @@ fn built(table: Table, level: Level, partition_nanos: i64, rows: &[u64], now_nan
             min_ingest_id: 0,
             max_ingest_id: 0,
             services: None,
+            n_in_progress: 0,
+            hidden: Default::default(),
         },
         parquet,
         index,
@@ -74,11 +76,36 @@ impl Merge for Lines {
         let n: u64 = text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
         let meta = &input.meta;
         let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| row % n == 0);
-        let block = (!left.is_empty()).then(|| built(meta.table, meta.level, meta.partition_nanos, &left, now_nanos));
-        Ok(match gone.is_empty() {
-            true => Rewritten::Clean,
-            false => Rewritten::Without(gone.len() as u64, block),
-        })
+        Ok(without(meta, &gone, &left, now_nanos))
+    }
+
+    /// Rows are of two services, `odd` and `even`.
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
+        let is_expired = |service: &str| {
+            let mut context = crate::model::ContextBuilder::new();
+            context.attribute("service.name", crate::model::Value::Str(service));
+            keeping.is_expired(input.meta.table, &context.build(), age_days)
+        };
+        let expired = [is_expired("even"), is_expired("odd")];
+        let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| expired[(*row % 2) as usize]);
+        Ok(without(&input.meta, &gone, &left, now_nanos))
+    }
+}
+
+fn without(meta: &BlockMeta, gone: &[u64], left: &[u64], now_nanos: i64) -> Rewritten {
+    let block = (!left.is_empty()).then(|| Box::new(built(meta.table, meta.level, meta.partition_nanos, left, now_nanos)));
+    match gone.is_empty() {
+        true => Rewritten::Clean,
+        false => Rewritten::Without(gone.len() as u64, block),
+    }
+}
+
+#[derive(Debug)]
+struct NoLogGroups;
+
+impl LogGroups for NoLogGroups {
+    fn retention_days(&self) -> Vec<(String, u32)> {
+        vec![]
     }
 }
 
@@ -87,10 +114,10 @@ impl Merge for Lines {
 struct Multiples(#[expect(dead_code, reason = "it is read from the debug text")] u64);
 
 impl crate::ingest::RowTest for Multiples {
-    fn in_rows(&self, _: &crate::model::Rows, _: &crate::model::TimeRange) -> Result<arrow::buffer::BooleanBuffer, String> {
+    fn in_rows(&self, _: &crate::model::Rows, _: &crate::model::TimeRange) -> Result<BooleanBuffer, String> {
         Err("only lines are looked at".into())
     }
-    fn in_block(&self, _: &Block, _: &crate::model::TimeRange) -> Result<arrow::buffer::BooleanBuffer, String> {
+    fn in_block(&self, _: &Block, _: &crate::model::TimeRange) -> Result<BooleanBuffer, String> {
         Err("only lines are looked at".into())
     }
 }
@@ -110,6 +137,7 @@ struct World {
     faulty: Arc<FaultyStore>,
     clock: Arc<ManualClock>,
     config: Config,
+    retention: RetentionConfig,
     lake_visible_at_once: bool,
     caches: tempfile::TempDir,
     rows: Vec<u64>,
@@ -125,6 +153,7 @@ impl World {
             inner,
             clock: Arc::new(ManualClock::new(START)),
             config,
+            retention: RetentionConfig::default(),
             lake_visible_at_once: false,
             caches: tempfile::tempdir().expect("a directory"),
             rows: Vec::new(),
@@ -138,6 +167,8 @@ impl World {
         let node = NodeId::parse(&format!("{node:026}")).expect("legal");
         let parts = Parts {
             config: self.config.clone(),
+            retention: self.retention.clone(),
+            log_groups: Arc::new(NoLogGroups),
             lake_visible_at_once: self.lake_visible_at_once,
             block: block::Settings::default(),
             catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
@@ -417,11 +448,8 @@ async fn what_is_merged_at_once_is_bounded_by_its_memory_however_well_it_compres
 
 #[tokio::test]
 async fn rows_expire_by_their_tables_days() {
-    let retention_days = BTreeMap::from([(Table::Logs, 2)]);
-    let mut world = World::new(Config {
-        retention_days,
-        ..Config::default()
-    });
+    let mut world = World::new(Config::default());
+    world.retention.tables = [(Table::Logs, 2)].into();
     let maintainer = world.maintainer(1).await;
     world.flush(&maintainer, Table::Logs, START, 10).await;
     world.flush(&maintainer, Table::Spans, START, 10).await;
@@ -434,6 +462,87 @@ async fn rows_expire_by_their_tables_days() {
     world.clock.advance(2 * HOUR);
     maintainer.run_once().await;
     world.check_nothing_is_left_behind(&maintainer).await;
+}
+
+fn keeps(service: &str, days: u32) -> RetentionRule {
+    RetentionRule {
+        table: None,
+        log_group: None,
+        service: Some(service.into()),
+        days,
+    }
+}
+
+#[tokio::test]
+async fn rows_of_a_service_expire_from_blocks_that_stay() {
+    let mut world = World::new(Config::default());
+    world.retention.days = 10;
+    world.retention.rules = vec![keeps("odd", 2)];
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 10).await;
+    world.clock.set(START + 80 * MINUTE);
+    assert_eq!(maintainer.run_once().await.blocks_made, 1);
+    world.clock.set(START + 2 * DAY);
+    assert_eq!(maintainer.run_once().await.rows_expired, 0, "kept for so many days");
+    world.clock.advance(MINUTE);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_expired, report.blocks_expired, report.problems), (5, 0, vec![]));
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(world.rows_of(&snapshot).await, [0, 2, 4, 6, 8]);
+    assert_eq!(levels(&snapshot, Table::Logs), (0, 1));
+    assert_eq!(snapshot.gone()[&Table::Logs].expired, 5);
+    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    maintainer.run_once().await;
+    assert_eq!(world.rows_in_the_lake().await, [0, 2, 4, 6, 8], "foreign readers see the rest once");
+    world.clock.advance(2 * DAY);
+    assert_eq!(maintainer.run_once().await, Report::default(), "it is looked at once");
+    world.clock.set(START + 10 * DAY + MINUTE);
+    assert_eq!(maintainer.run_once().await.blocks_expired, 1);
+    assert_eq!(maintainer.catalog.snapshot().gone()[&Table::Logs].expired, 10);
+}
+
+/// Stops the store after each number of writes in turn while rows expire, and goes on with a fresh process.
+#[tokio::test]
+async fn a_crash_while_rows_expire_loses_nothing_else() {
+    for n_writes in 0.. {
+        let mut world = World::new(Config::default());
+        world.retention.rules = vec![keeps("odd", 2)];
+        world.retention.tables = [(Table::Spans, 1)].into();
+        let maintainer = world.maintainer(1).await;
+        world.flush(&maintainer, Table::Logs, START, 6).await;
+        world.flush(&maintainer, Table::Spans, START, 1).await;
+        world.clock.set(START + 80 * MINUTE);
+        maintainer.run_once().await;
+        world.clock.set(START + 3 * DAY);
+        world.faulty.stop_after(n_writes);
+        maintainer.run_once().await;
+        world.clock.advance(2 * HOUR);
+        maintainer.run_once().await;
+        let has_crashed = world.faulty.has_stopped();
+        world.faulty.heal();
+        let restarted = world.maintainer(1).await;
+        let rows = world.rows_of(&restarted.catalog.snapshot()).await;
+        assert!(
+            rows.is_sorted_by(|a, b| a < b) && [0, 2, 4].iter().all(|row| rows.contains(row)),
+            "{rows:?} after {n_writes} writes"
+        );
+        for _ in 0..3 {
+            assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
+            world.clock.advance(2 * HOUR);
+        }
+        let snapshot = restarted.catalog.snapshot();
+        assert_eq!(
+            (world.rows_of(&snapshot).await, world.rows_in_the_lake().await),
+            (vec![0, 2, 4], vec![0, 2, 4]),
+            "after {n_writes} writes"
+        );
+        assert_eq!((snapshot.gone()[&Table::Logs].expired, snapshot.gone()[&Table::Spans].expired), (3, 1));
+        assert!(snapshot.intents().is_empty());
+        if !has_crashed {
+            assert!(n_writes > 7, "{n_writes}");
+            break;
+        }
+    }
 }
 
 #[tokio::test]
@@ -687,13 +796,20 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
         merge_at_blocks: 3,
         ..Config::default()
     });
+    // rows of one service expire after a day, which the end of the test brings
+    let expires = rng.random_bool(0.5);
+    if expires {
+        world.retention.rules = vec![keeps("odd", 1)];
+    }
     let mut maintainers = [world.maintainer(1).await, world.maintainer(2).await];
     let mut faults = SmallRng::seed_from_u64(seed ^ 0xfa17);
     world.faulty.choose(move |_| match faults.random_range(0..20) {
         0 => Some(Fault::Before),
         1 => Some(Fault::After),
+        2 => Some(Fault::Slow),
         _ => None,
     });
+    world.faulty.list_without_last(rng.random_range(0..6));
     for _ in 0..30 {
         let n = rng.random_range(0..2usize);
         world.clock.advance(rng.random_range(0..20) * MINUTE);
@@ -717,6 +833,10 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
         world.check(&maintainers[n]).await;
     }
     world.faulty.heal();
+    let n_deleted = world.doomed.len();
+    if expires {
+        world.doomed.extend(world.rows.iter().filter(|row| *row % 2 == 1));
+    }
     for _ in 0..4 {
         world.clock.advance(30 * HOUR);
         for maintainer in &maintainers {
@@ -731,10 +851,10 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
     let left = world.without_doomed(world.rows.clone());
     assert_eq!(world.rows_of(&snapshot).await, left);
     assert_eq!(world.rows_in_the_lake().await, left);
-    assert_eq!(
-        snapshot.gone().get(&Table::Logs).map_or(0, |gone| gone.deleted) as usize,
-        world.rows.len() - left.len()
-    );
+    let gone = snapshot.gone().get(&Table::Logs).copied().unwrap_or_default();
+    // what a delete means may have expired before its turn came
+    assert!(gone.deleted as usize <= n_deleted, "{gone:?}");
+    assert_eq!((gone.deleted + gone.expired) as usize, world.rows.len() - left.len());
 }
 
 #[tokio::test]
@@ -751,9 +871,14 @@ fn a_blocks_name_says_when_it_was_made() {
 
 #[test]
 fn settings_read_as_written() {
-    let config: Config = toml::from_str("seal_after_seconds = 60\n[retention_days]\nlogs = 30\nmetric_points = 400").expect("valid");
-    assert_eq!(config.retention_days, BTreeMap::from([(Table::Logs, 30), (Table::MetricPoints, 400)]));
-    assert_eq!(toml::from_str::<Config>(&toml::to_string(&config).expect("toml")).expect("valid"), config);
+    let text = "days = 400\nrules = [{ log_group = '/aws/*', days = 7 }]\n[tables]\nlogs = 30\nmetric_points = 40";
+    let config: RetentionConfig = toml::from_str(text).expect("valid");
+    assert_eq!(config.tables, [(Table::Logs, 30), (Table::MetricPoints, 40)].into());
+    assert_eq!((config.days, config.rules.len(), config.problems()), (400, 1, vec![]));
+    assert_eq!(
+        toml::from_str::<RetentionConfig>(&toml::to_string(&config).expect("toml")).expect("valid"),
+        config
+    );
 }
 
 /// The stand-in above proves the steps; this proves that they fit real blocks.
@@ -764,6 +889,8 @@ async fn real_blocks_are_sealed_with_their_index() {
     let node = NodeId::parse(&format!("{:026}", 1)).expect("legal");
     let maintainer = Maintainer::new(Parts {
         config: Config::default(),
+        retention: RetentionConfig::default(),
+        log_groups: Arc::new(NoLogGroups),
         lake_visible_at_once: false,
         block: block::Settings::default(),
         catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
@@ -809,4 +936,109 @@ async fn real_blocks_are_sealed_with_their_index() {
     let sealed = Block::open(Arc::clone(meta), input.parquet, input.index).expect("opens");
     assert!(sealed.index().is_some());
     assert_eq!(sealed.n_rows(), 15);
+}
+
+/// Hides a row of an input once the new block is made of it, as a flush does that comes at this moment.
+#[derive(Debug)]
+struct HidingMerge {
+    inner: BlockMerge,
+    catalog: Arc<Catalog>,
+    times: std::sync::atomic::AtomicU32,
+}
+
+impl Merge for HidingMerge {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
+        let first = inputs[0].meta.id.clone();
+        let built = self.inner.merge(inputs, level, partition_nanos, now_nanos);
+        let row = self.times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut commit = Commit::new(CommitKind::Flush, now_nanos);
+        commit.hides = vec![catalog::Hide { block: first, rows: vec![row] }];
+        tokio::runtime::Handle::current().block_on(self.catalog.commit(commit)).expect("hidden");
+        built
+    }
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+        self.inner.erase(input, erasure, now_nanos)
+    }
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
+        self.inner.expire(input, keeping, age_days, now_nanos)
+    }
+}
+
+#[tokio::test]
+async fn rows_hidden_while_their_block_is_merged_stay_hidden_in_the_new_one() {
+    let world = World::new(Config::default());
+    let store: Arc<dyn Store> = world.faulty.clone();
+    let node = NodeId::parse(&format!("{:026}", 1)).expect("legal");
+    let catalog = Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens"));
+    let parts = Parts {
+        config: Config::default(),
+        retention: RetentionConfig::default(),
+        log_groups: Arc::new(NoLogGroups),
+        lake_visible_at_once: false,
+        block: block::Settings::default(),
+        catalog: catalog.clone(),
+        cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),
+        store,
+        finder: Arc::new(Numbers),
+        clock: world.clock.clone(),
+    };
+    let merge = HidingMerge {
+        inner: BlockMerge(block::Settings::default()),
+        catalog: catalog.clone(),
+        times: Default::default(),
+    };
+    let maintainer = Maintainer::with_merge(parts, Arc::new(merge));
+    for flush in 0..2u8 {
+        let mut builder = crate::model::SpansBuilder::default();
+        let context = builder.context(crate::model::ContextBuilder::new().build());
+        for row in 0..5u8 {
+            let record = crate::model::SpanRecord {
+                start_time_unix_nano: START + i64::from(row) * MINUTE,
+                end_time_unix_nano: None,
+                trace_id: crate::model::TraceId::from_bytes(&[7; 16]).expect("an ID"),
+                span_id: crate::model::SpanId::from_bytes(&[1 + flush * 10 + row; 8]).expect("an ID"),
+                parent_span_id: None,
+                trace_state: None,
+                trace_flags: None,
+                name: "n",
+                kind: "SERVER",
+                status_code: "UNSET",
+                status_message: None,
+                in_progress: true,
+                dropped_attributes_count: 0,
+            };
+            builder.push(context, &record);
+        }
+        let rows = builder.finish().expect("rows").with_ingest_ids(i64::from(flush) << 20);
+        let built = block::build(Table::Spans, START, Level::L0, &[rows], &block::Settings::default(), world.clock.now_nanos()).expect("builds");
+        let path = block_path(&built.meta);
+        world.inner.put(&path.data(), built.parquet).await.expect("put");
+        world.inner.put(&path.index(), built.index.expect("spans have one")).await.expect("put");
+        let mut commit = Commit::new(CommitKind::Flush, world.clock.now_nanos());
+        commit.adds.push(built.meta);
+        catalog.commit(commit).await.expect("commits");
+    }
+    // a row that was hidden before is not read at all
+    let mut commit = Commit::new(CommitKind::Flush, world.clock.now_nanos());
+    let last = catalog.snapshot().blocks(Table::Spans)[1].id.clone();
+    commit.hides = vec![catalog::Hide { block: last, rows: vec![4] }];
+    catalog.commit(commit).await.expect("hidden");
+    world.clock.set(START + 2 * HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems), (2, 1, vec![]));
+    let snapshot = catalog.snapshot();
+    let [meta] = snapshot.blocks(Table::Spans) else {
+        panic!("one block: {snapshot:?}")
+    };
+    assert_eq!((meta.n_rows, meta.hidden.len(), meta.n_visible_rows()), (9, 1, 8));
+    assert!(snapshot.intents().is_empty());
+    assert_eq!(
+        Catalog::read(&*world.inner).await.expect("reads").blocks(Table::Spans),
+        snapshot.blocks(Table::Spans)
+    );
+    // who does not know what is hidden may not replace it
+    let mut ignorant = Commit::new(CommitKind::Merge, 0);
+    (ignorant.removes, ignorant.adds) = (vec![meta.id.clone()], vec![built(Table::Spans, Level::Sealed, START, &[1], START).meta]);
+    let refused = catalog.commit(ignorant).await.expect_err("rows would come back");
+    assert!(refused.to_string().contains("hidden meanwhile"), "{refused}");
 }

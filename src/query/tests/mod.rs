@@ -3,6 +3,7 @@
 mod cold;
 mod counts;
 mod differential;
+mod hidden;
 mod paging;
 mod semantics;
 mod sql;

@@ -23,7 +23,7 @@ use super::arn::{Arns, group_of_arn};
 use super::error::{Error, Result};
 use super::wire;
 use crate::decode::awslogs::Validation;
-use crate::ingest::Facts;
+use crate::ingest::{Facts, LogGroups};
 
 /// Tags of one log group.
 pub const MAX_TAGS: usize = 50;
@@ -110,6 +110,17 @@ pub struct Written {
     pub received_millis: i64,
     /// Bytes of messages, each with its overhead.
     pub bytes: u64,
+}
+
+impl LogGroups for Registry {
+    fn retention_days(&self) -> Vec<(String, u32)> {
+        let groups = self.groups.read();
+        let with_days = |(name, group): (&String, &Group)| {
+            let days = group.record.retention_days.and_then(|days| u32::try_from(days).ok()).filter(|days| *days > 0)?;
+            Some((name.clone(), days))
+        };
+        groups.by_name.iter().filter_map(with_days).collect()
+    }
 }
 
 impl Registry {

@@ -21,7 +21,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         let of_table = snapshot.blocks(table);
         if !of_table.is_empty() {
             let bytes: u64 = of_table.iter().map(|block| block.parquet_bytes + block.index_bytes).sum();
-            let rows: u64 = of_table.iter().map(|block| block.n_rows).sum();
+            let rows: u64 = of_table.iter().map(|block| block.n_visible_rows()).sum();
             let sealed = of_table.iter().filter(|block| block.level == Level::Sealed).count();
             blocks.insert(
                 table.name().into(),
