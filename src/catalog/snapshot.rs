@@ -158,6 +158,10 @@ impl Snapshot {
     pub fn is_to_be_erased(&self, id: &BlockId) -> bool {
         self.deletes.values().any(|delete| delete.todo.contains(id))
     }
+    /// Whether somebody has announced to replace a block.
+    pub fn is_claimed(&self, id: &BlockId) -> bool {
+        self.intents.values().any(|open| open.intent.inputs.contains(id))
+    }
     /// Nodes whose logs may still hold rows that a delete means: they have not learnt of it, or not flushed up to their cut.
     pub fn nodes_behind<'a>(&'a self, delete: &'a Delete) -> impl Iterator<Item = &'a NodeId> {
         let is_behind = |(node, state): &(&NodeId, &NodeState)| delete.cuts.get(*node).is_none_or(|lsn| state.flushed_lsn < *lsn);

@@ -39,7 +39,9 @@ impl Maintainer {
         let Some(delete) = snapshot.deletes().get(id) else { return Ok(()) };
         let mut clean: Vec<BlockId> = Vec::new();
         for block in &delete.todo {
-            let Some(meta) = snapshot.block(delete.order.table, block) else { continue };
+            let meta = snapshot.block(delete.order.table, block).filter(|meta| !snapshot.is_claimed(&meta.id));
+            // another node is at work on it, or was: its intent ends, and then this one's turn comes
+            let Some(meta) = meta else { continue };
             fail_point::hit("delete.before_erasure");
             // a block that cannot be read must not keep the others
             match self.erase_block(id, delete, meta).await {

@@ -1,6 +1,6 @@
 //! Which blocks are to be merged, sealed or removed: pure functions of a snapshot and the time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Config;
@@ -53,7 +53,6 @@ pub(in crate::ingest) fn made_nanos(id: &BlockId) -> i64 {
 
 /// All groups that are due, oldest partition of each table first.
 pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once: bool, now_nanos: i64) -> Vec<Group> {
-    let claimed: HashSet<&BlockId> = snapshot.intents().values().flat_map(|open| &open.intent.inputs).collect();
     let mut groups = Vec::new();
     for table in Table::ALL {
         let mut partitions: BTreeMap<i64, Vec<Arc<BlockMeta>>> = BTreeMap::new();
@@ -62,7 +61,7 @@ pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once:
         }
         for (partition_nanos, blocks) in partitions {
             // another node is at work here, or a delete has yet to look
-            let is_claimed = |meta: &Arc<BlockMeta>| claimed.contains(&meta.id) || snapshot.is_to_be_erased(&meta.id);
+            let is_claimed = |meta: &Arc<BlockMeta>| snapshot.is_claimed(&meta.id) || snapshot.is_to_be_erased(&meta.id);
             if blocks.iter().any(is_claimed) {
                 continue;
             }

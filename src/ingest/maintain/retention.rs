@@ -256,6 +256,9 @@ impl Maintainer {
                 } else if let Some(days) = keeping.outlived(table, age)
                     && table.is_searchable()
                     && meta.level == Level::Sealed
+                    // its turn comes when a delete, or another node, is done with it
+                    && !snapshot.is_to_be_erased(&meta.id)
+                    && !snapshot.is_claimed(&meta.id)
                 {
                     in_part.push((Arc::clone(meta), days));
                 }

@@ -1,3 +1,7 @@
+mod deletes;
+mod expiry;
+mod hidden;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -464,87 +468,6 @@ async fn rows_expire_by_their_tables_days() {
     world.check_nothing_is_left_behind(&maintainer).await;
 }
 
-fn keeps(service: &str, days: u32) -> RetentionRule {
-    RetentionRule {
-        table: None,
-        log_group: None,
-        service: Some(service.into()),
-        days,
-    }
-}
-
-#[tokio::test]
-async fn rows_of_a_service_expire_from_blocks_that_stay() {
-    let mut world = World::new(Config::default());
-    world.retention.days = 10;
-    world.retention.rules = vec![keeps("odd", 2)];
-    let maintainer = world.maintainer(1).await;
-    world.flush(&maintainer, Table::Logs, START, 10).await;
-    world.clock.set(START + 80 * MINUTE);
-    assert_eq!(maintainer.run_once().await.blocks_made, 1);
-    world.clock.set(START + 2 * DAY);
-    assert_eq!(maintainer.run_once().await.rows_expired, 0, "kept for so many days");
-    world.clock.advance(MINUTE);
-    let report = maintainer.run_once().await;
-    assert_eq!((report.rows_expired, report.blocks_expired, report.problems), (5, 0, vec![]));
-    let snapshot = maintainer.catalog.snapshot();
-    assert_eq!(world.rows_of(&snapshot).await, [0, 2, 4, 6, 8]);
-    assert_eq!(levels(&snapshot, Table::Logs), (0, 1));
-    assert_eq!(snapshot.gone()[&Table::Logs].expired, 5);
-    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
-    maintainer.run_once().await;
-    assert_eq!(world.rows_in_the_lake().await, [0, 2, 4, 6, 8], "foreign readers see the rest once");
-    world.clock.advance(2 * DAY);
-    assert_eq!(maintainer.run_once().await, Report::default(), "it is looked at once");
-    world.clock.set(START + 10 * DAY + MINUTE);
-    assert_eq!(maintainer.run_once().await.blocks_expired, 1);
-    assert_eq!(maintainer.catalog.snapshot().gone()[&Table::Logs].expired, 10);
-}
-
-/// Stops the store after each number of writes in turn while rows expire, and goes on with a fresh process.
-#[tokio::test]
-async fn a_crash_while_rows_expire_loses_nothing_else() {
-    for n_writes in 0.. {
-        let mut world = World::new(Config::default());
-        world.retention.rules = vec![keeps("odd", 2)];
-        world.retention.tables = [(Table::Spans, 1)].into();
-        let maintainer = world.maintainer(1).await;
-        world.flush(&maintainer, Table::Logs, START, 6).await;
-        world.flush(&maintainer, Table::Spans, START, 1).await;
-        world.clock.set(START + 80 * MINUTE);
-        maintainer.run_once().await;
-        world.clock.set(START + 3 * DAY);
-        world.faulty.stop_after(n_writes);
-        maintainer.run_once().await;
-        world.clock.advance(2 * HOUR);
-        maintainer.run_once().await;
-        let has_crashed = world.faulty.has_stopped();
-        world.faulty.heal();
-        let restarted = world.maintainer(1).await;
-        let rows = world.rows_of(&restarted.catalog.snapshot()).await;
-        assert!(
-            rows.is_sorted_by(|a, b| a < b) && [0, 2, 4].iter().all(|row| rows.contains(row)),
-            "{rows:?} after {n_writes} writes"
-        );
-        for _ in 0..3 {
-            assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
-            world.clock.advance(2 * HOUR);
-        }
-        let snapshot = restarted.catalog.snapshot();
-        assert_eq!(
-            (world.rows_of(&snapshot).await, world.rows_in_the_lake().await),
-            (vec![0, 2, 4], vec![0, 2, 4]),
-            "after {n_writes} writes"
-        );
-        assert_eq!((snapshot.gone()[&Table::Logs].expired, snapshot.gone()[&Table::Spans].expired), (3, 1));
-        assert!(snapshot.intents().is_empty());
-        if !has_crashed {
-            assert!(n_writes > 7, "{n_writes}");
-            break;
-        }
-    }
-}
-
 #[tokio::test]
 async fn with_everything_in_the_lake_files_stay_few_and_the_old_ones_go_at_once() {
     let mut world = World::new(Config {
@@ -673,122 +596,6 @@ async fn a_crash_between_any_two_steps_loses_and_doubles_nothing() {
     }
 }
 
-#[tokio::test]
-async fn a_delete_takes_the_rows_that_were_there_from_every_block_and_no_later_ones() {
-    let mut world = World::new(Config::default());
-    let maintainer = world.maintainer(1).await;
-    for _ in 0..3 {
-        world.flush(&maintainer, Table::Logs, START, 10).await;
-    }
-    world.clock.set(START + 80 * MINUTE);
-    maintainer.run_once().await;
-    world.flush(&maintainer, Table::Logs, START + HOUR, 5).await;
-    let ids = [world.order(&maintainer, Table::Logs, 3).await, world.order(&maintainer, Table::Logs, 5).await];
-    world.flush(&maintainer, Table::Logs, START + HOUR, 10).await;
-    let snapshot = maintainer.catalog.snapshot();
-    let mut merge = Commit::new(CommitKind::Merge, 0);
-    merge.removes = snapshot.blocks(Table::Logs).iter().map(|meta| meta.id.clone()).collect();
-    merge.adds = vec![built(Table::Logs, Level::L0, START, &[1], START).meta];
-    let refused = maintainer.catalog.commit(merge).await.expect_err("it would mix rows");
-    assert!(refused.to_string().contains("has yet to look"), "{refused}");
-
-    let report = maintainer.run_once().await;
-    assert_eq!((report.rows_erased, report.problems), (16, vec![]));
-    let snapshot = maintainer.catalog.snapshot();
-    assert_eq!(world.rows_of(&snapshot).await, world.without_doomed(world.rows.clone()));
-    assert!(snapshot.block(Table::Logs, &snapshot.blocks(Table::Logs)[0].id).is_some());
-    assert!(ids.iter().all(|id| snapshot.deletes()[id].ended_at_nanos.is_some()));
-    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 16);
-    assert_eq!(
-        Catalog::read(&*world.inner).await.expect("reads").gone(),
-        snapshot.gone(),
-        "the log alone says the same"
-    );
-    // foreign readers look at files: the old one goes within seconds
-    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
-    assert!(maintainer.is_something_leaving_the_lake());
-    maintainer.run_once().await;
-    assert!(!maintainer.is_something_leaving_the_lake());
-    assert_eq!(world.rows_in_the_lake().await, world.without_doomed((0..30).collect()));
-    world.clock.advance(30 * HOUR);
-    maintainer.run_once().await;
-    world.clock.advance(30 * HOUR);
-    maintainer.run_once().await;
-    world.check_nothing_is_left_behind(&maintainer).await;
-}
-
-/// Stops the store after each number of writes in turn while a delete is worked on, and goes on with a fresh process.
-#[tokio::test]
-async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
-    for n_writes in 0.. {
-        let mut world = World::new(Config::default());
-        let maintainer = world.maintainer(1).await;
-        world.flush(&maintainer, Table::Logs, START, 6).await;
-        world.clock.set(START + 80 * MINUTE);
-        maintainer.run_once().await;
-        // one is replaced, one is clean, one has nothing left
-        world.flush(&maintainer, Table::Logs, START + HOUR, 1).await;
-        world.flush(&maintainer, Table::Logs, START + HOUR, 3).await;
-        world.flush(&maintainer, Table::Logs, START + HOUR, 8).await;
-        let id = world.order(&maintainer, Table::Logs, 6).await;
-        world.faulty.stop_after(n_writes);
-        maintainer.run_once().await;
-        world.clock.advance(LAKE_SWAP_GRACE_NANOS);
-        maintainer.run_once().await;
-        let has_crashed = world.faulty.has_stopped();
-        world.faulty.heal();
-
-        let restarted = world.maintainer(1).await;
-        world.check(&restarted).await;
-        for _ in 0..3 {
-            assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
-            world.check(&restarted).await;
-            world.clock.advance(LAKE_SWAP_GRACE_NANOS);
-        }
-        let snapshot = restarted.catalog.snapshot();
-        assert_eq!(
-            world.rows_of(&snapshot).await,
-            world.without_doomed(world.rows.clone()),
-            "after {n_writes} writes"
-        );
-        assert_eq!(world.rows_in_the_lake().await, [1, 2, 3, 4, 5], "after {n_writes} writes");
-        let delete = &snapshot.deletes()[&id];
-        assert_eq!(
-            (delete.n_rows, delete.n_blocks, delete.ended_at_nanos.is_some()),
-            (3, 4, true),
-            "after {n_writes} writes"
-        );
-        assert!(snapshot.intents().is_empty());
-        if !has_crashed {
-            assert!(n_writes > 9, "{n_writes}");
-            break;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() {
-    let mut world = World::new(Config::default());
-    let maintainer = world.maintainer(1).await;
-    world.flush(&maintainer, Table::Logs, START, 4).await;
-    let damaged = maintainer.catalog.snapshot().blocks(Table::Logs)[0].clone();
-    world.flush(&maintainer, Table::Logs, START, 4).await;
-    let whole = world.inner.get(&block_path(&damaged).data()).await.expect("there");
-    world
-        .inner
-        .put(&block_path(&damaged).data(), Bytes::from_static(b"9\n9\n9\n9\n"))
-        .await
-        .expect("put");
-    let id = world.order(&maintainer, Table::Logs, 2).await;
-    let report = maintainer.run_once().await;
-    assert_eq!((report.rows_erased, report.problems.len()), (2, 1), "{report:?}");
-    let snapshot = maintainer.catalog.snapshot();
-    assert_eq!(snapshot.deletes()[&id].todo, [damaged.id.clone()].into());
-    world.inner.put(&block_path(&damaged).data(), whole).await.expect("put");
-    assert_eq!(maintainer.run_once().await.rows_erased, 2);
-    assert!(maintainer.catalog.snapshot().deletes()[&id].ended_at_nanos.is_some());
-}
-
 /// Two nodes maintain one store that loses calls and answers, while rows keep coming.
 async fn two_maintainers_over_a_faulty_store(seed: u64) {
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -799,7 +606,7 @@ async fn two_maintainers_over_a_faulty_store(seed: u64) {
     // rows of one service expire after a day, which the end of the test brings
     let expires = rng.random_bool(0.5);
     if expires {
-        world.retention.rules = vec![keeps("odd", 1)];
+        world.retention.rules = vec![expiry::keeps("odd", 1)];
     }
     let mut maintainers = [world.maintainer(1).await, world.maintainer(2).await];
     let mut faults = SmallRng::seed_from_u64(seed ^ 0xfa17);
@@ -936,109 +743,4 @@ async fn real_blocks_are_sealed_with_their_index() {
     let sealed = Block::open(Arc::clone(meta), input.parquet, input.index).expect("opens");
     assert!(sealed.index().is_some());
     assert_eq!(sealed.n_rows(), 15);
-}
-
-/// Hides a row of an input once the new block is made of it, as a flush does that comes at this moment.
-#[derive(Debug)]
-struct HidingMerge {
-    inner: BlockMerge,
-    catalog: Arc<Catalog>,
-    times: std::sync::atomic::AtomicU32,
-}
-
-impl Merge for HidingMerge {
-    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
-        let first = inputs[0].meta.id.clone();
-        let built = self.inner.merge(inputs, level, partition_nanos, now_nanos);
-        let row = self.times.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let mut commit = Commit::new(CommitKind::Flush, now_nanos);
-        commit.hides = vec![catalog::Hide { block: first, rows: vec![row] }];
-        tokio::runtime::Handle::current().block_on(self.catalog.commit(commit)).expect("hidden");
-        built
-    }
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
-        self.inner.erase(input, erasure, now_nanos)
-    }
-    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
-        self.inner.expire(input, keeping, age_days, now_nanos)
-    }
-}
-
-#[tokio::test]
-async fn rows_hidden_while_their_block_is_merged_stay_hidden_in_the_new_one() {
-    let world = World::new(Config::default());
-    let store: Arc<dyn Store> = world.faulty.clone();
-    let node = NodeId::parse(&format!("{:026}", 1)).expect("legal");
-    let catalog = Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens"));
-    let parts = Parts {
-        config: Config::default(),
-        retention: RetentionConfig::default(),
-        log_groups: Arc::new(NoLogGroups),
-        lake_visible_at_once: false,
-        block: block::Settings::default(),
-        catalog: catalog.clone(),
-        cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),
-        store,
-        finder: Arc::new(Numbers),
-        clock: world.clock.clone(),
-    };
-    let merge = HidingMerge {
-        inner: BlockMerge(block::Settings::default()),
-        catalog: catalog.clone(),
-        times: Default::default(),
-    };
-    let maintainer = Maintainer::with_merge(parts, Arc::new(merge));
-    for flush in 0..2u8 {
-        let mut builder = crate::model::SpansBuilder::default();
-        let context = builder.context(crate::model::ContextBuilder::new().build());
-        for row in 0..5u8 {
-            let record = crate::model::SpanRecord {
-                start_time_unix_nano: START + i64::from(row) * MINUTE,
-                end_time_unix_nano: None,
-                trace_id: crate::model::TraceId::from_bytes(&[7; 16]).expect("an ID"),
-                span_id: crate::model::SpanId::from_bytes(&[1 + flush * 10 + row; 8]).expect("an ID"),
-                parent_span_id: None,
-                trace_state: None,
-                trace_flags: None,
-                name: "n",
-                kind: "SERVER",
-                status_code: "UNSET",
-                status_message: None,
-                in_progress: true,
-                dropped_attributes_count: 0,
-            };
-            builder.push(context, &record);
-        }
-        let rows = builder.finish().expect("rows").with_ingest_ids(i64::from(flush) << 20);
-        let built = block::build(Table::Spans, START, Level::L0, &[rows], &block::Settings::default(), world.clock.now_nanos()).expect("builds");
-        let path = block_path(&built.meta);
-        world.inner.put(&path.data(), built.parquet).await.expect("put");
-        world.inner.put(&path.index(), built.index.expect("spans have one")).await.expect("put");
-        let mut commit = Commit::new(CommitKind::Flush, world.clock.now_nanos());
-        commit.adds.push(built.meta);
-        catalog.commit(commit).await.expect("commits");
-    }
-    // a row that was hidden before is not read at all
-    let mut commit = Commit::new(CommitKind::Flush, world.clock.now_nanos());
-    let last = catalog.snapshot().blocks(Table::Spans)[1].id.clone();
-    commit.hides = vec![catalog::Hide { block: last, rows: vec![4] }];
-    catalog.commit(commit).await.expect("hidden");
-    world.clock.set(START + 2 * HOUR);
-    let report = maintainer.run_once().await;
-    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems), (2, 1, vec![]));
-    let snapshot = catalog.snapshot();
-    let [meta] = snapshot.blocks(Table::Spans) else {
-        panic!("one block: {snapshot:?}")
-    };
-    assert_eq!((meta.n_rows, meta.hidden.len(), meta.n_visible_rows()), (9, 1, 8));
-    assert!(snapshot.intents().is_empty());
-    assert_eq!(
-        Catalog::read(&*world.inner).await.expect("reads").blocks(Table::Spans),
-        snapshot.blocks(Table::Spans)
-    );
-    // who does not know what is hidden may not replace it
-    let mut ignorant = Commit::new(CommitKind::Merge, 0);
-    (ignorant.removes, ignorant.adds) = (vec![meta.id.clone()], vec![built(Table::Spans, Level::Sealed, START, &[1], START).meta]);
-    let refused = catalog.commit(ignorant).await.expect_err("rows would come back");
-    assert!(refused.to_string().contains("hidden meanwhile"), "{refused}");
 }

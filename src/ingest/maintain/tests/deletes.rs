@@ -1,0 +1,119 @@
+//! Deletes by query, block by block.
+
+use super::*;
+
+#[tokio::test]
+async fn a_delete_takes_the_rows_that_were_there_from_every_block_and_no_later_ones() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    for _ in 0..3 {
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+    }
+    world.clock.set(START + 80 * MINUTE);
+    maintainer.run_once().await;
+    world.flush(&maintainer, Table::Logs, START + HOUR, 5).await;
+    let ids = [world.order(&maintainer, Table::Logs, 3).await, world.order(&maintainer, Table::Logs, 5).await];
+    world.flush(&maintainer, Table::Logs, START + HOUR, 10).await;
+    let snapshot = maintainer.catalog.snapshot();
+    let mut merge = Commit::new(CommitKind::Merge, 0);
+    merge.removes = snapshot.blocks(Table::Logs).iter().map(|meta| meta.id.clone()).collect();
+    merge.adds = vec![built(Table::Logs, Level::L0, START, &[1], START).meta];
+    let refused = maintainer.catalog.commit(merge).await.expect_err("it would mix rows");
+    assert!(refused.to_string().contains("has yet to look"), "{refused}");
+
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems), (16, vec![]));
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(world.rows_of(&snapshot).await, world.without_doomed(world.rows.clone()));
+    assert!(snapshot.block(Table::Logs, &snapshot.blocks(Table::Logs)[0].id).is_some());
+    assert!(ids.iter().all(|id| snapshot.deletes()[id].ended_at_nanos.is_some()));
+    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 16);
+    assert_eq!(
+        Catalog::read(&*world.inner).await.expect("reads").gone(),
+        snapshot.gone(),
+        "the log alone says the same"
+    );
+    // foreign readers look at files: the old one goes within seconds
+    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    assert!(maintainer.is_something_leaving_the_lake());
+    maintainer.run_once().await;
+    assert!(!maintainer.is_something_leaving_the_lake());
+    assert_eq!(world.rows_in_the_lake().await, world.without_doomed((0..30).collect()));
+    world.clock.advance(30 * HOUR);
+    maintainer.run_once().await;
+    world.clock.advance(30 * HOUR);
+    maintainer.run_once().await;
+    world.check_nothing_is_left_behind(&maintainer).await;
+}
+
+/// Stops the store after each number of writes in turn while a delete is worked on, and goes on with a fresh process.
+#[tokio::test]
+async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
+    for n_writes in 0.. {
+        let mut world = World::new(Config::default());
+        let maintainer = world.maintainer(1).await;
+        world.flush(&maintainer, Table::Logs, START, 6).await;
+        world.clock.set(START + 80 * MINUTE);
+        maintainer.run_once().await;
+        // one is replaced, one is clean, one has nothing left
+        world.flush(&maintainer, Table::Logs, START + HOUR, 1).await;
+        world.flush(&maintainer, Table::Logs, START + HOUR, 3).await;
+        world.flush(&maintainer, Table::Logs, START + HOUR, 8).await;
+        let id = world.order(&maintainer, Table::Logs, 6).await;
+        world.faulty.stop_after(n_writes);
+        maintainer.run_once().await;
+        world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+        maintainer.run_once().await;
+        let has_crashed = world.faulty.has_stopped();
+        world.faulty.heal();
+
+        let restarted = world.maintainer(1).await;
+        world.check(&restarted).await;
+        for _ in 0..3 {
+            assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
+            world.check(&restarted).await;
+            world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+        }
+        let snapshot = restarted.catalog.snapshot();
+        assert_eq!(
+            world.rows_of(&snapshot).await,
+            world.without_doomed(world.rows.clone()),
+            "after {n_writes} writes"
+        );
+        assert_eq!(world.rows_in_the_lake().await, [1, 2, 3, 4, 5], "after {n_writes} writes");
+        let delete = &snapshot.deletes()[&id];
+        assert_eq!(
+            (delete.n_rows, delete.n_blocks, delete.ended_at_nanos.is_some()),
+            (3, 4, true),
+            "after {n_writes} writes"
+        );
+        assert!(snapshot.intents().is_empty());
+        if !has_crashed {
+            assert!(n_writes > 9, "{n_writes}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 4).await;
+    let damaged = maintainer.catalog.snapshot().blocks(Table::Logs)[0].clone();
+    world.flush(&maintainer, Table::Logs, START, 4).await;
+    let whole = world.inner.get(&block_path(&damaged).data()).await.expect("there");
+    world
+        .inner
+        .put(&block_path(&damaged).data(), Bytes::from_static(b"9\n9\n9\n9\n"))
+        .await
+        .expect("put");
+    let id = world.order(&maintainer, Table::Logs, 2).await;
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems.len()), (2, 1), "{report:?}");
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(snapshot.deletes()[&id].todo, [damaged.id.clone()].into());
+    world.inner.put(&block_path(&damaged).data(), whole).await.expect("put");
+    assert_eq!(maintainer.run_once().await.rows_erased, 2);
+    assert!(maintainer.catalog.snapshot().deletes()[&id].ended_at_nanos.is_some());
+}
