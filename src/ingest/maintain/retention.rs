@@ -9,7 +9,7 @@
 //! the rules change); blocks that wait to be merged or sealed are left to that. A row is therefore kept up to an hour
 //! longer than it says (in tables kept by day, a day), and a round.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::buffer::BooleanBuffer;
@@ -103,8 +103,16 @@ pub trait LogGroups: Send + Sync + std::fmt::Debug {
 pub(super) struct Retention {
     config: Config,
     log_groups: Arc<dyn LogGroups>,
-    /// Of blocks that were looked at: by which rules, and up to how many days of age there is nothing left to expire.
-    settled: Mutex<(Option<Arc<Keeping>>, HashMap<BlockId, u32>)>,
+    settled: Mutex<Settled>,
+}
+
+/// Blocks that were looked at.
+#[derive(Debug, Default)]
+struct Settled {
+    /// By which rules.
+    by: Option<Arc<Keeping>>,
+    /// Up to how many days of age they have nothing left to expire.
+    days: HashMap<BlockId, u32>,
 }
 
 impl Retention {
@@ -124,11 +132,14 @@ impl Retention {
         };
         let keeping = Keeping::new(&self.config, policies);
         let mut settled = self.settled.lock();
-        match &settled.0 {
+        match &settled.by {
             Some(known) if known.says == keeping.says => Arc::clone(known),
             _ => {
                 let keeping = Arc::new(keeping);
-                *settled = (Some(Arc::clone(&keeping)), HashMap::new());
+                *settled = Settled {
+                    by: Some(Arc::clone(&keeping)),
+                    days: HashMap::new(),
+                };
                 keeping
             }
         }
@@ -275,14 +286,17 @@ impl Maintainer {
                 Err(error) => self.note(report, Step::Expire, &error),
             }
         }
-        let is_settled = |(meta, days): &(Arc<BlockMeta>, u32)| self.retention.settled.lock().1.get(&meta.id).is_some_and(|known| known >= days);
+        {
+            let live: HashSet<&BlockId> = in_part.iter().map(|(meta, _)| &meta.id).collect();
+            self.retention.settled.lock().days.retain(|id, _| live.contains(id));
+        }
+        let is_settled = |(meta, days): &(Arc<BlockMeta>, u32)| self.retention.settled.lock().days.get(&meta.id).is_some_and(|known| known >= days);
         in_part.retain(|block| !is_settled(block));
-        self.retention.settled.lock().1.retain(|id, _| snapshot.all_blocks().any(|meta| meta.id == *id));
         for (meta, days) in in_part.into_iter().take(MAX_OPENED_PER_ROUND) {
             match self.expire_in_part(&keeping, &meta, days).await {
                 Ok(n_rows) => {
                     report.rows_expired += n_rows;
-                    self.retention.settled.lock().1.insert(meta.id.clone(), days);
+                    self.retention.settled.lock().days.insert(meta.id.clone(), days);
                 }
                 Err(error) => self.note(report, Step::Expire, &error),
             }
