@@ -381,14 +381,13 @@ mod tests {
             fields: vec![("http.request.method", FieldValue::Text("GET".into()))],
         };
         assert!(keeper.keep_batch([line.clone(), span].into_iter()).await);
-        let accepted = memory.accepted.lock();
+        let accepted = std::mem::take(&mut *memory.accepted.lock());
         let tables: Vec<Table> = accepted
             .iter()
             .flat_map(|(_, decoded)| decoded.batch.rows.iter().map(crate::model::Rows::table))
             .collect();
         assert_eq!(tables, [Table::Logs, Table::Spans]);
         assert!(accepted.iter().all(|(received, _)| received.receiver == "self"));
-        drop(accepted);
         memory.refuse(1);
         assert!(!keeper.keep_batch([line].into_iter()).await);
         assert_eq!(memory.outcomes().refused, 1);

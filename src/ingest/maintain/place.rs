@@ -43,6 +43,8 @@ impl Maintainer {
         self.store.put(&path.data(), built.parquet.clone()).await?;
         fail_point::hit(points.parquet_put);
         commit.adds = vec![built.meta.clone()];
+        // the grace of what it removes begins now, not when the rows were read
+        commit.at_nanos = self.clock.now_nanos();
         self.commit_in_place(commit, olds, &built).await?;
         fail_point::hit(points.committed);
         self.cache.seed(&path.data(), built.parquet).await;
