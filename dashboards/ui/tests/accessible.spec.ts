@@ -41,10 +41,13 @@ for (const scheme of ['dark', 'light'] as const) {
       await expect(page.getByRole('dialog')).toBeVisible();
       await expectAccessible(page, 'palette');
       await page.keyboard.press('Escape');
+      // keys are the dialog's until it is gone
+      await expect(page.getByRole('dialog')).toBeHidden();
       await page.keyboard.press('?');
       await expect(page.getByRole('dialog', { name: 'Keyboard' })).toBeVisible();
       await expectAccessible(page, 'keys');
       await page.keyboard.press('Escape');
+      await expect(page.getByRole('dialog')).toBeHidden();
       await page.keyboard.press('t');
       await expect(page.getByRole('dialog', { name: 'Time range' })).toBeVisible();
       await expectAccessible(page, 'time picker');
