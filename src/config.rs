@@ -198,8 +198,8 @@ impl Config {
             "[auth] bearer_tokens: each token needs at least 8 characters".into(),
         );
         check(
-            self.ingest.flush_bytes <= self.ingest.pace_bytes && self.ingest.pace_bytes <= self.ingest.max_head_bytes,
-            "[ingest] flush_bytes must not be above pace_bytes, nor that above max_head_bytes".into(),
+            self.ingest.flush_bytes <= self.ingest.pace_bytes && self.ingest.flush_bytes <= self.ingest.max_head_bytes,
+            "[ingest] flush_bytes must not be above pace_bytes or max_head_bytes".into(),
         );
         check(
             self.ingest.flush_bytes > 0 && self.ingest.flush_rows > 0,
