@@ -10,6 +10,7 @@ import time
 
 import duckdb
 import requests
+from botocore.exceptions import ClientError
 
 import lake as lakes
 from test_crash import GROUP, SEED, STREAM, TEXT, Sender, live_files, otlp_logs, otlp_traces, put_log_events, seqs_by_duckdb, seqs_by_sql, xray_segments
@@ -83,7 +84,12 @@ def download(weed, url, folder):
         for item in page.get("Contents", []):
             path = folder / item["Key"].removeprefix(prefix + "/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(bucket, item["Key"], str(path))
+            try:
+                s3.download_file(bucket, item["Key"], str(path))
+            except ClientError as error:
+                # listed, and then deleted by a node that runs: this is no copy of one moment
+                assert error.response["Error"]["Code"] != "404", f"{item['Key']} went while it was copied"
+                raise
     return folder
 
 
