@@ -15,6 +15,7 @@ use super::coverage::ProblemKind;
 use super::filter::Filter;
 use super::limits::Stop;
 use super::plan::{Plan, plan};
+use super::rows::RowCache;
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
 use crate::block::{self, Block, BlockId, BlockMeta, PageCache};
@@ -56,6 +57,8 @@ pub(super) struct Opened {
 pub(super) struct Blocks {
     cache: Arc<Cache>,
     pages: Arc<PageCache>,
+    /// Rows that were answered before.
+    pub(super) rows: Arc<RowCache>,
     open: Mutex<HashMap<BlockId, Kept>>,
     uses: AtomicU64,
     /// Where objects are fetched: not on the threads that compute.
@@ -76,6 +79,7 @@ impl Blocks {
         Self {
             cache,
             pages: PageCache::new(config.page_cache_bytes),
+            rows: RowCache::new(config.row_cache_bytes),
             open: Mutex::default(),
             uses: AtomicU64::new(0),
             io: Handle::try_current().ok(),

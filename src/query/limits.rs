@@ -46,6 +46,8 @@ pub struct Config {
     pub open_block_bytes: usize,
     /// Pages of blocks kept decompressed for reads of single rows (64 MiB).
     pub page_cache_bytes: usize,
+    /// Rows of blocks kept as they were answered, for whoever asks again (16 MiB).
+    pub row_cache_bytes: usize,
     /// Threads that compute for searches, and as many for SQL; 0 = as many as there are cores (0).
     pub threads: usize,
     /// Live tails at once (16); more are refused.
@@ -86,6 +88,7 @@ impl Default for Config {
             max_open_blocks: 512,
             open_block_bytes: 128 << 20,
             page_cache_bytes: 64 << 20,
+            row_cache_bytes: 16 << 20,
             threads: 0,
             max_tails: 16,
             tail_rows_per_second: 1_000,

@@ -34,6 +34,9 @@ pub(super) struct Metrics {
     pub(super) queries: Family<Labels, Counter>,
     pub(super) seconds: Family<Kind, Histogram>,
     pub(super) open_blocks: Gauge,
+    pub(super) row_cache_hits: Counter,
+    pub(super) row_cache_misses: Counter,
+    pub(super) row_cache_bytes: Gauge,
     pub(super) work: Family<Workers, Gauge>,
 }
 
@@ -49,6 +52,9 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "Pieces of work that queries have on the threads that compute, running or queued",
         Family::default(),
     ),
+    row_cache_hits: register("query_row_cache_hits", "Rows of blocks that answers found kept", Counter::default()),
+    row_cache_misses: register("query_row_cache_misses", "Rows of blocks that were read for an answer", Counter::default()),
+    row_cache_bytes: register("query_row_cache_bytes", "Bytes of answered rows kept", Gauge::default()),
     open_blocks: register("query_open_blocks", "Blocks kept open for queries", Gauge::default()),
 });
 

@@ -56,6 +56,7 @@ mod filter;
 mod fields;
 mod scan;
 mod plan;
+mod rows;
 mod blocks;
 mod metrics;
 mod job;

@@ -19,6 +19,7 @@ use super::filter::Filter;
 use super::hit::Hit;
 use super::job::Job;
 use super::limits::Stop;
+use super::rows::{RowCache, RowKey};
 use super::scan::{self, Chunk};
 use super::{Error, ProblemKind, Result};
 use crate::block::{Block, BlockMeta};
@@ -29,6 +30,8 @@ const FIRST_FETCHED: usize = if cfg!(test) { 8 } else { 128 };
 const MAX_FETCHED: usize = if cfg!(test) { 64 } else { 8_192 };
 /// Rows of one time that are looked through for a page's beginning. (Few in tests.)
 const SAME_TIME_ROWS: usize = if cfg!(test) { 4 } else { 1_024 };
+/// Rows of larger answers are not kept for whoever asks again: they would push out all others.
+const MOST_KEPT_ROWS: usize = 2_048;
 /// Rows that are read at a time even where those before were large.
 const LEAST_FETCHED: usize = 4;
 /// Blocks that are searched at once, at most: the first alone, then twice as many each time.
@@ -152,7 +155,7 @@ pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, 
         time_unix_nano: found.time,
         ingest_id: found.ingest_id,
     });
-    let fetched = fetch(job, &found, &Arc::new(opened), bounds.bytes).await?;
+    let fetched = fetch(job, &found, &Arc::new(opened), &blocks.rows, bounds.bytes).await?;
     for (number, error) in fetched.unreadable {
         job.coverage.incomplete(ProblemKind::Corrupt, metas[number].id.as_str(), error);
     }
@@ -331,13 +334,14 @@ enum Unread {
 /// Reads the rows, whole, in the order of `found`, until they take `max_bytes`; at least one.
 ///
 /// They come in helpings, so that rows which are not in the answer in the end are never in memory all at once.
-async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>, max_bytes: usize) -> Result<Fetched> {
+async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>, kept: &Arc<RowCache>, max_bytes: usize) -> Result<Fetched> {
+    let kept = Some(kept).filter(|_| found.len() <= MOST_KEPT_ROWS);
     let mut fetched = Fetched::default();
     let mut helping = opened.values().map(|block| rows_at_once(block, &[])).fold(FIRST_FETCHED, usize::min);
     let mut rest = found;
     while !rest.is_empty() {
         let n_rows = helping.min(rest.len());
-        let hits = match read(job, &rest[..n_rows], opened, &fetched.unreadable).await? {
+        let hits = match read(job, &rest[..n_rows], opened, kept, &fetched.unreadable).await? {
             Ok(hits) => hits,
             // rows so large that together they are more than a column can hold come one by one
             Err(Unread::Block(..)) if n_rows > 1 => {
@@ -381,6 +385,7 @@ async fn read(
     job: &Job,
     found: &[Found],
     opened: &Arc<BTreeMap<usize, Block>>,
+    kept: Option<&Arc<RowCache>>,
     unreadable: &BTreeMap<usize, String>,
 ) -> Result<Result<Vec<Option<Hit>>, Unread>> {
     let mut in_head: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
@@ -407,12 +412,21 @@ async fn read(
         };
         rows.iter().zip(read).for_each(|((position, _), hit)| hits[*position] = Some(hit));
     }
+    if let Some(kept) = kept {
+        in_blocks.retain(|wanted| {
+            let key = opened.get(&wanted.number).map(|block| RowKey::of_block(&block.meta().id)(wanted.row));
+            let found = key.and_then(|key| kept.get(key));
+            let is_missing = found.is_none();
+            hits[wanted.position] = found;
+            is_missing
+        });
+    }
     in_blocks.sort_unstable();
     let pieces: Vec<_> = shares(&in_blocks, job.workers.n_threads())
         .into_iter()
         .map(|share| {
-            let (share, opened, stop) = (share.to_vec(), opened.clone(), job.stop.clone());
-            move || read_share(&share, &opened, &stop)
+            let (share, opened, kept, stop) = (share.to_vec(), opened.clone(), kept.cloned(), job.stop.clone());
+            move || read_share(&share, &opened, kept.as_deref(), &stop)
         })
         .collect();
     for share in job.workers.run_all(pieces).await? {
@@ -449,7 +463,7 @@ fn shares(rows: &[InBlock], n_shares: usize) -> Vec<&[InBlock]> {
 }
 
 /// Reads rows of blocks, in the order of blocks and rows; each with its position in the answer.
-fn read_share(rows: &[InBlock], opened: &BTreeMap<usize, Block>, stop: &Stop) -> Result<Vec<(usize, Hit)>, Unread> {
+fn read_share(rows: &[InBlock], opened: &BTreeMap<usize, Block>, kept: Option<&RowCache>, stop: &Stop) -> Result<Vec<(usize, Hit)>, Unread> {
     let mut hits = Vec::with_capacity(rows.len());
     for of_block in rows.chunk_by(|a, b| a.number == b.number) {
         let number = of_block[0].number;
@@ -459,6 +473,10 @@ fn read_share(rows: &[InBlock], opened: &BTreeMap<usize, Block>, stop: &Stop) ->
         let batch = block.read(&numbers, &[]).map_err(Error::from);
         let read = batch.and_then(|batch| Hit::from_stored(block.meta().table, &batch));
         let read = read.map_err(|error| Unread::Block(number, error))?;
+        if let Some(kept) = kept {
+            let key = RowKey::of_block(&block.meta().id);
+            of_block.iter().zip(&read).for_each(|(wanted, hit)| kept.keep(key(wanted.row), hit));
+        }
         hits.extend(of_block.iter().map(|row| row.position).zip(read));
     }
     Ok(hits)
