@@ -139,9 +139,10 @@ const BATCH_NICENESS: i32 = 10;
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the priority of a thread has no safe door in std")]
 fn lower_priority() {
-    // SAFETY: the call takes and touches no memory; on Linux, 0 means the calling thread. It may fail, and then nothing changed.
+    // SAFETY: the call takes and touches no memory; on Linux it is of the calling thread alone, and relative to what the
+    // process was started with. It may fail, and then nothing changed.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, BATCH_NICENESS);
+        libc::nice(BATCH_NICENESS);
     }
 }
 

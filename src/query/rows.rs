@@ -41,7 +41,7 @@ pub(super) struct RowKey {
 
 impl RowKey {
     /// The rows of a block with these numbers.
-    pub(super) fn of_block(block: &BlockId) -> impl Fn(u32) -> RowKey {
+    pub(super) fn of_block(block: &BlockId) -> impl Fn(u32) -> RowKey + use<> {
         let block = xxh3_128(block.as_str().as_bytes());
         move |row| RowKey { block, row }
     }
