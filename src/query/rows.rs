@@ -66,7 +66,11 @@ impl RowCache {
     pub(super) fn get(&self, key: RowKey) -> Option<Hit> {
         // copied outside the lock
         let found = self.kept.lock().rows.get(&key).cloned();
-        let counter = if found.is_some() { &METRICS.row_cache_hits } else { &METRICS.row_cache_misses };
+        let counter = if found.is_some() {
+            &METRICS.row_cache_hits
+        } else {
+            &METRICS.row_cache_misses
+        };
         counter.inc();
         found.map(|hit| Hit::clone(&hit))
     }
