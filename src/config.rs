@@ -213,6 +213,7 @@ impl Config {
             self.receive.max_memory_bytes >= self.otlp.max_inflated_bytes.max(self.otlp.max_body_bytes),
             "[receive] max_memory_bytes must hold at least one OTLP body of [otlp] max_body_bytes and max_inflated_bytes".into(),
         );
+        problems.extend(self.block.problems());
         problems.extend(self.query.problems());
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());

@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
     fn run(self, partition_nanos: i64, level: Level, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
         let n_rows = self.order.len() as u64;
         let checksum = rows_checksum(n_rows, self.min_time_nanos, self.max_time_nanos);
-        let columns = ColumnsWriter::try_new(self.table, &self.contexts, settings, checksum)?;
+        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum)?;
         let indexed = settings.index && self.table.is_searchable();
         let (parquet, index, memory_bytes) = std::thread::scope(|scope| {
             let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);

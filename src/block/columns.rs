@@ -13,7 +13,7 @@ use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
-use super::{Error, Result, Settings};
+use super::{Error, Level, Result, Settings};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, is_context_column};
 use crate::model::{Context, Table, context_values};
 
@@ -42,8 +42,8 @@ pub(super) fn is_sorted_by_time(table: Table) -> bool {
     )
 }
 
-fn properties(table: Table, settings: &Settings, descriptor: &SchemaDescriptor, metadata: Vec<KeyValue>) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(settings.zstd_level).map_err(|e| Error::Build(e.to_string()))?;
+fn properties(table: Table, level: Level, settings: &Settings, descriptor: &SchemaDescriptor, metadata: Vec<KeyValue>) -> Result<WriterProperties> {
+    let level = ZstdLevel::try_new(settings.zstd_level_of(level)).map_err(|e| Error::Build(e.to_string()))?;
     let sorting = sort_order(table)
         .into_iter()
         .filter_map(|(column, descending)| {
@@ -135,7 +135,7 @@ pub(super) struct ColumnsWriter {
 
 impl ColumnsWriter {
     /// A writer of rows under `contexts`; `rows_checksum` goes into the footer.
-    pub(super) fn try_new(table: Table, contexts: &[Arc<Context>], settings: &Settings, rows_checksum: String) -> Result<Self> {
+    pub(super) fn try_new(table: Table, level: Level, contexts: &[Arc<Context>], settings: &Settings, rows_checksum: String) -> Result<Self> {
         let stored = table.schema();
         let mut fields: Vec<Arc<Field>> = Vec::with_capacity(stored.fields().len());
         let mut context_columns = Vec::new();
@@ -168,7 +168,7 @@ impl ColumnsWriter {
         ];
         let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_string(), value)).collect();
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(table, settings, &descriptor, metadata)?)
+            .with_properties(properties(table, level, settings, &descriptor, metadata)?)
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options).map_err(build)?;
         Ok(Self {
