@@ -16,9 +16,10 @@ use tantivy::directory::RamDirectory;
 use tantivy::store::Compressor;
 use tantivy::{Index, IndexSettings};
 
-use super::bundle::{self, Own, Seconds};
+use super::bundle::Seconds;
 use super::columns::{ColumnsWriter, is_sorted_by_time, rows_checksum};
 use super::document::{self, Documents, RowDocument};
+use super::pack::{Own, Packed, pack};
 use super::{BlockId, BlockMeta, Error, HiddenRows, Level, Result, Settings, tokenizer};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
 use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
@@ -114,6 +115,8 @@ impl<'a> Builder<'a> {
             fed.map(|memory_bytes| (parquet, index, memory_bytes))
         })?;
         let parquet = Bytes::from(parquet);
+        let index = index.map(|(index, raw)| self.pack(&index, &raw, &parquet)).transpose()?;
+        let (index, index_tail_bytes) = index.map_or((None, 0), |packed| (Some(packed.bytes), packed.tail_bytes));
         let ingest_ids = || {
             self.parts
                 .iter()
@@ -132,6 +135,7 @@ impl<'a> Builder<'a> {
             parquet_crc32c: crc32c::crc32c(&parquet),
             index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
             index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            index_tail_bytes,
             memory_bytes,
             schema_version: SCHEMA_VERSION,
             tokenizer_version: tokenizer::VERSION,
@@ -208,7 +212,7 @@ impl<'a> Builder<'a> {
         Ok(RecordBatch::try_new(schema, columns)?)
     }
 
-    fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<Bytes> {
+    fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<(Index, RamDirectory)> {
         let directory = RamDirectory::create();
         let index_settings = IndexSettings {
             docstore_compression: Compressor::None,
@@ -227,7 +231,10 @@ impl<'a> Builder<'a> {
                 writer.add_document(RowDocument { documents, row }).map_err(Error::index)?;
             }
         }
-        let index = writer.finalize().map_err(Error::index)?;
+        Ok((writer.finalize().map_err(Error::index)?, directory))
+    }
+
+    fn pack(&self, index: &Index, raw: &RamDirectory, parquet: &Bytes) -> Result<Packed> {
         let times = self.order.iter().map(|(part, row)| self.parts[*part as usize].times().value(*row as usize));
         let seconds = Seconds::new(times, self.min_time_nanos, self.max_time_nanos);
         let own = Own {
@@ -238,8 +245,9 @@ impl<'a> Builder<'a> {
             },
             contexts: &self.contexts,
             seconds: &seconds,
+            parquet,
         };
-        bundle::pack(&index, &directory, &own)
+        pack(index, raw, &own)
     }
 
     fn services(&self) -> Option<Vec<String>> {

@@ -22,6 +22,7 @@ use super::hidden::fill;
 use super::terms::{self, KEYS_PREFIX, key_of, key_prefix, value_of};
 use super::{BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
+use crate::storage::{Checksums, Demand, Object, on_behalf_of};
 
 /// Different terms that one pattern, test or listing of values may walk in one block.
 pub const MAX_TERMS: usize = 100_000;
@@ -40,13 +41,25 @@ pub const MAX_KEYS: usize = 10_000;
 pub struct BlockIndex {
     opened: Arc<Opened>,
     hidden: HiddenRows,
+    /// Who reads.
+    demand: Option<Arc<Demand>>,
+}
+
+/// The one segment of an index.
+pub(super) struct Segment {
+    segment: SegmentReader,
+    schema: Schema,
+    text: Arc<InvertedIndexReader>,
+    pub(super) terms: Arc<InvertedIndexReader>,
 }
 
 struct Opened {
+    bundle: Bundle,
     segment: SegmentReader,
     schema: Schema,
     text: Arc<InvertedIndexReader>,
     terms: Arc<InvertedIndexReader>,
+    parquet_checksums: Option<Checksums>,
     contexts: Vec<Arc<Context>>,
     seconds: Seconds,
     n_rows: u32,
@@ -59,15 +72,41 @@ impl std::fmt::Debug for BlockIndex {
     }
 }
 
-/// Runs what reads bytes that may be damaged: tantivy panics on some damage, and that is an error like any other.
-fn guard<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::index(panic_text(&panic))))
+/// Runs what reads bytes that may be damaged or far away: tantivy panics on some damage, and that is an error like any other.
+fn guard<T>(demand: Option<&Arc<Demand>>, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, failure) = on_behalf_of(demand, || {
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::index(panic_text(&panic))))
+    });
+    // why a read failed, in the words of the store and not of those that stand between
+    done.map_err(|error| failure.map_or(error, Error::index_unread))
+}
+
+/// Opens the segment in a bundle.
+pub(super) fn open_segment(bundle: Bundle) -> Result<Segment> {
+    let mut index = Index::open(bundle).map_err(Error::index)?;
+    if index.schema() != schema() {
+        return Err(Error::index("its fields are not known here"));
+    }
+    index.set_tokenizers(tokenizers());
+    let segments = index.searchable_segments().map_err(Error::index)?;
+    let [segment] = &segments[..] else {
+        return Err(Error::index(format!("it has {} segments, not one", segments.len())));
+    };
+    let segment = SegmentReader::open(segment).map_err(Error::index)?;
+    Ok(Segment {
+        schema: index.schema(),
+        text: segment.inverted_index(TEXT).map_err(Error::index)?,
+        terms: segment.inverted_index(TERMS).map_err(Error::index)?,
+        segment,
+    })
 }
 
 impl BlockIndex {
-    /// Opens a bundle and checks that it is of the rows that `meta` tells of.
-    pub(super) fn open(meta: &BlockMeta, data: Bytes) -> Result<Self> {
-        guard(|| {
+    /// Opens an index object and checks that it is of the rows that `meta` tells of. Reads no more than its tail, if it has
+    /// one ([`BlockMeta::index_tail_bytes`]).
+    pub fn open(meta: &BlockMeta, data: impl Into<Object>) -> Result<Self> {
+        let data = data.into();
+        guard(None, || {
             let bundle = Bundle::open(data)?;
             let contents = bundle.contents();
             if (contents.n_rows, contents.min_time_nanos, contents.max_time_nanos) != (meta.n_rows, meta.min_time_nanos, meta.max_time_nanos) {
@@ -81,28 +120,21 @@ impl BlockIndex {
             }
             let contexts = bundle.contexts()?;
             let seconds = bundle.seconds()?;
-            let mut index = Index::open(bundle).map_err(Error::index)?;
-            if index.schema() != schema() {
-                return Err(Error::index("its fields are not known here"));
-            }
-            index.set_tokenizers(tokenizers());
-            let segments = index.searchable_segments().map_err(Error::index)?;
-            let [segment] = &segments[..] else {
-                return Err(Error::index(format!("it has {} segments, not one", segments.len())));
-            };
-            let segment = SegmentReader::open(segment).map_err(Error::index)?;
-            if u64::from(segment.max_doc()) != meta.n_rows || segment.has_deletes() {
+            let parquet_checksums = bundle.checksums()?.map(|(_, of_parquet)| of_parquet);
+            let opened = open_segment(bundle.clone())?;
+            if u64::from(opened.segment.max_doc()) != meta.n_rows || opened.segment.has_deletes() {
                 return Err(Error::index("its documents are not the rows"));
             }
-            let text = segment.inverted_index(TEXT).map_err(Error::index)?;
-            let terms = segment.inverted_index(TERMS).map_err(Error::index)?;
-            let memory_bytes = contexts.iter().map(|context| context.memory_bytes()).sum::<usize>() + 20_000;
+            let n_sums = parquet_checksums.as_ref().map_or(0, |sums| sums.crc32c().len());
+            let memory_bytes = contexts.iter().map(|context| context.memory_bytes()).sum::<usize>() + 20_000 + 4 * n_sums;
             let opened = Opened {
-                n_rows: segment.max_doc(),
-                segment,
-                schema: index.schema(),
-                text,
-                terms,
+                n_rows: opened.segment.max_doc(),
+                bundle,
+                segment: opened.segment,
+                schema: opened.schema,
+                text: opened.text,
+                terms: opened.terms,
+                parquet_checksums,
                 contexts,
                 seconds,
                 memory_bytes,
@@ -110,8 +142,33 @@ impl BlockIndex {
             Ok(Self {
                 opened: Arc::new(opened),
                 hidden: meta.hidden.clone(),
+                demand: None,
             })
         })
+    }
+
+    /// What the chunks of the Parquet object must be; `None` if this index is older than such checksums.
+    pub fn parquet_checksums(&self) -> Option<&Checksums> {
+        self.opened.parquet_checksums.as_ref()
+    }
+
+    /// The end of the Parquet object, if the index holds it.
+    pub(super) fn parquet_foot(&self) -> Result<Option<Bytes>> {
+        self.opened.bundle.foot()
+    }
+
+    pub(super) fn bundle(&self) -> &Bundle {
+        &self.opened.bundle
+    }
+
+    /// The same index, read on behalf of a question.
+    pub(super) fn read_for(mut self, demand: &Arc<Demand>) -> Self {
+        self.demand = Some(demand.clone());
+        self
+    }
+
+    fn guard<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        guard(self.demand.as_ref(), read)
     }
 
     /// The same index, with these rows hidden.
@@ -119,6 +176,7 @@ impl BlockIndex {
         Self {
             opened: Arc::clone(&self.opened),
             hidden: hidden.clone(),
+            demand: self.demand.clone(),
         }
     }
 
@@ -146,13 +204,13 @@ impl BlockIndex {
 
     /// Whether the answers to `query` need no verification of rows.
     pub fn is_exact(&self, query: &IndexQuery) -> Result<bool> {
-        guard(|| Ok(Evaluator::new(self).evaluate(query)?.1))
+        self.guard(|| Ok(Evaluator::new(self).evaluate(query)?.1))
     }
 
     /// The first `k` matching rows of `rows`, ascending (newest first), found without looking at the rest.
     pub fn first(&self, query: &IndexQuery, rows: Range<u32>, k: usize) -> Result<Vec<u32>> {
         let rows = self.clip(rows);
-        guard(|| {
+        self.guard(|| {
             let mut found = Vec::with_capacity(k.min(1024));
             match self.answer(query)? {
                 Answer::None => {}
@@ -175,7 +233,7 @@ impl BlockIndex {
     /// Matching rows of `rows`, as bits over the whole block.
     pub fn bitmap(&self, query: &IndexQuery, rows: Range<u32>) -> Result<BooleanBuffer> {
         let rows = self.clip(rows);
-        guard(|| {
+        self.guard(|| {
             let mut words = vec![0u64; (self.opened.n_rows as usize).div_ceil(64)];
             match self.answer(query)? {
                 Answer::None => {}
@@ -197,7 +255,7 @@ impl BlockIndex {
         if !self.hidden.is_empty() {
             return Ok(self.bitmap(query, rows)?.count_set_bits() as u64);
         }
-        guard(|| {
+        self.guard(|| {
             Ok(match self.answer(query)? {
                 Answer::None => 0,
                 Answer::All => rows.len() as u64,
@@ -240,7 +298,7 @@ impl BlockIndex {
 
     /// Attribute names in this block, sorted; at most [`MAX_KEYS`].
     pub fn keys(&self) -> Result<Vec<String>> {
-        guard(|| {
+        self.guard(|| {
             let mut keys: Vec<String> = Vec::new();
             let mut from = KEYS_PREFIX.as_bytes().to_vec();
             while keys.len() < MAX_KEYS {
@@ -288,7 +346,7 @@ impl BlockIndex {
     /// Walks the postings of all terms with a prefix; terms come as what stands behind it.
     fn each_row_of_terms(&self, prefix: &str, rows: Range<u32>, found: &mut dyn FnMut(&str, &[u32])) -> Result<()> {
         let rows = self.clip(rows);
-        guard(|| {
+        self.guard(|| {
             let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut buffer = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
             let mut walked = 0;
@@ -352,7 +410,7 @@ impl BlockIndex {
 
     /// Calls `term(text, rows)` for each term of `terms` that begins with `prefix`, in order.
     fn walk(&self, prefix: &str, term: &mut dyn FnMut(&str, u64)) -> Result<()> {
-        guard(|| {
+        self.guard(|| {
             let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut walked = 0;
             while stream.advance() {

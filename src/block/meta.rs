@@ -62,6 +62,9 @@ pub struct BlockMeta {
     pub index_bytes: u64,
     /// CRC32C of the index object.
     pub index_crc32c: u32,
+    /// Bytes at the end of the index object that opening it reads; 0 = it has no such tail, and both objects are read whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub index_tail_bytes: u64,
     /// Bytes of memory that its rows take as Arrow columns; 0 = not known, in blocks made before this was counted.
     #[serde(default)]
     pub memory_bytes: u64,

@@ -23,9 +23,11 @@
 //! - The catalog may hide rows of a block ([`BlockMeta::hidden`]): neither its index nor [`Block::visible`] give them, and a merge
 //!   leaves them out. Only [`Block::read`] and [`Block::scan`] know rows by their place in the file alone.
 //! - Damaged bytes are errors, never panics.
+//! - Both objects can be read without being here ([`Block::over`]): what is read of them is fetched by
+//!   [`storage::Object`](crate::storage::Object), and compared with the checksums in the bundle's tail.
 //!
-//! Knows parquet and tantivy, which no other module names; does no I/O: objects come and go as `Bytes`.
-//! Start reading at [`build()`] and [`Block::open`].
+//! Knows parquet and tantivy, which no other module names; does no I/O itself: objects come as `Bytes` or
+//! [`Object`](crate::storage::Object)s and go as `Bytes`. Start reading at [`build()`] and [`Block::open`].
 
 mod hidden;
 mod meta;
@@ -37,13 +39,15 @@ mod rowtext;
 mod bundle;
 mod document;
 mod columns;
-mod build;
 mod index;
+mod pack;
+mod build;
 mod near;
 mod evaluate;
 mod query;
 mod metrics;
 mod pages;
+mod ranges;
 mod reader;
 mod verify;
 mod compact;
@@ -64,6 +68,8 @@ pub use settings::Settings;
 pub use terms::RawField;
 pub use verify::verify;
 
+use crate::storage;
+
 /// What can go wrong with a block.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,6 +88,14 @@ pub enum Error {
     #[error("index of a block: {reason}")]
     Index {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A range of one of its objects could not be fetched.
+    #[error("{reason}")]
+    Unread {
+        /// Of the failure.
+        kind: storage::ErrorKind,
+        /// What failed, and why.
         reason: String,
     },
     /// A pattern or range matches more terms than one query may walk.
@@ -110,6 +124,33 @@ impl Error {
     /// Whether only the index is at fault, so that the same block can be read without it.
     pub fn is_index(&self) -> bool {
         matches!(self, Error::Index { .. })
+    }
+
+    /// Whether a range of an object could not be fetched, which says nothing about the block.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Error::Unread { .. })
+    }
+
+    /// A range of the index could not be had.
+    pub(crate) fn index_unread(failure: storage::Error) -> Self {
+        match failure.kind() {
+            storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound => Error::index(failure),
+            kind => Error::Unread {
+                kind,
+                reason: failure.to_string(),
+            },
+        }
+    }
+
+    /// A range of the Parquet object could not be had.
+    pub(crate) fn parquet_unread(block: &BlockId, failure: storage::Error) -> Self {
+        match failure.kind() {
+            storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound => Error::parquet(block, failure),
+            kind => Error::Unread {
+                kind,
+                reason: failure.to_string(),
+            },
+        }
     }
 
     pub(crate) fn index(reason: impl std::fmt::Display) -> Self {

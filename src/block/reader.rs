@@ -18,14 +18,19 @@ use parquet::file::statistics::Statistics;
 use super::build::panic_text;
 use super::columns::{ROWS_KEY, is_sorted_by_time, rows_checksum};
 use super::pages::{BlockPages, CachedGroups, PageCache};
+use super::ranges::{ParquetFoot, ParquetObject, Wanted};
 use super::{BlockIndex, BlockMeta, Error, Result};
 use crate::model::TimeRange;
+use crate::storage::{Demand, Object, on_behalf_of};
 
 /// Rows of a batch that a read or scan decodes at a time.
 const BATCH_ROWS: usize = 8 * 1024;
 
 /// A read of more rows than this does not leave its pages in the page cache: it is more of a scan.
 const MOST_CACHED_ROWS: usize = 2 * 1024;
+
+/// Of an object that is not here, a scan has about so much fetched at a time.
+const SCANNED_AT_ONCE_BYTES: u64 = 16 << 20;
 
 /// An opened block: immutable, cheap to clone, shared by threads.
 #[derive(Clone, Debug)]
@@ -34,11 +39,13 @@ pub struct Block {
     index: Option<BlockIndex>,
     inner: Arc<Inner>,
     pages: Option<BlockPages>,
+    /// Who reads.
+    demand: Option<Arc<Demand>>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    parquet: Bytes,
+    parquet: ParquetObject,
     footer: ArrowReaderMetadata,
     /// First row of each row group, and the number of all rows.
     group_starts: Vec<u32>,
@@ -51,12 +58,31 @@ impl Block {
     ///
     /// An index that is damaged, or not of these rows, is [`Error::Index`](Error::Index): open again with `None`.
     pub fn open(meta: Arc<BlockMeta>, parquet: Bytes, index: Option<Bytes>) -> Result<Block> {
-        let footer = guard(&meta, || {
+        let index = index.map(|index| BlockIndex::open(&meta, index)).transpose()?;
+        Block::over(meta, parquet.into(), index)
+    }
+
+    /// [`Self::open`] over objects that need not be here, and with an index that is open. Where the index holds the end of the
+    /// Parquet object, nothing is read of that.
+    pub fn over(meta: Arc<BlockMeta>, parquet: Object, index: Option<BlockIndex>) -> Result<Block> {
+        if parquet.n_bytes() != meta.parquet_bytes && parquet.whole().is_none() {
+            return Err(Error::parquet(&meta.id, "it is of another length than the catalog says"));
+        }
+        let parquet = ParquetObject(parquet);
+        let foot = match (&index, parquet.0.whole()) {
+            (Some(index), None) => index.parquet_foot()?,
+            _ => None,
+        };
+        let footer = guard(&meta, None, || {
             let options = ArrowReaderOptions::new()
                 .with_skip_arrow_metadata(true)
                 .with_offset_index_policy(PageIndexPolicy::Optional)
                 .with_column_index_policy(PageIndexPolicy::Skip);
-            ArrowReaderMetadata::load(&parquet, options).map_err(|e| Error::parquet(&meta.id, e))
+            let loaded = match foot {
+                Some(foot) => ArrowReaderMetadata::load(&ParquetFoot::new(parquet.clone(), foot), options),
+                None => ArrowReaderMetadata::load(&parquet, options),
+            };
+            loaded.map_err(|e| Error::parquet(&meta.id, e))
         })?;
         let file = footer.metadata().file_metadata();
         let said = file.key_value_metadata().into_iter().flatten().find(|pair| pair.key == ROWS_KEY);
@@ -73,7 +99,6 @@ impl Block {
         if u64::from(group_starts[group_starts.len() - 1]) != meta.n_rows {
             return Err(Error::parquet(&meta.id, "its row groups hold other rows than the catalog says"));
         }
-        let index = index.map(|index| BlockIndex::open(&meta, index)).transpose()?;
         let memory_bytes = footer.metadata().memory_size() + index.as_ref().map_or(0, BlockIndex::memory_bytes) + 1024;
         Ok(Block {
             meta,
@@ -85,7 +110,15 @@ impl Block {
                 memory_bytes,
             }),
             pages: None,
+            demand: None,
         })
+    }
+
+    /// The same block, read on behalf of a question.
+    pub fn read_for(mut self, demand: &Arc<Demand>) -> Block {
+        self.index = self.index.map(|index| index.read_for(demand));
+        self.demand = Some(demand.clone());
+        self
     }
 
     /// The same block, whose reads of few rows look for pages in `cache` and leave them there.
@@ -102,6 +135,7 @@ impl Block {
             meta: Arc::clone(meta),
             inner: Arc::clone(&self.inner),
             pages: self.pages.clone(),
+            demand: self.demand.clone(),
         }
     }
 
@@ -118,8 +152,16 @@ impl Block {
         self.inner.group_starts[self.inner.group_starts.len() - 1]
     }
     /// The Parquet object.
-    pub fn parquet(&self) -> &Bytes {
+    pub(super) fn parquet(&self) -> &ParquetObject {
         &self.inner.parquet
+    }
+    /// Whether all of the Parquet object is here: then reading rows waits for nothing.
+    pub fn is_here(&self) -> bool {
+        self.inner.parquet.0.whole().is_some()
+    }
+    /// First row of each row group, and the number of all rows.
+    pub(super) fn group_starts(&self) -> &[u32] {
+        &self.inner.group_starts
     }
     /// What the Parquet object says of itself.
     pub(super) fn footer(&self) -> &ArrowReaderMetadata {
@@ -206,7 +248,26 @@ impl Block {
         if !rows.is_sorted_by(|a, b| a < b) || rows[rows.len() - 1] >= self.n_rows() {
             return Err(Error::parquet(&self.meta().id, "rows asked for are not in it, or not in order"));
         }
-        // only row groups with hits: a selection over the whole file would read the dictionaries of every earlier one
+        let batches = self.read_groups(&self.by_group(rows), &schema)?;
+        let batch = match &batches[..] {
+            [one] => one.clone(),
+            many => concat_batches(&schema, many)?,
+        };
+        if batch.num_rows() != rows.len() {
+            return Err(self.damaged("it has fewer rows than it says"));
+        }
+        Ok(batch)
+    }
+
+    /// Has what a [`read`](Self::read) of these rows and columns needs fetched at once, if it is not here.
+    pub fn want(&self, rows: &[u32], columns: &[&str]) -> Result<()> {
+        let (schema, groups) = (self.project(columns)?, self.by_group(rows));
+        self.guard(|| self.want_groups(&groups, &schema))
+    }
+
+    /// Rows (ascending) by row group. Only row groups with hits: a selection over the whole file would read the dictionaries of
+    /// every earlier one.
+    fn by_group<'r>(&self, rows: &'r [u32]) -> Vec<(usize, &'r [u32])> {
         let mut groups: Vec<(usize, &[u32])> = Vec::new();
         let mut rest = rows;
         for (group, bounds) in self.inner.group_starts.windows(2).enumerate() {
@@ -216,15 +277,38 @@ impl Block {
             }
             rest = behind;
         }
-        let batches = self.read_groups(&groups, &schema)?;
-        let batch = match &batches[..] {
-            [one] => one.clone(),
-            many => concat_batches(&schema, many)?,
-        };
-        if batch.num_rows() != rows.len() {
-            return Err(self.damaged("it has fewer rows than it says"));
+        groups
+    }
+
+    fn want_groups(&self, groups: &[(usize, &[u32])], schema: &Schema) -> Result<()> {
+        if self.is_here() {
+            return Ok(());
         }
-        Ok(batch)
+        let numbers: Vec<usize> = groups.iter().map(|(group, _)| *group).collect();
+        let projection = self.projection(schema, &numbers);
+        let rows = groups.iter().map(|(group, rows)| (*group, Wanted::Rows(rows)));
+        self.want_pages(rows, &projection)
+    }
+
+    /// Has what a scan of rows needs fetched, and more behind it if it is much: scans come piece after piece.
+    fn want_scan(&self, rows: &Range<u32>, schema: &Schema, groups: &[usize]) -> Result<()> {
+        if self.is_here() {
+            return Ok(());
+        }
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let mut rows = rows.clone();
+        let mut groups = groups.to_vec();
+        if rows.len() >= MOST_CACHED_ROWS {
+            let of_piece = self.bytes_of(rows.len(), &names).max(1);
+            let ahead = rows.len() as u64 * SCANNED_AT_ONCE_BYTES / of_piece;
+            rows.end = rows
+                .end
+                .max(rows.start.saturating_add(u32::try_from(ahead).unwrap_or(u32::MAX)).min(self.n_rows()));
+            let last = self.group_of(rows.end - 1);
+            groups.extend(groups.last().map_or(0, |last| last + 1)..=last);
+        }
+        let projection = self.projection(schema, &groups);
+        self.want_pages(groups.into_iter().map(|group| (group, Wanted::All(&rows))), &projection)
     }
 
     /// Rows of some row groups, ascending.
@@ -236,8 +320,9 @@ impl Block {
             base += bounds[1] - bounds[0];
         }
         let selection = selection(&local, base as usize);
-        let groups: Vec<usize> = groups.iter().map(|(group, _)| *group).collect();
-        guard(self.meta(), || {
+        self.guard(|| {
+            self.want_groups(groups, schema)?;
+            let groups: Vec<usize> = groups.iter().map(|(group, _)| *group).collect();
             let batch_rows = local.len().min(BATCH_ROWS);
             let reader = match &self.pages {
                 Some(pages) if local.len() <= MOST_CACHED_ROWS => self.cached_reader(schema, &groups, selection, batch_rows, pages)?,
@@ -272,7 +357,11 @@ impl Block {
         let local = (rows.start - base) as usize..(rows.end - base) as usize;
         let whole = base == rows.start && end == rows.end;
         let selection = (!whole).then(|| RowSelection::from_consecutive_ranges(std::iter::once(local), (end - base) as usize));
-        scan.reader = Some(guard(self.meta(), || self.reader(&scan.schema, groups, selection, BATCH_ROWS))?);
+        let reader = self.guard(|| {
+            self.want_scan(&rows, &scan.schema, &groups)?;
+            self.reader(&scan.schema, groups, selection, BATCH_ROWS)
+        });
+        scan.reader = Some(reader?);
         Ok(scan)
     }
 
@@ -383,7 +472,11 @@ impl Block {
         RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|e| self.damaged(e))
     }
 
-    fn damaged(&self, reason: impl std::fmt::Display) -> Error {
+    fn guard<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        guard(self.meta(), self.demand.as_ref(), read)
+    }
+
+    pub(super) fn damaged(&self, reason: impl std::fmt::Display) -> Error {
         Error::parquet(&self.meta().id, reason)
     }
 }
@@ -415,7 +508,7 @@ impl Iterator for Scan {
     fn next(&mut self) -> Option<Self::Item> {
         let reader = self.reader.as_mut()?;
         let (block, schema) = (&self.block, &self.schema);
-        let next = guard(block.meta(), || match reader.next() {
+        let next = block.guard(|| match reader.next() {
             Some(batch) => block.conform(schema, &batch.map_err(|e| block.damaged(e))?).map(Some),
             None => Ok(None),
         });
@@ -454,9 +547,13 @@ fn selection(rows: &[u32], n_rows: usize) -> RowSelection {
     RowSelection::from_boolean_buffer(BooleanBuffer::new(Buffer::from_vec(words), 0, n_rows))
 }
 
-/// Runs what reads bytes that may be damaged: decoders panic on some damage, and that is an error like any other.
-pub(super) fn guard<T>(meta: &BlockMeta, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::parquet(&meta.id, panic_text(&panic))))
+/// Runs what reads bytes that may be damaged or far away: decoders panic on some damage, and that is an error like any other.
+pub(super) fn guard<T>(meta: &BlockMeta, demand: Option<&Arc<Demand>>, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, failure) = on_behalf_of(demand, || {
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Error::parquet(&meta.id, panic_text(&panic))))
+    });
+    // why a read failed, in the words of the store and not of those that stand between
+    done.map_err(|error| failure.map_or(error, |failure| Error::parquet_unread(&meta.id, failure)))
 }
 
 /// The same array under names and field IDs of another type.

@@ -1,4 +1,5 @@
-//! Reads a block back, every page of it, and says what is wrong: what `lake verify` asks of each block.
+//! Reads a block back, every page of it, and the checksums and copies in its index's tail, and says what is wrong: what
+//! `lake verify` asks of each block.
 
 use std::sync::Arc;
 
@@ -40,8 +41,11 @@ pub fn verify(meta: &Arc<BlockMeta>, parquet: &Bytes, index: Option<&Bytes>) -> 
     };
     match Block::open(Arc::new(whole), parquet.clone(), index.cloned()) {
         Ok(block) => {
-            if let Some(index) = block.index()
-                && let Err(error) = guard(meta, || compare_with_index(&block, index, &mut flaws))
+            if let (Some(index), Some(bytes)) = (block.index(), index)
+                && let Err(error) = guard(meta, None, || {
+                    flaws.extend(index.bundle().flaws_of_tail(bytes, parquet, meta.index_tail_bytes)?);
+                    compare_with_index(&block, index, &mut flaws)
+                })
             {
                 flaws.push(error.to_string());
             }
@@ -49,7 +53,7 @@ pub fn verify(meta: &Arc<BlockMeta>, parquet: &Bytes, index: Option<&Bytes>) -> 
         Err(error) => flaws.push(error.to_string()),
     }
     // damaged pages may make a decoder panic: that is a flaw too
-    if let Err(error) = guard(meta, || compare_with_meta(meta, parquet, &mut flaws)) {
+    if let Err(error) = guard(meta, None, || compare_with_meta(meta, parquet, &mut flaws)) {
         flaws.push(error.to_string());
     }
     flaws

@@ -35,6 +35,7 @@ fn block(table: Table, min_time_nanos: i64, max_time_nanos: i64) -> BlockMeta {
         parquet_crc32c: 0,
         index_bytes: 1,
         index_crc32c: 0,
+        index_tail_bytes: 0,
         memory_bytes: 0,
         schema_version: 1,
         tokenizer_version: 1,

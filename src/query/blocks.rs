@@ -18,10 +18,10 @@ use super::plan::{Plan, plan};
 use super::rows::RowCache;
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
-use crate::block::{self, Block, BlockId, BlockMeta, PageCache};
+use crate::block::{self, Block, BlockId, BlockIndex, BlockMeta, PageCache};
 use crate::catalog::block_path;
 use crate::model::Table;
-use crate::storage::{self, Cache, Fetched};
+use crate::storage::{self, Cache, Demand, Key};
 
 /// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows. (Few in
 /// tests, so that small blocks need several.)
@@ -48,8 +48,6 @@ pub(super) struct Unopened {
 pub(super) struct Opened {
     pub(super) block: Block,
     pub(super) index_problem: Option<Arc<str>>,
-    /// What opening it now took from the store.
-    pub(super) fetched: Fetched,
 }
 
 /// Blocks kept open.
@@ -88,19 +86,19 @@ impl Blocks {
         }
     }
 
-    /// Opens a block, or finds it open.
-    pub(super) async fn open(self: &Arc<Self>, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
+    /// Opens a block, or finds it open, for a question.
+    pub(super) async fn open(self: &Arc<Self>, meta: &Arc<BlockMeta>, demand: &Arc<Demand>) -> Result<Opened, Unopened> {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         if let Some(kept) = self.open.lock().get_mut(&meta.id) {
             kept.last_use = now;
             // another snapshot may hide other rows
             return Ok(Opened {
-                block: kept.opened.block.seen_as(meta),
-                ..kept.opened.clone()
+                block: kept.opened.block.seen_as(meta).read_for(demand),
+                index_problem: kept.opened.index_problem.clone(),
             });
         }
-        let (blocks, of) = (self.clone(), meta.clone());
-        let opening = async move { blocks.open_anew(&of).await };
+        let (blocks, of, on_behalf) = (self.clone(), meta.clone(), demand.clone());
+        let opening = async move { blocks.open_anew(&of, &on_behalf).await };
         let opened = match &self.io {
             Some(io) => AbortOnDropHandle::new(io.spawn(opening)).await.unwrap_or_else(|ended| {
                 Err(Unopened {
@@ -115,10 +113,7 @@ impl Blocks {
         open.insert(
             meta.id.clone(),
             Kept {
-                opened: Opened {
-                    fetched: Fetched::default(),
-                    ..opened.clone()
-                },
+                opened: opened.clone(),
                 bytes,
                 last_use: now,
             },
@@ -130,37 +125,39 @@ impl Blocks {
             open.remove(&oldest);
         }
         metrics::METRICS.open_blocks.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
-        Ok(opened)
+        Ok(Opened {
+            block: opened.block.read_for(demand),
+            ..opened
+        })
     }
 
-    async fn open_anew(&self, meta: &Arc<BlockMeta>) -> Result<Opened, Unopened> {
+    /// Opens a block whose objects need not be here: of the index no more than its tail is fetched, of the Parquet object nothing,
+    /// where the index tells what both must be.
+    async fn open_anew(&self, meta: &Arc<BlockMeta>, demand: &Arc<Demand>) -> Result<Opened, Unopened> {
         let path = block_path(meta);
-        let (data, index) = (path.data(), path.index());
-        let (mut fetched, mut fetched_index) = (Fetched::default(), Fetched::default());
-        let mapped_index = async {
-            match meta.has_index() {
-                true => Some(
-                    self.cache
-                        .map_counted(&index, meta.index_bytes, Some(meta.index_crc32c), &mut fetched_index)
-                        .await,
-                ),
-                false => None,
+        let data = path.data();
+        let (index, index_problem) = match meta.has_index() {
+            false => (None, None),
+            true => match self.open_index(meta, &path.index(), demand).await {
+                Ok(index) => (Some(index), None),
+                Err(problem) => (None, Some(Arc::<str>::from(problem))),
+            },
+        };
+        let checksums = index.as_ref().and_then(BlockIndex::parquet_checksums);
+        let parquet = match checksums.filter(|checksums| checksums.n_bytes() == meta.parquet_bytes) {
+            Some(checksums) => {
+                let object = self.cache.object_in_chunks(&data, meta.parquet_bytes, meta.parquet_crc32c, checksums);
+                object.await.map_err(unopened)?
+            }
+            None => {
+                let whole = self.cache.map_for(&data, meta.parquet_bytes, Some(meta.parquet_crc32c), Some(demand));
+                whole.await.map_err(unopened)?.into()
             }
         };
-        let mapped = self.cache.map_counted(&data, meta.parquet_bytes, Some(meta.parquet_crc32c), &mut fetched);
-        let (parquet, index) = tokio::join!(mapped, mapped_index);
-        let parquet = parquet.map_err(unopened)?;
-        let (index, index_problem) = match index {
-            None => (None, None),
-            Some(Ok(bytes)) => (Some(bytes), None),
-            Some(Err(error)) => (None, Some(Arc::<str>::from(error.to_string()))),
-        };
-        fetched.gets += fetched_index.gets;
-        fetched.bytes += fetched_index.bytes;
-        let meta = meta.clone();
-        let opening = tokio::task::spawn_blocking(move || match Block::open(meta.clone(), parquet.clone(), index) {
+        let of = meta.clone();
+        let opening = tokio::task::spawn_blocking(move || match Block::over(of.clone(), parquet.clone(), index) {
             Err(error) if error.is_index() => {
-                let block = Block::open(meta, parquet, None)?;
+                let block = Block::over(of, parquet, None)?;
                 Ok((block, Some(error.to_string().into())))
             }
             opened => opened.map(|block| (block, None)),
@@ -172,13 +169,35 @@ impl Blocks {
                     tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
                 }
                 let block = block.with_page_cache(&self.pages);
-                Ok(Opened { block, index_problem, fetched })
+                Ok(Opened { block, index_problem })
             }
             Ok(Err(error)) => Err(corrupt(error)),
             Err(panic) => Err(Unopened {
                 kind: ProblemKind::Corrupt,
                 message: format!("opening failed: {panic}"),
             }),
+        }
+    }
+
+    /// Opens an index. What is wrong with a tail that was just fetched may have gone wrong on the way: it is fetched once more.
+    async fn open_index(&self, meta: &Arc<BlockMeta>, key: &Key, demand: &Arc<Demand>) -> Result<BlockIndex, String> {
+        let mut tries_left = 1;
+        loop {
+            let object = self.cache.object(key, meta.index_bytes, meta.index_crc32c, meta.index_tail_bytes, Some(demand));
+            let object = object.await.map_err(|error| error.to_string())?;
+            let is_checked = object.whole().is_some();
+            let of = meta.clone();
+            let opened = tokio::task::spawn_blocking(move || BlockIndex::open(&of, object)).await;
+            match opened {
+                Ok(Ok(index)) => return Ok(index),
+                Ok(Err(error)) if is_checked || tries_left == 0 => return Err(error.to_string()),
+                Err(panic) => return Err(format!("opening failed: {panic}")),
+                Ok(Err(error)) => {
+                    tracing::warn!(%key, %error, "the tail of an index is damaged and is fetched again");
+                    self.cache.forget(key).await;
+                    tries_left -= 1;
+                }
+            }
         }
     }
 }
@@ -196,14 +215,20 @@ fn unopened(error: storage::Error) -> Unopened {
 
 fn corrupt(error: block::Error) -> Unopened {
     Unopened {
-        kind: ProblemKind::Corrupt,
+        kind: match error.is_unread() {
+            true => ProblemKind::Unreachable,
+            false => ProblemKind::Corrupt,
+        },
         message: error.to_string(),
     }
 }
 
 impl From<block::Error> for Error {
     fn from(error: block::Error) -> Self {
-        Error::internal(error)
+        match error.is_unread() {
+            true => Error::Unreachable(error.to_string()),
+            false => Error::internal(error),
+        }
     }
 }
 
@@ -223,7 +248,7 @@ impl<'a> Matcher<'a> {
             None => None,
             Some(Ok(plan)) => Some(Arc::new(plan)),
             Some(Err(error)) => {
-                scan_instead(block, &error);
+                scan_instead(block, error)?;
                 None
             }
         };
@@ -256,7 +281,7 @@ impl<'a> Matcher<'a> {
         if let (Some(query), Some(index)) = (self.exact_query(), self.block.index()) {
             match index.first(query, rows.clone(), k) {
                 Ok(found) => return Ok(found),
-                Err(error) => scan_instead(self.block, &error),
+                Err(error) => scan_instead(self.block, error)?,
             }
         }
         let mut found = Vec::new();
@@ -277,7 +302,7 @@ impl<'a> Matcher<'a> {
         if let (Some(query), Some(index)) = (self.exact_query(), self.block.index()) {
             match index.bitmap(query, rows.clone()) {
                 Ok(found) => return Ok(found),
-                Err(error) => scan_instead(self.block, &error),
+                Err(error) => scan_instead(self.block, error)?,
             }
         }
         let n_rows = self.block.meta().n_rows as usize;
@@ -311,7 +336,7 @@ impl<'a> Matcher<'a> {
             (Some(plan), Some(index)) => match index.bitmap(&plan.index, rows.clone()) {
                 Ok(bits) => Some((bits, plan.residual.as_ref())),
                 Err(error) => {
-                    scan_instead(self.block, &error);
+                    scan_instead(self.block, error)?;
                     None
                 }
             },
@@ -366,9 +391,13 @@ fn with_a_column(mut columns: Vec<&'static str>, table: Table) -> Vec<&'static s
     columns
 }
 
-/// Notes that an index gave up; the rows are scanned.
-fn scan_instead(block: &Block, error: &block::Error) {
+/// Notes that an index gave up; the rows are scanned. But if it could not be fetched, the rows cannot be either.
+fn scan_instead(block: &Block, error: block::Error) -> Result<()> {
+    if error.is_unread() {
+        return Err(error.into());
+    }
     tracing::debug!(block = block.meta().id.as_str(), %error, "the index did not answer; the block is scanned");
+    Ok(())
 }
 
 /// [`Visit`]s rows and hands them over.

@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::blocks::Opened;
+use super::limits::Stop;
 use crate::block::BlockMeta;
 use crate::model::TimeRange;
 
@@ -107,10 +108,19 @@ impl Coverage {
     /// Counts a block that was opened.
     pub(super) fn has_opened(&mut self, block: &BlockMeta, opened: &Opened) {
         self.blocks_read += 1;
-        self.store_gets += opened.fetched.gets;
-        self.store_bytes += opened.fetched.bytes;
         if let Some(problem) = &opened.index_problem {
             self.note(ProblemKind::Corrupt, block.id.as_str(), format!("scanned without its index: {problem}"));
+        }
+    }
+
+    /// Sums up what was read and fetched since this was last done, and names the objects that were found damaged.
+    pub(super) fn has_read(&mut self, stop: &Stop) {
+        self.bytes_read += stop.take_read_bytes();
+        let fetched = stop.demand().take_fetched();
+        self.store_gets += fetched.gets;
+        self.store_bytes += fetched.bytes;
+        for (object, how) in stop.demand().take_damaged() {
+            self.note(ProblemKind::Corrupt, object, how);
         }
     }
 

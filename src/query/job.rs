@@ -185,7 +185,7 @@ impl Job {
             self.note(&meta, opened);
             match done {
                 Some(Ok(value)) => take(value),
-                Some(Err(error)) => self.coverage.incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
+                Some(Err(error)) => self.coverage.incomplete(error.problem(), meta.id.as_str(), error.to_string()),
                 None => {}
             }
         }
@@ -194,7 +194,7 @@ impl Job {
 
     /// Sums up what was read, and marks the answer as partial if time was up.
     pub(super) fn mark_end(&mut self) {
-        self.coverage.bytes_read += self.stop.take_read_bytes();
+        self.coverage.has_read(&self.stop);
         if self.stop.is_over() {
             self.coverage
                 .incomplete(ProblemKind::Timeout, "time limit", "time was up; rows that were not reached are missing");
@@ -204,7 +204,7 @@ impl Job {
 
 /// Opens a block unless time is up first.
 pub(super) async fn open_in_time(blocks: &Arc<Blocks>, meta: &Arc<BlockMeta>, stop: &Stop) -> Result<Opened, super::blocks::Unopened> {
-    match tokio::time::timeout(stop.remaining(), blocks.open(meta)).await {
+    match tokio::time::timeout(stop.remaining(), blocks.open(meta, stop.demand())).await {
         Ok(opened) => opened,
         Err(_) => Err(super::blocks::Unopened {
             kind: ProblemKind::Timeout,

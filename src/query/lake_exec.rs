@@ -257,7 +257,7 @@ impl Cursor {
                     Ok(None) => {}
                     Err(error) => match &self.parts[number] {
                         Part::Head(_) | Part::NewestOfHead(_) => return Err(DataFusionError::External(error.into())),
-                        Part::Block(meta) => self.scan.coverage.lock().incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string()),
+                        Part::Block(meta) => self.scan.coverage.lock().incomplete(error.problem(), meta.id.as_str(), error.to_string()),
                     },
                 }
             }
@@ -287,7 +287,7 @@ impl Cursor {
                         Ok(None) => continue,
                         Err(error) => {
                             self.done.blocks_pruned.sub(1);
-                            self.scan.coverage.lock().incomplete(ProblemKind::Corrupt, meta.id.as_str(), error.to_string());
+                            self.scan.coverage.lock().incomplete(error.problem(), meta.id.as_str(), error.to_string());
                             continue;
                         }
                     }

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pool::Priority;
 use super::{Error, Result};
+use crate::storage::Demand;
 
 /// A day: no question takes longer.
 const MAX_TIMEOUT_SECONDS: u64 = 86_400;
@@ -169,6 +170,7 @@ pub(super) struct Stop {
     cancelled: Arc<AtomicBool>,
     deadline: Instant,
     read_bytes: Arc<AtomicU64>,
+    demand: Arc<Demand>,
 }
 
 /// Cancels the work of a query whose future is dropped.
@@ -184,10 +186,13 @@ impl Drop for StopGuard {
 impl Stop {
     pub(super) fn after(patience: Duration) -> (Stop, StopGuard) {
         let cancelled = Arc::new(AtomicBool::new(false));
+        let deadline = Instant::now() + patience;
+        let ended = cancelled.clone();
         let stop = Stop {
             cancelled: cancelled.clone(),
-            deadline: Instant::now() + patience,
+            deadline,
             read_bytes: Arc::default(),
+            demand: Demand::new(move || ended.load(Ordering::Relaxed) || Instant::now() >= deadline),
         };
         (stop, StopGuard(cancelled))
     }
@@ -213,6 +218,11 @@ impl Stop {
     /// The bytes noted since this was last asked.
     pub(super) fn take_read_bytes(&self) -> u64 {
         self.read_bytes.swap(0, Ordering::Relaxed)
+    }
+
+    /// On whose behalf the work reads objects.
+    pub(super) fn demand(&self) -> &Arc<Demand> {
+        &self.demand
     }
 
     pub(super) fn remaining(&self) -> Duration {

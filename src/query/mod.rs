@@ -152,6 +152,9 @@ pub enum Error {
         /// What was read, and what was not.
         coverage: Box<Coverage>,
     },
+    /// The store did not give a part of a block.
+    #[error("{0}")]
+    Unreachable(String),
     /// A fault of ours or of the store.
     #[error("internal error: {0}")]
     Internal(String),
@@ -168,7 +171,7 @@ impl Error {
             Error::Busy { .. } | Error::TooManyTails { .. } => ErrorKind::Busy,
             Error::Timeout { .. } => ErrorKind::Timeout,
             Error::NotFound(_) => ErrorKind::NotFound,
-            Error::Unread { .. } => ErrorKind::Unavailable,
+            Error::Unread { .. } | Error::Unreachable(_) => ErrorKind::Unavailable,
             Error::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -195,6 +198,13 @@ impl Error {
         match self {
             Error::Parse(error) => Some(error.position),
             _ => None,
+        }
+    }
+    /// What it is to an answer that lacks a block because of it.
+    pub(super) fn problem(&self) -> ProblemKind {
+        match self {
+            Error::Unreachable(_) => ProblemKind::Unreachable,
+            _ => ProblemKind::Corrupt,
         }
     }
     pub(super) fn internal(message: impl std::fmt::Display) -> Self {

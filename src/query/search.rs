@@ -17,7 +17,7 @@ use super::answer::Cursor;
 use super::blocks::{Blocks, Matcher, rows_at_once};
 use super::filter::Filter;
 use super::hit::Hit;
-use super::job::Job;
+use super::job::{Job, PARALLEL_BLOCKS};
 use super::limits::Stop;
 use super::rows::{RowCache, RowKey};
 use super::scan::{self, Chunk};
@@ -36,6 +36,8 @@ const MOST_KEPT_ROWS: usize = 2_048;
 const LEAST_FETCHED: usize = 4;
 /// Blocks that are searched at once, at most: the first alone, then twice as many each time.
 const MAX_WINDOW: usize = 16;
+/// Of a block that is not here, so few rows are fetched as soon as they are found.
+const ROWS_AT_ONCE: usize = 8;
 /// What a row group costs in rows: its pages are decompressed however few rows are wanted.
 const ROW_GROUP_COST: usize = 8;
 
@@ -141,7 +143,7 @@ pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, 
                     }
                     opened.insert(number, block);
                 }
-                Err(error) => job.coverage.incomplete(ProblemKind::Corrupt, metas[number].id.as_str(), error.to_string()),
+                Err(error) => job.coverage.incomplete(error.problem(), metas[number].id.as_str(), error.to_string()),
             }
         }
         number = end;
@@ -156,8 +158,8 @@ pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, 
         ingest_id: found.ingest_id,
     });
     let fetched = fetch(job, &found, &Arc::new(opened), &blocks.rows, bounds.bytes).await?;
-    for (number, error) in fetched.unreadable {
-        job.coverage.incomplete(ProblemKind::Corrupt, metas[number].id.as_str(), error);
+    for (number, (problem, error)) in fetched.unreadable {
+        job.coverage.incomplete(problem, metas[number].id.as_str(), error);
     }
     job.mark_end();
     let next = match fetched.is_cut {
@@ -246,7 +248,9 @@ async fn search_blocks(
 ) -> Result<Vec<(usize, Block, Result<Keys>)>> {
     let opened = job.open_all(blocks, numbers).await;
     let range = TimeRange::new(job.range.start_nanos.max(down_to.unwrap_or(i64::MIN)), job.range.end_nanos);
-    let share = opened.len().div_ceil(job.workers.n_threads()).max(1);
+    // those that wait for the store wait together
+    let is_here = opened.iter().all(|(_, block)| block.is_here());
+    let share = if is_here { opened.len().div_ceil(job.workers.n_threads()).max(1) } else { 1 };
     let pieces: Vec<_> = opened
         .chunks(share)
         .map(|share| {
@@ -276,6 +280,10 @@ fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Opti
         let asked = wanted - keys.len();
         let found = matcher.first(rows.clone(), asked)?;
         let Some(last) = found.last().copied() else { break };
+        if found.len() <= ROWS_AT_ONCE && !block.is_here() {
+            // so few are read whole soon: fetched together they take fewer requests
+            block.want(&found, &[])?;
+        }
         let batch = block.read(&found, &[time_column, "ingest_id"])?;
         stop.has_read(block.bytes_of(found.len(), &[time_column, "ingest_id"]));
         let column = |index: usize| {
@@ -322,7 +330,7 @@ struct Fetched {
     /// The bytes ended before the rows did.
     is_cut: bool,
     /// Numbers of blocks whose rows could not be read, and why.
-    unreadable: BTreeMap<usize, String>,
+    unreadable: BTreeMap<usize, (ProblemKind, String)>,
 }
 
 /// Why some rows could not be read.
@@ -349,7 +357,7 @@ async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>,
                 continue;
             }
             Err(Unread::Block(number, error)) => {
-                fetched.unreadable.insert(number, error.to_string());
+                fetched.unreadable.insert(number, (error.problem(), error.to_string()));
                 continue;
             }
             Err(Unread::Head(error)) => return Err(error),
@@ -386,7 +394,7 @@ async fn read(
     found: &[Found],
     opened: &Arc<BTreeMap<usize, Block>>,
     kept: Option<&Arc<RowCache>>,
-    unreadable: &BTreeMap<usize, String>,
+    unreadable: &BTreeMap<usize, (ProblemKind, String)>,
 ) -> Result<Result<Vec<Option<Hit>>, Unread>> {
     let mut in_head: BTreeMap<usize, Vec<(usize, u32)>> = BTreeMap::new();
     let mut in_blocks: Vec<InBlock> = Vec::new();
@@ -422,7 +430,9 @@ async fn read(
         });
     }
     in_blocks.sort_unstable();
-    let pieces: Vec<_> = shares(&in_blocks, job.workers.n_threads())
+    let is_here = opened.values().all(Block::is_here);
+    let n_shares = if is_here { job.workers.n_threads() } else { PARALLEL_BLOCKS };
+    let pieces: Vec<_> = shares(&in_blocks, n_shares)
         .into_iter()
         .map(|share| {
             let (share, opened, kept, stop) = (share.to_vec(), opened.clone(), kept.cloned(), job.stop.clone());

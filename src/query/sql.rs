@@ -144,7 +144,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         coverage.blocks_pruned = coverage.blocks_total.saturating_sub(opened);
     }
     coverage.rows_matched_at_least = rows.len() as u64;
-    coverage.bytes_read += stop.take_read_bytes();
+    coverage.has_read(&stop);
     Ok(SqlResponse {
         columns,
         n_rows: rows.len(),

@@ -7,6 +7,10 @@
 //! is longer or shorter than expected, or whose CRC32C is wrong, is thrown away and fetched once more; if it is wrong
 //! again, the object itself is, and that is [`ErrorKind::Corrupt`]. What is asked for by many at a time is fetched once.
 //! The least lately used copies go when the sum exceeds the bound; one object larger than the bound is kept alone.
+//!
+//! Objects of which the checksums of all pieces are known need not be fetched whole: [`Cache::object`] and
+//! [`Cache::object_in_chunks`] give an [`Object`], which fetches what is read of it. Of such [`partial`](super::partial)
+//! copies the bytes that are present count; they go with the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -16,8 +20,12 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::demand::Demand;
+use super::object::{Checksums, Object};
+use super::partial::{Partial, SMALL_BYTES};
 use super::{Error, ErrorKind, Key, Result, Store, metrics};
 
 /// Bytes fetched and written at a time: what a copy costs in memory on its way.
@@ -37,6 +45,8 @@ pub struct Cache {
     /// One lock a key that is being fetched or checked.
     flights: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
     fetches: Arc<Semaphore>,
+    /// Where objects are fetched for threads that wait.
+    io: Option<Handle>,
 }
 
 /// What was fetched from the store.
@@ -66,6 +76,8 @@ struct Copy {
     tick: u64,
     /// The CRC32C it was found to have, in this process.
     crc32c: Option<u32>,
+    /// Set where only parts are here.
+    partial: Option<Arc<Partial>>,
 }
 
 impl Copies {
@@ -77,11 +89,17 @@ impl Copies {
             self.by_use.insert(copy.tick, key.clone());
         }
     }
-    fn insert(&mut self, key: &Key, n_bytes: u64, crc32c: Option<u32>) {
+    fn insert(&mut self, key: &Key, n_bytes: u64, crc32c: Option<u32>, partial: Option<Arc<Partial>>) {
         self.remove(key);
         self.last_tick += 1;
         let tick = self.last_tick;
-        self.by_key.insert(key.clone(), Copy { n_bytes, tick, crc32c });
+        let copy = Copy {
+            n_bytes,
+            tick,
+            crc32c,
+            partial,
+        };
+        self.by_key.insert(key.clone(), copy);
         self.by_use.insert(tick, key.clone());
         self.n_bytes += n_bytes;
     }
@@ -113,6 +131,7 @@ impl Cache {
             copies: Mutex::default(),
             flights: Mutex::default(),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            io: Handle::try_current().ok(),
             store,
         };
         if !cache.is_local() {
@@ -124,15 +143,14 @@ impl Cache {
     /// The bytes of an object, mapped. Their length is checked against `expect_bytes` at every call, their CRC32C, if
     /// given, at the first call of this process.
     pub async fn map(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>) -> Result<Bytes> {
-        let mut fetched = Fetched::default();
-        self.map_counted(key, expect_bytes, expect_crc32c, &mut fetched).await
+        self.map_for(key, expect_bytes, expect_crc32c, None).await
     }
 
-    /// [`Self::map`], which adds to `fetched` what this call fetched from the store.
+    /// [`Self::map`] for a question, which is told what this call fetched from the store.
     ///
     /// What is being fetched is fetched to its end even if nobody waits any more: an object that takes longer than a
     /// question has would never be had.
-    pub async fn map_counted(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
+    pub async fn map_for(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, demand: Option<&Arc<Demand>>) -> Result<Bytes> {
         if self.is_local() {
             return self.map_own_file(key, expect_bytes, expect_crc32c).await;
         }
@@ -141,21 +159,143 @@ impl Cache {
             return Ok(bytes);
         }
         let slot = self.fetches.clone().acquire_owned().await;
-        let (cache, name) = (self.clone(), key.clone());
+        let (cache, name, demand) = (self.clone(), key.clone(), demand.cloned());
         let flight = tokio::spawn(async move {
             let _slot = slot;
-            let mut fetched = Fetched::default();
-            (cache.bring(&name, expect_bytes, expect_crc32c, &mut fetched).await, fetched)
+            cache.bring(&name, expect_bytes, expect_crc32c, demand.as_ref()).await
         });
-        let (brought, its_fetched) = flight
-            .await
-            .unwrap_or_else(|panic| (Err(Error::new(ErrorKind::Other, "fetch", key.as_str(), panic.to_string())), Fetched::default()));
-        fetched.gets += its_fetched.gets;
-        fetched.bytes += its_fetched.bytes;
-        brought
+        flight.await.unwrap_or_else(|panic| Err(ended(key, &panic)))
     }
 
-    async fn bring(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, fetched: &mut Fetched) -> Result<Bytes> {
+    /// An object that need not be here to be read. Its last `tail_bytes` bytes are fetched now, in one request, unless they are here;
+    /// the rest can be read after [`Object::check_with`]. With `tail_bytes` 0, and if the object is small, it is mapped whole.
+    pub async fn object(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: u32, tail_bytes: u64, demand: Option<&Arc<Demand>>) -> Result<Object> {
+        if tail_bytes == 0 || tail_bytes > expect_bytes || expect_bytes <= SMALL_BYTES {
+            return Ok(self.map_for(key, expect_bytes, Some(expect_crc32c), demand).await?.into());
+        }
+        self.perhaps_partial(key, expect_bytes, expect_crc32c, expect_bytes - tail_bytes, demand).await
+    }
+
+    /// An object that need not be here to be read, of known checksums. Fetches nothing now.
+    pub async fn object_in_chunks(self: &Arc<Self>, key: &Key, expect_bytes: u64, expect_crc32c: u32, checksums: &Checksums) -> Result<Object> {
+        let object = self.perhaps_partial(key, expect_bytes, expect_crc32c, expect_bytes, None).await?;
+        object.check_with(checksums)?;
+        Ok(object)
+    }
+
+    /// The whole object if it is here, else a partial copy.
+    async fn perhaps_partial(
+        self: &Arc<Self>,
+        key: &Key,
+        expect_bytes: u64,
+        expect_crc32c: u32,
+        tail_start: u64,
+        demand: Option<&Arc<Demand>>,
+    ) -> Result<Object> {
+        if self.is_local() || self.io.is_none() || expect_bytes == 0 {
+            return Ok(self.map_for(key, expect_bytes, Some(expect_crc32c), demand).await?.into());
+        }
+        if let Some(bytes) = self.map_copy(key, expect_bytes, Some(expect_crc32c)).await? {
+            metrics::cache_lookup("hit");
+            return Ok(bytes.into());
+        }
+        let (cache, name, demand) = (self.clone(), key.clone(), demand.cloned());
+        let flight = tokio::spawn(async move {
+            let flight = cache.flight(&name);
+            let _alone = flight.lock().await;
+            if let Some(partial) = cache.partial_of(&name, expect_bytes, tail_start) {
+                metrics::cache_lookup("hit");
+                return Ok(Object::partial(partial));
+            }
+            let tail = match tail_start < expect_bytes {
+                true => {
+                    metrics::cache_lookup("miss");
+                    cache.get_range(&name, tail_start..expect_bytes, demand.as_ref()).await?
+                }
+                false => Bytes::new(),
+            };
+            let (this, its_name) = (cache.clone(), name.clone());
+            let partial = blocking(&name, move || {
+                let partial = Partial::create(&this, &this.dir, &its_name, expect_bytes, tail_start)?;
+                partial.write_tail(&tail)?;
+                Ok(partial)
+            });
+            let partial = partial.await?;
+            cache.keep(&name, partial.present_bytes(), None, Some(partial.clone()));
+            Ok(Object::partial(partial))
+        });
+        flight.await.unwrap_or_else(|panic| Err(ended(key, &panic)))
+    }
+
+    fn partial_of(&self, key: &Key, n_bytes: u64, tail_start: u64) -> Option<Arc<Partial>> {
+        let mut copies = self.copies.lock();
+        copies.touch(key);
+        let partial = copies.by_key.get(key)?.partial.clone()?;
+        ((partial.n_bytes(), partial.tail_start()) == (n_bytes, tail_start)).then_some(partial)
+    }
+
+    /// Where objects are fetched for threads that wait.
+    pub(super) fn io(&self) -> Option<&Handle> {
+        self.io.as_ref()
+    }
+
+    /// One read of the store, within the bound on reads at once.
+    pub(super) async fn get_range(&self, key: &Key, range: std::ops::Range<u64>, demand: Option<&Arc<Demand>>) -> Result<Bytes> {
+        let _slot = self.fetches.acquire().await;
+        self.get_range_in_slot(key, range, demand).await
+    }
+
+    async fn get_range_in_slot(&self, key: &Key, range: std::ops::Range<u64>, demand: Option<&Arc<Demand>>) -> Result<Bytes> {
+        let n_bytes = range.end - range.start;
+        if let Some(demand) = demand {
+            demand.has_asked(self.store.gets_of(n_bytes));
+        }
+        let bytes = self.store.get_range(key, range).await?;
+        if let Some(demand) = demand {
+            demand.has_fetched(bytes.len() as u64);
+        }
+        if bytes.len() as u64 != n_bytes {
+            return Err(wrong_length(key, n_bytes, bytes.len() as u64));
+        }
+        Ok(bytes)
+    }
+
+    /// Counts bytes that a partial copy has more, and makes room for them. One that had to go and is still read is back.
+    pub(super) fn has_grown(&self, partial: &Arc<Partial>, n_bytes: u64) {
+        if n_bytes == 0 {
+            return;
+        }
+        let key = partial.key();
+        let mut guard = self.copies.lock();
+        let copies = &mut *guard;
+        let present_bytes = partial.present_bytes();
+        match copies.by_key.get_mut(key) {
+            Some(copy) if copy.partial.as_ref().is_some_and(|known| Arc::ptr_eq(known, partial)) => {
+                let grown = present_bytes.saturating_sub(copy.n_bytes);
+                copy.n_bytes += grown;
+                copies.n_bytes += grown;
+                copies.touch(key);
+            }
+            // its place was taken by another copy, perhaps a whole one
+            Some(_) => {}
+            None => copies.insert(key, present_bytes, None, Some(partial.clone())),
+        }
+        self.evict(copies);
+    }
+
+    /// Gives a partial copy that has become whole its name. Blocks on the disk.
+    pub(super) fn name_whole(&self, partial: &Arc<Partial>) -> io::Result<()> {
+        let mut copies = self.copies.lock();
+        if let Some(copy) = copies.by_key.get_mut(partial.key())
+            && copy.partial.as_ref().is_some_and(|known| Arc::ptr_eq(known, partial))
+        {
+            partial.rename(&copy_path(&self.dir, partial.key()))?;
+            copy.partial = None;
+        }
+        Ok(())
+    }
+
+    async fn bring(&self, key: &Key, expect_bytes: u64, expect_crc32c: Option<u32>, demand: Option<&Arc<Demand>>) -> Result<Bytes> {
         let flight = self.flight(key);
         let _alone = flight.lock().await;
         // whoever flew before us may have brought it
@@ -166,7 +306,7 @@ impl Cache {
         metrics::cache_lookup("miss");
         let mut tries_left = 1;
         loop {
-            let crc32c = self.fetch(key, expect_bytes, fetched).await?;
+            let crc32c = self.fetch(key, expect_bytes, demand).await?;
             if expect_crc32c.is_none_or(|expected| expected == crc32c) {
                 break;
             }
@@ -194,7 +334,7 @@ impl Cache {
             copy.publish(&copy_path(&dir, &name))
         });
         match written.await {
-            Ok(crc32c) => self.keep(key, n_bytes, Some(crc32c)),
+            Ok(crc32c) => self.keep(key, n_bytes, Some(crc32c), None),
             Err(error) => tracing::warn!(%error, "no local copy is kept"),
         }
     }
@@ -243,7 +383,7 @@ impl Cache {
         found.sort();
         let mut copies = self.copies.lock();
         for (_, key, n_bytes) in found {
-            copies.insert(&key, n_bytes, None);
+            copies.insert(&key, n_bytes, None, None);
         }
         for key in copies.make_room(self.max_bytes) {
             remove_if_there(&copy_path(&self.dir, &key))?;
@@ -282,8 +422,8 @@ impl Cache {
             let mut copies = self.copies.lock();
             copies.touch(key);
             match copies.by_key.get(key) {
-                Some(copy) => copy.crc32c,
-                None => return Ok(None),
+                Some(copy) if copy.partial.is_none() => copy.crc32c,
+                _ => return Ok(None),
             }
         };
         let path = copy_path(&self.dir, key);
@@ -317,28 +457,31 @@ impl Cache {
     }
 
     /// Fetches an object into the folder; gives its CRC32C.
-    async fn fetch(&self, key: &Key, n_bytes: u64, fetched: &mut Fetched) -> Result<u32> {
+    async fn fetch(&self, key: &Key, n_bytes: u64, demand: Option<&Arc<Demand>>) -> Result<u32> {
         let dir = self.dir.clone();
         let mut copy = blocking(key, move || NewCopy::create(&dir)).await?;
         let mut start = 0;
         while start < n_bytes {
             let end = n_bytes.min(start + FETCH_BYTES);
-            fetched.gets += self.store.gets_of(end - start);
-            let bytes = self.store.get_range(key, start..end).await?;
-            fetched.bytes += bytes.len() as u64;
+            let bytes = self.get_range_in_slot(key, start..end, demand).await?;
             copy = blocking(key, move || copy.append(&bytes).map(|()| copy)).await?;
             start = end;
         }
         let target = copy_path(&self.dir, key);
         let crc32c = blocking(key, move || copy.publish(&target)).await?;
-        self.keep(key, n_bytes, Some(crc32c));
+        self.keep(key, n_bytes, Some(crc32c), None);
         Ok(crc32c)
     }
 
     /// Enters a copy, and removes others to make room.
-    fn keep(&self, key: &Key, n_bytes: u64, crc32c: Option<u32>) {
+    fn keep(&self, key: &Key, n_bytes: u64, crc32c: Option<u32>, partial: Option<Arc<Partial>>) {
         let mut copies = self.copies.lock();
-        copies.insert(key, n_bytes, crc32c);
+        copies.insert(key, n_bytes, crc32c, partial);
+        self.evict(&mut copies);
+    }
+
+    /// Removes copies to make room.
+    fn evict(&self, copies: &mut Copies) {
         for evicted in copies.make_room(self.max_bytes) {
             metrics::cache_evicted();
             // a name is removed, not the pages that somebody may have mapped
@@ -370,7 +513,7 @@ struct NewCopy {
 
 impl NewCopy {
     fn create(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(format!("{TEMP_PREFIX}{}", ulid::Ulid::from_bytes(rand::random())));
+        let path = temp_path(dir);
         Ok(Self {
             file: File::create_new(&path)?,
             path,
@@ -398,7 +541,12 @@ fn copy_path(dir: &Path, key: &Key) -> PathBuf {
     dir.join(key.as_str().replace('/', ","))
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// A new name for a copy on its way, which the next process removes.
+pub(super) fn temp_path(dir: &Path) -> PathBuf {
+    dir.join(format!("{TEMP_PREFIX}{}", ulid::Ulid::from_bytes(rand::random())))
+}
+
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -412,19 +560,24 @@ fn map_file(path: &Path) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: a map is sound while nobody changes or truncates the file. Both kinds of files that come here get their name
-    // by rename or link only after they are whole, and are never opened for writing again: objects are immutable, and
+    // SAFETY: a map is sound while nobody changes or truncates the file. All files that come here get their name
+    // by rename or link only after they are whole, and are not written any more (a partial copy, which is written while it is
+    // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
     // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
     // writes into our data directory in place breaks this, as it would break any database.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }
 
-async fn blocking<T: Send + 'static>(key: &Key, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(key: &Key, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|source| Error::io("map", key.as_str(), source)),
         Err(ended) => Err(Error::new(ErrorKind::Other, "map", key.as_str(), ended)),
     }
+}
+
+fn ended(key: &Key, panic: &tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Other, "fetch", key.as_str(), panic.to_string())
 }
 
 fn wrong_length(key: &Key, expected: u64, found: u64) -> Error {
@@ -446,168 +599,4 @@ fn wrong_crc(key: &Key, expected: u32, found: u32) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::storage::{BucketStore, LocalStore};
-
-    fn key(n: usize) -> Key {
-        Key::parse(&format!("logs/dt=2026-11-22/hour=05/b{n}.parquet")).expect("legal")
-    }
-
-    fn object(n: usize) -> Bytes {
-        vec![n as u8; 1000].into()
-    }
-
-    fn crc(n: usize) -> Option<u32> {
-        Some(crc32c::crc32c(&object(n)))
-    }
-
-    /// Counts reads, and lets one through for each permit.
-    #[derive(Debug)]
-    struct Counting(BucketStore, AtomicUsize, Semaphore);
-
-    #[async_trait::async_trait]
-    impl Store for Counting {
-        async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-            self.0.put(key, bytes).await
-        }
-        async fn put_if_absent(&self, key: &Key, bytes: Bytes) -> Result<bool> {
-            self.0.put_if_absent(key, bytes).await
-        }
-        async fn get(&self, key: &Key) -> Result<Bytes> {
-            self.0.get(key).await
-        }
-        async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Bytes> {
-            self.1.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
-            let _through = self.2.acquire().await.expect("never closed");
-            self.0.get_range(key, range).await
-        }
-        async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<super::super::Listed>> {
-            self.0.list(prefix, after).await
-        }
-        async fn delete(&self, key: &Key) -> Result<()> {
-            self.0.delete(key).await
-        }
-        fn local_path(&self, _key: &Key) -> Option<PathBuf> {
-            None
-        }
-        fn url(&self) -> &str {
-            self.0.url()
-        }
-    }
-
-    async fn bucket() -> Arc<Counting> {
-        let store = Counting(BucketStore::in_memory(""), AtomicUsize::new(0), Semaphore::new(100));
-        for n in 0..10 {
-            store.put(&key(n), object(n)).await.expect("put");
-        }
-        Arc::new(store)
-    }
-
-    fn open(store: &Arc<Counting>, dir: &Path, max_bytes: u64) -> Arc<Cache> {
-        Cache::open(Arc::clone(store) as Arc<dyn Store>, dir, max_bytes).expect("opens")
-    }
-
-    #[tokio::test]
-    async fn many_who_ask_at_once_fetch_once_and_a_restart_keeps_the_copy() {
-        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
-        let cache = open(&store, dir.path(), 5000);
-        let one = key(1);
-        let asks = (0..20).map(|_| cache.map(&one, 1000, crc(1)));
-        for bytes in futures::future::join_all(asks).await {
-            assert_eq!(bytes.expect("maps"), object(1));
-        }
-        assert_eq!(store.1.load(Ordering::SeqCst), 1);
-        let reopened = open(&store, dir.path(), 5000);
-        assert_eq!(reopened.n_bytes(), 1000);
-        assert_eq!(reopened.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
-        assert_eq!(store.1.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn what_takes_longer_than_a_question_has_is_there_for_the_next() {
-        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
-        let cache = open(&store, dir.path(), 5000);
-        let held_up = store.2.acquire_many(100).await.expect("never closed");
-        let asked = tokio::time::timeout(std::time::Duration::from_millis(50), cache.map(&key(1), 1000, crc(1))).await;
-        assert!(asked.is_err(), "time was up");
-        drop(held_up);
-        assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
-        assert_eq!(store.1.load(Ordering::SeqCst), 1, "fetched once");
-    }
-
-    #[tokio::test]
-    async fn the_least_lately_used_copy_makes_room_and_its_bytes_stay_valid() {
-        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
-        let cache = open(&store, dir.path(), 3000);
-        let held = cache.map(&key(0), 1000, crc(0)).await.expect("maps");
-        for n in [1, 2, 1, 3, 1, 4] {
-            cache.map(&key(n), 1000, crc(n)).await.expect("maps");
-        }
-        assert_eq!(cache.n_bytes(), 3000);
-        let fetched = store.1.load(Ordering::SeqCst);
-        cache.map(&key(1), 1000, crc(1)).await.expect("maps");
-        assert_eq!(store.1.load(Ordering::SeqCst), fetched, "1 was used lately");
-        cache.map(&key(0), 1000, crc(0)).await.expect("maps");
-        assert_eq!(store.1.load(Ordering::SeqCst), fetched + 1, "0 was not");
-        assert_eq!(held, object(0));
-        assert_eq!(fs::read_dir(dir.path()).expect("exists").count(), 3);
-        // one that is larger than the bound is kept alone
-        let small = open(&store, &dir.path().join("small"), 10);
-        small.map(&key(1), 1000, crc(1)).await.expect("maps");
-        small.map(&key(2), 1000, crc(2)).await.expect("maps");
-        assert_eq!(small.n_bytes(), 1000);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_copy_is_fetched_again_and_a_damaged_object_is_named() {
-        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
-        open(&store, dir.path(), 5000).map(&key(1), 1000, crc(1)).await.expect("maps");
-        for damaged in [vec![9u8; 1000], vec![1u8; 999], Vec::new()] {
-            let path = copy_path(dir.path(), &key(1));
-            fs::write(&path, damaged).expect("written");
-            let cache = open(&store, dir.path(), 5000);
-            assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
-        }
-        store.put(&key(1), object(2)).await.expect("put");
-        let cache = open(&store, &dir.path().join("new"), 5000);
-        let fetched = store.1.load(Ordering::SeqCst);
-        assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect_err("damaged").kind(), ErrorKind::Corrupt);
-        assert_eq!(store.1.load(Ordering::SeqCst), fetched + 2, "fetched once more");
-        assert_eq!(cache.n_bytes(), 0);
-        assert!(cache.map(&key(77), 1000, None).await.expect_err("absent").is_not_found());
-        assert_eq!(fs::read_dir(dir.path().join("new")).expect("exists").count(), 0, "nothing half fetched stays");
-    }
-
-    #[tokio::test]
-    async fn what_is_seeded_is_not_fetched_and_what_is_forgotten_is() {
-        let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
-        let cache = open(&store, dir.path(), 5000);
-        cache.seed(&key(1), object(1)).await;
-        assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
-        assert_eq!(store.1.load(Ordering::SeqCst), 0);
-        cache.forget(&key(1)).await;
-        assert_eq!(cache.n_bytes(), 0);
-        cache.map(&key(1), 1000, crc(1)).await.expect("maps");
-        assert_eq!(store.1.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn a_local_store_maps_its_own_files() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Arc::new(LocalStore::open(&dir.path().join("store")).expect("opens"));
-        store.put(&key(1), object(1)).await.expect("put");
-        let cache = Cache::open(Arc::clone(&store) as Arc<dyn Store>, &dir.path().join("cache"), 10).expect("opens");
-        let held = cache.map(&key(1), 1000, crc(1)).await.expect("maps");
-        assert_eq!(cache.map(&key(1), 1000, crc(2)).await.expect_err("damaged").kind(), ErrorKind::Corrupt);
-        assert_eq!(cache.map(&key(1), 999, None).await.expect_err("damaged").kind(), ErrorKind::Corrupt);
-        store.delete(&key(1)).await.expect("deleted");
-        cache.forget(&key(1)).await;
-        assert!(cache.map(&key(1), 1000, crc(1)).await.expect_err("absent").is_not_found());
-        assert_eq!(held, object(1));
-        assert!(!dir.path().join("cache").exists());
-    }
-}
+mod tests;

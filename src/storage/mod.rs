@@ -23,7 +23,10 @@ mod local;
 mod bucket;
 mod credentials;
 mod metered;
+mod demand;
+mod object;
 mod cache;
+mod partial;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
@@ -39,8 +42,10 @@ use bytes::Bytes;
 pub use bucket::BucketStore;
 pub use cache::{Cache, Fetched};
 pub use config::{Config, Secret};
+pub use demand::{Demand, on_behalf_of};
 pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
+pub use object::{Checksums, Object, failed_read};
 pub use paths::Key;
 
 use metered::MeteredStore;

@@ -23,6 +23,7 @@ fn block(time_nanos: i64) -> BlockMeta {
         parquet_crc32c: 0,
         index_bytes: 0,
         index_crc32c: 0,
+        index_tail_bytes: 0,
         memory_bytes: 0,
         schema_version: 1,
         tokenizer_version: 1,

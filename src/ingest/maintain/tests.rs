@@ -48,6 +48,7 @@ fn built(table: Table, level: Level, partition_nanos: i64, rows: &[u64], now_nan
             parquet_crc32c: crc32c::crc32c(&parquet),
             index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
             index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            index_tail_bytes: 0,
             memory_bytes: 100 * rows.len() as u64,
             schema_version: 1,
             tokenizer_version: 1,

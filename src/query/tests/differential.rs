@@ -210,12 +210,13 @@ async fn random_queries_find_the_same_rows_three_ways() {
     for _ in 0..8 {
         let records = proptest::collection::vec(record(), 1..60).new_tree(&mut runner).expect("records").current();
         let rows = rows(&records);
-        let (head, indexed, plain) = (Lake::new().await, Lake::new().await, Lake::new().await);
+        let (head, indexed, far, plain) = (Lake::new().await, Lake::new().await, Lake::far().await, Lake::new().await);
         // the head in uneven parts, as requests leave it
         let cut = rows.len() / 3;
         head.head(vec![rows.slice(0, cut), rows.slice(cut, rows.len() - cut)]);
         indexed.block(&rows, true).await;
         plain.block(&rows, false).await;
+        far.block(&rows, true).await;
         for _ in 0..90 {
             let query = query().new_tree(&mut runner).expect("a query").current();
             // what `{` alone is asked for has nothing to search
@@ -228,6 +229,7 @@ async fn random_queries_find_the_same_rows_three_ways() {
                 expected,
                 "with index: {query}\n{records:#?}"
             );
+            assert_eq!(far.find_query(Table::Logs, query.clone()).await, expected, "not here: {query}\n{records:#?}");
             assert_eq!(
                 plain.find_query(Table::Logs, query.clone()).await,
                 expected,

@@ -90,7 +90,7 @@ async fn hidden_rows_are_in_no_answer_with_and_without_index() {
             // newest first: row r of the block is row n - 1 - r of the fixture
             let hidden: Vec<u32> = (0..n_rows).filter(|row| row % 3 == 1).collect();
             let kept = arrow::array::UInt32Array::from_iter_values((0..n_rows).filter(|row| !hidden.contains(&(n_rows - 1 - row))));
-            let (with, without) = (Lake::new().await, Lake::new().await);
+            let (with, without) = (Lake::far().await, Lake::new().await);
             let meta = with.block(&rows, index).await;
             // opened before: it must not be remembered as it was
             assert_eq!(with.find(table, "").await.len(), n_rows as usize);

@@ -20,7 +20,7 @@ use crate::catalog::{Catalog, Commit, CommitKind, NodeId, block_path};
 use crate::model::{
     Batch, Context, ContextBuilder, LogRecord, LogsBuilder, ManualClock, Rows, SpanId, SpanRecord, SpansBuilder, Table, TimeRange, TraceId, Value,
 };
-use crate::storage::{Cache, LocalStore, Store};
+use crate::storage::{BucketStore, Cache, LocalStore, Store};
 
 /// 2026-11-22T05:00:00Z.
 pub(super) const T0: i64 = 1_795_323_600_000_000_000;
@@ -60,6 +60,12 @@ impl Lake {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Arc::new(LocalStore::open(&folder.path().join("store")).expect("a store"));
         Lake::over(store, folder, config).await
+    }
+
+    /// An engine over a bucket of which nothing is here: all that is read is fetched, piece by piece.
+    pub(super) async fn far() -> Lake {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Lake::over(Arc::new(BucketStore::in_memory("")), folder, Config::default()).await
     }
 
     /// An engine over any store.

@@ -347,11 +347,12 @@ async fn what_cannot_be_found_in_what_can_be_read_is_not_said_to_be_missing() {
 
 #[tokio::test]
 async fn values_are_counted_alike_in_rows_and_by_an_index() {
-    let (head, indexed, plain) = (Lake::new().await, Lake::new().await, Lake::new().await);
+    let (head, indexed, far, plain) = (Lake::new().await, Lake::new().await, Lake::far().await, Lake::new().await);
     let all = [fixture_logs(), fixture_spans(), rows(7, 300, 5_000)];
     for rows in &all {
         indexed.block(rows, true).await;
         plain.block(rows, false).await;
+        far.block(rows, true).await;
     }
     head.head(all.to_vec());
     let mut names: Vec<String> = Vec::new();
@@ -386,7 +387,7 @@ async fn values_are_counted_alike_in_rows_and_by_an_index() {
                 limit: 1_000,
             };
             let expected = head.engine.facets(&asked).await.expect("facets").facets;
-            for lake in [&indexed, &plain] {
+            for lake in [&indexed, &far, &plain] {
                 assert_eq!(lake.engine.facets(&asked).await.expect("facets").facets, expected, "{query}");
             }
         }

@@ -119,6 +119,15 @@ async fn blocks_with_an_index_match_alike() {
 }
 
 #[tokio::test]
+async fn blocks_that_are_not_here_match_alike() {
+    let lake = Lake::far().await;
+    lake.block(&fixture_logs(), true).await;
+    lake.block(&fixture_spans(), true).await;
+    let cases = cases(&fixture(FILE));
+    compare("block that is not here", &cases, &answers(&lake, &cases).await);
+}
+
+#[tokio::test]
 async fn blocks_without_an_index_match_alike() {
     let lake = Lake::new().await;
     lake.block(&fixture_logs(), false).await;

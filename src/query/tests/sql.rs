@@ -48,12 +48,13 @@ fn cases(text: &str) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn statements_answer_alike_over_head_and_blocks() {
-    let (head, indexed, plain) = (Lake::new().await, Lake::new().await, Lake::new().await);
+    let (head, indexed, far, plain) = (Lake::new().await, Lake::new().await, Lake::far().await, Lake::new().await);
     let mut rows = vec![fixture_logs(), fixture_spans()];
     rows.extend(metrics());
     for rows in &rows {
         indexed.block(rows, true).await;
         plain.block(rows, false).await;
+        far.block(rows, true).await;
     }
     head.head(rows);
     let text = fixture(FILE);
@@ -69,6 +70,7 @@ async fn statements_answer_alike_over_head_and_blocks() {
     for (query, expected) in cases(&text) {
         assert_eq!(run(&head, &query).await, expected, "head: {query}");
         assert_eq!(run(&indexed, &query).await, expected, "blocks: {query}");
+        assert_eq!(run(&far, &query).await, expected, "blocks that are not here: {query}");
         assert_eq!(run(&plain, &query).await, expected, "blocks without index: {query}");
     }
 }
