@@ -181,6 +181,12 @@ mod tests {
         (mixed.index_bytes, mixed.index_crc32c) = (other.meta.index_bytes, other.meta.index_crc32c);
         let flaws = verify(&Arc::new(mixed), &built.parquet, Some(&other_index));
         assert!(flaws.iter().any(|flaw| flaw.contains("document 0 is not")), "{flaws:?}");
+        assert!(flaws.iter().any(|flaw| flaw.contains("checksums are of another Parquet object")), "{flaws:?}");
+
+        let mut wrong = built.meta.clone();
+        wrong.index_tail_bytes -= 1;
+        let flaws = verify(&Arc::new(wrong), &built.parquet, Some(&index));
+        assert!(flaws.len() == 1 && flaws[0].contains("its tail is"), "{flaws:?}");
 
         let mut wrong = built.meta;
         wrong.partition_nanos = HOUR_NANOS;

@@ -25,7 +25,8 @@ pub struct Config {
     /// Seconds one request may take, its retries included (20). Connecting may take 3 of them. Large objects travel in
     /// parts of 8 MiB, each a request.
     pub request_timeout_seconds: u64,
-    /// Bytes of bucket objects kept on the local disk (10 GiB). A local store needs no copies and ignores it.
+    /// Bytes of bucket objects kept on the local disk (10 GiB); of objects that are read by ranges, those that were read.
+    /// A local store needs no copies and ignores it.
     pub cache_bytes: u64,
 }
 

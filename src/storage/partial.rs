@@ -292,7 +292,8 @@ impl Partial {
     fn read_ahead(&self, range: &Range<u64>) -> Result<u64> {
         let chunk_bytes = self.known()?.checksums.chunk_bytes();
         let mut way = self.way.lock();
-        let follows = way.last_end > 0 && range.start + chunk_bytes >= way.last_end && range.start <= way.last_end + NEAR_CHUNKS * chunk_bytes;
+        let begins_near = way.last_end <= range.start + chunk_bytes && range.start <= way.last_end + NEAR_CHUNKS * chunk_bytes;
+        let follows = way.last_end > 0 && range.end > way.last_end && begins_near;
         way.in_a_row = if follows { way.in_a_row + 1 } else { 0 };
         let ahead = match way.in_a_row {
             0 => 0,

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import time
 
 import requests
@@ -42,6 +43,15 @@ def cold(lake):
     lake.start()
 
 
+def print_tail(index):
+    """What the parts of an index take."""
+    offset, length = struct.unpack("<QI", index[-20:-8])
+    contents = json.loads(index[offset : offset + length])
+    n_rows, tail = contents["n_rows"], len(index) - contents["tail"]["start"]
+    parts = {part["name"].split(".")[-1]: part["length"] for part in contents["parts"]}
+    print(f"{n_rows} rows, index {len(index)} bytes, tail {tail} ({tail / n_rows:.2f} a row), contents {length}, parts {parts}")
+
+
 # what is asked, and the requests it may take: of each block, and beside that
 QUESTIONS = {
     "a rare word": (lambda lake: lake.search("needle"), 2, 3),
@@ -64,6 +74,9 @@ def test_a_cold_bucket_is_read_in_few_requests(make_lake, weed):
     fill(lake)
     lake.wait_flushed(timeout=300)
     objects = weed.s3().list_objects_v2(Bucket=weed.bucket, Prefix=lake.config["store"]["url"].split("/")[-1] + "/_")["Contents"]
+    for thing in objects:
+        if thing["Key"].endswith(".idx"):
+            print_tail(weed.s3().get_object(Bucket=weed.bucket, Key=thing["Key"])["Body"].read())
     in_bucket = sum(thing["Size"] for thing in objects if thing["Key"].endswith((".parquet", ".idx")))
     warm = {name: ask(lake) for name, (ask, _, _) in QUESTIONS.items()}
     assert len(warm["a rare word"]["hits"]) == 1 and warm["an absent word"]["hits"] == []
