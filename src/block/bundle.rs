@@ -269,10 +269,9 @@ impl Bundle {
             return Err(Error::index("the table of contents has a wrong checksum"));
         }
         let contents: Contents = serde_json::from_slice(&table).map_err(Error::index)?;
-        if let Some(tail) = &contents.tail {
-            if tail.start > offset || tail.foot_bytes > tail.parquet_bytes.min(MAX_FOOT_BYTES) {
-                return Err(Error::index("its tail is not where it says"));
-            }
+        let is_off = |tail: &Tail| tail.start > offset || tail.foot_bytes > tail.parquet_bytes.min(MAX_FOOT_BYTES);
+        if contents.tail.as_ref().is_some_and(is_off) {
+            return Err(Error::index("its tail is not where it says"));
         }
         let bundle = Self::of_parts(data, contents, offset)?;
         for part in &bundle.contents.parts {

@@ -41,7 +41,7 @@ const FETCH_BYTES: u64 = 8 << 20;
 /// 2.5 MiB. (Little in tests, whose objects are small.)
 const MERGE_GAP_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 /// An object of no more bytes than this is fetched whole when anything of it is missing. (None is, in tests.)
-pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 0 } else { 2 << 20 };
+pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 16 } else { 2 << 20 };
 /// Reads this many chunks behind the one before are still one behind the other.
 const NEAR_CHUNKS: u64 = 4;
 /// How often a thread that waits looks whether anybody waits for it.
@@ -249,8 +249,8 @@ impl Partial {
             return Ok(Bytes::new());
         }
         if !self.is_here(&range)? {
-            let more = self.read_ahead(&range)?;
-            self.bring(vec![range.start..more])?;
+            let ahead = range.start..self.read_ahead(&range)?;
+            self.bring(vec![ahead])?;
         }
         self.here(&range)
     }
@@ -365,7 +365,8 @@ impl Partial {
         let mut way = self.way.lock();
         let mut missing = known.missing(ranges);
         if self.tail_start <= SMALL_BYTES && !missing.is_empty() {
-            missing = known.missing(&[0..self.tail_start]);
+            let all = 0..self.tail_start;
+            missing = known.missing(std::slice::from_ref(&all));
         }
         let n_missing = missing.len();
         missing.retain(|chunk| !way.chunks.contains(chunk));

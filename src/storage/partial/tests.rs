@@ -257,7 +257,8 @@ async fn one_that_becomes_whole_outlives_the_process_and_others_do_not() {
     let mut world = World::new(u64::MAX).await;
     let (whole, part) = (world.object(0).await, world.object(1).await);
     read(&part, 0..10).await.expect("bytes");
-    want(&whole, vec![0..N_BYTES as u64]).await.expect("fetched");
+    let all = 0..N_BYTES as u64;
+    want(&whole, vec![all]).await.expect("fetched");
     let n_reads = world.n_reads();
     // it is a copy like any other now
     let mapped = world.cache.map(&key(0), N_BYTES as u64, Some(crc32c::crc32c(&bytes()))).await.expect("maps");
