@@ -53,9 +53,9 @@ pub(super) struct Partial {
     n_bytes: u64,
     /// From here to the end it was present before anybody saw it.
     tail_start: u64,
-    file: File,
     map: Arc<MmapRaw>,
-    /// Its name while it has a temporary one.
+    /// Its name while it has a temporary one, which is as long as something is missing. It is opened for each write: of
+    /// such copies there may be more than a process may have files open.
     temp: Mutex<Option<PathBuf>>,
     cache: Weak<Cache>,
     known: OnceLock<Known>,
@@ -195,7 +195,6 @@ impl Partial {
             key: key.clone(),
             n_bytes,
             tail_start,
-            file,
             map: Arc::new(map),
             temp: Mutex::new(Some(path)),
             cache: Arc::downgrade(cache),
@@ -207,7 +206,14 @@ impl Partial {
 
     /// Writes the tail, before anybody else has the copy. Blocks on the disk.
     pub(super) fn write_tail(&self, tail: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(tail, self.tail_start)
+        self.open_to_write()?.write_all_at(tail, self.tail_start)
+    }
+
+    fn open_to_write(&self) -> io::Result<File> {
+        let path = self.temp.lock().clone();
+        let path = path.ok_or_else(|| io::Error::other("all of it is here"))?;
+        // that somebody removed the copy says nothing about the object
+        File::options().write(true).open(path).map_err(|error| io::Error::other(error.to_string()))
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -407,6 +413,7 @@ impl Partial {
     fn write(&self, start: u64, bytes: &[u8], chunks: Vec<u32>) -> io::Result<(u64, Vec<u32>)> {
         let known = self.known().map_err(io::Error::other)?;
         let (mut written, mut wrong) = (0, Vec::new());
+        let mut file = None;
         for chunk in chunks {
             if known.has(chunk) {
                 continue;
@@ -415,7 +422,11 @@ impl Partial {
             let piece = bytes.get((at.start - start) as usize..(at.end - start) as usize);
             match piece.filter(|piece| known.checksums.is_right(chunk, piece)) {
                 Some(piece) => {
-                    self.file.write_all_at(piece, at.start)?;
+                    let file = match &file {
+                        Some(file) => file,
+                        None => file.insert(self.open_to_write()?),
+                    };
+                    file.write_all_at(piece, at.start)?;
                     known.mark(chunk);
                     written += piece.len() as u64;
                 }

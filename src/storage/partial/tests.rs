@@ -296,3 +296,19 @@ async fn a_tail_comes_first_and_vouches_for_the_rest() {
     assert_eq!(open().await.expect("an object").whole(), Some(&bytes()), "all of it is here now");
     assert_eq!(world.n_reads(), 2);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_holds_no_file_open_and_one_that_is_removed_is_no_damage() {
+    let world = World::new(u64::MAX).await;
+    let object = world.object(0).await;
+    read(&object, 0..10).await.expect("bytes");
+    let here = world.dir.path().to_path_buf();
+    let open = fs::read_dir("/proc/self/fd").expect("a list").flatten();
+    assert!(!open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|path| path.starts_with(&here)));
+    for file in fs::read_dir(&here).expect("exists").flatten() {
+        fs::remove_file(file.path()).expect("removed");
+    }
+    assert_eq!(read(&object, 0..10).await.expect("still here"), bytes()[..10]);
+    assert_eq!(read(&object, 50_000..50_010).await.expect_err("nowhere to put it").kind(), ErrorKind::Other);
+}
