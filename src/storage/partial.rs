@@ -39,7 +39,7 @@ use super::{Error, ErrorKind, Key, Result, metrics};
 const FETCH_BYTES: u64 = 8 << 20;
 /// Chunks no further apart than this come in one request: what a store gives in the time that a request takes to begin is about
 /// 2.5 MiB. (Little in tests, whose objects are small.)
-const MERGE_GAP_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+const MERGE_GAP_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 2 << 20 };
 /// An object of no more bytes than this is fetched whole when anything of it is missing. (None is, in tests.)
 pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 16 } else { 2 << 20 };
 /// Reads this many chunks behind the one before are still one behind the other.
