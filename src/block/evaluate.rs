@@ -74,12 +74,12 @@ impl<'a> Evaluator<'a> {
                     between: *between,
                 })),
             }),
-            IndexQuery::TokenMatching(test) => self.walk(TEXT, "", &mut |token| Some(test(token))),
+            IndexQuery::TokenMatching(test) => self.walk(TEXT, "", &mut |token| test(token)),
             IndexQuery::TokenPattern(pattern) => {
                 let pattern = Pattern::new(&tokenizer::lowercase(pattern));
                 match pattern.literal() {
                     Some(token) => self.token(token),
-                    None => self.walk(TEXT, pattern.prefix(), &mut |token| Some(pattern.matches(token))),
+                    None => self.walk(TEXT, pattern.prefix(), &mut |token| pattern.matches(token)),
                 }
             }
             IndexQuery::Term { field, value } => self.value(&field_term(*field, value), bound),
@@ -93,7 +93,7 @@ impl<'a> Evaluator<'a> {
             }
             IndexQuery::KeyValue { key, value } => self.value(&pair_term(key, value), bound),
             IndexQuery::KeyPattern { key, pattern } => self.keyed(key, bound, |this, prefix| this.pattern(prefix, pattern, bound)),
-            IndexQuery::KeyExists(key) => self.keyed(key, bound, |this, prefix| this.walk(TERMS, prefix, &mut |_| Some(true))),
+            IndexQuery::KeyExists(key) => self.keyed(key, bound, |this, prefix| this.walk(TERMS, prefix, &mut |_| true)),
             IndexQuery::KeyMatching { key, test } => self.keyed(key, bound, |this, prefix| this.values(prefix, prefix, bound, &|value| test(value))),
             IndexQuery::KeyInside { key, test } => self.keyed(key, bound, |this, prefix| {
                 let mut clauses = Vec::new();
@@ -177,7 +177,7 @@ impl<'a> Evaluator<'a> {
         if prefix.clean {
             return rest(self, &prefix.text);
         }
-        let found = self.walk(TERMS, &prefix.text, &mut |_| Some(true))?;
+        let found = self.walk(TERMS, &prefix.text, &mut |_| true)?;
         if matches!(found, Answer::None) {
             return Ok(found);
         }
@@ -205,26 +205,24 @@ impl<'a> Evaluator<'a> {
         let answer = self.walk(TERMS, start, &mut |term| {
             if is_cut(term) {
                 exact = false;
-                return Some(bound == Bound::Upper);
+                return bound == Bound::Upper;
             }
-            Some(test(value_of(term, prefix)))
+            test(value_of(term, prefix))
         })?;
         self.exact &= exact;
         Ok(answer)
     }
 
     /// Rows that have any of the terms which begin with `prefix` and pass the test.
-    fn walk(&mut self, field: Field, prefix: &str, test: &mut dyn FnMut(&str) -> Option<bool>) -> Result<Answer> {
+    fn walk(&mut self, field: Field, prefix: &str, test: &mut dyn FnMut(&str) -> bool) -> Result<Answer> {
         let reader = self.reader(field);
         let mut stream = with_prefix(reader, prefix)?;
         let mut found: Vec<TermInfo> = Vec::new();
         let mut lazy: Vec<Term> = Vec::new();
         while stream.advance() {
             let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
-            match test(term) {
-                None => break,
-                Some(false) => continue,
-                Some(true) => {}
+            if !test(term) {
+                continue;
             }
             if found.len() == MAX_TERMS {
                 return Err(Error::TooManyTerms { limit: MAX_TERMS });

@@ -1,6 +1,5 @@
 //! The index of an opened block.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,16 +18,13 @@ use super::bundle::{Bundle, Seconds};
 use super::document::{TERMS, TEXT, schema, tokenizers};
 use super::evaluate::{Answer, Evaluator};
 use super::hidden::fill;
-use super::terms::{self, KEYS_PREFIX, key_of, key_prefix, value_of};
+use super::terms::{self, key_prefix, value_of};
 use super::{BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
 use crate::storage::{Checksums, Demand, Object, on_behalf_of};
 
 /// Different terms that one pattern, test or listing of values may walk in one block.
 pub const MAX_TERMS: usize = 100_000;
-
-/// Attribute names that [`BlockIndex::keys`] lists.
-pub const MAX_KEYS: usize = 10_000;
 
 /// The index of one block: answers which rows match an [`IndexQuery`].
 ///
@@ -296,33 +292,6 @@ impl BlockIndex {
         Ok(values)
     }
 
-    /// Attribute names in this block, sorted; at most [`MAX_KEYS`].
-    pub fn keys(&self) -> Result<Vec<String>> {
-        self.guard(|| {
-            let mut keys: Vec<String> = Vec::new();
-            let mut from = KEYS_PREFIX.as_bytes().to_vec();
-            while keys.len() < MAX_KEYS {
-                let stream = self.opened.terms.terms().range().ge(&from).lt([KEYS_PREFIX.as_bytes()[0] + 1]);
-                let mut stream = stream.into_stream().map_err(Error::index)?;
-                if !stream.advance() {
-                    break;
-                }
-                let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
-                let key = key_of(term).ok_or_else(|| Error::index("an attribute's term has no key"))?;
-                // on to the first term behind all values of this key
-                let end = term.find('\0').unwrap_or(term.len());
-                from = term.as_bytes()[..end].to_vec();
-                from.push(1);
-                if keys.last().is_none_or(|last| last != key) {
-                    keys.push(key.to_string());
-                }
-            }
-            keys.sort_unstable();
-            keys.dedup();
-            Ok(keys)
-        })
-    }
-
     /// Calls `found(context, rows)` with rows of each context that has some, several times for one with many; a row comes
     /// once.
     pub fn each_context_row(&self, rows: Range<u32>, found: &mut dyn FnMut(u32, &[u32])) -> Result<()> {
@@ -394,17 +363,6 @@ impl BlockIndex {
                 *count += rows;
             }
         })?;
-        Ok(counts)
-    }
-
-    /// How many rows have each value of a context's property, by value: `property` is asked once a context.
-    pub fn count_by_context(&self, property: impl Fn(&Context) -> Option<&str>) -> Result<HashMap<String, u64>> {
-        let mut counts = HashMap::new();
-        for (context, rows) in self.opened.contexts.iter().zip(self.context_counts()?) {
-            if let Some(value) = property(context) {
-                *counts.entry(value.to_string()).or_default() += rows;
-            }
-        }
         Ok(counts)
     }
 

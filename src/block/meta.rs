@@ -112,3 +112,32 @@ impl BlockMeta {
         self.index_bytes > 0
     }
 }
+
+#[cfg(test)]
+impl BlockMeta {
+    /// A block of one row without an index, of which nobody reads the objects.
+    pub(crate) fn example(table: Table, level: Level, (min_time_nanos, max_time_nanos): (i64, i64)) -> Self {
+        Self {
+            id: BlockId::new(max_time_nanos),
+            table,
+            level,
+            partition_nanos: 0,
+            n_rows: 1,
+            min_time_nanos,
+            max_time_nanos,
+            parquet_bytes: 1,
+            parquet_crc32c: 0,
+            index_bytes: 0,
+            index_crc32c: 0,
+            index_tail_bytes: 0,
+            memory_bytes: 0,
+            schema_version: 1,
+            tokenizer_version: 1,
+            min_ingest_id: 0,
+            max_ingest_id: 0,
+            services: None,
+            n_in_progress: 0,
+            hidden: HiddenRows::default(),
+        }
+    }
+}

@@ -57,7 +57,7 @@ pub use bundle::index_parts;
 pub(crate) use compact::{SpanInProgress, drop_superseded_spans, each_span, has_spans_in_progress, spans_in_progress};
 pub use compact::{merge, rewrite};
 pub use hidden::HiddenRows;
-pub use index::{BlockIndex, MAX_KEYS, MAX_TERMS};
+pub use index::{BlockIndex, MAX_TERMS};
 pub use meta::{BlockId, BlockMeta, Level};
 pub use pages::PageCache;
 pub use pattern::Pattern;

@@ -139,9 +139,6 @@ pub(super) fn key_prefix(key: &str) -> TermText {
     TermText { text, clean }
 }
 
-/// What all terms of attributes begin with.
-pub(super) const KEYS_PREFIX: &str = "k";
-
 /// The value within a term behind a prefix, without the filling of a cut one.
 pub(super) fn value_of<'a>(term: &'a str, prefix: &str) -> &'a str {
     let value = term.get(prefix.len()..).unwrap_or_default();
@@ -151,12 +148,6 @@ pub(super) fn value_of<'a>(term: &'a str, prefix: &str) -> &'a str {
 /// Whether a term stands for more values than the one it spells.
 pub(super) fn is_cut(term: &str) -> bool {
     term.len() >= CUT_TERM_BYTES
-}
-
-/// The key within an attribute's term, without its mark if it is cut.
-pub(super) fn key_of(term: &str) -> Option<&str> {
-    let (key, _) = term.strip_prefix(KEY_TAG)?.split_once('\0')?;
-    Some(key.trim_end_matches(CUT_MARK))
 }
 
 fn push_field_term(out: &mut String, field: RawField, value: &str) -> bool {

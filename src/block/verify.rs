@@ -14,8 +14,6 @@ use super::{Block, BlockIndex, BlockMeta, Error, HiddenRows, IndexQuery, RawFiel
 
 /// Rows whose trace ID is looked up in the index, spread over the block.
 const PROBES: usize = 64;
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 
 /// Checks lengths and checksums, opens both objects, decodes every page as a foreign reader does (with no knowledge of our
 /// schema), and compares the rows with `meta` and a sample of them with the index.
@@ -65,7 +63,7 @@ fn compare_with_meta(meta: &BlockMeta, parquet: &Bytes, flaws: &mut Vec<String>)
     let builder = ParquetRecordBatchReaderBuilder::try_new(parquet.clone()).map_err(|error| damaged(&error))?;
     let reader = builder.with_projection(ProjectionMask::all()).build().map_err(|error| damaged(&error))?;
     let is_newest_first = meta.table.is_hourly();
-    let width = if meta.table.is_hourly() { HOUR_NANOS } else { DAY_NANOS };
+    let width = meta.table.partition_width_nanos();
     let (mut n_rows, mut bounds, mut before) = (0u64, None, i64::MAX);
     for batch in reader {
         let batch = batch.map_err(|error| damaged(&error))?;
@@ -189,7 +187,7 @@ mod tests {
         assert!(flaws.len() == 1 && flaws[0].contains("its tail is"), "{flaws:?}");
 
         let mut wrong = built.meta;
-        wrong.partition_nanos = HOUR_NANOS;
+        wrong.partition_nanos = wrong.table.partition_width_nanos();
         let flaws = verify(&Arc::new(wrong), &built.parquet, Some(&index));
         assert!(flaws.iter().any(|flaw| flaw.contains("outside the partition")), "{flaws:?}");
     }

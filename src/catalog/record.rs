@@ -242,6 +242,21 @@ impl Commit {
         }
     }
 
+    /// Gives an intent up: no record can name its outputs any more, which are then to be deleted, and the intent to be
+    /// ended ([`Commit::ending`]).
+    pub fn withdrawing(intent: &CommitId, now_nanos: i64) -> Self {
+        let mut commit = Self::new(CommitKind::Intent, now_nanos);
+        commit.withdraws = Some(intent.clone());
+        commit
+    }
+
+    /// Ends an intent that is withdrawn and whose outputs are deleted: its inputs are free.
+    pub fn ending(intent: &CommitId, now_nanos: i64) -> Self {
+        let mut commit = Self::new(CommitKind::Intent, now_nanos);
+        commit.ends = Some(intent.clone());
+        commit
+    }
+
     /// The oldest version in which this can be said.
     pub(super) fn version(&self) -> u32 {
         let is_plain = self.delete.is_none() && self.joins.is_empty() && self.erased.is_empty() && self.kind != CommitKind::Delete;

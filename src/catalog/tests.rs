@@ -24,26 +24,8 @@ fn node(n: u8) -> NodeId {
 
 fn block(table: Table, min_time_nanos: i64, max_time_nanos: i64) -> BlockMeta {
     BlockMeta {
-        id: BlockId::new(max_time_nanos),
-        table,
-        level: Level::L0,
-        partition_nanos: 0,
-        n_rows: 1,
-        min_time_nanos,
-        max_time_nanos,
-        parquet_bytes: 1,
-        parquet_crc32c: 0,
         index_bytes: 1,
-        index_crc32c: 0,
-        index_tail_bytes: 0,
-        memory_bytes: 0,
-        schema_version: 1,
-        tokenizer_version: 1,
-        min_ingest_id: 0,
-        max_ingest_id: 0,
-        services: None,
-        n_in_progress: 0,
-        hidden: Default::default(),
+        ..BlockMeta::example(table, Level::L0, (min_time_nanos, max_time_nanos))
     }
 }
 

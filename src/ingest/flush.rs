@@ -37,12 +37,14 @@ const HIDE_TRIES: u32 = 4;
 /// Blocks of one flush that are on their way to the store at once. They are built one after the other.
 const BLOCKS_AT_A_TIME: usize = 8;
 
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
-
 impl Ingest {
     /// Flushes by size, number and age until `stop` resolves.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
+        // what was cut before a panic waits for no age
+        let was_cut = !self.inner.head.lock().flushing_rows().is_empty();
+        if was_cut {
+            self.flush().await;
+        }
         let mut stop = std::pin::pin!(stop);
         let mut tick = tokio::time::interval(TICK);
         loop {
@@ -328,9 +330,7 @@ impl Inner {
             .collect();
         for (id, open) in &ours {
             if !open.is_withdrawn {
-                let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
-                commit.withdraws = Some(id.clone());
-                self.commit(commit, began_nanos).await?;
+                self.commit(Commit::withdrawing(id, self.clock.now_nanos()), began_nanos).await?;
             }
             for key in &open.intent.outputs {
                 let attempt = || {
@@ -340,9 +340,7 @@ impl Inner {
                 self.until_stored("the end of a block that was given up", began_nanos, attempt).await?;
                 self.cache.forget(key).await;
             }
-            let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
-            commit.ends = Some(id.clone());
-            self.commit(commit, began_nanos).await?;
+            self.commit(Commit::ending(id, self.clock.now_nanos()), began_nanos).await?;
         }
         Ok(())
     }
@@ -548,15 +546,14 @@ fn partitions(parts: Vec<Rows>) -> block::Result<Vec<Partition>> {
     for rows in parts {
         let Some((min, max)) = rows.time_bounds() else { continue };
         let table = rows.table();
-        let width = if table.is_hourly() { HOUR_NANOS } else { DAY_NANOS };
-        let floor = |nanos: i64| nanos.div_euclid(width).saturating_mul(width);
-        if floor(min) == floor(max) {
-            out.entry((table, floor(min))).or_default().push(rows);
+        let first = table.partition_of(min);
+        if first == table.partition_of(max) {
+            out.entry((table, first)).or_default().push(rows);
             continue;
         }
         let mut by_partition: std::collections::BTreeMap<i64, Vec<i64>> = std::collections::BTreeMap::new();
         for (row, nanos) in rows.times().values().iter().enumerate() {
-            by_partition.entry(floor(*nanos)).or_default().push(row as i64);
+            by_partition.entry(table.partition_of(*nanos)).or_default().push(row as i64);
         }
         for (partition, indices) in by_partition {
             out.entry((table, partition)).or_default().push(rows.take(&Int64Array::from(indices))?);

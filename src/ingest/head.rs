@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use arrow::array::UInt32Array;
 
-use super::lsn_of;
+use super::accept::lsn_of;
 use crate::block;
 use crate::model::{Rows, Table};
 use crate::wal::Lsn;

@@ -356,17 +356,13 @@ impl Maintainer {
     /// its inputs free. A crash in between leaves it open, and it is given up again.
     async fn give_up(&self, id: &CommitId, open: &OpenIntent) -> Result<(), Error> {
         if !open.is_withdrawn {
-            let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
-            commit.withdraws = Some(id.clone());
-            self.commit(commit).await?;
+            self.commit(Commit::withdrawing(id, self.clock.now_nanos())).await?;
         }
         for key in &open.intent.outputs {
             self.store.delete(key).await?;
             self.cache.forget(key).await;
         }
-        let mut commit = Commit::new(CommitKind::Intent, self.clock.now_nanos());
-        commit.ends = Some(id.clone());
-        self.commit(commit).await?;
+        self.commit(Commit::ending(id, self.clock.now_nanos())).await?;
         Ok(())
     }
 

@@ -20,6 +20,7 @@
 //!
 //! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
 
+mod accept;
 mod erase;
 mod flush;
 mod head;
@@ -43,16 +44,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
-use tracing::Instrument as _;
 
 use crate::block;
 use crate::catalog::Catalog;
-use crate::correlate::correlate;
-use crate::decode::{Context, Decoded, Kind, Rejected};
-use crate::model::{Batch, Clock, Rows, Signal};
+use crate::decode::{Context, Kind};
+use crate::model::{Batch, Clock, Signal};
 use crate::net::{Encoding, Share};
 use crate::storage::{Cache, Store};
-use crate::wal::{self, Frame, Lsn, Wal};
+use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Ledger, Outcomes, add_up};
@@ -149,6 +148,22 @@ pub struct Received {
     pub encoding: Encoding,
     /// What the request holds of the receivers' memory: given back once its rows are in the head.
     pub share: Option<Share>,
+}
+
+impl Received {
+    /// A body as it is, that holds no share of the receivers' memory.
+    pub fn plain(kind: Kind, context: Context, body: impl Into<Bytes>) -> Self {
+        let (receiver, signal) = kind.origin();
+        Self {
+            receiver,
+            signal,
+            kind,
+            context,
+            body: body.into(),
+            encoding: Encoding::Identity,
+            share: None,
+        }
+    }
 }
 
 /// The records are durable, and queries see them.
@@ -303,191 +318,6 @@ pub struct Status {
 }
 
 impl Ingest {
-    /// Makes a decoded request durable and visible. `decoded.rejected` is counted; only `decoded.batch` is kept.
-    ///
-    /// A batch without rows is acknowledged without touching the log.
-    pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let mut unanswered = Unanswered {
-            ledger: Some(&self.inner.ledger),
-            receiver: received.receiver,
-            signal: received.signal,
-            n_records: n_records(&decoded.batch).max(1),
-        };
-        self.pace().await;
-        unanswered.ledger = None;
-        self.accept_now(received, decoded).await
-    }
-
-    async fn accept_now(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let ingest = self.clone();
-        self.in_own_task(async move {
-            let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
-            let result = ingest.take(received, decoded).await;
-            if result.is_err() {
-                ingest.inner.ledger.refused(receiver, signal, n_records.max(1));
-            }
-            result
-        })
-        .await
-    }
-
-    /// The same, but nothing waits for blocks, and a refusal is not counted: for a caller that offers the request again,
-    /// and counts its end.
-    pub async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let ingest = self.clone();
-        self.in_own_task(async move { ingest.take(received, decoded).await }).await
-    }
-
-    async fn take(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
-        let Received {
-            receiver,
-            signal,
-            kind,
-            context,
-            body,
-            encoding,
-            share,
-        } = received;
-        let permit = self.admit(&body, &decoded.batch)?;
-        let lsn = if decoded.batch.is_empty() {
-            self.inner.count_rejected(receiver, signal, &decoded.rejected);
-            0
-        } else {
-            let frame = Frame {
-                kind: kind as u8,
-                flags: encoding as u8,
-                // what the decoder knew, so that replay finds the same: at most ten years of days
-                source: u16::try_from(context.retention_days).unwrap_or(0),
-                received_at_nanos: context.received_at_nanos,
-                payload: body,
-            };
-            let publish = Publish::Batch {
-                n_records: n_records(&decoded.batch),
-                batch: decoded.batch,
-                rejected: decoded.rejected,
-                receiver,
-                signal,
-            };
-            self.append_and_publish(frame, publish).await?
-        };
-        drop((permit, share));
-        Ok(Ack { lsn })
-    }
-
-    /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
-    /// rows are not in the head, memory that no bound knows of, or a record that no sum counts.
-    async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
-        let task = tokio::spawn(work.in_current_span());
-        task.await.unwrap_or_else(|panic| Err(Refused::overloaded(format!("internal error: {panic}"))))
-    }
-
-    /// Makes rows that tracelake wrote itself durable and visible.
-    pub async fn accept_own(&self, rows: Rows) -> Result<Ack, Refused> {
-        let table = rows.table();
-        let body = own_body(&rows).map_err(|error| Refused::TooLarge(error.to_string()))?;
-        let signal = if table.name().starts_with("metric") { Signal::Metrics } else { Signal::Logs };
-        let context = Context {
-            received_at_nanos: self.inner.clock.now_nanos(),
-            retention_days: 0,
-        };
-        let received = Received {
-            receiver: "own",
-            signal,
-            kind: Kind::Own,
-            context,
-            body: body.into(),
-            encoding: Encoding::Identity,
-            share: None,
-        };
-        self.accept_now(
-            received,
-            Decoded {
-                batch: Batch { rows: vec![rows] },
-                rejected: vec![],
-            },
-        )
-        .await
-    }
-
-    /// Waits, for a while, until blocks have caught up.
-    async fn pace(&self) {
-        let inner = &self.inner;
-        let is_ahead = || inner.head.lock().bytes() >= inner.config.pace_bytes && !inner.problems.lock().contains_key("store");
-        let caught_up = async {
-            loop {
-                let has_room = inner.has_room.notified();
-                if !is_ahead() {
-                    return;
-                }
-                has_room.await;
-            }
-        };
-        if tokio::time::timeout(MAX_PACE, caught_up).await.is_err() {
-            metrics::WAITED_IN_VAIN.inc();
-        }
-    }
-
-    /// Checks the bounds. The permit stands for the body's bytes on their way to the log.
-    fn admit(&self, body: &Bytes, batch: &Batch) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
-        let inner = &self.inner;
-        if inner.draining.load(Ordering::Acquire) {
-            return Err(Refused::Draining);
-        }
-        if let Some(rows) = batch.rows.iter().find(|rows| rows.len() >= MAX_ROWS_PER_REQUEST) {
-            return Err(Refused::TooLarge(format!(
-                "{} records in one request, at most {} are taken",
-                rows.len(),
-                MAX_ROWS_PER_REQUEST - 1
-            )));
-        }
-        let head_bytes = inner.head.lock().bytes();
-        if head_bytes >= inner.config.max_head_bytes {
-            inner.flush_wanted.notify_one();
-            return Err(Refused::overloaded(format!(
-                "{head_bytes} bytes of rows wait for blocks, ingest.max_head_bytes is {}",
-                inner.config.max_head_bytes
-            )));
-        }
-        let permits = permits(body.len()).min(permits(inner.config.max_in_flight_bytes));
-        inner.in_flight.clone().try_acquire_many_owned(permits).map_err(|_| {
-            Refused::overloaded(format!(
-                "request bodies in flight reach ingest.max_in_flight_bytes = {}",
-                inner.config.max_in_flight_bytes
-            ))
-        })
-    }
-
-    /// Appends and publishes; must run to its end.
-    async fn append_and_publish(&self, frame: Frame, publish: Publish) -> Result<Lsn, Refused> {
-        let inner = &self.inner;
-        let _publication = inner.publication.read().await;
-        match inner.wal.append(frame).await {
-            // it survives a crash
-            Ok(lsn) => {
-                // and now a query sees it
-                inner.publish(lsn, publish);
-                Ok(lsn)
-            }
-            Err(error) => {
-                if matches!(error, wal::Error::Full { .. } | wal::Error::DiskFull { .. }) {
-                    inner.flush_wanted.notify_one();
-                }
-                Err(refusal(error))
-            }
-        }
-    }
-
-    /// Sets (`Some`) or removes (`None`) a small document of another part; it survives a crash once this returns.
-    pub async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
-        if self.inner.draining.load(Ordering::Acquire) {
-            return Err(Refused::Draining);
-        }
-        let frame = state_frame(key, value.as_deref(), self.inner.clock.now_nanos());
-        let (ingest, publish) = (self.clone(), Publish::State { key: key.to_string(), value });
-        self.in_own_task(async move { ingest.append_and_publish(frame, publish).await }).await?;
-        Ok(())
-    }
-
     /// Sets a small document in memory; the next flush stores it. For figures that may fall back a little in a crash.
     pub fn put_state_relaxed(&self, key: &str, value: Bytes) {
         self.inner.note_state_waits();
@@ -701,56 +531,8 @@ fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
     Batch {
         rows: batch.rows.into_iter().map(numbered).collect(),
     }
-}
 
-/// The log position that a row's `ingest_id` tells.
-fn lsn_of(ingest_id: i64) -> Lsn {
-    (ingest_id >> 20) as Lsn
-}
-
-/// In-flight permits count KiB, so that their number fits.
-fn permits(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
-}
-
-fn refusal(error: wal::Error) -> Refused {
-    match error {
-        wal::Error::TooLarge { .. } => Refused::TooLarge(error.to_string()),
-        wal::Error::Closed => Refused::Draining,
-        other => Refused::overloaded(other.to_string()),
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.inner.tail.subscribe()
     }
-}
-
-/// The frame of a state document: key length, key, 1 + value or 0.
-fn state_frame(key: &str, value: Option<&[u8]>, now_nanos: i64) -> Frame {
-    let mut payload = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + 5);
-    payload.extend_from_slice(&(key.len() as u32).to_le_bytes());
-    payload.extend_from_slice(key.as_bytes());
-    payload.push(u8::from(value.is_some()));
-    payload.extend_from_slice(value.unwrap_or_default());
-    Frame {
-        kind: STATE_FRAME,
-        flags: 0,
-        source: 0,
-        received_at_nanos: now_nanos,
-        payload: payload.into(),
-    }
-}
-
-/// Reads [`state_frame`] back; `None` if it is damaged.
-fn read_state(payload: &Bytes) -> Option<(String, Option<Bytes>)> {
-    let length = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?) as usize;
-    let key = std::str::from_utf8(payload.get(4..4 + length)?).ok()?.to_string();
-    let value = (*payload.get(4 + length)? == 1).then(|| payload.slice(5 + length..));
-    Some((key, value))
-}
-
-/// See [`Kind::Own`].
-fn own_body(rows: &Rows) -> Result<Vec<u8>, arrow::error::ArrowError> {
-    let stored = rows.to_batch(None)?;
-    let metadata = [("table".to_string(), rows.table().name().to_string())].into();
-    let schema = stored.schema().as_ref().clone().with_metadata(metadata);
-    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema)?;
-    writer.write(&stored.with_schema(Arc::new(schema))?)?;
-    writer.into_inner()
 }

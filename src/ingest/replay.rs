@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::accept::{n_records, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::watermark::Watermarks;
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, n_records, permits, read_state, with_ids};
-use crate::catalog::{Commit, CommitKind};
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics};
+use crate::catalog::{self, Commit, CommitKind};
 use crate::correlate::correlate;
 use crate::decode::{Context, Kind, decode};
 use crate::net::{Encoding, inflate};

@@ -14,14 +14,12 @@ use super::Inner;
 use super::flush::off_the_runtime;
 use crate::block::{self, Block, BlockId, BlockMeta, SpanInProgress, each_span, spans_in_progress};
 use crate::catalog::{Hide, block_path};
-use crate::model::{Rows, Table};
+use crate::model::{Rows, Table, TimeRange};
 
 /// Rows that one record hides; further ones wait for a merge.
 const MAX_HIDDEN_PER_RECORD: usize = 50_000;
 /// Spans in progress that are remembered, over all blocks.
 const MAX_REMEMBERED: usize = 500_000;
-
-const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// What live blocks have of spans in progress, as far as it was looked at.
 #[derive(Debug, Default)]
@@ -40,7 +38,8 @@ impl Inner {
         let snapshot = self.catalog.snapshot();
         let has_some = |meta: &&Arc<BlockMeta>| meta.n_in_progress > meta.hidden.len() as u64;
         let meets_new = |meta: &&Arc<BlockMeta>| {
-            let hour = crate::model::TimeRange::new(meta.partition_nanos, meta.partition_nanos.saturating_add(HOUR_NANOS));
+            let end_nanos = meta.partition_nanos.saturating_add(Table::Spans.partition_width_nanos());
+            let hour = TimeRange::new(meta.partition_nanos, end_nanos);
             spans.iter().any(|rows| rows.overlaps(&hour))
         };
         let metas: Vec<Arc<BlockMeta>> = snapshot.blocks(Table::Spans).iter().filter(has_some).filter(meets_new).cloned().collect();
@@ -97,7 +96,7 @@ fn replaced(new: &[Rows], candidates: &[Candidate]) -> block::Result<Vec<Hide>> 
     for rows in new {
         let (times, ids) = (rows.times().values(), rows.ingest_ids().values());
         each_span(rows, |row, in_progress, key| {
-            let hour = times[row].div_euclid(HOUR_NANOS).saturating_mul(HOUR_NANOS);
+            let hour = Table::Spans.partition_of(times[row]);
             let Some(spans) = waiting.get_mut(&(hour, key)) else { return };
             spans.retain(|(number, span)| {
                 let is_replaced = (!in_progress || span.ingest_id < ids[row]) && left > 0;

@@ -9,9 +9,10 @@ use super::*;
 use crate::block::{Block, BlockMeta};
 use crate::catalog::{NodeId, ORPHAN_AGE_NANOS, block_path};
 use crate::decode::{self, Reason};
-use crate::model::{ManualClock, Table, from_stored};
+use crate::model::{ManualClock, Rows, Table, from_stored};
 use crate::storage::faulty::{Fault, FaultyStore};
 use crate::storage::{self, BucketStore, Key, Listed};
+use crate::wal::Frame;
 use arrow::array::AsArray;
 
 const SECOND: i64 = 1_000_000_000;
@@ -94,7 +95,6 @@ async fn open_with(config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc
 }
 
 async fn open_on(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
-    let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
     let node = NodeId::load_or_create(dir).expect("a node");
     let parts = Parts {
         config,
@@ -106,8 +106,7 @@ async fn open_on(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn St
         cache,
         finder: Arc::new(crate::query::SearchLanguage),
         clock,
-    };
-    Ingest::open(parts).await.expect("opens")
+    }
 }
 
 async fn send_body(ingest: &Ingest, kind: Kind, body: String) {
@@ -116,17 +115,7 @@ async fn send_body(ingest: &Ingest, kind: Kind, body: String) {
         retention_days: 0,
     };
     let decoded = decode::decode(kind, body.as_bytes(), &context).expect("decodes");
-    let (receiver, signal) = kind.origin();
-    let received = Received {
-        receiver,
-        signal,
-        kind,
-        context,
-        body: body.into(),
-        encoding: Encoding::Identity,
-        share: None,
-    };
-    ingest.accept(received, decoded).await.expect("taken");
+    ingest.accept(Received::plain(kind, context, body), decoded).await.expect("taken");
 }
 
 /// Sends one log record.
@@ -317,17 +306,11 @@ async fn what_a_request_rejected_is_counted_again_after_a_crash() {
         received_at_nanos: START,
         retention_days: 30,
     };
-    let received = Received {
-        receiver: "otlp",
-        signal: Signal::Logs,
-        kind: Kind::OtlpLogsJson,
-        context,
-        body: body.clone().into(),
-        encoding: Encoding::Identity,
-        share: None,
-    };
     let decoded = decode::decode(Kind::OtlpLogsJson, body.as_bytes(), &context).expect("decodes");
-    first.accept(received, decoded).await.expect("taken");
+    first
+        .accept(Received::plain(Kind::OtlpLogsJson, context, body.clone()), decoded)
+        .await
+        .expect("taken");
     let counted = |ingest: &Ingest| {
         ingest
             .ledger()

@@ -14,6 +14,9 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 /// Version of the column layout, written into every Parquet file and catalog record.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// Nanoseconds of an hour.
+pub const HOUR_NANOS: i64 = 3_600_000_000_000;
+
 /// A table of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -413,6 +416,22 @@ fn with_ids(field: Field, id: i32, next_nested: &mut i32) -> Field {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_the_hour_or_day_that_a_time_lies_in() {
+        let at = 30 * HOUR_NANOS + 5;
+        assert_eq!(
+            (Table::Logs.partition_of(at), Table::MetricPoints.partition_of(at)),
+            (30 * HOUR_NANOS, 24 * HOUR_NANOS)
+        );
+        assert_eq!((Table::Spans.partition_of(-1), Table::Alerts.partition_of(-1)), (-HOUR_NANOS, -24 * HOUR_NANOS));
+        for table in Table::ALL {
+            let start = table.partition_of(at);
+            assert_eq!(table.partition_of(start), start);
+            assert_eq!(table.partition_of(start + table.partition_width_nanos() - 1), start);
+            assert_eq!(table.partition_of(start + table.partition_width_nanos()), start + table.partition_width_nanos());
+        }
+    }
 
     #[test]
     fn schemas_follow_the_rules_for_foreign_readers() {

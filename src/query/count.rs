@@ -375,14 +375,12 @@ fn check_buckets(range: &TimeRange, width: i64) -> Result<()> {
 /// The `limit` groups with most rows, and the rows of all others; by time too, in buckets of `width` nanoseconds (multiples
 /// of it since 1970), if that is given.
 pub(super) async fn count_by(job: &mut Job, blocks: &Arc<Blocks>, fields: &[String], width: Option<i64>, limit: usize, max_groups: usize) -> Result<Groups> {
-    match width {
-        Some(width) => {
-            job.close_range();
-            check_buckets(&job.range, width)?;
-        }
-        None => check_fields(fields)?,
+    if let Some(width) = width {
+        job.close_range();
+        check_buckets(&job.range, width)?;
     }
-    if fields.len() > MAX_FIELDS {
+    // by time alone there need be none
+    if width.is_none() || !fields.is_empty() {
         check_fields(fields)?;
     }
     let fields = fields.iter().map(|name| Field::resolve(job.table, name)).collect();

@@ -26,7 +26,6 @@ use super::Intake;
 use crate::decode::{self, Context, Kind};
 use crate::ingest::Received;
 use crate::model::Clock;
-use crate::net::Encoding;
 use crate::telemetry::{self, Captured, Config, FieldValue, Fields, UNHEARD};
 
 /// Records of one batch.
@@ -186,21 +185,11 @@ impl Keeper {
             received_at_nanos: self.clock.now_nanos(),
             retention_days: 0,
         };
-        let (receiver, signal) = kind.origin();
         let Ok(decoded) = decode::decode(kind, &body, &context) else {
             debug_assert!(false, "our own bytes do not decode");
             return true;
         };
-        let received = Received {
-            receiver,
-            signal,
-            kind,
-            context,
-            body: body.into(),
-            encoding: Encoding::Identity,
-            share: None,
-        };
-        self.intake.accept(received, decoded).await.is_ok()
+        self.intake.accept(Received::plain(kind, context, body), decoded).await.is_ok()
     }
 
     fn resource(&self) -> Resource {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::block::{BlockId, BlockMeta, Level};
+use crate::block::{BlockMeta, Level};
 use crate::catalog::live::Live;
 use crate::catalog::record::Record;
 use crate::catalog::{CommitKind, DeleteOrder, Erased, Join, WalRange};
@@ -12,26 +12,8 @@ fn node(n: u8) -> NodeId {
 
 fn block(time_nanos: i64) -> BlockMeta {
     BlockMeta {
-        id: BlockId::new(time_nanos),
-        table: Table::Logs,
-        level: Level::L0,
-        partition_nanos: 0,
         n_rows: 10,
-        min_time_nanos: time_nanos,
-        max_time_nanos: time_nanos,
-        parquet_bytes: 1,
-        parquet_crc32c: 0,
-        index_bytes: 0,
-        index_crc32c: 0,
-        index_tail_bytes: 0,
-        memory_bytes: 0,
-        schema_version: 1,
-        tokenizer_version: 1,
-        min_ingest_id: 0,
-        max_ingest_id: 0,
-        services: None,
-        n_in_progress: 0,
-        hidden: Default::default(),
+        ..BlockMeta::example(Table::Logs, Level::L0, (time_nanos, time_nanos))
     }
 }
 

@@ -31,7 +31,7 @@ use super::{Config, RECEIVER};
 use crate::decode::{Context, Decoded, Kind, xray};
 use crate::ingest::{Received, Refused};
 use crate::model::{Clock, Signal};
-use crate::net::Encoding;
+use crate::supervise::caught;
 
 /// A datagram has at most 65,507 bytes of payload.
 const MAX_DATAGRAM: usize = 64 * 1024;
@@ -196,15 +196,7 @@ async fn accept(batch: Vec<String>, bytes: usize, context: Context, intake: &dyn
     };
     let n_spans = decoded.batch.n_rows() as u64;
     for attempt in 1..=MAX_ATTEMPTS {
-        let received = Received {
-            receiver: RECEIVER,
-            signal: Signal::Traces,
-            kind: Kind::XraySegments,
-            context,
-            body: body.clone(),
-            encoding: Encoding::Identity,
-            share: None,
-        };
+        let received = Received::plain(Kind::XraySegments, context, body.clone());
         let again = Decoded {
             batch: decoded.batch.clone(),
             rejected: decoded.rejected.clone(),

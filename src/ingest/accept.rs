@@ -1,0 +1,366 @@
+//! A request's way in: paced, admitted, appended, acknowledged, and in the head.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tracing::Instrument as _;
+
+use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, STATE_FRAME, metrics};
+use crate::correlate::correlate;
+use crate::decode::{Context, Decoded, Kind, Rejected};
+use crate::model::{Batch, Rows, Signal};
+use crate::wal::{self, Frame, Lsn};
+
+impl Ingest {
+    /// Makes a decoded request durable and visible. `decoded.rejected` is counted; only `decoded.batch` is kept.
+    ///
+    /// A batch without rows is acknowledged without touching the log.
+    pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let mut unanswered = Unanswered {
+            ledger: Some(&self.inner.ledger),
+            receiver: received.receiver,
+            signal: received.signal,
+            n_records: n_records(&decoded.batch).max(1),
+        };
+        self.pace().await;
+        unanswered.ledger = None;
+        self.accept_now(received, decoded).await
+    }
+
+    async fn accept_now(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let ingest = self.clone();
+        self.in_own_task(async move {
+            let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
+            let result = ingest.take(received, decoded).await;
+            if result.is_err() {
+                ingest.inner.ledger.refused(receiver, signal, n_records.max(1));
+            }
+            result
+        })
+        .await
+    }
+
+    /// The same, but nothing waits for blocks, and a refusal is not counted: for a caller that offers the request again,
+    /// and counts its end.
+    pub async fn offer(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let ingest = self.clone();
+        self.in_own_task(async move { ingest.take(received, decoded).await }).await
+    }
+
+    async fn take(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
+        let Received {
+            receiver,
+            signal,
+            kind,
+            context,
+            body,
+            encoding,
+            share,
+        } = received;
+        let permit = self.admit(&body, &decoded.batch)?;
+        let lsn = if decoded.batch.is_empty() {
+            self.inner.count_rejected(receiver, signal, &decoded.rejected);
+            0
+        } else {
+            let frame = Frame {
+                kind: kind as u8,
+                flags: encoding as u8,
+                // what the decoder knew, so that replay finds the same: at most ten years of days
+                source: u16::try_from(context.retention_days).unwrap_or(0),
+                received_at_nanos: context.received_at_nanos,
+                payload: body,
+            };
+            let publish = Publish::Batch {
+                n_records: n_records(&decoded.batch),
+                batch: decoded.batch,
+                rejected: decoded.rejected,
+                receiver,
+                signal,
+            };
+            self.append_and_publish(frame, publish).await?
+        };
+        drop((permit, share));
+        Ok(Ack { lsn })
+    }
+
+    /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
+    /// rows are not in the head, memory that no bound knows of, or a record that no sum counts.
+    async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
+        let task = tokio::spawn(work.in_current_span());
+        task.await.unwrap_or_else(|panic| Err(Refused::overloaded(format!("internal error: {panic}"))))
+    }
+
+    /// Makes rows that tracelake wrote itself durable and visible.
+    pub async fn accept_own(&self, rows: Rows) -> Result<Ack, Refused> {
+        let table = rows.table();
+        let body = own_body(&rows).map_err(|error| Refused::TooLarge(error.to_string()))?;
+        let context = Context {
+            received_at_nanos: self.inner.clock.now_nanos(),
+            retention_days: 0,
+        };
+        let received = Received {
+            signal: table.signal(),
+            ..Received::plain(Kind::Own, context, body)
+        };
+        self.accept_now(
+            received,
+            Decoded {
+                batch: Batch { rows: vec![rows] },
+                rejected: vec![],
+            },
+        )
+        .await
+    }
+
+    /// Waits, for a while, until blocks have caught up.
+    async fn pace(&self) {
+        let inner = &self.inner;
+        let is_ahead = || inner.head.lock().bytes() >= inner.config.pace_bytes && !inner.problems.lock().contains_key("store");
+        let caught_up = async {
+            loop {
+                let has_room = inner.has_room.notified();
+                if !is_ahead() {
+                    return;
+                }
+                has_room.await;
+            }
+        };
+        if tokio::time::timeout(MAX_PACE, caught_up).await.is_err() {
+            metrics::WAITED_IN_VAIN.inc();
+        }
+    }
+
+    /// Checks the bounds. The permit stands for the body's bytes on their way to the log.
+    fn admit(&self, body: &Bytes, batch: &Batch) -> Result<tokio::sync::OwnedSemaphorePermit, Refused> {
+        let inner = &self.inner;
+        if inner.draining.load(Ordering::Acquire) {
+            return Err(Refused::Draining);
+        }
+        if let Some(rows) = batch.rows.iter().find(|rows| rows.len() >= MAX_ROWS_PER_REQUEST) {
+            return Err(Refused::TooLarge(format!(
+                "{} records in one request, at most {} are taken",
+                rows.len(),
+                MAX_ROWS_PER_REQUEST - 1
+            )));
+        }
+        let head_bytes = inner.head.lock().bytes();
+        if head_bytes >= inner.config.max_head_bytes {
+            inner.flush_wanted.notify_one();
+            return Err(Refused::overloaded(format!(
+                "{head_bytes} bytes of rows wait for blocks, ingest.max_head_bytes is {}",
+                inner.config.max_head_bytes
+            )));
+        }
+        let permits = permits(body.len()).min(permits(inner.config.max_in_flight_bytes));
+        inner.in_flight.clone().try_acquire_many_owned(permits).map_err(|_| {
+            Refused::overloaded(format!(
+                "request bodies in flight reach ingest.max_in_flight_bytes = {}",
+                inner.config.max_in_flight_bytes
+            ))
+        })
+    }
+
+    /// Appends and publishes; must run to its end.
+    async fn append_and_publish(&self, frame: Frame, publish: Publish) -> Result<Lsn, Refused> {
+        let inner = &self.inner;
+        let _publication = inner.publication.read().await;
+        match inner.wal.append(frame).await {
+            // it survives a crash
+            Ok(lsn) => {
+                // and now a query sees it
+                inner.publish(lsn, publish);
+                Ok(lsn)
+            }
+            Err(error) => {
+                if matches!(error, wal::Error::Full { .. } | wal::Error::DiskFull { .. }) {
+                    inner.flush_wanted.notify_one();
+                }
+                Err(refusal(error))
+            }
+        }
+    }
+
+    /// Sets (`Some`) or removes (`None`) a small document of another part; it survives a crash once this returns.
+    pub async fn put_state(&self, key: &str, value: Option<Bytes>) -> Result<(), Refused> {
+        if self.inner.draining.load(Ordering::Acquire) {
+            return Err(Refused::Draining);
+        }
+        let frame = state_frame(key, value.as_deref(), self.inner.clock.now_nanos());
+        let (ingest, publish) = (self.clone(), Publish::State { key: key.to_string(), value });
+        self.in_own_task(async move { ingest.append_and_publish(frame, publish).await }).await?;
+        Ok(())
+    }
+}
+
+/// A request whose client may go away while it waits: it then counts as refused.
+struct Unanswered<'a> {
+    ledger: Option<&'a Ledger>,
+    receiver: &'static str,
+    signal: Signal,
+    n_records: u64,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger {
+            ledger.refused(self.receiver, self.signal, self.n_records);
+        }
+    }
+}
+
+/// What an appended frame means to the memory.
+#[derive(Debug)]
+enum Publish {
+    Batch {
+        batch: Batch,
+        rejected: Vec<Rejected>,
+        receiver: &'static str,
+        signal: Signal,
+        n_records: u64,
+    },
+    State {
+        key: String,
+        value: Option<Bytes>,
+    },
+}
+
+impl Inner {
+    fn publish(&self, lsn: Lsn, publish: Publish) {
+        match publish {
+            Publish::Batch {
+                batch,
+                rejected,
+                receiver,
+                signal,
+                n_records,
+            } => {
+                if receiver != Kind::Own.origin().0 {
+                    self.watermarks.observe(receiver, signal, &batch, self.clock.now_nanos());
+                }
+                if receiver != Kind::SelfLogs.origin().0 {
+                    self.has_others_rows.store(true, Ordering::Release);
+                }
+                self.publish_batch(lsn, batch);
+                self.ledger.accepted(receiver, signal, n_records);
+                self.count_rejected(receiver, signal, &rejected);
+            }
+            Publish::State { key, value } => self.publish_state(lsn, key, value),
+        }
+    }
+
+    pub(super) fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected]) {
+        for rejected in rejected {
+            self.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
+        }
+    }
+
+    fn publish_batch(&self, lsn: Lsn, batch: Batch) {
+        let batch = with_ids(lsn, correlate(batch));
+        let wants_flush = {
+            let mut head = self.head.lock();
+            let now_nanos = self.clock.now_nanos();
+            for rows in &batch.rows {
+                head.push(lsn, rows.clone(), now_nanos);
+            }
+            metrics::head(&head);
+            head.active_bytes() >= self.config.flush_bytes || head.active_rows() >= self.config.flush_rows
+        };
+        if wants_flush {
+            self.flush_wanted.notify_one();
+        }
+        // no reader is no error
+        let _ = self.tail.send(Arc::new(batch));
+    }
+
+    pub(super) fn note_state_waits(&self) {
+        self.states_since_nanos.lock().get_or_insert_with(|| self.clock.now_nanos());
+    }
+
+    /// Sets a document, unless a later frame has set it already: two that are appended together may come here in any order.
+    pub(super) fn publish_state(&self, lsn: Lsn, key: String, value: Option<Bytes>) {
+        self.note_state_waits();
+        let mut states = self.states.lock();
+        let mut lsns = self.state_lsns.lock();
+        if lsns.get(&key).is_some_and(|later| *later > lsn) {
+            return;
+        }
+        lsns.insert(key.clone(), lsn);
+        match value {
+            Some(value) => states.insert(key, value),
+            None => states.remove(&key),
+        };
+    }
+}
+
+/// The rows that were records to the client, not made beside them.
+pub(super) fn n_records(batch: &Batch) -> u64 {
+    let records = batch.rows.iter().filter(|rows| rows.table().holds_records());
+    records.map(Rows::len).sum::<usize>() as u64
+}
+
+/// Gives each row of a request its `ingest_id`, and gives back the memory its builders did not use.
+pub(super) fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
+    let first = (lsn as i64) << 20;
+    let numbered = |rows: Rows| {
+        let numbered = rows.with_ingest_ids(first);
+        // the last other holder of the columns: what nobody shares can be shrunk
+        drop(rows);
+        numbered.compacted()
+    };
+    Batch {
+        rows: batch.rows.into_iter().map(numbered).collect(),
+    }
+}
+
+/// The log position that a row's `ingest_id` tells.
+pub(super) fn lsn_of(ingest_id: i64) -> Lsn {
+    (ingest_id >> 20) as Lsn
+}
+
+/// In-flight permits count KiB, so that their number fits.
+pub(super) fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
+}
+
+fn refusal(error: wal::Error) -> Refused {
+    match error {
+        wal::Error::TooLarge { .. } => Refused::TooLarge(error.to_string()),
+        wal::Error::Closed => Refused::Draining,
+        other => Refused::overloaded(other.to_string()),
+    }
+}
+
+/// The frame of a state document: key length, key, 1 + value or 0.
+pub(super) fn state_frame(key: &str, value: Option<&[u8]>, now_nanos: i64) -> Frame {
+    let mut payload = Vec::with_capacity(key.len() + value.map_or(0, <[u8]>::len) + 5);
+    payload.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    payload.extend_from_slice(key.as_bytes());
+    payload.push(u8::from(value.is_some()));
+    payload.extend_from_slice(value.unwrap_or_default());
+    Frame {
+        kind: STATE_FRAME,
+        flags: 0,
+        source: 0,
+        received_at_nanos: now_nanos,
+        payload: payload.into(),
+    }
+}
+
+/// Reads [`state_frame`] back; `None` if it is damaged.
+pub(super) fn read_state(payload: &Bytes) -> Option<(String, Option<Bytes>)> {
+    let length = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?) as usize;
+    let key = std::str::from_utf8(payload.get(4..4 + length)?).ok()?.to_string();
+    let value = (*payload.get(4 + length)? == 1).then(|| payload.slice(5 + length..));
+    Some((key, value))
+}
+
+/// See [`Kind::Own`].
+pub(super) fn own_body(rows: &Rows) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let stored = rows.to_batch(None)?;
+    let metadata = [("table".to_string(), rows.table().name().to_string())].into();
+    let schema = stored.schema().as_ref().clone().with_metadata(metadata);
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema)?;
+    writer.write(&stored.with_schema(Arc::new(schema))?)?;
+    writer.into_inner()
+}
