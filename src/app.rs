@@ -2,7 +2,7 @@
 //!
 //! Start: bind every socket; open the store, catalog and log; replay; only then serve. While the store is away the start
 //! waits for it, and whoever asks the HTTP port hears so. Stop: sockets first (no new requests), then alerts, then the
-//! write path flushes and closes its log. What the deadline cuts short is in the log and comes back at the next start.
+//! write path flushes and closes its log. Background work is begun again should it panic ([`crate::supervise`]). What the deadline cuts short is in the log and comes back at the next start.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,6 +136,7 @@ impl App {
                 head_bytes: config.ingest.max_head_bytes,
             },
             stopping: stop_receiving.clone(),
+            supervisor: Arc::default(),
         });
 
         let mut app = App {
@@ -165,10 +166,12 @@ impl App {
         if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
             tracing::warn!("what other nodes know could not be read in time; it will be");
         }
-        app.work(move |stop| async move { ingest.run(stop.cancelled_owned()).await });
-        app.work(move |stop| async move { maintainer.run(stop.cancelled_owned()).await });
-        app.work(move |stop| async move { peers.run(stop.cancelled_owned()).await });
-        app.work(move |stop| alerting.run(stop));
+        app.work(serve::FLUSH, ingest, |ingest, stop| async move { ingest.run(stop.cancelled_owned()).await });
+        app.work("maintenance", maintainer, |maintainer, stop| async move {
+            maintainer.run(stop.cancelled_owned()).await
+        });
+        app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
+        app.work("alerts", alerting, |alerting, stop| async move { alerting.run(stop).await });
         if let Some(captured) = config.telemetry.self_ingest.then(telemetry::captured).flatten() {
             let keeper = receive::itself::Keeper {
                 captured,
@@ -178,7 +181,10 @@ impl App {
                 started_nanos,
                 config: config.telemetry.clone(),
             };
-            app.work(move |stop| keeper.run(stop.cancelled_owned()));
+            let keeper = tokio::sync::Mutex::new(keeper);
+            app.work("self_telemetry", keeper, |keeper, stop| async move {
+                keeper.lock().await.run(stop.cancelled_owned()).await
+            });
         }
 
         let max_connections = config.server.max_connections;
@@ -194,8 +200,12 @@ impl App {
             app.serve(Listener::new(socket, None, max_connections)?, faces.xray);
         }
         if let Some(udp) = xray_udp {
-            let (intake, stop): (Arc<dyn Intake>, _) = (Arc::new(app.server.ingest.clone()), app.stop_receiving.clone());
-            app.receiving.push(tokio::spawn(udp.run(intake, clock, stop.cancelled_owned())));
+            let intake: Arc<dyn Intake> = Arc::new(app.server.ingest.clone());
+            let receiving = app.supervised("xray_udp", app.stop_receiving.clone(), udp, move |udp, stop| {
+                let (intake, clock) = (intake.clone(), clock.clone());
+                async move { udp.run(intake, clock, stop.cancelled_owned()).await }
+            });
+            app.receiving.push(receiving);
         }
         Ok(app)
     }
@@ -217,8 +227,30 @@ impl App {
         }));
     }
 
-    fn work<F: Future<Output = ()> + Send + 'static>(&mut self, work: impl FnOnce(CancellationToken) -> F) {
-        self.working.push(tokio::spawn(work(self.stop_working.clone())));
+    /// Begins background work.
+    fn work<T, F>(&mut self, name: &'static str, worker: T, work: impl Fn(Arc<T>, CancellationToken) -> F + Send + Sync + 'static)
+    where
+        T: Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let working = self.supervised(name, self.stop_working.clone(), worker, work);
+        self.working.push(working);
+    }
+
+    /// Begins work in a task of its own, and begins it again should it panic.
+    fn supervised<T, F>(
+        &self,
+        name: &'static str,
+        stop: CancellationToken,
+        worker: T,
+        work: impl Fn(Arc<T>, CancellationToken) -> F + Send + Sync + 'static,
+    ) -> JoinHandle<()>
+    where
+        T: Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (worker, supervisor) = (Arc::new(worker), self.server.supervisor.clone());
+        tokio::spawn(async move { supervisor.run(name, stop.clone(), || work(worker.clone(), stop.clone())).await })
     }
 
     /// Stops in the order of the data; takes `server.drain_seconds` at most.

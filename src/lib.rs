@@ -34,6 +34,7 @@
 //! | [`model`] | what flows: IDs, times, values, schemas, rows; no I/O |
 //! | [`telemetry`] | our own logs and metrics |
 //! | [`fail_point`] | places at which a test lets the process die |
+//! | [`supervise`] | long-lived work: begun, watched, begun again after a panic |
 //! | [`net`] | sockets, TLS, body caps, capped decompression, the drain signal |
 //! | [`storage`] | the bucket or directory, its keys, and the local cache of its objects |
 //! | [`decode`] | bytes of a protocol to a batch, pure |
@@ -65,6 +66,7 @@
 pub mod model;
 pub mod telemetry;
 pub mod fail_point;
+pub mod supervise;
 pub mod net;
 pub mod storage;
 pub mod decode;

@@ -81,8 +81,18 @@ pub fn init(filter: &str, json: bool, config: &Config) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let shown = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
     let shown = if json { shown.json().boxed() } else { shown.boxed() };
+    std::panic::set_hook(Box::new(log_panic));
     // a second call, in tests, keeps the first set-up
     let _ = tracing_subscriber::registry().with(shown.with_filter(passes("off"))).with(capture).try_init();
+}
+
+/// Every panic is a line of the log, with its place, wherever it is caught.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let thread = std::thread::current();
+    let (message, place) = (panic.payload_as_str().unwrap_or("?"), panic.location().map(ToString::to_string));
+    tracing::error!(place, thread = thread.name(), backtrace, "a panic: {message}");
 }
 
 /// What is caught of our own log lines and spans; to the first who asks, if [`init`] was told to catch them.

@@ -216,6 +216,13 @@ impl Book {
         }
     }
 
+    /// An evaluation panicked: its rule says so until one succeeds.
+    pub(super) fn note_panic(&self, number: usize, panic: &str) {
+        if let Some(entry) = self.rules.get(number) {
+            entry.status.write().error = Some(format!("the evaluation panicked: {panic}"));
+        }
+    }
+
     async fn observe(&self, rule: &Rule, now: i64) -> Result<(Window, Observed), String> {
         // rows that other nodes took are seen later
         let lag = self.parts.duty.borrow().lag;

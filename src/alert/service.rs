@@ -15,6 +15,7 @@ use super::book::{Book, Parts};
 use super::outbox::MAX_IN_FLIGHT;
 use super::rule::Rule;
 use super::state::Notification;
+use crate::supervise::caught;
 
 /// How often the outbox looks without being rung; a bound on how late a retry can be after the machine slept.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ impl Alerting {
     /// Runs until `stop`; then waits for deliveries under way, so that what was sent is known as sent. Each ends within
     /// twice [`super::notify::ATTEMPT_TIMEOUT`]. While another node leads nothing is evaluated or told here, and the
     /// leader's alerts are shown.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let mut duty = self.book.duty();
         loop {
             while !duty.borrow_and_update().is_ours {
@@ -109,7 +110,9 @@ async fn evaluate_for_ever(book: Arc<Book>, number: usize, every: Duration, plac
             return;
         };
         // not cut short by `stop`, lest a state be half kept; it is bounded by its own timeout
-        book.evaluate(number).await;
+        if let Err(panic) = caught("alert_rule", book.evaluate(number)).await {
+            book.note_panic(number, &panic);
+        }
     }
 }
 
@@ -125,7 +128,11 @@ async fn deliver_until(book: Arc<Book>, stop: &CancellationToken) {
             busy.insert(notification.target.clone());
             let book = book.clone();
             under_way.spawn(async move {
-                book.deliver(&entry, &notification).await;
+                // after a panic it is due again, at once or as the outbox says
+                let delivered = caught("notification", book.deliver(&entry, &notification)).await;
+                if delivered.is_err() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
                 notification.target
             });
         }
@@ -133,13 +140,9 @@ async fn deliver_until(book: Arc<Book>, stop: &CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             () = book.due.notified() => {}
-            Some(done) = under_way.join_next() => match done {
-                Ok(target) => {
-                    busy.remove(&target);
-                }
-                // a panic in a delivery: which target it was is lost, so none is held up
-                Err(_) => busy.clear(),
-            },
+            Some(Ok(target)) = under_way.join_next() => {
+                busy.remove(&target);
+            }
             () = tokio::time::sleep(until_next.min(LOOK_EVERY)) => {}
         }
     }

@@ -396,7 +396,7 @@ async fn a_target_that_hangs_holds_up_neither_rules_nor_other_targets() {
     house.happen("payment", 5);
     let service = Alerting::new(Options::default(), rules, house.parts());
     let handle = service.handle();
-    let running = tokio::spawn(service.run(tokio_util::sync::CancellationToken::new()));
+    let running = tokio::spawn(async move { service.run(tokio_util::sync::CancellationToken::new()).await });
     let is_told = |rule: &str, status: Status| handle.notifications(10).iter().any(|n| n.rule == rule && n.status == status);
     let arrived = async {
         while !is_told("payment", Status::Delivered) || !is_told("a", Status::Pending) {
@@ -416,7 +416,8 @@ async fn the_service_stops_when_told() {
     let house = House::new(vec![payment()]);
     let service = Alerting::new(Options::default(), house.rules.clone(), house.parts());
     let stop = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(service.run(stop.clone()));
+    let until = stop.clone();
+    let running = tokio::spawn(async move { service.run(until).await });
     stop.cancel();
     running.await.expect("ends");
 }

@@ -23,6 +23,7 @@ use super::pack::{Own, Packed, pack};
 use super::{BlockId, BlockMeta, Error, HiddenRows, Level, Result, Settings, tokenizer};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
 use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
+use crate::supervise;
 
 /// Services that a block's meta names; a block with more names none.
 const MAX_SERVICES: usize = 32;
@@ -56,10 +57,9 @@ pub fn build(table: Table, partition_nanos: i64, level: Level, parts: &[Rows], s
 }
 
 /// The words of a caught panic.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("panicked: {}", text.unwrap_or("without words"))
+#[expect(clippy::borrowed_box, reason = "a box that is borrowed becomes an Any of the box, and its words are not found")]
+pub(super) fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
+    format!("panicked: {}", supervise::panic_text(&**panic))
 }
 
 struct Builder<'a> {

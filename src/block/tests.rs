@@ -485,6 +485,12 @@ fn flipped_bits_are_noticed_and_nothing_panics() {
 }
 
 #[test]
+fn a_panic_while_a_block_is_built_or_read_is_told_in_its_words() {
+    let panic = std::panic::catch_unwind(|| panic!("column {}", std::hint::black_box(7))).expect_err("it panics");
+    assert_eq!(build::panic_text(&panic), "panicked: column 7");
+}
+
+#[test]
 fn merged_blocks_hold_all_rows_once() {
     let (a, b) = (log_rows(&mixed_logs(90), 1), log_rows(&mixed_logs(70), 500));
     let block = |rows: &Rows| {

@@ -60,7 +60,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps until `stop` resolves or nothing can be caught any more.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) {
         let keeping = self.keep().instrument(tracing::info_span!(target: UNHEARD, "keeping"));
         tokio::select! {
             () = stop => {}

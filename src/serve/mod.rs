@@ -19,6 +19,7 @@ use crate::ingest::{self, Ingest};
 use crate::model::Clock;
 use crate::query::Engine;
 use crate::storage::Store;
+use crate::supervise::Supervisor;
 
 pub use auth::{require_bearer, require_no_aws_credentials};
 
@@ -41,6 +42,8 @@ pub struct Server {
     pub bounds: Bounds,
     /// Cancelled once the server is stopping.
     pub stopping: CancellationToken,
+    /// Background work.
+    pub supervisor: Arc<Supervisor>,
 }
 
 /// Bounds at which the write path refuses records.
@@ -61,6 +64,9 @@ pub struct Health {
     pub is_store_reachable: bool,
 }
 
+/// The name of the work without which records cannot be taken for long.
+pub const FLUSH: &str = "flush";
+
 /// How long the store may take to answer.
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -76,6 +82,9 @@ impl Server {
         };
         let is_store_reachable = store_problem.is_none();
         problems.extend(store_problem);
+        // without flushes memory and log fill up; other work can wait for days
+        let flush = self.supervisor.works().into_iter().find(|work| work.name == FLUSH);
+        problems.extend(flush.and_then(|flush| flush.problem()));
         Health { problems, is_store_reachable }
     }
 }
@@ -88,6 +97,9 @@ fn write_problems(status: &ingest::Status, bounds: &Bounds, is_stopping: bool) -
     }
     if status.wal.failing {
         problems.push("the log cannot be written: its disk is full or fails, and records are refused".into());
+    }
+    if status.wal.writer_is_gone {
+        problems.push("the log's writer has panicked, and records are refused: restart the server, nothing acknowledged is lost; please report it".into());
     }
     // the last hundredth is rarely filled: a frame that does not fit in it is refused
     let (waiting, log_bytes) = (status.wal.waiting_bytes, bounds.log_bytes);
@@ -141,8 +153,13 @@ mod tests {
             failing: true,
             ..wal::Stats::default()
         };
+        let gone = wal::Stats {
+            writer_is_gone: true,
+            ..wal::Stats::default()
+        };
         for (status, is_stopping, word) in [
             (status(failing, 0), false, "disk"),
+            (status(gone, 0), false, "restart"),
             (status(waiting(995), 0), false, "wal.max_bytes"),
             (status(waiting(0), 500), false, "max_head_bytes"),
             (status(waiting(0), 0), true, "draining"),

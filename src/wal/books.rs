@@ -174,6 +174,7 @@ impl Books {
             quarantined_segments: count(&self.quarantined_segments),
             failed_groups: count(&self.failed_groups),
             failing: self.failing.load(Ordering::Relaxed),
+            writer_is_gone: false,
         }
     }
 }

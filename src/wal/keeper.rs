@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use super::books::{Books, Sealed};
 use super::disk::{self, Disk, Failure};
 use super::segment::SPARE_SUFFIX;
 use super::{Config, Result};
+use crate::supervise;
 
 /// The first segment of a run: a short run then writes few zeros.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
@@ -83,10 +85,23 @@ impl Keeper {
         let myself = Arc::clone(&keeper);
         let thread = std::thread::Builder::new()
             .name("wal-keeper".into())
-            .spawn(move || myself.run())
+            .spawn(move || {
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| myself.run())) {
+                    supervise::note("wal_keeper", &*panic);
+                    myself.recover();
+                }
+            })
             .map_err(|e| disk::io_error("start the keeper of", dir, e))?;
         *keeper.thread.lock() = Some(thread);
         Ok(keeper)
+    }
+
+    /// After a panic: the writer is not to wait for a segment that nobody makes. The disk is tried before the next one.
+    fn recover(&self) {
+        let mut state = self.state.lock();
+        (state.is_making, state.has_failed, state.must_collect) = (false, true, true);
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Ends the thread and removes what was made ahead. May be called again.

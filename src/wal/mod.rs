@@ -210,6 +210,8 @@ pub struct Stats {
     pub failed_groups: u64,
     /// True while the last try to write failed; the keeper tries the disk each second and clears it.
     pub failing: bool,
+    /// Whether the writer has ended though nobody closed the log: a defect. Nothing is appended before a restart.
+    pub writer_is_gone: bool,
 }
 
 /// The log; a cheap handle. Dropping the last one drains and ends the threads (which may take the time of one sync).
@@ -325,7 +327,10 @@ impl Wal {
 
     /// How the log stands.
     pub fn stats(&self) -> Stats {
-        self.inner.books.stats()
+        Stats {
+            writer_is_gone: self.inner.ended.has_changed().is_err() && self.inner.sender.lock().is_some(),
+            ..self.inner.books.stats()
+        }
     }
 
     /// Whether half of what it may hold waits for blocks.

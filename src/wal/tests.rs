@@ -66,10 +66,17 @@ struct FaultyDisk {
     failing_writes: AtomicU32,
     failing_syncs: AtomicU32,
     is_full: AtomicBool,
+    /// So many syncs of the writer, and allocations of the keeper, panic from now on.
+    panicking_syncs: AtomicU32,
+    panicking_allocations: AtomicU32,
 }
 
 fn is_due(countdown: &AtomicU32) -> bool {
     countdown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
+
+fn is_on(thread: &str) -> bool {
+    std::thread::current().name() == Some(thread)
 }
 
 impl Disk for FaultyDisk {
@@ -83,6 +90,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
+        assert!(!(is_on("wal-writer") && is_due(&self.panicking_syncs)), "a defect");
         if is_due(&self.failing_syncs) {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -90,6 +98,7 @@ impl Disk for FaultyDisk {
     }
 
     fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+        assert!(!(is_on("wal-keeper") && is_due(&self.panicking_allocations)), "a defect");
         if self.is_full.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -115,6 +124,42 @@ async fn acknowledged_frames_come_back_in_order() {
     assert_eq!(wal.append(frame(21, 0)).await.unwrap(), 21);
     let stats = wal.stats();
     assert_eq!((stats.last_lsn, stats.segments, stats.queued_bytes), (21, 2, 0));
+}
+
+#[tokio::test]
+async fn a_keeper_that_panics_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    // the first segment, which the keeper makes as it starts, or the second
+    disk.panicking_allocations.store(1, Ordering::SeqCst);
+    let (wal, _) = Wal::open_on(disk.clone(), dir.path(), &config(4096), 0).unwrap();
+    for n in 1..=20 {
+        assert_eq!(wal.append(frame(n, 1000)).await.unwrap(), n);
+    }
+    while disk.panicking_allocations.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(wal.append(frame(21, 1000)).await.unwrap(), 21);
+    assert!(!wal.stats().writer_is_gone);
+    wal.close().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_takes_nothing_more_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (wal, _) = Wal::open_on(disk.clone(), dir.path(), &config(64 << 10), 0).unwrap();
+    assert_eq!(wal.append(frame(1, 10)).await.unwrap(), 1);
+    disk.panicking_syncs.store(1, Ordering::SeqCst);
+    assert!(matches!(wal.append(frame(2, 10)).await, Err(Error::Closed)));
+    assert!(matches!(wal.append(frame(3, 10)).await, Err(Error::Closed)));
+    // its thread unwinds after it has dropped the answers
+    while !wal.stats().writer_is_gone {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(wal);
+    let (_, _, found) = reopen(dir.path(), 0).await;
+    assert_eq!(found[0], (1, frame(1, 10)), "what was acknowledged is there");
 }
 
 #[tokio::test]

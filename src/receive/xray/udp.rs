@@ -12,6 +12,7 @@
 //! | the kernel's buffer is full | dropped, `kernel_buffer_full` (from `/proc/net/udp`, a few seconds late; Linux only) |
 //! | the write path is overloaded for too long, or draining | dropped, `refused` |
 //! | a document that breaks a rule | rejected, with its reason |
+//! | a defect of ours: a panic | dropped, `internal_error` |
 //!
 //! When `stop` resolves, what has arrived is still handed over; then [`UdpListener::run`] returns.
 
@@ -88,7 +89,7 @@ impl UdpListener {
     }
 
     /// Takes datagrams until `stop` resolves, then hands over what has arrived.
-    pub async fn run(self, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
+    pub async fn run(&self, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(QUEUE_DOCUMENTS);
         let queue = Queue {
             sender,
@@ -175,7 +176,10 @@ async fn hand_over(mut documents: mpsc::Receiver<String>, queue_bytes: Arc<Atomi
             received_at_nanos: clock.now_nanos(),
             retention_days: intake.max_age_days(),
         };
-        accept(batch, bytes, context, &*intake).await;
+        let n_documents = batch.len() as u64;
+        if caught("xray_batch", accept(batch, bytes, context, &*intake)).await.is_err() {
+            dropped(&*intake, "internal_error", n_documents);
+        }
     }
 }
 
