@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, Alerting};
-use crate::catalog::{self, Catalog, NodeId};
+use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::config::Config;
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::model::{Clock, SystemClock};
@@ -84,6 +84,7 @@ impl App {
         let (http, waiting_room) = WaitingRoom::open(http, tls.clone())?;
         let store = storage::open(&config.store, &data_dir).await.context("cannot open the store")?;
         let node = NodeId::load_or_create(&data_dir)?;
+        let life = Life::new(&data_dir, config.node.beat_every())?;
         let mut wal_config = config.wal.clone();
         wal_config.node = xxhash_rust::xxh3::xxh3_64(node.as_str().as_bytes());
         let cache = Cache::open(store.clone(), &data_dir.join("cache"), config.store.cache_bytes)?;
@@ -91,7 +92,7 @@ impl App {
             storage::probe(store.as_ref())
                 .await
                 .with_context(|| format!("the store {} cannot be used", store.url()))?;
-            let catalog = Arc::new(Catalog::open(store.clone(), node.clone()).await?);
+            let catalog = Arc::new(Catalog::open(store.clone(), node.clone()).await?.living(life.clone()));
             let ingest = Ingest::open(ingest::Parts {
                 config: config.ingest.clone(),
                 wal: wal_config.clone(),
@@ -213,6 +214,11 @@ impl App {
     /// Where everything listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Resolves once another process writes as this node, and says what to do: drain, and end with that as an error.
+    pub async fn superseded(&self) -> String {
+        self.server.ingest.superseded().await
     }
 
     /// What the handlers work with.

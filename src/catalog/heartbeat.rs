@@ -20,7 +20,10 @@ impl Catalog {
     /// listing lags behind and says nothing. One small write and one listing.
     pub async fn beat(&self, now_nanos: i64) -> Result<Option<Vec<Peer>>> {
         let key = CatalogPath::Node(self.node().to_string()).key();
-        let body = serde_json::json!({ "v": 1, "node": self.node(), "at_nanos": now_nanos });
+        let mut body = serde_json::json!({ "v": 1, "node": self.node(), "at_nanos": now_nanos });
+        if let Some(life) = &self.life {
+            (body["incarnation"], body["place"]) = (life.incarnation().as_str().into(), life.place().into());
+        }
         self.store().put(&key, body.to_string().into()).await?;
         let listed = self.store().list(CatalogPath::NODE_PREFIX, None).await?;
         let Some(ours) = listed.iter().find(|object| object.key == key) else {

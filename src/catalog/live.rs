@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, CommitId, CommitKind, Delete, Forgotten, Gone, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
+use super::{Commit, CommitId, CommitKind, Delete, Forgotten, Gone, Incarnation, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
 
@@ -100,8 +100,21 @@ impl Live {
         self.committed.contains(id)
     }
 
-    /// Whether `node` may commit this now; else what contradicts.
-    pub(super) fn check(&self, node: &NodeId, commit: &Commit) -> Result<(), String> {
+    /// Whether another life than this writes as `node` by now. One that does not say which it is always may.
+    pub(super) fn is_superseded(&self, node: &NodeId, incarnation: Option<&Incarnation>) -> bool {
+        match (incarnation, self.snapshot.incarnation(node)) {
+            (Some(ours), Some(last)) => ours != last,
+            _ => false,
+        }
+    }
+
+    /// Whether `node` may commit this now, in this life; else what contradicts.
+    pub(super) fn check(&self, node: &NodeId, incarnation: Option<&Incarnation>, commit: &Commit) -> Result<(), String> {
+        match &commit.begins {
+            Some(begin) if begin.from.as_ref() != self.snapshot.incarnation(node) => return Err("another process has begun to write as this node".into()),
+            None if self.is_superseded(node, incarnation) => return Err("another process writes as this node".into()),
+            _ => {}
+        }
         let mut seen = HashSet::new();
         for id in &commit.removes {
             if !self.table_of.contains_key(id) {
@@ -189,7 +202,7 @@ impl Live {
         if record.seq != self.snapshot.seq + 1 {
             return Err(format!("it says it is record {}, after {}", record.seq, self.snapshot.seq));
         }
-        self.check(&record.node, &record.commit)?;
+        self.check(&record.node, record.incarnation.as_ref(), &record.commit)?;
         let commit = record.commit;
         deletes::apply(&mut self.snapshot, &record.node, &commit);
         self.remove(&record.node, &commit);
@@ -227,8 +240,13 @@ impl Live {
         for Forgotten { node, .. } in commit.forgets {
             Arc::make_mut(&mut self.snapshot.nodes).entry(node).or_default().state = None;
         }
-        if commit.wal.is_some() || commit.state.is_some() || commit.ledger.is_some() || !self.snapshot.nodes.contains_key(&record.node) {
+        let is_about_node = commit.wal.is_some() || commit.state.is_some() || commit.ledger.is_some() || commit.begins.is_some();
+        if is_about_node || !self.snapshot.nodes.contains_key(&record.node) {
             let node = Arc::make_mut(&mut self.snapshot.nodes).entry(record.node).or_default();
+            if commit.begins.is_some() || record.incarnation.is_none() {
+                // an older program knows of no lives: which one it is, nobody can tell
+                node.incarnation = record.incarnation;
+            }
             node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
             node.state = commit.state.or(node.state.take());
             node.ledger = commit.ledger.or(node.ledger.take());

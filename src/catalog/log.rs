@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::live::{Checkpoint, Live};
 use super::record::{FORMAT_VERSION, Record};
-use super::{Commit, Delete, Error, NodeId, Result, Snapshot, metrics};
+use super::{Commit, Delete, Error, Life, NodeId, Result, Snapshot, metrics};
 use crate::storage::paths::CatalogPath;
 use crate::storage::{self, Key, Store};
 
@@ -31,6 +31,8 @@ pub struct Catalog {
     live: Mutex<Live>,
     newest: ArcSwap<Snapshot>,
     delete_seen: Notify,
+    /// This process' life as the node.
+    pub(super) life: Option<Life>,
 }
 
 impl Catalog {
@@ -46,6 +48,7 @@ impl Catalog {
             newest: ArcSwap::new(newest),
             live: Mutex::new(live),
             delete_seen: Notify::new(),
+            life: None,
         };
         let snapshot = catalog.refresh().await?;
         if snapshot.seq() - checkpoint_seq >= CHECKPOINT_EVERY {
@@ -77,7 +80,7 @@ impl Catalog {
     /// Makes a commit happen, once, and gives a snapshot that has it (and what others committed before it).
     ///
     /// After an error that says a retry helps, it may have happened or not: commit the same value again, which finds
-    /// out. After [`Error::Conflict`] it has not happened and will not.
+    /// out. After [`Error::Conflict`] and [`Error::Superseded`] it has not happened and will not.
     pub async fn commit(&self, commit: Commit) -> Result<Arc<Snapshot>> {
         let kind = commit.kind;
         let result = self.try_commit(commit).await;
@@ -95,7 +98,11 @@ impl Catalog {
             if live.has_committed(&commit.id) {
                 return Ok(self.snapshot());
             }
-            if let Err(what) = live.check(&self.node, &commit) {
+            let incarnation = self.life.as_ref().map(Life::incarnation);
+            if commit.begins.is_none() && live.is_superseded(&self.node, incarnation) {
+                return Err(Error::Superseded { node: self.node.clone() });
+            }
+            if let Err(what) = live.check(&self.node, incarnation, &commit) {
                 // it may only look so from here: somebody else may have added what it removes
                 let seq = live.seq();
                 self.catch_up(&mut live).await?;
@@ -108,6 +115,7 @@ impl Catalog {
                 v: commit.version(),
                 seq: live.seq() + 1,
                 node: self.node.clone(),
+                incarnation: incarnation.cloned(),
                 commit: commit.clone(),
             };
             let key = CatalogPath::Log(record.seq).key();

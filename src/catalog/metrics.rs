@@ -38,7 +38,7 @@ static BLOCK_BYTES: LazyLock<Family<BlockLabels, Gauge>> =
 pub(super) fn commit<T>(kind: CommitKind, result: &Result<T>) {
     let outcome = match result {
         Ok(_) => "ok",
-        Err(Error::Conflict { .. }) => "conflict",
+        Err(Error::Conflict { .. } | Error::Superseded { .. }) => "conflict",
         Err(error) if error.retry_helps() => "failed",
         Err(_) => "damaged",
     };

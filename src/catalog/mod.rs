@@ -8,7 +8,7 @@
 //! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes or hidden rows: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
 //! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
-//! | `_catalog/node/<node>.json` | a node's heartbeat: rewritten while it lives, deleted when it stops in order |
+//! | `_catalog/node/<node>.json` | a node's heartbeat, which says where it comes from: rewritten while it lives, deleted when it stops in order |
 //!
 //! Promises:
 //! - a commit happens whole or not at all, on one place in one order for all nodes, and has happened when `commit` returns;
@@ -17,6 +17,7 @@
 //!   [`Error::Conflict`] and does not happen; neither does a flush of a node that has not learnt of a delete under way;
 //! - what is about to be put where foreign readers look is announced by an [`Intent`], so that after a crash it is
 //!   found and deleted before its rows are put there again;
+//! - one process at a time writes as a node: a record of one whose place another has taken does not happen ([`life`]);
 //! - one node at a time leads; it takes the lead by a commit, which happens only if nobody else took it meanwhile and nothing
 //!   was added to the state that is taken over;
 //! - rows of a block that stays can be hidden ([`Hide`]): no answer has them, and no merge brings them back;
@@ -27,6 +28,7 @@
 //! Reads no clock, knows no rows. Start at [`Catalog::commit`].
 
 mod node;
+mod life;
 mod record;
 mod snapshot;
 mod deletes;
@@ -39,6 +41,7 @@ mod metrics;
 mod tests;
 
 pub use heartbeat::Peer;
+pub use life::{Begin, Incarnation, Life};
 pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
@@ -87,6 +90,38 @@ pub enum Error {
         /// Ours.
         known: u32,
     },
+    /// Another process writes as this node by now. What this one acknowledged and did not flush is in its log.
+    #[error("another process writes as node {node} by now")]
+    Superseded {
+        /// The node.
+        node: NodeId,
+    },
+    /// The data directory is a copy, and another process has written as its node since.
+    #[error(
+        "{data_dir} is a copy that was left behind: since it was last used, a process with another copy of it has written to the store as node {node}. \
+         Nothing was changed. Start the server with the other copy. If this one never acknowledged a record after it was copied, nothing of it is \
+         needed; if it did, what it had not flushed is in {data_dir}/wal alone: keep that folder (`tracelake wal inspect` shows it)",
+        data_dir = data_dir.display()
+    )]
+    LeftBehind {
+        /// The folder.
+        data_dir: std::path::PathBuf,
+        /// Its node.
+        node: NodeId,
+    },
+    /// A process with another copy of the data directory lives.
+    #[error(
+        "a process with another copy of {data_dir} is running as node {node}: its heartbeat goes on. Two that write as one node would each lose the \
+         other's records, so this one does not start. To run this copy instead, stop the other one first. To run both, give this one an empty data \
+         directory: it finds in the store all that was flushed",
+        data_dir = data_dir.display()
+    )]
+    AlreadyRuns {
+        /// The folder.
+        data_dir: std::path::PathBuf,
+        /// Its node.
+        node: NodeId,
+    },
     /// The node's name could not be read or written.
     #[error("node id in {path}: {source}")]
     Node {
@@ -106,7 +141,13 @@ impl Error {
         match self {
             Error::Store(error) => error.retry_helps(),
             Error::Contended { .. } => true,
-            Error::Conflict { .. } | Error::Corrupt { .. } | Error::Newer { .. } | Error::Node { .. } => false,
+            Error::Conflict { .. }
+            | Error::Corrupt { .. }
+            | Error::Newer { .. }
+            | Error::Superseded { .. }
+            | Error::LeftBehind { .. }
+            | Error::AlreadyRuns { .. }
+            | Error::Node { .. } => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Error, Result};
 
 /// File in the data directory that holds the name.
-const FILE_NAME: &str = "node_id";
+pub(super) const FILE_NAME: &str = "node_id";
 
 /// A node's name (a ULID, 26 lower-case characters): whose WAL a record speaks of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -38,16 +38,21 @@ impl NodeId {
             }
             fs::create_dir_all(data_dir)?;
             let id = NodeId(ulid::Ulid::from_bytes(rand::random()).to_string().to_lowercase());
-            let temp = path.with_extension("new");
-            let mut file = File::create(&temp)?;
-            writeln!(file, "{id}")?;
-            file.sync_all()?;
-            fs::rename(&temp, &path)?;
-            File::open(data_dir)?.sync_all()?;
+            write_durably(&path, &format!("{id}\n"))?;
             Ok(id)
         };
         load().map_err(|source| Error::Node { path: path.clone(), source })
     }
+}
+
+/// Puts a file in the place of the one that may be there; durable when it returns.
+pub(super) fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let temp = path.with_extension("new");
+    let mut file = File::create(&temp)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temp, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 impl fmt::Display for NodeId {

@@ -7,7 +7,7 @@ use crate::model::{Table, TimeRange};
 use crate::storage::Key;
 use crate::wal::Lsn;
 
-use super::NodeId;
+use super::{Begin, Incarnation, NodeId};
 
 /// Newest version of records and checkpoints that this program reads. What says nothing that version 1 does not know is
 /// written as version 1, so that an older program goes on reading it.
@@ -181,6 +181,9 @@ pub struct Commit {
     /// What the committing node has counted so far, for all nodes to sum up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<serde_json::Value>,
+    /// The committing process begins to write as its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Begin>,
     /// The committing node takes the lead: see [`super::Snapshot::leader`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<Lead>,
@@ -229,6 +232,7 @@ impl Commit {
             wal: None,
             state: None,
             ledger: None,
+            begins: None,
             lead: None,
             forgets: Vec::new(),
             intent: None,
@@ -274,6 +278,9 @@ pub(super) struct Record {
     pub seq: u64,
     /// Who made it.
     pub node: NodeId,
+    /// Which of its lives; `None` in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
     /// What it changes.
     #[serde(flatten)]
     pub commit: Commit,

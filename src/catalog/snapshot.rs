@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{CommitId, DeleteOrder, Intent, NodeId};
+use super::{CommitId, DeleteOrder, Incarnation, Intent, NodeId};
 use crate::block::{BlockId, BlockMeta};
 use crate::model::{Table, TimeRange};
 use crate::storage::Key;
@@ -20,6 +20,9 @@ pub struct NodeState {
     /// What it had counted with its last flush.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<serde_json::Value>,
+    /// The life that writes as it: the last that began. `None`: one that does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
 }
 
 /// A block that a record removed: its objects are kept for a grace period.
@@ -124,6 +127,10 @@ impl Snapshot {
     /// The last WAL position of `node` that blocks cover; 0 = none: replay starts behind it.
     pub fn flushed_lsn(&self, node: &NodeId) -> Lsn {
         self.nodes.get(node).map_or(0, |state| state.flushed_lsn)
+    }
+    /// The life that writes as `node`.
+    pub fn incarnation(&self, node: &NodeId) -> Option<&Incarnation> {
+        self.nodes.get(node)?.incarnation.as_ref()
     }
     /// Where the state of `node` lies.
     pub fn state(&self, node: &NodeId) -> Option<&Key> {

@@ -141,6 +141,7 @@ async fn a_lost_answer_neither_loses_nor_doubles_a_commit() {
                         v: 1,
                         seq: 2,
                         node: node(1),
+                        incarnation: None,
                         commit: second.clone(),
                     })
                     .expect("json")

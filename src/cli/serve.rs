@@ -157,9 +157,15 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<Outcome> {
         "xray": addresses.xray.map(|a| a.to_string()),
     });
     print::line(&ready.to_string());
-    stopped.await;
+    let superseded = tokio::select! {
+        () = stopped => None,
+        why = app.superseded() => Some(why),
+    };
     app.drain().await;
-    Ok(Outcome::Done)
+    match superseded {
+        Some(why) => Err(anyhow::Error::msg(why)),
+        None => Ok(Outcome::Done),
+    }
 }
 
 /// Resolves at SIGTERM or Ctrl-C.

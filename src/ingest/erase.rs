@@ -15,8 +15,9 @@ use arrow::array::UInt32Array;
 use arrow::buffer::BooleanBuffer;
 use parking_lot::Mutex;
 
+use super::accept::lsn_of;
 use super::flush::{Remedy, Setback, off_the_runtime};
-use super::{Ingest, Inner, lsn_of};
+use super::{Ingest, Inner};
 use crate::block::{self, Block};
 use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Delete, DeleteOrder, Erased, Join};
 use crate::fail_point;
@@ -67,6 +68,9 @@ impl Remedy for Unread {
     }
     fn is_overtaken(&self) -> bool {
         false
+    }
+    fn is_superseded(&self) -> bool {
+        matches!(self, Unread::Catalog(catalog::Error::Superseded { .. }))
     }
 }
 

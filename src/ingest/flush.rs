@@ -13,7 +13,7 @@ use super::erase::LeftOut;
 use super::replay::{WATERMARKS_KEY, write_states};
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
-use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, WalRange, block_path};
+use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, Snapshot, WalRange, block_path};
 use crate::fail_point;
 use crate::model::{Rows, Table};
 use crate::storage::Key;
@@ -52,6 +52,9 @@ impl Ingest {
                 () = &mut stop => return,
                 () = self.inner.flush_wanted.notified() => {}
                 _ = tick.tick() => {}
+            }
+            if self.inner.is_superseded() {
+                continue;
             }
             self.inner.watermarks.publish_metrics(&self.inner.catalog.snapshot());
             self.inner.note_position();
@@ -192,7 +195,11 @@ impl Inner {
         let mut n_overtaken = 0;
         loop {
             // an earlier commit may have happened without our knowing: what the catalog has is not committed again
-            let flushed = self.catalog.snapshot().flushed_lsn(self.catalog.node());
+            let snapshot = self.catalog.snapshot();
+            if self.find_superseded(&snapshot) {
+                return;
+            }
+            let flushed = snapshot.flushed_lsn(self.catalog.node());
             self.forget(flushed);
             if cut.lsn <= flushed {
                 self.watermarks.committed();
@@ -403,6 +410,36 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether another process is known to write as this node.
+    pub(super) fn is_superseded(&self) -> bool {
+        *self.superseded.borrow()
+    }
+
+    /// Whether another process writes as this node by now; if so, nothing is taken or flushed here any more, and nothing forgotten:
+    /// the positions that the catalog has are another log's.
+    pub(super) fn find_superseded(&self, snapshot: &Snapshot) -> bool {
+        if !self.catalog.is_superseded(snapshot) {
+            return false;
+        }
+        self.draining.store(true, Ordering::Release);
+        if !self.superseded.send_replace(true) {
+            let node = self.catalog.node().as_str();
+            tracing::error!(node, "another process writes as this node by now: this one stops, and its log stays as it is");
+            self.problems
+                .lock()
+                .insert("superseded", format!("another process writes as node {node} by now"));
+        }
+        true
+    }
+
+    /// The last position of our log that blocks cover.
+    pub(super) fn flushed_by_us(&self, snapshot: &Snapshot) -> Lsn {
+        match self.catalog.is_superseded(snapshot) {
+            true => self.flushed_lsn.load(Ordering::Acquire),
+            false => snapshot.flushed_lsn(self.catalog.node()),
+        }
+    }
+
     /// Blocks cover everything up to `lsn`.
     fn forget(&self, lsn: Lsn) {
         self.flushed_lsn.store(lsn, Ordering::Release);
@@ -475,6 +512,10 @@ impl Inner {
             if error.is_overtaken() {
                 return Err(Setback::Overtaken(error.to_string()));
             }
+            if error.is_superseded() {
+                self.find_superseded(&self.catalog.snapshot());
+                return Err(Setback::Refused);
+            }
             if !error.retry_helps() {
                 tracing::error!(%error, what, "the store refuses it for good");
                 self.problems.lock().insert("store", format!("{what} cannot be stored: {error}"));
@@ -510,6 +551,10 @@ pub(super) trait Remedy: std::fmt::Display {
     fn retry_helps(&self) -> bool;
     /// Whether to look again at what the catalog has.
     fn is_overtaken(&self) -> bool;
+    /// Whether another process writes as this node by now.
+    fn is_superseded(&self) -> bool {
+        false
+    }
 }
 impl Remedy for crate::storage::Error {
     /// Always: even a denial passes when somebody renews the credentials, and the log holds the rows meanwhile.
@@ -526,6 +571,9 @@ impl Remedy for crate::catalog::Error {
     }
     fn is_overtaken(&self) -> bool {
         matches!(self, Self::Conflict { .. })
+    }
+    fn is_superseded(&self) -> bool {
+        matches!(self, Self::Superseded { .. })
     }
 }
 

@@ -213,6 +213,9 @@ pub enum Error {
     /// The catalog.
     #[error("cannot open the catalog: {0}")]
     Catalog(#[from] crate::catalog::Error),
+    /// This process may not write as its node.
+    #[error(transparent)]
+    NotTheNode(crate::catalog::Error),
     /// The stored state documents are damaged.
     #[error("the state documents in the store are damaged: {0}")]
     State(#[source] serde_json::Error),
@@ -281,6 +284,8 @@ struct Inner {
     early_flush_seconds: AtomicU64,
     known: Mutex<peers::Known>,
     duty: tokio::sync::watch::Sender<Duty>,
+    /// Whether another process writes as this node by now.
+    superseded: tokio::sync::watch::Sender<bool>,
     in_flight: Arc<Semaphore>,
     /// Held shared from before an append until its rows are in the head; the flush takes it alone to find a moment in
     /// which the log and the head agree.
@@ -370,6 +375,24 @@ impl Ingest {
         }
     }
 
+    /// Resolves once another process writes as this node ([`crate::catalog::Life`]), and says what to do. Nothing is taken or
+    /// flushed from then on; what was acknowledged and not flushed stays in the log.
+    pub async fn superseded(&self) -> String {
+        let mut superseded = self.inner.superseded.subscribe();
+        if superseded.wait_for(|is_superseded| *is_superseded).await.is_err() {
+            // the sender lives as long as we do
+            return std::future::pending().await;
+        }
+        let (node, wal) = (self.inner.catalog.node(), self.inner.wal.dir().display());
+        let (last_lsn, flushed) = (self.inner.wal.stats().last_lsn, self.inner.flushed_lsn.load(Ordering::Acquire));
+        format!(
+            "another process, with another copy of this data directory, has begun to write as node {node} while this one was silent: this one stops, so \
+             that neither drops the other's records. Find the other process and decide which of the two is to run. What this one acknowledged and did not \
+             flush (log positions {} to {last_lsn}) is in {wal}: keep that folder, and do not start a server on it; `tracelake wal inspect` shows it",
+            flushed + 1
+        )
+    }
+
     /// How far each source has come, by name.
     pub fn progress(&self) -> Vec<Progress> {
         self.inner.watermarks.progress(&self.inner.catalog.snapshot())
@@ -380,6 +403,10 @@ impl Ingest {
     pub async fn drain(&self, deadline: Duration) {
         self.inner.draining.store(true, Ordering::Release);
         let flush = async {
+            if self.inner.is_superseded() {
+                // the node, its documents and its heartbeat are another's
+                return;
+            }
             self.flush().await;
             self.flush_state().await;
             // others need not wait until it is silent
@@ -403,7 +430,7 @@ impl Source for Ingest {
         // one of them, and those in both are told by their log position.
         let parts = self.inner.head.lock().visible();
         let snapshot = self.inner.catalog.snapshot();
-        let flushed = snapshot.flushed_lsn(self.inner.catalog.node());
+        let flushed = self.inner.flushed_by_us(&snapshot);
         let head = parts.into_iter().filter_map(|part| Some(part.above(flushed)?.rows)).collect();
         View { head, snapshot }
     }

@@ -82,7 +82,8 @@ impl Config {
     fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
     }
-    fn beat_every(&self) -> Duration {
+    /// How often the heartbeat comes.
+    pub fn beat_every(&self) -> Duration {
         self.lease() / 3
     }
     fn look_every(&self) -> Duration {
@@ -258,6 +259,10 @@ impl Peers {
 
     /// Looks once: at the others' heartbeats if it is time, at what they committed if there are any.
     pub async fn look(&self) {
+        if self.ingest.inner.is_superseded() {
+            // the heartbeat is another's
+            return;
+        }
         let is_beat_due = self.last_beat.lock().is_none_or(|last| last.elapsed() >= self.config.beat_every());
         let is_alone = self.ingest.inner.known.lock().alive.is_empty();
         if is_alone && !is_beat_due {
@@ -278,6 +283,9 @@ impl Peers {
             if let Some(peers) = peers {
                 self.note_alive(&peers);
                 let snapshot = inner.catalog.refresh().await.map_err(text)?;
+                if inner.find_superseded(&snapshot) {
+                    return Ok(());
+                }
                 self.learn(&snapshot).await;
                 self.lead_or_follow(&snapshot, &peers).await?;
                 return Ok(());

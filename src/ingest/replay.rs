@@ -58,6 +58,8 @@ impl Ingest {
             finder,
             clock,
         } = parts;
+        // nothing in the folder is touched that another process may have to answer for
+        catalog.may_begin().await.map_err(of_life)?;
         let mut snapshot = catalog.snapshot();
         if !snapshot.nodes().contains_key(catalog.node()) {
             // from here on a delete that another node orders waits for this one's rows too
@@ -83,6 +85,8 @@ impl Ingest {
             watermarks.restore(json).map_err(Error::State)?;
         }
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
+        // the log is ours alone now: it tells of no process in another place
+        catalog.begin(wal.stats().last_lsn, clock.now_nanos()).await.map_err(of_life)?;
         let in_flight = Arc::new(Semaphore::new(permits(config.max_in_flight_bytes) as usize));
         let mut inner = Inner {
             config,
@@ -101,6 +105,7 @@ impl Ingest {
             early_flush_seconds: AtomicU64::new(u64::MAX),
             known: Mutex::default(),
             duty: tokio::sync::watch::Sender::default(),
+            superseded: tokio::sync::watch::Sender::default(),
             ledger,
             watermarks,
             has_others_rows: AtomicBool::new(true),
@@ -141,6 +146,14 @@ impl Ingest {
         }
         inner.replay = report;
         Ok(Ingest { inner: Arc::new(inner) })
+    }
+}
+
+/// Keeps apart what the store failed at, which is tried again, and what a person has to decide.
+fn of_life(error: catalog::Error) -> Error {
+    match error {
+        catalog::Error::LeftBehind { .. } | catalog::Error::AlreadyRuns { .. } => Error::NotTheNode(error),
+        other => Error::Catalog(other),
     }
 }
 

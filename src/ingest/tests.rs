@@ -1,5 +1,7 @@
 //! The write path over stores that are slow, late or away, and clocks moved by hand.
 
+mod lives;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
@@ -96,12 +98,18 @@ async fn open_with(config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc
 
 async fn open_on(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Ingest {
     let node = NodeId::load_or_create(dir).expect("a node");
-    let parts = Parts {
+    let catalog = Catalog::open(store.clone(), node).await.expect("a catalog");
+    Ingest::open(parts(wal, config, dir, store, catalog, clock)).await.expect("opens")
+}
+
+fn parts(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn Store>, catalog: Catalog, clock: Arc<ManualClock>) -> Parts {
+    let cache = Cache::open(store.clone(), &dir.join("cache"), 64 << 20).expect("a cache");
+    Parts {
         config,
         wal,
         block: block::Settings::default(),
         data_dir: dir.to_path_buf(),
-        catalog: Arc::new(Catalog::open(store.clone(), node).await.expect("a catalog")),
+        catalog: Arc::new(catalog),
         store,
         cache,
         finder: Arc::new(crate::query::SearchLanguage),

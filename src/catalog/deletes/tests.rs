@@ -27,6 +27,7 @@ impl Log {
             v: commit.version(),
             seq: self.0.seq() + 1,
             node: node(n),
+            incarnation: None,
             commit,
         })?;
         Ok(self.0.snapshot())
