@@ -4,6 +4,7 @@
 //! reported at once. `config/tracelake.toml` shows each key with its default, unit and reason.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -219,6 +220,7 @@ impl Config {
         problems.extend(self.xray.problems());
         problems.extend(self.node.problems());
         problems.extend(self.retention.problems());
+        problems.extend(self.lake.problems(Duration::from_secs(self.query.timeout_seconds)));
         problems
     }
 
@@ -303,6 +305,15 @@ mod tests {
         for part in ["nowhere", "segmentbytes", "go together", "[nosuch]"] {
             assert!(text.contains(part), "{part} in {text}");
         }
+    }
+
+    #[test]
+    fn blocks_are_not_deleted_under_a_query() {
+        let config = |grace: u64, timeout: u64| Config::from_toml(&format!("[lake]\nremoved_grace_seconds = {grace}\n[query]\ntimeout_seconds = {timeout}\n"));
+        assert!(config(31, 30).is_ok());
+        let refused = config(30, 30).expect_err("too short").to_string();
+        assert!(refused.contains("removed_grace_seconds") && refused.contains("set 31"), "{refused}");
+        assert!(config(3_600, 86_400).is_err());
     }
 
     #[test]

@@ -266,7 +266,9 @@ impl Live {
         let tables: HashSet<Table> = gone.iter().filter_map(|id| self.table_of.remove(*id)).collect();
         let removed = Arc::make_mut(&mut self.snapshot.removed);
         removed.retain(|removed| !is_old(removed));
-        let is_replaced = commit.adds.iter().any(|meta| meta.level == Level::Sealed) || !commit.erased.is_empty();
+        // what becomes nothing had hidden rows only
+        let is_emptied = commit.adds.is_empty() && matches!(commit.kind, CommitKind::Seal | CommitKind::Merge);
+        let is_replaced = is_emptied || commit.adds.iter().any(|meta| meta.level == Level::Sealed) || !commit.erased.is_empty();
         let is_retention = commit.kind == CommitKind::Retention;
         // in the order of tables, so that every node has the same list
         for table in Table::ALL.into_iter().filter(|table| tables.contains(table)) {

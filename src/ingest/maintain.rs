@@ -10,7 +10,8 @@
 //! | erase | a delete by query has yet to look at a block | puts a block without the rows that are meant in its place |
 //! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
 //! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
-//! | delete | a block was removed `removed_grace_seconds` ago; one that was replaced in the lake, 10 s ago | deletes its objects |
+//! | rewrite | a block of the lake has hidden rows, and its hour's late rows are sealed, or there are none | puts a block without them in its place |
+//! | delete | a block was removed `removed_grace_seconds` ago; one that was replaced in the lake, as long as a query may take ([`lake_swap_grace`]) | deletes its objects |
 //! | sweep | once a day | deletes objects that no record names, a day old at least |
 //!
 //! Tables that are kept by day are sealed by the hour too: what was flushed in an hour goes into the lake once that hour
@@ -63,9 +64,10 @@ const SECOND_NANOS: i64 = 1_000_000_000;
 const SWEEP_EVERY_NANOS: i64 = 24 * 3600 * SECOND_NANOS;
 /// Age at which the intent of another node is given up: a seal takes minutes.
 const INTENT_STALE_NANOS: i64 = 3600 * SECOND_NANOS;
-/// A block in the lake that another in the lake replaces, or whose rows were deleted, goes this soon: until then foreign
-/// readers see both.
-const LAKE_SWAP_GRACE_NANOS: i64 = 10 * SECOND_NANOS;
+/// The least of [`lake_swap_grace`].
+const MIN_LAKE_SWAP_GRACE: Duration = Duration::from_secs(10);
+/// What a grace is longer than the longest query: a query may begin with the snapshot before the removal, and nodes' clocks differ.
+const QUERY_MARGIN: Duration = Duration::from_secs(1);
 /// Further grace before the objects that another node removed, and has not deleted, are deleted here.
 const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
 /// Tries of one commit in a round; the next round finds out what became of it.
@@ -91,8 +93,30 @@ pub struct Config {
     pub max_block_bytes: u64,
     /// Memory of the rows that go into a merged block (512 MiB): what a merge takes, beside the index it makes.
     pub max_merge_memory_bytes: u64,
-    /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600).
+    /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
+    /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].
     pub removed_grace_seconds: u64,
+}
+
+/// How long a block in the lake stays that another in the lake replaces, or whose rows were deleted: until then foreign readers
+/// see both, so it goes as soon as no query of ours can still read it.
+pub fn lake_swap_grace(query_timeout: Duration) -> Duration {
+    (query_timeout + QUERY_MARGIN).max(MIN_LAKE_SWAP_GRACE)
+}
+
+impl Config {
+    /// What is wrong with the settings, one sentence each, where a query may take `query_timeout`.
+    pub fn problems(&self, query_timeout: Duration) -> Vec<String> {
+        let least = query_timeout + QUERY_MARGIN;
+        let is_too_short = Duration::from_secs(self.removed_grace_seconds) < least;
+        let problem = || {
+            let (grace, least) = (self.removed_grace_seconds, least.as_secs());
+            format!(
+                "[lake] removed_grace_seconds = {grace}: queries may run for [query] timeout_seconds, and would find their blocks gone; set {least} or more"
+            )
+        };
+        is_too_short.then(problem).into_iter().collect()
+    }
 }
 
 impl Default for Config {
@@ -122,6 +146,8 @@ pub struct Parts {
     pub log_groups: Arc<dyn LogGroups>,
     /// Whether flushes go straight into the lake (`lake_visible = all`): then blocks of the lake are merged.
     pub lake_visible_at_once: bool,
+    /// How long a query may take: blocks that it may read stay for longer.
+    pub query_timeout: Duration,
     /// How blocks are written.
     pub block: block::Settings,
     /// Which blocks exist.
@@ -259,6 +285,7 @@ pub struct Maintainer {
     config: Config,
     retention: retention::Retention,
     lake_visible_at_once: bool,
+    lake_swap_grace: Duration,
     merge: Arc<dyn Merge>,
     catalog: Arc<Catalog>,
     store: Arc<dyn Store>,
@@ -284,6 +311,7 @@ impl Maintainer {
             config: parts.config,
             retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
+            lake_swap_grace: lake_swap_grace(parts.query_timeout),
             merge,
             catalog: parts.catalog,
             store: parts.store,
@@ -303,7 +331,7 @@ impl Maintainer {
                 self.run_once().await;
                 let mut wait = Duration::from_secs(self.config.every_seconds.max(1));
                 if self.is_something_leaving_the_lake() {
-                    wait = wait.min(Duration::from_nanos(LAKE_SWAP_GRACE_NANOS.unsigned_abs()));
+                    wait = wait.min(self.lake_swap_grace);
                 }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
@@ -380,6 +408,7 @@ impl Maintainer {
                     let step = match group.swap {
                         Swap::Seal => Step::Seal,
                         Swap::Merge => Step::Merge,
+                        Swap::Rewrite => Step::Rewrite,
                     };
                     self.note(report, step, &error);
                 }
@@ -401,7 +430,7 @@ impl Maintainer {
         let mut commit = Commit::new(
             match group.swap {
                 Swap::Seal => CommitKind::Seal,
-                Swap::Merge => CommitKind::Merge,
+                Swap::Merge | Swap::Rewrite => CommitKind::Merge,
             },
             now_nanos,
         );
@@ -451,7 +480,7 @@ impl Maintainer {
         for removed in snapshot.removed() {
             let mut grace_nanos = policy::nanos(self.config.removed_grace_seconds);
             if removed.leaves_the_lake {
-                grace_nanos = grace_nanos.min(LAKE_SWAP_GRACE_NANOS);
+                grace_nanos = grace_nanos.min(policy::nanos(self.lake_swap_grace.as_secs()));
             }
             if removed.node != *self.catalog.node() {
                 grace_nanos = grace_nanos.saturating_add(FOREIGN_GRACE_NANOS);
@@ -549,6 +578,7 @@ enum Step {
     Erase,
     Seal,
     Merge,
+    Rewrite,
     Delete,
     Sweep,
 }
@@ -562,13 +592,14 @@ impl Step {
             Step::Erase => "erase",
             Step::Seal => "seal",
             Step::Merge => "merge",
+            Step::Rewrite => "rewrite",
             Step::Delete => "delete",
             Step::Sweep => "sweep",
         }
     }
 }
 
-/// `swap`: `seal` or `merge`.
+/// `swap`: `seal`, `merge` or `rewrite`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SwapLabels {
     swap: &'static str,
@@ -586,7 +617,13 @@ struct DeleteLabels {
     reason: &'static str,
 }
 
-static SWAPS: LazyLock<Family<SwapLabels, Counter>> = LazyLock::new(|| register("maintain_swaps", "Groups of blocks that became one block", Family::default()));
+static SWAPS: LazyLock<Family<SwapLabels, Counter>> = LazyLock::new(|| {
+    register(
+        "maintain_swaps",
+        "Groups of blocks that became one block, by seal, merge, or rewrite of one without its hidden rows",
+        Family::default(),
+    )
+});
 static FAILURES: LazyLock<Family<StepLabels, Counter>> =
     LazyLock::new(|| register("maintain_failures", "Steps that failed and are tried again", Family::default()));
 static OBJECTS_DELETED: LazyLock<Family<DeleteLabels, Counter>> =

@@ -54,8 +54,8 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
-pub use ledger::{Ledger, Outcomes, add_up};
-pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule};
+pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, add_up};
+pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule, lake_swap_grace};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use view::{Source, View};
 pub use watermark::Progress;

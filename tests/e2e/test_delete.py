@@ -13,7 +13,8 @@ from test_crash import live_files
 HOUR = 3600
 CONFIG = {
     "ingest": {"flush_age_seconds": 3600},
-    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "removed_grace_seconds": 1},
+    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "removed_grace_seconds": 5},
+    "query": {"timeout_seconds": 4},
 }
 ALICE = 'user.email:="alice@example.com"'
 

@@ -31,8 +31,11 @@ CONFIG = {
         "seal_quiet_seconds": 0,
         "late_seal_seconds": 0,
         "merge_at_blocks": 3,
-        "removed_grace_seconds": 1,
+        "removed_grace_seconds": 10,
     },
+    "query": {"timeout_seconds": 9},
+    # a copied folder watches the heartbeat that was copied with its store
+    "node": {"lease_seconds": 3},
     "retention": {"rules": [{"service": "short", "days": 7}], "tables": {"spans": 5}},
 }
 # what a row is of, and how old it is: those of `short` expire, and all spans do; `alice` is deleted by a query
@@ -130,7 +133,7 @@ def settle(lake):
         assert len(in_lake) == sealed, f"{len(in_lake)} files, {sealed} blocks"
         return True
 
-    lake.wait_until(is_settled, 40, every=0.3, what="settled")
+    lake.wait_until(is_settled, 60, every=0.3, what="settled")
 
 
 def check(lake, load, has_ordered):

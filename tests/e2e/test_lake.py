@@ -302,7 +302,8 @@ def test_sealed_hours_are_read_once_while_blocks_merge(make_lake, weed, readers)
         config={
             "store": store,
             "ingest": {"flush_age_seconds": 1, "flush_rows": 60},
-            "lake": {"every_seconds": 1, "seal_after_seconds": 1, "seal_quiet_seconds": 4, "late_seal_seconds": 3, "merge_at_blocks": 2, "removed_grace_seconds": 1},
+            "lake": {"every_seconds": 1, "seal_after_seconds": 1, "seal_quiet_seconds": 4, "late_seal_seconds": 3, "merge_at_blocks": 2, "removed_grace_seconds": 5},
+            "query": {"timeout_seconds": 4},
         }
     )
     # two hours that are over, and rows of the running one, which stay out of the lake

@@ -5,7 +5,8 @@ import time
 import requests
 
 DAY = 24 * 3600
-LAKE = {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "late_seal_seconds": 0, "removed_grace_seconds": 1}
+LAKE = {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "late_seal_seconds": 0, "removed_grace_seconds": 5}
+QUERY = {"timeout_seconds": 4}
 
 
 def groups(lake):
@@ -14,7 +15,7 @@ def groups(lake):
 
 
 def test_the_policy_of_a_log_group_and_rules_take_rows_from_shared_blocks(make_lake):
-    config = {"ingest": {"flush_age_seconds": 1}, "lake": LAKE, "retention": {"rules": [{"log_group": "/by-rule/*", "days": 2}]}}
+    config = {"ingest": {"flush_age_seconds": 1}, "lake": LAKE, "query": QUERY, "retention": {"rules": [{"log_group": "/by-rule/*", "days": 2}]}}
     lake = make_lake(config=config)
     logs = lake.boto3()
     # in one hour, so that they share a block
@@ -38,7 +39,7 @@ def test_the_policy_of_a_log_group_and_rules_take_rows_from_shared_blocks(make_l
 
 
 def test_whole_blocks_go_by_the_days_of_their_table(make_lake):
-    lake = make_lake(config={"ingest": {"flush_age_seconds": 1}, "lake": LAKE, "retention": {"days": 100, "tables": {"logs": 3}}})
+    lake = make_lake(config={"ingest": {"flush_age_seconds": 1}, "lake": LAKE, "query": QUERY, "retention": {"days": 100, "tables": {"logs": 3}}})
     for days in (0, 2, 4, 20):
         record = {"timeUnixNano": str(time.time_ns() - days * DAY * 10**9), "body": {"stringValue": f"{days} days"}}
         body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}

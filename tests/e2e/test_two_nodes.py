@@ -22,10 +22,10 @@ HOUR = 3_600_000_000_000
 # every hour but the running one is sealed as soon as it is quiet, and what comes later makes further files
 CONFIG = {
     "ingest": {"flush_age_seconds": 1},
-    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 1, "late_seal_seconds": 4, "merge_at_blocks": 3, "removed_grace_seconds": 5},
+    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 1, "late_seal_seconds": 4, "merge_at_blocks": 3, "removed_grace_seconds": 21},
     "node": {"lease_seconds": 6, "share_seconds": 1},
     "wal": {"segment_bytes": 1 << 20},
-    "query": {"max_answer_bytes": 1 << 30},
+    "query": {"max_answer_bytes": 1 << 30, "timeout_seconds": 20},
 }
 
 

@@ -1,15 +1,14 @@
 //! Which blocks are to be merged, sealed or removed: pure functions of a snapshot and the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Config;
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::catalog::Snapshot;
 use crate::model::Table;
+use crate::model::schema::HOUR_NANOS;
 
-const HOUR_NANOS: i64 = 3_600_000_000_000;
-const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 /// Blocks are of like size if their rows agree up to this factor; so a row is merged early once for each such factor
 /// between a flush and a full block.
 const SIZE_CLASS_FACTOR: u64 = 8;
@@ -21,6 +20,8 @@ pub(super) enum Swap {
     Seal,
     /// Fewer of the same level.
     Merge,
+    /// The same block of the lake without its hidden rows.
+    Rewrite,
 }
 
 impl Swap {
@@ -28,6 +29,7 @@ impl Swap {
         match self {
             Swap::Seal => "seal",
             Swap::Merge => "merge",
+            Swap::Rewrite => "rewrite",
         }
     }
 }
@@ -125,41 +127,66 @@ impl Partition<'_> {
     }
 
     fn is_over(&self) -> bool {
-        let width = if self.table.is_hourly() { HOUR_NANOS } else { DAY_NANOS };
-        self.has_passed(self.partition_nanos.saturating_add(width), self.config.seal_after_seconds)
+        let end_nanos = self.partition_nanos.saturating_add(self.table.partition_width_nanos());
+        self.has_passed(end_nanos, self.config.seal_after_seconds)
     }
 
     fn has_passed(&self, since_nanos: i64, seconds: u64) -> bool {
         since_nanos.saturating_add(nanos(seconds)) <= self.now_nanos
     }
 
-    /// Seals what is due; of the rest, merges what is much.
+    /// Seals what is due; of the rest, merges what is much. A span that is completed late is in a late row, and the row that it
+    /// replaces is hidden in a block of the lake: both change there in one round, so that foreign readers count it once.
     fn groups_of_l0(&self) -> Vec<Group> {
-        let (due, waiting): (Vec<_>, Vec<_>) = if self.table.is_hourly() {
-            let l0 = self.at_level(Level::L0);
-            if self.is_hour_due(&l0) { (l0, Vec::new()) } else { (Vec::new(), l0) }
-        } else {
-            self.at_level(Level::L0).into_iter().partition(|meta| self.is_flush_hour_over(meta))
+        let l0 = self.at_level(Level::L0);
+        let (mut due, waiting): (Vec<_>, Vec<_>) = match self.table.is_hourly() {
+            true if self.is_hour_due(&l0) => (l0, Vec::new()),
+            true => (Vec::new(), l0),
+            false => l0.into_iter().partition(|meta| self.is_flush_hour_over(meta)),
         };
-        let seals = self.fill(due).into_iter().map(|blocks| self.group(Swap::Seal, Level::Sealed, blocks));
+        if waiting.is_empty() {
+            due.extend(self.with_hidden_rows());
+        }
+        let seals = self.fill(due).into_iter().map(|blocks| self.into_the_lake(blocks));
         let merges = self.like_sizes(waiting, self.config.merge_at_blocks.max(2));
         let merges = merges.into_iter().map(|blocks| self.group(Swap::Merge, Level::L0, blocks));
         seals.chain(merges).collect()
     }
 
-    /// Everything is in the lake at once: keeps its files few.
+    /// Everything is in the lake at once: keeps its files few, and without hidden rows.
     fn groups_of_the_lake(&self) -> Vec<Group> {
         // what was flushed before the setting changed
-        let seals = self
-            .fill(self.at_level(Level::L0))
-            .into_iter()
-            .map(|blocks| self.group(Swap::Seal, Level::Sealed, blocks));
+        let seals = self.fill(self.at_level(Level::L0)).into_iter().map(|blocks| self.into_the_lake(blocks));
         let sealed = self.at_level(Level::Sealed);
         let is_quiet = sealed.iter().all(|meta| self.has_passed(made_nanos(&meta.id), self.config.seal_quiet_seconds));
         let at_least = if self.is_over() && is_quiet { 2 } else { self.config.merge_at_blocks.max(2) };
         let merges = self.like_sizes(sealed, at_least);
+        let is_merged: HashSet<BlockId> = merges.iter().flatten().map(|meta| meta.id.clone()).collect();
+        let rewrites = self
+            .with_hidden_rows()
+            .filter(|meta| !is_merged.contains(&meta.id))
+            .map(|meta| self.into_the_lake(vec![meta]));
+        let rewrites: Vec<Group> = rewrites.collect();
         let merges = merges.into_iter().map(|blocks| self.group(Swap::Merge, Level::Sealed, blocks));
-        seals.chain(merges).collect()
+        seals.chain(merges).chain(rewrites).collect()
+    }
+
+    /// Blocks of the lake in which foreign readers see rows that no answer has. One that was made lately waits: more of its rows
+    /// may be hidden soon.
+    fn with_hidden_rows(&self) -> impl Iterator<Item = Arc<BlockMeta>> {
+        let is_due = |meta: &&Arc<BlockMeta>| {
+            meta.level == Level::Sealed && !meta.hidden.is_empty() && self.has_passed(made_nanos(&meta.id), self.config.seal_quiet_seconds)
+        };
+        self.blocks.iter().filter(is_due).cloned()
+    }
+
+    /// Blocks of which one of the lake is made.
+    fn into_the_lake(&self, blocks: Vec<Arc<BlockMeta>>) -> Group {
+        let swap = match blocks.iter().any(|meta| meta.level == Level::L0) {
+            true => Swap::Seal,
+            false => Swap::Rewrite,
+        };
+        self.group(swap, Level::Sealed, blocks)
     }
 
     /// Whether the L0 blocks of an hour are to be sealed.

@@ -34,7 +34,7 @@ async fn a_delete_takes_the_rows_that_were_there_from_every_block_and_no_later_o
         "the log alone says the same"
     );
     // foreign readers look at files: the old one goes within seconds
-    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    world.clock.advance(LAKE_SWAP_GRACE);
     assert!(maintainer.is_something_leaving_the_lake());
     maintainer.run_once().await;
     assert!(!maintainer.is_something_leaving_the_lake());
@@ -62,7 +62,7 @@ async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
         let id = world.order(&maintainer, Table::Logs, 6).await;
         world.faulty.stop_after(n_writes);
         maintainer.run_once().await;
-        world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+        world.clock.advance(LAKE_SWAP_GRACE);
         maintainer.run_once().await;
         let has_crashed = world.faulty.has_stopped();
         world.faulty.heal();
@@ -72,7 +72,7 @@ async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
         for _ in 0..3 {
             assert_eq!(restarted.run_once().await.problems, Vec::<String>::new());
             world.check(&restarted).await;
-            world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+            world.clock.advance(LAKE_SWAP_GRACE);
         }
         let snapshot = restarted.catalog.snapshot();
         assert_eq!(

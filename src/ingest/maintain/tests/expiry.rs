@@ -29,7 +29,7 @@ async fn rows_of_a_service_expire_from_blocks_that_stay() {
     assert_eq!(world.rows_of(&snapshot).await, [0, 2, 4, 6, 8]);
     assert_eq!(levels(&snapshot, Table::Logs), (0, 1));
     assert_eq!(snapshot.gone()[&Table::Logs].expired, 5);
-    world.clock.advance(LAKE_SWAP_GRACE_NANOS);
+    world.clock.advance(LAKE_SWAP_GRACE);
     maintainer.run_once().await;
     assert_eq!(world.rows_in_the_lake().await, [0, 2, 4, 6, 8], "foreign readers see the rest once");
     world.clock.advance(2 * DAY);
