@@ -8,8 +8,79 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use super::metrics;
+use crate::catalog::Gone;
 use crate::decode::Reason;
-use crate::model::Signal;
+use crate::model::{Signal, Table};
+
+/// Why records are dropped. None is a decoder's reason to reject.
+pub(super) const DROP_REASONS: [&str; 5] = ["bad_datagram", "queue_full", "kernel_buffer_full", "refused", "internal_error"];
+
+/// One sum of the ledger: how many records of a node, receiver and signal had one outcome, for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Which node counted it; none for what concerns blocks, which belong to all.
+    pub node: Option<String>,
+    /// Which receiver took the records; none where that is no longer known.
+    pub receiver: Option<String>,
+    /// `logs`, `traces`, `metrics`.
+    pub signal: String,
+    /// `accepted`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`.
+    pub outcome: &'static str,
+    /// Of rejected and dropped ones.
+    pub reason: Option<String>,
+    /// How many.
+    pub records: u64,
+}
+
+/// The sums of one node, one by one.
+pub(super) fn entries(node: &str, sums: &[(String, String, Outcomes)]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (receiver, signal, outcomes) in sums {
+        let mut enter = |outcome: &'static str, reason: Option<&String>, records: u64| {
+            if records > 0 {
+                entries.push(Entry {
+                    node: Some(node.to_string()),
+                    receiver: Some(receiver.clone()),
+                    signal: signal.clone(),
+                    outcome,
+                    reason: reason.cloned(),
+                    records,
+                });
+            }
+        };
+        enter("accepted", None, outcomes.accepted);
+        enter("refused", None, outcomes.refused);
+        for (outcome, mut left) in [("rejected", outcomes.rejected), ("dropped", outcomes.dropped)] {
+            let of_outcome = |reason: &str| DROP_REASONS.contains(&reason) == (outcome == "dropped");
+            for (reason, n) in outcomes.reasons.iter().filter(|(reason, _)| of_outcome(reason)) {
+                left = left.saturating_sub(*n);
+                enter(outcome, Some(reason), *n);
+            }
+            enter(outcome, None, left);
+        }
+    }
+    entries
+}
+
+/// Rows that were accepted and are no more.
+pub(super) fn gone_entries(gone: &BTreeMap<Table, Gone>) -> Vec<Entry> {
+    let mut by_signal: BTreeMap<&str, Gone> = BTreeMap::new();
+    for (table, of_table) in gone.iter().filter(|(table, _)| table.holds_records()) {
+        let sum = by_signal.entry(table.signal().name()).or_default();
+        sum.deleted += of_table.deleted;
+        sum.expired += of_table.expired;
+    }
+    let entry = |signal: &str, outcome: &'static str, records: u64| {
+        (records > 0).then(|| Entry {
+            signal: signal.to_string(),
+            outcome,
+            records,
+            ..Entry::default()
+        })
+    };
+    let of_signal = |(signal, gone): (&str, Gone)| [entry(signal, "deleted", gone.deleted), entry(signal, "expired", gone.expired)];
+    by_signal.into_iter().flat_map(of_signal).flatten().collect()
+}
 
 /// Adds up sums of several nodes: (receiver, signal, outcomes), in order of name.
 pub fn add_up(nodes: impl IntoIterator<Item = Vec<(String, String, Outcomes)>>) -> Vec<(String, String, Outcomes)> {
@@ -82,8 +153,9 @@ impl Ledger {
     pub fn rejected(&self, receiver: &str, signal: Signal, reason: Reason, n: u64) {
         self.count(receiver, signal, "rejected", reason.name(), n);
     }
-    /// `n` records were lost where the client cannot be told. Reasons: a decoder's, `queue_full`, `refused`.
+    /// `n` records were lost where the client cannot be told, for one of `DROP_REASONS`.
     pub fn dropped(&self, receiver: &str, signal: Signal, reason: &'static str, n: u64) {
+        debug_assert!(DROP_REASONS.contains(&reason), "{reason} is no reason to drop");
         self.count(receiver, signal, "dropped", reason, n);
     }
 
@@ -141,5 +213,37 @@ mod tests {
         assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected), (15, 1, 2));
         assert_eq!(sums[0].2.reasons["too_old"], 2);
         assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
+    }
+
+    #[test]
+    fn entries_add_up_to_the_sums() {
+        let ledger = Ledger::default();
+        ledger.accepted("otlp", Signal::Logs, 10);
+        ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
+        ledger.rejected("otlp", Signal::Logs, Reason::TooNew, 1);
+        ledger.dropped("otlp", Signal::Logs, "queue_full", 3);
+        let mut sums = ledger.sums();
+        // counted before reasons were kept
+        sums[0].2.rejected += 4;
+        let entries = entries("n", &sums);
+        let shown: Vec<_> = entries.iter().map(|entry| (entry.outcome, entry.reason.as_deref(), entry.records)).collect();
+        let expected = [
+            ("accepted", None, 10),
+            ("rejected", Some("too_new"), 1),
+            ("rejected", Some("too_old"), 2),
+            ("rejected", None, 4),
+            ("dropped", Some("queue_full"), 3),
+        ];
+        assert_eq!(shown, expected);
+        let gone = [
+            (Table::Spans, Gone { deleted: 1, expired: 2 }),
+            (Table::MetricPoints, Gone { deleted: 0, expired: 3 }),
+            (Table::MetricHistograms, Gone { deleted: 0, expired: 4 }),
+            // made beside records
+            (Table::MetricSeries, Gone { deleted: 0, expired: 9 }),
+        ];
+        let gone = gone_entries(&gone.into());
+        let shown: Vec<_> = gone.iter().map(|entry| (entry.signal.as_str(), entry.outcome, entry.records)).collect();
+        assert_eq!(shown, [("metrics", "expired", 7), ("traces", "deleted", 1), ("traces", "expired", 2)]);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use super::LedgerEntry;
 use crate::catalog::Snapshot;
 use crate::model::{Batch, Rows};
 
@@ -20,6 +21,10 @@ pub struct View {
 pub trait Source: Send + Sync + std::fmt::Debug {
     /// The present view.
     fn view(&self) -> View;
+    /// Where every record ended, over all nodes.
+    fn ledger(&self) -> Vec<LedgerEntry> {
+        Vec::new()
+    }
     /// Every batch from now on, as it is acknowledged; a slow reader is told how many it missed.
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>>;
 }

@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
+use super::Signal;
+
 /// Version of the column layout, written into every Parquet file and catalog record.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -88,6 +90,31 @@ impl Table {
     /// Whether a row is a record that a client sent; series and exemplars only come along with points.
     pub fn holds_records(self) -> bool {
         !matches!(self, Table::MetricSeries | Table::MetricExemplars)
+    }
+
+    /// What its records are to the ledger; rows that tracelake writes itself count as logs.
+    pub fn signal(self) -> Signal {
+        match self {
+            Table::Logs | Table::Alerts => Signal::Logs,
+            Table::Spans => Signal::Traces,
+            Table::MetricSeries
+            | Table::MetricPoints
+            | Table::MetricHistograms
+            | Table::MetricExpHistograms
+            | Table::MetricSummaries
+            | Table::MetricExemplars => Signal::Metrics,
+        }
+    }
+
+    /// Nanoseconds of event time that one partition holds: an hour, or a day.
+    pub fn partition_width_nanos(self) -> i64 {
+        if self.is_hourly() { HOUR_NANOS } else { 24 * HOUR_NANOS }
+    }
+
+    /// Start of the partition that an event time lies in, nanoseconds.
+    pub fn partition_of(self, nanos: i64) -> i64 {
+        let width = self.partition_width_nanos();
+        nanos.div_euclid(width).saturating_mul(width)
     }
 
     /// The exact event-time column, nanoseconds, by which rows are placed in an hour, pruned and (logs, spans) sorted

@@ -323,6 +323,7 @@ impl Engine {
                 let statement = sql::Statement {
                     request: request.clone(),
                     view: self.inner.source.view(),
+                    ledger: self.inner.source.ledger(),
                     blocks: self.inner.blocks.clone(),
                     config: self.inner.config.clone(),
                     spill: self.inner.spill.get().cloned(),

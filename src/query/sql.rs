@@ -1,6 +1,8 @@
 //! SQL over one view: read-only, bounded in memory, rows and time.
 //!
-//! Tables are those of [`Table::ALL`] and the view `metrics`, which joins each point with its series. `SHOW TABLES`,
+//! Tables are those of [`Table::ALL`], the view `metrics`, which joins each point with its series, and `ledger`, the sums of
+//! where every record ended as they are now: accepted, refused, rejected or dropped, by node, receiver and signal; and of the
+//! accepted ones, those that were deleted or have expired since, which no receiver is known of any more. `SHOW TABLES`,
 //! `DESCRIBE logs` and `EXPLAIN …` work; whatever would change or set something is refused. Functions of ours are in
 //! [`super::functions`]. The session lives for one statement; one that sorts by time, newest first, is read in that order
 //! and no further than its limit ([`super::table`]).
@@ -10,14 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DataFusionError;
 use datafusion::config::Dialect;
-use datafusion::datasource::ViewTable;
+use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -36,6 +38,7 @@ use super::limits::Stop;
 use super::pool::Workers;
 use super::table::LakeTable;
 use super::{Config, Error, Result, View, functions, table};
+use crate::ingest::LedgerEntry;
 use crate::model::{Table, TimeRange};
 
 /// What a sort keeps back for merging what it put on disk: one part in so many of a statement's memory, and at most so much.
@@ -76,6 +79,7 @@ LEFT JOIN (
 pub(super) struct Statement {
     pub(super) request: SqlRequest,
     pub(super) view: View,
+    pub(super) ledger: Vec<LedgerEntry>,
     pub(super) blocks: Arc<Blocks>,
     pub(super) config: Config,
     /// Where to put what memory does not hold.
@@ -90,6 +94,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
     let Statement {
         request,
         view,
+        ledger,
         blocks,
         config,
         spill,
@@ -112,6 +117,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         newest_first: newest_first.clone(),
     };
     let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
+    session.register_table("ledger", Arc::new(ledger_table(&ledger)?)).map_err(internal)?;
     let bounds = (limit, config.max_answer_bytes);
     let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &newest_first, &stop)).await;
     let Gathered { columns, rows, end } = match gathered {
@@ -190,6 +196,22 @@ async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: 
         .register_table("metrics", Arc::new(ViewTable::new(plan, Some(METRICS_VIEW.to_string()))))
         .map_err(internal)?;
     Ok(session)
+}
+
+/// The ledger as a table.
+fn ledger_table(ledger: &[LedgerEntry]) -> Result<MemTable> {
+    let optional = |of: fn(&LedgerEntry) -> Option<&String>| -> ArrayRef { Arc::new(ledger.iter().map(of).collect::<StringArray>()) };
+    let given = |of: fn(&LedgerEntry) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(ledger.iter().map(of))) };
+    let records = ledger.iter().map(|entry| i64::try_from(entry.records).unwrap_or(i64::MAX));
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("node", optional(|entry| entry.node.as_ref()), true),
+        ("receiver", optional(|entry| entry.receiver.as_ref()), true),
+        ("signal", given(|entry| &entry.signal), false),
+        ("outcome", given(|entry| entry.outcome), false),
+        ("reason", optional(|entry| entry.reason.as_ref()), true),
+        ("records", Arc::new(Int64Array::from_iter_values(records)), false),
+    ])?;
+    MemTable::try_new(batch.schema(), vec![vec![batch]]).map_err(internal)
 }
 
 struct Gathered {

@@ -45,6 +45,14 @@ def counted(lake):
     return {(entry["receiver"], entry["signal"]): {end: entry[end] for end in ENDS if entry[end]} for entry in lake.status()["receivers"]}
 
 
+def counted_by_sql(lake):
+    """The same from the table `ledger`."""
+    sums = collections.defaultdict(dict)
+    for row in lake.sql("SELECT receiver, signal, outcome, sum(records) AS n FROM ledger WHERE node IS NOT NULL GROUP BY 1, 2, 3"):
+        sums[row["receiver"], row["signal"]][row["outcome"]] = int(row["n"])
+    return sums
+
+
 class Books:
     """What was sent, by receiver and signal, with the end that each record must have."""
 
@@ -61,7 +69,7 @@ class Books:
         def same():
             nonlocal last
             last = counted(lake)
-            return last == expected
+            return last == expected and counted_by_sql(lake) == expected
 
         try:
             lake.wait_until(same, 10, what=f"the books agree {when}")
@@ -139,6 +147,8 @@ def test_the_books_agree_across_stops(make_lake):
     # nothing is new since the last flush
     lake.restart(kill=True)
     books.agree(lake, "after a crash")
+    reasons = {row["reason"] for row in lake.sql("SELECT reason FROM ledger WHERE outcome IN ('rejected', 'dropped')")}
+    assert {"malformed", "too_old", "bad_datagram"} <= reasons and None not in reasons, reasons
     # each accepted record is a row
     for table, keys in {"logs": (("otlp", "logs"), ("awslogs", "logs")), "spans": (("otlp", "traces"), ("xray", "traces")), "metric_points": (("otlp", "metrics"),)}.items():
         assert int(lake.sql(f"SELECT count(*) AS n FROM {table}")[0]["n"]) == sum(books.sent[key]["accepted"] for key in keys), table
