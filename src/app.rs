@@ -15,6 +15,8 @@ use axum::response::{IntoResponse, Json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::AccessKey;
+use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::config::Config;
@@ -23,6 +25,7 @@ use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::net::traced;
 use crate::query::{Engine, SearchLanguage};
+use crate::receive::signed::Gate;
 use crate::receive::{self, Intake};
 use crate::serve::{self, Server};
 use crate::storage::{self, Cache};
@@ -73,6 +76,8 @@ impl App {
         let started_nanos = clock.now_nanos();
         let data_dir = config.server.data_dir.clone();
         std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot create the data folder {}", data_dir.display()))?;
+
+        let keys = config.access_keys()?;
 
         // sockets first: a taken port is told before anything is opened
         let http = listen::bind("HTTP", &config.server.http).await?;
@@ -149,7 +154,7 @@ impl App {
             working: Vec::new(),
             drain: Duration::from_secs(config.server.drain_seconds),
         };
-        let faces = Faces::new(&config, &app.server, &clock);
+        let faces = Faces::new(&config, keys, &app.server, &clock);
         let maintainer = Maintainer::new(MaintainParts {
             config: config.lake.clone(),
             retention: config.retention.clone(),
@@ -358,23 +363,30 @@ struct Faces {
 }
 
 impl Faces {
-    fn new(config: &Config, server: &Arc<Server>, clock: &Arc<dyn Clock>) -> Faces {
+    fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>) -> Faces {
         let intake: Arc<dyn Intake> = Arc::new(server.ingest.clone());
         let budget = config.receive.budget();
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
         let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();
-        let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake, clock.clone(), budget);
+        let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
-        let aws = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_no_aws_credentials));
-        let otlp_http = bearer(receive::otlp::http_router(otlp.clone()));
-        let xray = aws(receive::xray::router(xray));
+        let gate = Arc::new(Gate {
+            verifier: Verifier::new(&config.aws, keys),
+            tokens: auth.clone(),
+            clock: clock.clone(),
+            budget: budget.clone(),
+            intake: intake.clone(),
+            account_id: config.awslogs.account_id.clone(),
+        });
+        let otlp_http = receive::otlp::or_signed(bearer(receive::otlp::http_router(otlp.clone())), &otlp, gate.clone());
         let all = bearer(serve::router(server.clone()))
             .merge(otlp_http.clone())
-            .merge(aws(receive::awslogs::router(awslogs)))
-            .merge(xray.clone());
+            .merge(receive::awslogs::router(awslogs, gate.clone()))
+            .merge(receive::xray::router(xray.clone(), gate.clone(), false));
+        let xray = receive::xray::router(xray, gate, listen::is_loopback(&config.server.xray));
         let told = |router: Router| match config.telemetry.self_ingest {
             true => router.layer(from_fn(traced)),
             false => router,

@@ -4,12 +4,13 @@
 //! reported at once. `config/tracelake.toml` shows each key with its default, unit and reason.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
 use crate::net::{auth, listen};
-use crate::{alert, block, ingest, query, receive, storage, telemetry, wal};
+use crate::{access, alert, block, ingest, query, receive, storage, telemetry, wal};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// `[auth]`
     pub auth: auth::Config,
+    /// `[aws]`
+    pub aws: access::Config,
     /// `[tls]`
     pub tls: listen::TlsConfig,
     /// `[receive]`
@@ -136,6 +139,7 @@ impl Config {
                 "server" => set(&mut config.server, value),
                 "telemetry" => set(&mut config.telemetry, value),
                 "auth" => set(&mut config.auth, value),
+                "aws" => set(&mut config.aws, value),
                 "tls" => set(&mut config.tls, value),
                 "receive" => set(&mut config.receive, value),
                 "otlp" => set(&mut config.otlp, value),
@@ -215,6 +219,7 @@ impl Config {
             "[receive] max_memory_bytes must hold at least one OTLP body of [otlp] max_body_bytes and max_inflated_bytes".into(),
         );
         problems.extend(self.block.problems());
+        problems.extend(self.aws.problems());
         problems.extend(self.query.problems());
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
@@ -229,6 +234,11 @@ impl Config {
         toml::to_string_pretty(self)
     }
 
+    /// The access keys of `[aws]`, with their secrets out of the environment and files.
+    pub fn access_keys(&self) -> access::Result<Vec<Arc<access::AccessKey>>> {
+        self.aws.open(&|name| std::env::var(name).ok())
+    }
+
     /// How people reach the pages.
     pub fn public_url(&self, http: &std::net::SocketAddr) -> String {
         if self.server.public_url.is_empty() {
@@ -239,7 +249,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, telemetry, auth, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, retention, query, alert";
+const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, retention, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.
@@ -317,6 +327,21 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_in_an_access_key_is_told_with_its_place_and_its_secret_is_not() {
+        let key = "[[aws.keys]]\naccess_key_id = 'AKID'\nsecret_access_key = 'hunter2hunter2'\n";
+        let errors = Config::from_toml(&format!("{key}rights = ['all']\n")).expect_err("no such right").to_string();
+        assert!(errors.contains("[aws] keys[0].rights[0]") && errors.contains("`all`"), "{errors}");
+        let errors = Config::from_toml(&format!("{key}service = []\nrights = ['read']\n"))
+            .expect_err("no such key")
+            .to_string();
+        assert!(errors.contains("service") && !errors.contains("hunter2"), "{errors}");
+        let config = Config::from_toml(&format!("{key}rights = ['read']\n")).expect("valid");
+        let printed = config.to_toml().expect("TOML");
+        assert!(printed.contains("AKID") && !printed.contains("hunter2"), "{printed}");
+        assert_eq!(config.access_keys().expect("a key")[0].id(), "AKID");
+    }
+
+    #[test]
     fn links_have_one_setting() {
         assert!(Config::from_toml("[alert]\npublic_url = 'https://a.example'\n").is_err());
         let config = Config::from_toml("[server]\npublic_url = 'https://a.example/'\n").expect("valid");
@@ -329,6 +354,9 @@ mod tests {
         assert!(Config::from_toml(open).expect_err("refused").to_string().contains("--insecure-no-auth"));
         assert!(Config::from_toml(&format!("{open}insecure_no_auth = true\n")).is_ok());
         assert!(Config::from_toml(&format!("{open}[auth]\nbearer_tokens = ['longenough']\n")).is_ok());
+        // keys open the AWS faces alone
+        let key = "[[aws.keys]]\naccess_key_id = 'AKID'\nsecret_access_key = 'longenough'\nrights = ['write']\n";
+        assert!(Config::from_toml(&format!("{open}{key}")).is_err());
         assert!(Config::from_toml("[server]\nxray = '0.0.0.0:2000'\n[auth]\nbearer_tokens = ['longenough']\n").is_err());
     }
 }

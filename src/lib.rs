@@ -37,6 +37,7 @@
 //! | [`supervise`] | long-lived work: begun, watched, begun again after a panic |
 //! | [`net`] | sockets, TLS, body caps, capped decompression, the drain signal |
 //! | [`storage`] | the bucket or directory, its keys, and the local cache of its objects |
+//! | [`access`] | who calls on the AWS faces: access keys, SigV4, rights |
 //! | [`decode`] | bytes of a protocol to a batch, pure |
 //! | [`wal`] | the log ahead of the blocks; knows bytes, not rows |
 //! | [`correlate`] | trace ID, severity and fields of each record |
@@ -69,6 +70,7 @@ pub mod fail_point;
 pub mod supervise;
 pub mod net;
 pub mod storage;
+pub mod access;
 pub mod decode;
 pub mod wal;
 pub mod correlate;

@@ -50,7 +50,7 @@ fn presented(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Compares in time that depends on the lengths alone.
-fn is_equal(known: &[u8], given: &[u8]) -> bool {
+pub(crate) fn is_equal(known: &[u8], given: &[u8]) -> bool {
     known.len() == given.len() && known.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 

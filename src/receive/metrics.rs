@@ -21,6 +21,11 @@ struct DaemonLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SignatureLabels {
+    outcome: &'static str,
+}
+
 /// Answered calls by receiver (`awslogs`, `xray`), operation of its API (`unknown` for others) and HTTP status.
 static REQUESTS: LazyLock<Family<RequestLabels, Counter>> =
     LazyLock::new(|| register("receive_requests", "Answered calls by receiver, operation and HTTP status", Family::default()));
@@ -29,6 +34,15 @@ static DAEMON_SEGMENTS: LazyLock<Family<DaemonLabels, Counter>> = LazyLock::new(
     register(
         "receive_xray_daemon_segments",
         "Segments as X-Ray daemons report them, by outcome",
+        Family::default(),
+    )
+});
+/// Requests on AWS faces that had to be signed: `verified`; turned away: `missing`, `incomplete`, `unknown_key`, `stale`
+/// (its time), `scope` (its day, region or service), `wrong`, `denied` (verified, but without the right).
+static SIGNATURES: LazyLock<Family<SignatureLabels, Counter>> = LazyLock::new(|| {
+    register(
+        "receive_signatures",
+        "Requests on AWS faces that had to be signed, by what became of the signature",
         Family::default(),
     )
 });
@@ -52,4 +66,9 @@ pub(super) fn answered(receiver: &'static str, operation: &'static str, status: 
 /// Counts what a daemon reports.
 pub(super) fn daemon_segments(outcome: &'static str, n: u64) {
     DAEMON_SEGMENTS.get_or_create(&DaemonLabels { outcome }).inc_by(n);
+}
+
+/// Counts a request that had to be signed.
+pub(super) fn signature(outcome: &'static str) {
+    SIGNATURES.get_or_create(&SignatureLabels { outcome }).inc();
 }

@@ -1,5 +1,7 @@
 //! The protocols: reads requests under their caps, hands them to [`crate::ingest`], answers in the protocol's own words.
 //!
+//! Who may call the AWS faces, [`signed`] decides; tokens are [`crate::serve`]'s matter.
+//!
 //! A receiver authenticates, caps and inflates the body ([`crate::net`]), decodes it ([`crate::decode`]), hands bytes
 //! and rows over together, and only then says yes. What it may hand over to is an [`Intake`]: the write path in the
 //! server, memory in tests. It never names the log, blocks or the store.
@@ -18,6 +20,7 @@
 mod intake;
 mod metrics;
 mod answer;
+pub mod signed;
 pub mod otlp;
 pub mod awslogs;
 pub mod xray;

@@ -13,9 +13,12 @@ use parking_lot::Mutex;
 use tower::ServiceExt;
 
 use super::Intake;
+use super::signed::Gate;
+use crate::access;
 use crate::decode::Decoded;
 use crate::ingest::{Ack, Ledger, Outcomes, Received, Refused};
-use crate::net::{Budget, inflate};
+use crate::model::ManualClock;
+use crate::net::{Budget, auth, inflate};
 
 /// Remembers what was accepted; a restart is a new one with [`Memory::surviving`].
 #[derive(Debug, Default)]
@@ -109,6 +112,28 @@ impl Intake for Memory {
 /// A budget that is never spent.
 pub(super) fn ample() -> std::sync::Arc<Budget> {
     Budget::new(usize::MAX)
+}
+
+/// A gate that is open to all, as where nothing is configured.
+pub(super) fn open_gate() -> std::sync::Arc<Gate> {
+    gate("", &[], std::sync::Arc::new(Memory::default()), 0, ample())
+}
+
+/// A gate with the settings of `[aws]`, and tokens.
+pub(super) fn gate(aws: &str, tokens: &[&str], intake: std::sync::Arc<dyn Intake>, now_nanos: i64, budget: std::sync::Arc<Budget>) -> std::sync::Arc<Gate> {
+    let config: access::Config = toml::from_str(aws).expect("settings");
+    assert_eq!(config.problems(), Vec::<String>::new());
+    let keys = config.open(&|_| None).expect("keys");
+    std::sync::Arc::new(Gate {
+        verifier: access::sigv4::Verifier::new(&config, keys),
+        tokens: std::sync::Arc::new(auth::Config {
+            bearer_tokens: tokens.iter().map(|token| (*token).to_string()).collect(),
+        }),
+        clock: std::sync::Arc::new(ManualClock::new(now_nanos)),
+        budget,
+        intake,
+        account_id: "000000000000".into(),
+    })
 }
 
 /// An answer in memory.

@@ -21,7 +21,7 @@ use crate::query::Engine;
 use crate::storage::Store;
 use crate::supervise::Supervisor;
 
-pub use auth::{require_bearer, require_no_aws_credentials};
+pub use auth::require_bearer;
 
 /// What the handlers work with.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 #[derive(Clone, Debug)]
 pub struct Arns {
     prefix: String,
+    account_id: String,
 }
 
 impl Arns {
@@ -16,7 +17,13 @@ impl Arns {
         };
         Self {
             prefix: format!("arn:{partition}:logs:{region}:{account_id}:log-group:"),
+            account_id: account_id.to_string(),
         }
+    }
+
+    /// The account.
+    pub fn account_id(&self) -> &str {
+        &self.account_id
     }
 
     /// `arn:aws:logs:…:log-group:NAME`, which `TagResource` and its like take, and `logGroupArn` shows.

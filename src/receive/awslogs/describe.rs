@@ -14,6 +14,7 @@ use super::arn::group_of_identifier;
 use super::error::{Error, Result};
 use super::registry::{Group, Registry, StreamRecord, check_class};
 use super::wire;
+use crate::access::Caller;
 use crate::decode::awslogs::Validation;
 
 /// Items of a page, at most and by default.
@@ -22,8 +23,8 @@ const MAX_PAGE: i64 = 50;
 const MAX_IDENTIFIERS: usize = 50;
 
 impl Registry {
-    /// `DescribeLogGroups`.
-    pub fn describe_log_groups(&self, call: &wire::DescribeLogGroups) -> Result<Value> {
+    /// `DescribeLogGroups`: those that are open to the caller.
+    pub fn describe_log_groups(&self, call: &wire::DescribeLogGroups, caller: &Caller) -> Result<Value> {
         let mut validation = Validation::new();
         let limit = page_size(&mut validation, call.limit);
         if let Some(prefix) = &call.log_group_name_prefix {
@@ -60,7 +61,8 @@ impl Registry {
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(name, _)| name.starts_with(prefix))
             .filter(|(name, _)| pattern.is_none_or(|pattern| name.contains(pattern)))
-            .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()));
+            .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()))
+            .filter(|(name, _)| caller.is_for_group(name));
         let page: Vec<(&String, &Group)> = found.by_ref().take(limit).collect();
         let next = found.next().and(page.last()).map(|(name, _)| write_token('g', name));
         let shown = page.iter().map(|(name, group)| self.shown_group(name, group, pattern.is_some())).collect();

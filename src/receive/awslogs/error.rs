@@ -36,6 +36,9 @@ pub enum Error {
         /// Allowed.
         max_tags: usize,
     },
+    /// The caller's key is not for this.
+    #[error("{0}")]
+    AccessDenied(String),
     /// No target, or one that is not served.
     #[error("{0}")]
     UnknownOperation(String),
@@ -106,6 +109,7 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::NotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::LimitExceeded(_) => (StatusCode::BAD_REQUEST, "LimitExceededException"),
         Error::TooManyTags { .. } => (StatusCode::BAD_REQUEST, "TooManyTagsException"),
+        Error::AccessDenied(_) => (StatusCode::BAD_REQUEST, "AccessDeniedException"),
         Error::UnknownOperation(_) => (StatusCode::BAD_REQUEST, "UnknownOperationException"),
         Error::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "InvalidParameterException"),
         Error::Interrupted(_) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),

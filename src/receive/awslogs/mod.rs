@@ -12,12 +12,15 @@
 //! | `PutRetentionPolicy`, `DeleteRetentionPolicy` | as documented |
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //!
+//! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.
+//!
 //! Everything else is answered with `UnknownOperationException`. At a bound the answer is 503
 //! `ServiceUnavailableException`, which every SDK retries.
 
 mod error;
 mod arn;
 mod wire;
+mod allowed;
 mod registry;
 mod describe;
 mod put;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -39,7 +42,9 @@ pub use wire::{CreateLogGroup, CreateLogStream, DescribeLogGroups, DescribeLogSt
 
 use super::Intake;
 use super::answer::{self, BodyFault, JSON_1_1};
+use super::signed::{Face, Gate, guarded};
 use super::{inflate_aside, metrics, read as read_body};
+use crate::access::{Asked, Caller};
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, body};
 
@@ -150,8 +155,23 @@ impl Receiver {
     }
 }
 
-/// `POST /`.
-pub fn router(receiver: Arc<Receiver>) -> Router {
+/// `POST /`, behind the gate.
+pub fn router(receiver: Arc<Receiver>, gate: Arc<Gate>) -> Router {
+    let face = Face {
+        receiver: RECEIVER,
+        services: &["logs"],
+        refused_status: StatusCode::BAD_REQUEST,
+        failure: |_, failure| answer::failure(JSON_1_1, failure),
+        unread: |fault| error::failure(&fault.into()),
+        records: |asked: &Asked| (asked.action() == "logs:PutLogEvents").then_some(Signal::Logs),
+        checks_groups: true,
+        unsigned: &[],
+        max_body_bytes: receiver.config.max_body_bytes,
+    };
+    guarded(calls(receiver), gate, face)
+}
+
+fn calls(receiver: Arc<Receiver>) -> Router {
     Router::new().route("/", post(handle)).with_state(receiver)
 }
 
@@ -180,6 +200,7 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
 
 async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Request<Body>) -> Result<Value> {
     let is_put = operation == "PutLogEvents";
+    let caller = Caller::of(request.extensions());
     let unread = |error: body::Error| {
         let fault = BodyFault::from(error);
         if is_put {
@@ -191,7 +212,7 @@ async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Reques
         .await
         .map_err(unread)?;
     if is_put {
-        return receiver.put_log_events(body).await;
+        return receiver.put_log_events(body, caller).await;
     }
     let inflated = inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
         // what is made of it, a few values for each of its bytes at the most
@@ -199,23 +220,24 @@ async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Reques
         Ok(inflated)
     });
     let (bytes, share) = inflated.await.map_err(unread)?;
+    allowed::check(&caller, operation, &bytes, receiver.registry.arns())?;
     let receiver = receiver.clone();
     // to its end even if the client hangs up: what is durable and what we answer from must not part
     let task = tokio::spawn(async move {
         let _share = share;
-        receiver.manage(operation, &bytes).await
+        receiver.manage(operation, &bytes, &caller).await
     });
     task.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
 }
 
 impl Receiver {
-    /// A call about log groups and streams.
-    async fn manage(&self, operation: &'static str, bytes: &Bytes) -> Result<Value> {
+    /// A call about log groups and streams. The groups that it names are open to the caller; what it lists must be too.
+    async fn manage(&self, operation: &'static str, bytes: &Bytes, caller: &Caller) -> Result<Value> {
         let registry = &self.registry;
         match operation {
             "CreateLogGroup" => registry.create_log_group(&read(bytes)?, self.now_millis()).await?,
             "CreateLogStream" => registry.create_log_stream(&read(bytes)?, self.now_millis()).await?,
-            "DescribeLogGroups" => return registry.describe_log_groups(&read(bytes)?),
+            "DescribeLogGroups" => return registry.describe_log_groups(&read(bytes)?, caller),
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,

@@ -8,7 +8,8 @@ use super::super::answer::BodyFault;
 use super::super::inflate_aside;
 use super::describe::sequence_token;
 use super::error::{Error, Result};
-use super::{RECEIVER, Receiver, Registry, Written};
+use super::{RECEIVER, Receiver, Registry, Written, allowed};
+use crate::access::Caller;
 use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, Request, Verdict};
 use crate::decode::{self, Context, Decoded, Kind, Reason};
 use crate::ingest::Received;
@@ -42,11 +43,11 @@ impl From<body::Error> for Unfit {
 }
 
 impl Receiver {
-    pub(super) async fn put_log_events(&self, body: Body) -> Result<Value> {
+    pub(super) async fn put_log_events(&self, body: Body, caller: Caller) -> Result<Value> {
         let received_at_nanos = self.clock.now_nanos();
         let registry = self.registry.clone();
         let (raw, encoding) = (body.raw.clone(), body.encoding);
-        let prepared = inflate_aside(body, move |inflated, share| prepare(&registry, &inflated, received_at_nanos, share)).await;
+        let prepared = inflate_aside(body, move |inflated, share| prepare(&registry, &caller, &inflated, received_at_nanos, share)).await;
         let (prepared, share) = prepared.map_err(|unfit| match unfit {
             Unfit::Body(error) => {
                 let fault = BodyFault::from(error);
@@ -75,7 +76,7 @@ impl Receiver {
     }
 }
 
-fn prepare(registry: &Arc<Registry>, body: &[u8], received_at_nanos: i64, share: &mut Share) -> std::result::Result<Prepared, Unfit> {
+fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_nanos: i64, share: &mut Share) -> std::result::Result<Prepared, Unfit> {
     let malformed = |n_events: usize| {
         move |error: decode::Error| Unfit::Call {
             reason: error.reason(),
@@ -87,6 +88,11 @@ fn prepare(registry: &Arc<Registry>, body: &[u8], received_at_nanos: i64, share:
     share.hold_also(weighed.memory_bytes()).map_err(body::Error::from)?;
     let request = Request::parse(body).map_err(malformed(1))?;
     let n_events = request.events.len();
+    allowed::check_groups(caller, "PutLogEvents", &[&request.log_group], registry.arns()).map_err(|error| Unfit::Call {
+        error,
+        reason: Reason::Unauthorized,
+        n_events: n_events as u64,
+    })?;
     let retention_days = registry.retention_of(&request.log_group, &request.log_stream).map_err(|error| Unfit::Call {
         error,
         reason: Reason::NotFound,

@@ -1,6 +1,6 @@
 use axum::http::StatusCode;
 
-use super::super::testing::{Answer, Memory, ample, gzip, send};
+use super::super::testing::{Answer, Memory, ample, gzip, open_gate, send};
 use super::*;
 use crate::model::ManualClock;
 
@@ -24,7 +24,7 @@ impl Server {
         let memory = Arc::new(memory);
         let receiver = Receiver::new(config, memory.clone(), Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000)), budget);
         Self {
-            router: router(receiver.clone()),
+            router: router(receiver.clone(), open_gate()),
             memory,
             receiver,
         }
@@ -599,7 +599,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 async fn what_was_acknowledged_is_there_after_a_crash_of_the_write_path() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000));
-    let serve = |ingest: &crate::ingest::Ingest| router(Receiver::new(Config::default(), Arc::new(ingest.clone()), clock.clone(), ample()));
+    let serve = |ingest: &crate::ingest::Ingest| router(Receiver::new(Config::default(), Arc::new(ingest.clone()), clock.clone(), ample()), open_gate());
     let post = |operation: &str, members: Value| {
         Request::post("/")
             .header("x-amz-target", format!("Logs_20140328.{operation}"))

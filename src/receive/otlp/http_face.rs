@@ -1,4 +1,7 @@
 //! OTLP/HTTP: `POST /v1/logs`, `/v1/traces`, `/v1/metrics`.
+//!
+//! Where access keys are configured, a request may be signed (SigV4 for `logs`, `xray` or `monitoring`, right `write`)
+//! in place of bringing a token, as exporters do that know AWS' own OTLP endpoints.
 
 use std::sync::Arc;
 
@@ -12,7 +15,10 @@ use http::{HeaderMap, StatusCode};
 use prost::Message;
 use tonic::Code;
 
-use super::{Export, Failure, Form, Receiver, response, response_json};
+use super::super::answer::{BUSY_RETRY_AFTER, BodyFault, Failure as GateFailure};
+use super::super::signed::{Face, Gate, guarded_if_signed};
+use super::{Export, Failure, Form, RECEIVER, Receiver, response, response_json};
+use crate::access::Asked;
 use crate::decode::Reason;
 use crate::model::Signal;
 use crate::net::body;
@@ -26,6 +32,56 @@ pub fn router(receiver: Arc<Receiver>) -> Router {
         .route("/v1/metrics", route(Signal::Metrics))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(receiver)
+}
+
+/// Puts the gate for signed requests before the face; what is not signed is judged by who stands behind it.
+pub fn or_signed(router: Router, receiver: &Receiver, gate: Arc<Gate>) -> Router {
+    let face = Face {
+        receiver: RECEIVER,
+        services: &["logs", "xray", "monitoring"],
+        refused_status: StatusCode::FORBIDDEN,
+        failure: refused_at_the_gate,
+        unread: |fault| {
+            let (status, message, retry_after) = match fault {
+                BodyFault::TooLarge(message) => (StatusCode::PAYLOAD_TOO_LARGE, message, None),
+                BodyFault::Unreadable(message) => (StatusCode::BAD_REQUEST, message, None),
+                BodyFault::Interrupted(message) | BodyFault::Busy(message) => (StatusCode::SERVICE_UNAVAILABLE, message, Some(BUSY_RETRY_AFTER)),
+            };
+            let mut failure = GateFailure::new(status, "", message);
+            failure.retry_after = retry_after;
+            failure
+        },
+        records: |asked: &Asked| match asked.service {
+            Some("logs") => Some(Signal::Logs),
+            Some("xray") => Some(Signal::Traces),
+            Some("monitoring") => Some(Signal::Metrics),
+            _ => None,
+        },
+        checks_groups: false,
+        unsigned: &[],
+        max_body_bytes: receiver.config.max_body_bytes,
+    };
+    guarded_if_signed(router, gate, face)
+}
+
+/// A refusal of the gate in OTLP's words.
+fn refused_at_the_gate(headers: &HeaderMap, told: &GateFailure) -> Response {
+    let code = match (told.status, told.name) {
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => Code::ResourceExhausted,
+        (StatusCode::SERVICE_UNAVAILABLE, _) => Code::Unavailable,
+        (StatusCode::BAD_REQUEST, _) => Code::InvalidArgument,
+        (_, "AccessDeniedException") => Code::PermissionDenied,
+        _ => Code::Unauthenticated,
+    };
+    let message = match told.name {
+        "" => told.message.clone(),
+        name => format!("{name}: {}", told.message),
+    };
+    let mut answer = failure(form_of(headers).unwrap_or(Form::Json), told.status, code, &message);
+    if let Some(wait) = told.retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, wait.as_secs().max(1).into());
+    }
+    answer
 }
 
 async fn export(receiver: &Receiver, signal: Signal, request: Request<Body>) -> Response {

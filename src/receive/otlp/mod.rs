@@ -25,7 +25,7 @@ use crate::net::body::{self, Body, Caps};
 use crate::net::{Budget, Share};
 
 pub use grpc::router as grpc_router;
-pub use http_face::router as http_router;
+pub use http_face::{or_signed, router as http_router};
 
 /// The receiver's name in the ledger and metrics.
 const RECEIVER: &str = "otlp";

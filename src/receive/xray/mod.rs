@@ -1,7 +1,7 @@
 //! X-Ray as a server: what the daemon, the SDKs and exporters call to write, and the daemon's own datagrams.
 //!
 //! REST-JSON, all `POST`: on the HTTP port, and on TCP 2000, where SDKs expect the daemon's proxy and send unsigned
-//! calls. Datagrams on UDP 2000 are in [`udp`].
+//! calls ([`super::signed`] says which are taken where access keys are configured). Datagrams on UDP 2000 are in [`udp`].
 //!
 //! | path | call | answer |
 //! |---|---|---|
@@ -32,7 +32,9 @@ pub use sampling::{DEFAULT_RULE, Sampling, SamplingRule};
 
 use super::Intake;
 use super::answer::{self, BUSY_RETRY_AFTER, BodyFault, Failure, REST_JSON, Refusal};
+use super::signed::{Face, Gate, guarded};
 use super::{Undecoded, decode_within, inflate_aside, metrics, read};
+use crate::access::Asked;
 use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
 use crate::ingest::Received;
 use crate::model::{Clock, Signal};
@@ -161,8 +163,26 @@ impl Receiver {
     }
 }
 
-/// The paths of X-Ray.
-pub fn router(receiver: Arc<Receiver>) -> Router {
+/// What SDKs ask the daemon that they take the X-Ray port for.
+const UNSIGNED: [&str; 2] = ["GetSamplingRules", "GetSamplingTargets"];
+
+/// The paths of X-Ray, behind the gate. `is_daemon`: the router is for the daemon's port, on loopback.
+pub fn router(receiver: Arc<Receiver>, gate: Arc<Gate>, is_daemon: bool) -> Router {
+    let face = Face {
+        receiver: RECEIVER,
+        services: &["xray"],
+        refused_status: StatusCode::FORBIDDEN,
+        failure: |_, failure| answer::failure(REST_JSON, failure),
+        unread: |fault| failure(&fault.into()),
+        records: |asked: &Asked| (asked.action() == "xray:PutTraceSegments").then_some(Signal::Traces),
+        checks_groups: false,
+        unsigned: if is_daemon { &UNSIGNED } else { &[] },
+        max_body_bytes: receiver.config.max_body_bytes,
+    };
+    guarded(calls(receiver), gate, face)
+}
+
+fn calls(receiver: Arc<Receiver>) -> Router {
     Router::new()
         .route("/TraceSegments", post(put_trace_segments))
         .route("/TelemetryRecords", post(put_telemetry_records))

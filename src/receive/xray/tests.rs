@@ -1,4 +1,4 @@
-use super::super::testing::{Answer, Memory, ample, gzip, send};
+use super::super::testing::{Answer, Memory, ample, gzip, open_gate, send};
 use super::*;
 use crate::model::ManualClock;
 
@@ -19,7 +19,7 @@ impl Server {
         let memory = Arc::new(Memory::default());
         let receiver = Receiver::new(config, ("us-east-1", "000000000000"), memory.clone(), Arc::new(ManualClock::new(NOW)), budget);
         Self {
-            router: router(receiver),
+            router: router(receiver, open_gate(), false),
             memory,
         }
     }
