@@ -102,11 +102,8 @@ impl Claim {
         else {
             return Err(Error::Incomplete(format!("{lacking}Authorization={ALGORITHM}")));
         };
-        let session_token = match single(head, "x-amz-security-token")? {
-            Some(token) => Some(token.to_string()),
-            None => None,
-        };
-        let parts = Parts5 {
+        let session_token = single(head, "x-amz-security-token")?.map(str::to_string);
+        let parts = Spelled {
             credential,
             signed_headers,
             signature,
@@ -178,7 +175,7 @@ impl Claim {
             Some(token) => Some(token),
             None => single(head, "x-amz-security-token")?.map(str::to_string),
         };
-        let parts = Parts5 {
+        let parts = Spelled {
             credential: &credential,
             signed_headers: &signed_headers,
             signature: &signature,
@@ -186,7 +183,7 @@ impl Claim {
         Self::of_parts(&parts, date, Some(expires), session_token)
     }
 
-    fn of_parts(parts: &Parts5<'_>, date: Date, expires: Option<TimeDelta>, session_token: Option<String>) -> Result<Claim> {
+    fn of_parts(parts: &Spelled<'_>, date: Date, expires: Option<TimeDelta>, session_token: Option<String>) -> Result<Claim> {
         let elements: Vec<&str> = parts.credential.split('/').collect();
         let [key_id, day, region, service, terminator] = elements[..] else {
             return Err(Error::Incomplete(format!(
@@ -228,7 +225,7 @@ impl Claim {
 }
 
 /// The parts of a signature as they are written.
-struct Parts5<'a> {
+struct Spelled<'a> {
     credential: &'a str,
     signed_headers: &'a str,
     signature: &'a str,

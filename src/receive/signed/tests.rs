@@ -243,8 +243,7 @@ async fn a_large_body_is_held_once_and_one_above_the_cap_not_at_all() {
     let tight = Faces::within(KEYS, &[], Budget::new(100_000));
     let answer = send(&tight.http, signed(logs("PutLogEvents", &vec![b' '; 50_000]), Some(ALL), "logs")).await;
     assert_ne!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
-    let held = tight.budget.share();
-    let mut held = held;
+    let mut held = tight.budget.share();
     held.hold(90_000).expect("free");
     let answer = send(&tight.http, signed(logs("PutLogEvents", &vec![b' '; 50_000]), Some(ALL), "logs")).await;
     Faces::is_refused(&answer, StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", "memory");
