@@ -62,6 +62,7 @@ impl Questions for Engine {
             range,
             limit,
             cursor: None,
+            order: query::Order::NewestFirst,
         };
         let answer = self.search(&request).await?;
         let hits = answer.hits.iter().map(|hit| serde_json::to_value(hit.with_max_body(MAX_SAMPLE_BODY)));

@@ -9,6 +9,7 @@
 //! the Unix epoch, UTC. Never does I/O, never reads the clock except through [`Clock`].
 
 mod context;
+mod event_id;
 mod ids;
 pub mod json;
 mod logs;
@@ -21,6 +22,7 @@ mod time;
 mod value;
 
 pub use context::{Context, ContextBuilder};
+pub use event_id::EventId;
 pub use ids::{SpanId, TraceId};
 pub use logs::{LogRecord, LogsBuilder};
 pub use metrics::{MetricsBuilder, Point, PointKind, SeriesKey};

@@ -7,7 +7,17 @@ use serde::ser::{Serialize, Serializer};
 use super::{Coverage, Hit, Query};
 use crate::model::{Table, TimeRange};
 
-/// Where a page ended; opaque to clients. Rows order by time, then `ingest_id`, newest first.
+/// Which rows come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest.
+    #[default]
+    NewestFirst,
+    /// The oldest.
+    OldestFirst,
+}
+
+/// Where a page ended; opaque to clients. Rows order by time, then `ingest_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// Time of the last hit, nanoseconds.
@@ -43,7 +53,7 @@ impl Serialize for Cursor {
     }
 }
 
-/// Asks for the newest rows that match.
+/// Asks for the newest, or oldest, rows that match.
 #[derive(Clone, Debug)]
 pub struct SearchRequest {
     /// `logs` or `spans`.
@@ -56,9 +66,11 @@ pub struct SearchRequest {
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<Cursor>,
+    /// Which rows come first.
+    pub order: Order,
 }
 
-/// One page, newest first.
+/// One page, in the order asked for.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct SearchResponse {
     /// The rows.

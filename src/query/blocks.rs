@@ -297,6 +297,30 @@ impl<'a> Matcher<'a> {
         Ok(found)
     }
 
+    /// The last `k` matching rows of a range, ascending. Ends early, with fewer, when the query is over.
+    pub(super) fn last(&self, rows: Range<u32>, k: usize) -> Result<Vec<u32>> {
+        // an index alone is asked for much at a time: it seeks to the beginning of each piece, and reads no rows
+        let (first_helping, max_helping) = match self.exact_query() {
+            Some(_) => (MAX_HELPING, usize::MAX),
+            None => (FIRST_HELPING, MAX_HELPING),
+        };
+        let mut found: Vec<u32> = Vec::new();
+        let (mut end, mut helping) = (rows.end, first_helping);
+        while rows.start < end && found.len() < k && !self.stop.is_over() {
+            let at = end.saturating_sub(u32::try_from(helping).unwrap_or(u32::MAX)).max(rows.start);
+            let bits = self.piece(at..end)?;
+            let before = found.len();
+            found.extend(bits.set_indices().map(|row| row as u32));
+            // the latest first, until all are there
+            found[before..].reverse();
+            end = at;
+            helping = helping.saturating_mul(2).min(max_helping);
+        }
+        found.truncate(k);
+        found.reverse();
+        Ok(found)
+    }
+
     /// The matching rows of a range, as bits over the whole block. Ends early when the query is over.
     pub(super) fn all(&self, rows: Range<u32>) -> Result<BooleanBuffer> {
         if let (Some(query), Some(index)) = (self.exact_query(), self.block.index()) {

@@ -20,7 +20,7 @@ use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
-use super::{Config, Coverage, Error, ErrorKind, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
+use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
 use crate::model::{Clock, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
@@ -85,7 +85,7 @@ impl Engine {
         &self.inner.config
     }
 
-    /// The newest rows that match.
+    /// The newest, or oldest, rows that match.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
         self.timed(
             "search",
@@ -97,7 +97,7 @@ impl Engine {
                     rows: limit,
                     bytes: self.inner.config.max_answer_bytes,
                 };
-                let page = search::newest(&mut job, &self.inner.blocks, bounds, request.cursor).await?;
+                let page = search::page(&mut job, &self.inner.blocks, request.order, bounds, request.cursor).await?;
                 if page.is_cut {
                     let message = format!("the page ends after {} rows; the next one goes on behind them", page.hits.len());
                     job.coverage.note(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
@@ -249,7 +249,7 @@ impl Engine {
                 let mut bytes = max_bytes / 4 * 3;
                 for (table, rows, what) in bounds {
                     let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
-                    let page = search::newest(&mut job, &self.inner.blocks, search::Bounds { rows, bytes }, None).await?;
+                    let page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, search::Bounds { rows, bytes }, None).await?;
                     bytes = max_bytes.saturating_sub(page.bytes);
                     if page.next.is_some() {
                         let message = format!("the trace has more; the newest {} are shown", page.hits.len());
@@ -299,7 +299,7 @@ impl Engine {
                     rows: 1,
                     bytes: self.inner.config.max_answer_bytes,
                 };
-                let mut page = search::newest(&mut job, &self.inner.blocks, bounds, None).await?;
+                let mut page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, bounds, None).await?;
                 match page.hits.pop() {
                     None if !job.coverage.complete => Err(Error::Unread {
                         what: format!("record {ingest_id}"),

@@ -11,7 +11,7 @@ use super::ast::{Bound, Query, Test, Text, Wildcards};
 use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use crate::block::{Pattern, tokenizer};
-use crate::model::schema::{RESOURCE_COLUMNS, SCOPE_COLUMNS, SPAN_COLUMNS};
+use crate::model::schema::{RESOURCE_COLUMNS, SPAN_COLUMNS, is_context_column};
 use crate::model::{SpanId, Table, TraceId, parse_duration_nanos, parse_time, severity};
 
 /// Tokens of one phrase: as many as a machine word twice over has bits.
@@ -75,6 +75,9 @@ impl Field {
     /// The meaning of a name on `logs` or `spans`.
     pub(super) fn resolve(table: Table, name: &str) -> Field {
         let is_spans = table == Table::Spans;
+        if let Some(attribute) = name.strip_prefix("$.").filter(|attribute| !attribute.is_empty()) {
+            return Field::Attribute(attribute.to_string());
+        }
         match name {
             "body" => return Field::Text,
             "trace_id" | "xray_trace_id" => return Field::TraceId("trace_id"),
@@ -88,6 +91,8 @@ impl Field {
             "host" => return promoted("host_name", name),
             "log_group" => return promoted("aws_log_group", name),
             "log_stream" => return promoted("aws_log_stream", name),
+            "@log_group" => return Field::Plain("aws_log_group"),
+            "@log_stream" => return Field::Plain("aws_log_stream"),
             _ => {}
         }
         let own = match (is_spans, name) {
@@ -440,7 +445,7 @@ fn condition(table: Table, name: &str, test: &Test, now: i64) -> Result<Filter> 
             };
             Filter::leaf(Leaf::Column(column, value_test(name, &test)?))
         }
-        Field::Plain(column) if SCOPE_COLUMNS.contains(column) => Filter::leaf(Leaf::Value {
+        Field::Plain(column) if is_context_column(column) => Filter::leaf(Leaf::Value {
             column: Some(column),
             keys: Vec::new(),
             test: value_test(name, test)?,

@@ -9,7 +9,8 @@
 //! Text and values mean the same in the head ([`scan`]), under an index ([`plan`]) and in a scan of a block without one; the
 //! table `tests/fixtures/query/semantics.txt` runs all three ways.
 //!
-//! The whole language stands on the page of [`parse`](mod@parse), with examples that are rows of that table.
+//! The whole language stands on the page of [`parse`](mod@parse), with examples that are rows of that table. CloudWatch's filter
+//! patterns ([`filter_pattern`]) are matched on their own; the engine answers which rows can match.
 //!
 //! # What a field is
 //!
@@ -23,6 +24,8 @@
 //! | `kind`, `status` (spans) | words of OpenTelemetry, any case |
 //! | other columns by name (`severity_text`, `name`, `duration_nano`, `scope_name`, …) | that column |
 //! | promoted attributes by attribute or column name, and `service`, `host`, `log_group`, `log_stream` | the column; and any attribute or JSON leaf called so |
+//! | `@log_group`, `@log_stream` | the column alone |
+//! | `$.name` | every attribute, resource attribute and leaf of a JSON body called `name`, and nothing else, also where `name` is a column |
 //! | anything else | every attribute, resource attribute and leaf of a JSON body of that name |
 //!
 //! Counting by a field takes the column of a promoted field, the class of a severity, and else an attribute's values: facets
@@ -31,7 +34,7 @@
 //!
 //! # Promises
 //!
-//! - Newest first is a total order: time, then `ingest_id`. Pages in a row are the unpaged answer over one view.
+//! - Newest first (or oldest first) is a total order: time, then `ingest_id`. Pages in a row are the unpaged answer over one view.
 //! - An answer that may lack rows says so: unreachable or damaged blocks, limits and timeouts stand in its coverage. A block
 //!   whose index is missing or damaged is scanned and gives the same rows.
 //! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
@@ -50,6 +53,7 @@ mod pool;
 mod coverage;
 mod ast;
 mod parse;
+pub mod filter_pattern;
 mod addresses;
 mod conditions;
 mod filter;
@@ -79,8 +83,8 @@ mod finder;
 
 pub use crate::ingest::{Source, View};
 pub use answer::{
-    Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Record,
-    SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
+    Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Order,
+    Record, SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};

@@ -1,9 +1,11 @@
-//! The newest rows that match, page by page.
+//! The newest rows that match, or the oldest, page by page.
 //!
-//! Rows are in total order by time, then `ingest_id`, newest first; a page is the first `limit` rows behind the cursor.
-//! The head is searched first, its newest parts first; then blocks, those with the newest last time first, until the page is full and its last
-//! row is newer than anything the remaining blocks can hold. Overlapping blocks need no special care. Then the rows are
-//! read whole, newest first, until they are as many bytes as an answer may have: there the page ends.
+//! Rows are in total order by time, then `ingest_id`, newest first or oldest first; a page is the first `limit` rows behind the
+//! cursor. The head is searched first, its newest parts first; then blocks, those with the newest last time first, until the
+//! page is full and its last row is newer than anything the remaining blocks can hold. Overlapping blocks need no special
+//! care. Oldest first is the same with the time turned round ([`Order::rank`]): blocks with the oldest first time come
+//! first, and of each block the last rows. Then the rows are read whole, in order, until they are as many bytes as an answer
+//! may have: there the page ends.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, Int64Array, UInt32Array};
 use arrow::datatypes::Int64Type;
 
-use super::answer::Cursor;
+use super::answer::{Cursor, Order};
 use super::blocks::{Blocks, Matcher, rows_at_once};
 use super::filter::Filter;
 use super::hit::Hit;
@@ -41,9 +43,36 @@ const ROWS_AT_ONCE: usize = 8;
 /// What a row group costs in rows: its pages are decompressed however few rows are wanted.
 const ROW_GROUP_COST: usize = 8;
 
+impl Order {
+    /// Greater for what comes sooner: of times and of `ingest_id`s alike. Its own inverse.
+    fn rank(self, value: i64) -> i64 {
+        match self {
+            Order::NewestFirst => value,
+            Order::OldestFirst => !value,
+        }
+    }
+
+    /// The rank of the row that comes first of those between two times.
+    fn first_rank(self, (oldest, newest): (i64, i64)) -> i64 {
+        match self {
+            Order::NewestFirst => newest,
+            Order::OldestFirst => self.rank(oldest),
+        }
+    }
+
+    /// The part of a range whose rows have at least this rank.
+    fn down_to(self, range: TimeRange, rank: i64) -> TimeRange {
+        match self {
+            Order::NewestFirst => TimeRange::new(range.start_nanos.max(rank), range.end_nanos),
+            Order::OldestFirst => TimeRange::new(range.start_nanos, range.end_nanos.min(self.rank(rank).saturating_add(1))),
+        }
+    }
+}
+
 /// A row's place in the order of an answer, and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
+    /// Ranks of its time and of its `ingest_id`.
     time: i64,
     ingest_id: i64,
     place: Place,
@@ -55,18 +84,35 @@ enum Place {
     Block { number: usize, row: u32 },
 }
 
-/// The newest rows so far, at most `capacity`.
-struct Newest {
+/// The rows that come first of those seen so far, at most `capacity`.
+struct First {
     heap: BinaryHeap<Reverse<Found>>,
     capacity: usize,
+    order: Order,
     cursor: Option<Cursor>,
 }
 
-impl Newest {
-    fn offer(&mut self, found: Found) {
-        if !is_behind(self.cursor, found.time, found.ingest_id) {
-            return;
+impl First {
+    fn new(capacity: usize, order: Order, cursor: Option<Cursor>) -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            capacity,
+            order,
+            cursor,
         }
+    }
+
+    fn offer(&mut self, (time, ingest_id): (i64, i64), place: Place) {
+        if is_behind(self.order, self.cursor, time, ingest_id) {
+            self.keep(Found {
+                time: self.order.rank(time),
+                ingest_id: self.order.rank(ingest_id),
+                place,
+            });
+        }
+    }
+
+    fn keep(&mut self, found: Found) {
         if self.heap.len() < self.capacity {
             self.heap.push(Reverse(found));
         } else if let Some(mut last) = self.heap.peek_mut()
@@ -76,15 +122,16 @@ impl Newest {
         }
     }
 
-    /// Time of the last row, once there are enough.
+    /// Rank of the last row's time, once there are enough.
     fn full_down_to(&self) -> Option<i64> {
         (self.heap.len() >= self.capacity).then(|| self.heap.peek().map(|last| last.0.time)).flatten()
     }
 }
 
 /// Whether a row comes after the cursor's.
-fn is_behind(cursor: Option<Cursor>, time: i64, ingest_id: i64) -> bool {
-    cursor.is_none_or(|cursor| (time, ingest_id) < (cursor.time_unix_nano, cursor.ingest_id))
+fn is_behind(order: Order, cursor: Option<Cursor>, time: i64, ingest_id: i64) -> bool {
+    let rank = |time: i64, ingest_id: i64| (order.rank(time), order.rank(ingest_id));
+    cursor.is_none_or(|cursor| rank(time, ingest_id) < rank(cursor.time_unix_nano, cursor.ingest_id))
 }
 
 /// How large a page may be.
@@ -105,41 +152,38 @@ pub(super) struct Page {
     pub(super) is_cut: bool,
 }
 
-/// The newest rows of a job behind a cursor.
-pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
+/// The first rows of a job behind a cursor.
+pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
     if let Some(cursor) = cursor {
-        job.range.end_nanos = job.range.end_nanos.min(cursor.time_unix_nano.saturating_add(1)).max(job.range.start_nanos);
+        match order {
+            Order::NewestFirst => job.range.end_nanos = job.range.end_nanos.min(cursor.time_unix_nano.saturating_add(1)).max(job.range.start_nanos),
+            Order::OldestFirst => job.range.start_nanos = job.range.start_nanos.max(cursor.time_unix_nano).min(job.range.end_nanos),
+        }
     }
-    let mut newest = Newest {
-        heap: BinaryHeap::new(),
-        capacity: bounds.rows.saturating_add(1),
-        cursor,
-    };
-    let capacity = newest.capacity;
-    search_head(job, &mut newest).await?;
+    if order == Order::OldestFirst {
+        job.metas.sort_by_key(|meta| meta.min_time_nanos);
+    }
+    let mut first = First::new(bounds.rows.saturating_add(1), order, cursor);
+    search_head(job, &mut first).await?;
     let metas = job.metas.clone();
     let mut opened: BTreeMap<usize, Block> = BTreeMap::new();
     let (mut number, mut window) = (0, 1);
     while number < metas.len() && !job.stop.is_over() {
-        let down_to = newest.full_down_to();
-        // the newest last time comes first: behind a block that is too old, all are
-        let matters = |meta: &BlockMeta| down_to.is_none_or(|time| time <= meta.max_time_nanos);
+        let down_to = first.full_down_to();
+        // the block with the first row comes first: behind one that is too late, all are
+        let matters = |meta: &BlockMeta| down_to.is_none_or(|rank| rank <= order.first_rank((meta.min_time_nanos, meta.max_time_nanos)));
         let end = number + metas[number..metas.len().min(number + window)].iter().take_while(|meta| matters(meta)).count();
         if end == number {
             job.coverage.blocks_pruned += (metas.len() - number) as u64;
             break;
         }
-        let found = search_blocks(job, blocks, number..end, down_to, cursor, capacity).await?;
+        let found = search_blocks(job, blocks, number..end, &first).await?;
         for (number, block, keys) in found {
             match keys {
                 Ok(keys) => {
                     job.coverage.rows_matched_at_least += keys.len() as u64;
                     for (time, ingest_id, row) in keys {
-                        newest.offer(Found {
-                            time,
-                            ingest_id,
-                            place: Place::Block { number, row },
-                        });
+                        first.offer((time, ingest_id), Place::Block { number, row });
                     }
                     opened.insert(number, block);
                 }
@@ -149,13 +193,13 @@ pub(super) async fn newest(job: &mut Job, blocks: &Arc<Blocks>, bounds: Bounds, 
         number = end;
         window = (window * 2).min(MAX_WINDOW);
     }
-    let mut found: Vec<Found> = newest.heap.into_iter().map(|Reverse(found)| found).collect();
+    let mut found: Vec<Found> = first.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     let has_more = found.len() > bounds.rows;
     found.truncate(bounds.rows);
     let last = found.last().filter(|_| has_more).map(|found| Cursor {
-        time_unix_nano: found.time,
-        ingest_id: found.ingest_id,
+        time_unix_nano: order.rank(found.time),
+        ingest_id: order.rank(found.ingest_id),
     });
     let fetched = fetch(job, &found, &Arc::new(opened), &blocks.rows, bounds.bytes).await?;
     for (number, (problem, error)) in fetched.unreadable {
@@ -184,41 +228,38 @@ fn ingest_ids(rows: &Rows) -> Result<&Int64Array> {
         .ok_or_else(|| Error::internal("rows have no ingest_id"))
 }
 
-/// Offers the matching rows of the head. The workers share its parts; each begins with the newest, and goes on until what it
-/// has is newer than anything in the parts left.
-async fn search_head(job: &mut Job, newest: &mut Newest) -> Result<()> {
+/// Offers the matching rows of the head. The workers share its parts; each begins with the one whose row comes first, and
+/// goes on until what it has comes before anything in the parts left.
+async fn search_head(job: &mut Job, first: &mut First) -> Result<()> {
     let mut parts: Vec<(i64, usize)> = Vec::with_capacity(job.head.len());
-    parts.extend(job.head.iter().enumerate().filter_map(|(number, rows)| Some((rows.time_bounds()?.1, number))));
+    parts.extend(
+        job.head
+            .iter()
+            .enumerate()
+            .filter_map(|(number, rows)| Some((first.order.first_rank(rows.time_bounds()?), number))),
+    );
     parts.sort_unstable_by(|a, b| b.cmp(a));
-    let (capacity, cursor) = (newest.capacity, newest.cursor);
+    let (capacity, order, cursor) = (first.capacity, first.order, first.cursor);
     let n_shares = job.head_shares();
     let pieces: Vec<_> = (0..n_shares)
         .map(|share| {
             let parts: Vec<(i64, usize)> = parts.iter().skip(share).step_by(n_shares).copied().collect();
             let (head, filter, range, stop) = (job.head.clone(), job.filter.clone(), job.range, job.stop.clone());
             move || -> Result<(BinaryHeap<Reverse<Found>>, u64)> {
-                let mut own = Newest {
-                    heap: BinaryHeap::new(),
-                    capacity,
-                    cursor,
-                };
+                let mut own = First::new(capacity, order, cursor);
                 let mut matched = 0;
-                for (last, part) in parts {
+                for (rank, part) in parts {
                     let down_to = own.full_down_to();
-                    if stop.is_over() || down_to.is_some_and(|time| time > last) {
+                    if stop.is_over() || down_to.is_some_and(|last| last > rank) {
                         break;
                     }
                     let rows = &head[part];
-                    let range = TimeRange::new(range.start_nanos.max(down_to.unwrap_or(i64::MIN)), range.end_nanos);
+                    let range = down_to.map_or(range, |rank| order.down_to(range, rank));
                     let found = scan::within(&filter, Chunk::Memory(rows), &scan::in_range(rows, &range))?;
                     matched += found.count_set_bits() as u64;
                     let (times, ids) = (rows.times().values(), ingest_ids(rows)?.values());
                     for row in found.set_indices() {
-                        own.offer(Found {
-                            time: times[row],
-                            ingest_id: ids[row],
-                            place: Place::Head { part, row },
-                        });
+                        own.offer((times[row], ids[row]), Place::Head { part, row });
                     }
                 }
                 Ok((own.heap, matched))
@@ -228,7 +269,7 @@ async fn search_head(job: &mut Job, newest: &mut Newest) -> Result<()> {
     for share in job.workers.run_all(pieces).await? {
         let (heap, matched) = share?;
         job.coverage.rows_matched_at_least += matched;
-        heap.into_iter().for_each(|Reverse(found)| newest.offer(found));
+        heap.into_iter().for_each(|Reverse(found)| first.keep(found));
     }
     job.mark_end();
     Ok(())
@@ -238,16 +279,14 @@ async fn search_head(job: &mut Job, newest: &mut Newest) -> Result<()> {
 type Keys = Vec<(i64, i64, u32)>;
 
 /// The first matching rows of each of some blocks, which the workers share.
-async fn search_blocks(
-    job: &mut Job,
-    blocks: &Arc<Blocks>,
-    numbers: Range<usize>,
-    down_to: Option<i64>,
-    cursor: Option<Cursor>,
-    wanted: usize,
-) -> Result<Vec<(usize, Block, Result<Keys>)>> {
+async fn search_blocks(job: &mut Job, blocks: &Arc<Blocks>, numbers: Range<usize>, first: &First) -> Result<Vec<(usize, Block, Result<Keys>)>> {
     let opened = job.open_all(blocks, numbers).await;
-    let range = TimeRange::new(job.range.start_nanos.max(down_to.unwrap_or(i64::MIN)), job.range.end_nanos);
+    let wanted = Wanted {
+        range: first.full_down_to().map_or(job.range, |rank| first.order.down_to(job.range, rank)),
+        order: first.order,
+        cursor: first.cursor,
+        n_rows: first.capacity,
+    };
     // those that wait for the store wait together
     let is_here = opened.iter().all(|(_, block)| block.is_here());
     let share = if is_here { opened.len().div_ceil(job.workers.n_threads()).max(1) } else { 1 };
@@ -257,7 +296,7 @@ async fn search_blocks(
             let (share, filter, stop) = (share.to_vec(), job.filter.clone(), job.stop.clone());
             move || -> Vec<(usize, Block, Result<Keys>)> {
                 let search = |(number, block): (usize, Block)| {
-                    let keys = first_of_block(&block, &filter, range, cursor, wanted, &stop);
+                    let keys = wanted.of_block(&block, &filter, &stop);
                     (number, block, keys)
                 };
                 share.into_iter().map(search).collect()
@@ -267,59 +306,97 @@ async fn search_blocks(
     Ok(job.workers.run_all(pieces).await?.into_iter().flatten().collect())
 }
 
-/// Time, `ingest_id` and number of a block's first matching rows behind the cursor.
-fn first_of_block(block: &Block, filter: &Filter, range: TimeRange, cursor: Option<Cursor>, wanted: usize, stop: &Stop) -> Result<Keys> {
-    let matcher = Matcher::new(block, filter, stop)?;
-    let mut rows = block.rows_in(&range)?;
-    if let Some(cursor) = cursor {
-        rows.start = rows.start.max(not_before(block, cursor)?).min(rows.end);
-    }
-    let time_column = block.meta().table.time_column();
-    let mut keys = Vec::new();
-    while keys.len() < wanted && !rows.is_empty() && !stop.is_over() {
-        let asked = wanted - keys.len();
-        let found = matcher.first(rows.clone(), asked)?;
-        let Some(last) = found.last().copied() else { break };
-        if found.len() <= ROWS_AT_ONCE && !block.is_here() {
-            // so few are read whole soon: fetched together they take fewer requests
-            block.want(&found, &[])?;
-        }
-        let batch = block.read(&found, &[time_column, "ingest_id"])?;
-        stop.has_read(block.bytes_of(found.len(), &[time_column, "ingest_id"]));
-        let column = |index: usize| {
-            let column = batch.column(index).as_primitive_opt::<Int64Type>();
-            column.ok_or_else(|| Error::internal("times and ids are whole numbers"))
-        };
-        let (times, ids) = (column(0)?.values(), column(1)?.values());
-        for (i, row) in found.iter().enumerate() {
-            if is_behind(cursor, times[i], ids[i]) {
-                keys.push((times[i], ids[i], *row));
-            }
-        }
-        if found.len() < asked {
-            break;
-        }
-        rows.start = last + 1;
-    }
-    Ok(keys)
+/// Which rows of a block are wanted, beside that they match.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    range: TimeRange,
+    order: Order,
+    cursor: Option<Cursor>,
+    n_rows: usize,
 }
 
-/// A row before which none is behind the cursor: of the rows of its time, which stand by `ingest_id`, there may be many.
-fn not_before(block: &Block, cursor: Cursor) -> Result<u32> {
-    let time = cursor.time_unix_nano;
-    let mut rows = block.rows_in(&TimeRange::new(time, time.saturating_add(1)))?;
+impl Wanted {
+    /// Time, `ingest_id` and number of a block's first matching rows behind the cursor.
+    fn of_block(&self, block: &Block, filter: &Filter, stop: &Stop) -> Result<Keys> {
+        let matcher = Matcher::new(block, filter, stop)?;
+        let mut rows = block.rows_in(&self.range)?;
+        if let Some(cursor) = self.cursor {
+            let border = border(block, cursor, self.order)?;
+            match self.order {
+                Order::NewestFirst => rows.start = rows.start.max(border).min(rows.end),
+                Order::OldestFirst => rows.end = rows.end.min(border).max(rows.start),
+            }
+        }
+        let time_column = block.meta().table.time_column();
+        let mut keys = Vec::new();
+        while keys.len() < self.n_rows && !rows.is_empty() && !stop.is_over() {
+            let asked = self.n_rows - keys.len();
+            let found = match self.order {
+                Order::NewestFirst => matcher.first(rows.clone(), asked)?,
+                Order::OldestFirst => matcher.last(rows.clone(), asked)?,
+            };
+            let (Some(lowest), Some(highest)) = (found.first().copied(), found.last().copied()) else {
+                break;
+            };
+            if found.len() <= ROWS_AT_ONCE && !block.is_here() {
+                // so few are read whole soon: fetched together they take fewer requests
+                block.want(&found, &[])?;
+            }
+            let batch = block.read(&found, &[time_column, "ingest_id"])?;
+            stop.has_read(block.bytes_of(found.len(), &[time_column, "ingest_id"]));
+            let column = |index: usize| {
+                let column = batch.column(index).as_primitive_opt::<Int64Type>();
+                column.ok_or_else(|| Error::internal("times and ids are whole numbers"))
+            };
+            let (times, ids) = (column(0)?.values(), column(1)?.values());
+            for (i, row) in found.iter().enumerate() {
+                if is_behind(self.order, self.cursor, times[i], ids[i]) {
+                    keys.push((times[i], ids[i], *row));
+                }
+            }
+            if found.len() < asked {
+                break;
+            }
+            match self.order {
+                Order::NewestFirst => rows.start = highest + 1,
+                Order::OldestFirst => rows.end = lowest,
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// A row before which (oldest first: from which on) none is behind the cursor: of the rows of its time, which stand by
+/// `ingest_id`, there may be many.
+fn border(block: &Block, cursor: Cursor, order: Order) -> Result<u32> {
+    let of_its_time = TimeRange::new(cursor.time_unix_nano, cursor.time_unix_nano.saturating_add(1));
+    if !block.meta().overlaps(&of_its_time) {
+        // the range of time alone says which rows are behind it
+        return Ok(match order {
+            Order::NewestFirst => 0,
+            Order::OldestFirst => block.n_rows(),
+        });
+    }
+    let mut rows = block.rows_in(&of_its_time)?;
     while rows.len() > SAME_TIME_ROWS {
         let middle = rows.start + (rows.end - rows.start) / 2;
         let batch = block.read(&[middle], &["ingest_id"])?;
         let ids = batch.column(0).as_primitive_opt::<Int64Type>();
         let id = ids.ok_or_else(|| Error::internal("ids are whole numbers"))?.value(0);
-        if id < cursor.ingest_id {
+        let is_before = match order {
+            Order::NewestFirst => id < cursor.ingest_id,
+            Order::OldestFirst => id <= cursor.ingest_id,
+        };
+        if is_before {
             rows.end = middle;
         } else {
             rows.start = middle + 1;
         }
     }
-    Ok(rows.start)
+    Ok(match order {
+        Order::NewestFirst => rows.start,
+        Order::OldestFirst => rows.end,
+    })
 }
 
 /// Rows that were read whole.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::decode::Decoded;
-use crate::ingest::{Ack, Ingest, Ledger, Received, Refused};
+use crate::ingest::{Ack, DeleteError, DeleteRequest, Ingest, Ledger, Received, Refused};
 
 /// The write path as receivers see it. [`Ingest`] is the one outside tests.
 #[async_trait]
@@ -25,6 +25,8 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
     fn put_state_relaxed(&self, key: &str, value: Bytes);
     /// See [`Ingest::states`].
     fn states(&self, prefix: &str) -> Vec<(String, Bytes)>;
+    /// See [`Ingest::delete`].
+    async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError>;
 }
 
 #[async_trait]
@@ -49,5 +51,8 @@ impl Intake for Ingest {
     }
     fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
         Ingest::states(self, prefix)
+    }
+    async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError> {
+        Ingest::delete(self, request).await.map(|_| ())
     }
 }

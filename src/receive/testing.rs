@@ -16,7 +16,7 @@ use super::Intake;
 use super::signed::Gate;
 use crate::access;
 use crate::decode::Decoded;
-use crate::ingest::{Ack, Ledger, Outcomes, Received, Refused};
+use crate::ingest::{Ack, DeleteError, DeleteRequest, Ledger, Outcomes, Received, Refused};
 use crate::model::ManualClock;
 use crate::net::{Budget, auth, inflate};
 
@@ -25,6 +25,8 @@ use crate::net::{Budget, auth, inflate};
 pub(super) struct Memory {
     pub(super) accepted: Mutex<Vec<(Received, Decoded)>>,
     pub(super) states: Mutex<BTreeMap<String, Bytes>>,
+    /// Orders to delete rows.
+    pub(super) deletes: Mutex<Vec<DeleteRequest>>,
     ledger: Ledger,
     /// So many calls are refused first.
     pub(super) refusals: Mutex<usize>,
@@ -106,6 +108,10 @@ impl Intake for Memory {
             .filter(|(key, _)| key.starts_with(prefix))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
+    }
+    async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError> {
+        self.deletes.lock().push(request.clone());
+        Ok(())
     }
 }
 

@@ -162,6 +162,28 @@ def test_its_commands_and_clients_work(tmp_path):
         groups = subprocess.run([lakes.tool("aws"), "logs", "describe-log-groups", "--endpoint-url", url], check=True, capture_output=True, timeout=60)
         assert "/demo" in {group["logGroupName"] for group in json.loads(groups.stdout)["logGroups"]}
 
+        # what README asks with the AWS CLI
+        (setting,) = re.findall(r"`(AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=[^`]+)`", README)
+        at_us = dict([setting.split("=", 1)])
+        logs = lakes.client("logs", url)
+        logs.create_log_stream(logGroupName="/demo", logStreamName="web-1")
+        line = json.dumps({"level": "ERROR", "status": 502})
+        logs.put_log_events(logGroupName="/demo", logStreamName="web-1", logEvents=[{"timestamp": int(time.time() * 1000), "message": line}])
+        for command in [command for command in remaining if "aws logs " in command]:
+            remaining.remove(command)
+            words = shlex.split(command)
+            own = dict(word.split("=", 1) for word in words if re.match(r"AWS_\w+=", word))
+            aws = [lakes.tool("aws"), *words[words.index("aws") + 1 :]]
+            env = {**os.environ, **at_us, **own}
+            if "start-live-tail" not in command:
+                assert "502" in subprocess.run(aws, env=env, check=True, capture_output=True, text=True, timeout=60).stdout, command
+                continue
+            try:
+                ended = subprocess.run([*aws, "--mode", "print-only"], env=env, capture_output=True, text=True, timeout=5)
+            except subprocess.TimeoutExpired:
+                continue
+            raise AssertionError(ended.stderr)
+
         # no container is started here: README says so, and test_cli.py replays what the driver sends
         assert list(rows) == ["docker"] and "not run in our tests" in rows["docker"]
         options = dict(option.split("=", 1) for option in re.findall(r"--log-opt (\S+?=[^ `]+)", rows["docker"]))

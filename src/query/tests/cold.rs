@@ -92,6 +92,7 @@ async fn search(lake: &Lake, query: &str, limit: usize) -> Coverage {
         range: TimeRange::ALL,
         limit,
         cursor: None,
+        order: Order::NewestFirst,
     };
     let coverage = lake.engine.search(&request).await.expect("an answer").coverage;
     assert!(coverage.complete, "{coverage:?}");

@@ -5,6 +5,7 @@ mod counts;
 mod differential;
 mod hidden;
 mod paging;
+mod patterns;
 mod semantics;
 mod sql;
 mod traces;
@@ -145,6 +146,7 @@ impl Lake {
             range: TimeRange::ALL,
             limit: 10_000,
             cursor: None,
+            order: Order::NewestFirst,
         };
         let answer = self.engine.search(&request).await.expect("an answer");
         assert!(answer.coverage.complete, "{:?}", answer.coverage);

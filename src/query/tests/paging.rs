@@ -49,6 +49,7 @@ fn request(query: &str, range: TimeRange, limit: usize, cursor: Option<Cursor>) 
         range,
         limit,
         cursor,
+        order: Order::NewestFirst,
     }
 }
 
@@ -84,6 +85,63 @@ async fn pages_in_a_row_are_the_whole_answer() {
             assert!(limit == 1 || gathered.len() == expected.len());
         }
     }
+}
+
+#[tokio::test]
+async fn oldest_first_is_newest_first_turned_round_page_by_page() {
+    let lake = lake().await;
+    for (query, range) in [
+        ("*", TimeRange::ALL),
+        ("rare", TimeRange::ALL),
+        ("service:api severity>=WARN", TimeRange::new(T0 + 50 * SECOND, T0 + 200 * SECOND)),
+        ("body:~\"^r\" -shard:2", TimeRange::ALL),
+        ("absent", TimeRange::ALL),
+    ] {
+        let whole = lake.engine.search(&request(query, range, 10_000, None)).await.expect("an answer");
+        let keys = |hits: &[Hit]| hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())).collect::<Vec<_>>();
+        let mut expected = keys(&whole.hits);
+        expected.reverse();
+        for limit in [1, 7, 100, 10_000] {
+            let (mut gathered, mut cursor) = (Vec::new(), None);
+            while gathered.len() < if limit == 1 { 25 } else { usize::MAX } {
+                let asked = SearchRequest {
+                    order: Order::OldestFirst,
+                    ..request(query, range, limit, cursor)
+                };
+                let page = lake.engine.search(&asked).await.expect("a page");
+                assert!(page.coverage.complete);
+                gathered.extend(keys(&page.hits));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+                assert_eq!(page.hits.len(), limit);
+            }
+            assert_eq!(gathered, expected[..gathered.len()], "{query} by {limit}");
+            assert!(limit == 1 || gathered.len() == expected.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_page_of_old_rows_leaves_new_blocks_unread() {
+    let lake = Lake::new().await;
+    lake.block(&rows(1, 50, 1), true).await;
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    let record = LogRecord {
+        time_unix_nano: T0 + 7_200 * SECOND,
+        body: Some("new"),
+        ..Default::default()
+    };
+    builder.push(context, &record);
+    lake.block(&builder.finish().expect("rows").with_ingest_ids(9_000), true).await;
+    let asked = SearchRequest {
+        order: Order::OldestFirst,
+        ..request("*", TimeRange::ALL, 10, None)
+    };
+    let page = lake.engine.search(&asked).await.expect("a page");
+    assert_eq!((page.coverage.blocks_total, page.coverage.blocks_read, page.coverage.blocks_pruned), (2, 1, 1));
 }
 
 #[tokio::test]

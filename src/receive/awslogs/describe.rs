@@ -19,6 +19,10 @@ use crate::decode::awslogs::Validation;
 
 /// Items of a page, at most and by default.
 const MAX_PAGE: i64 = 50;
+/// Groups that `ListLogGroups` gives at most.
+const MAX_LISTED: i64 = 1_000;
+/// Tags that it takes.
+const MAX_TAG_FILTERS: usize = 5;
 /// Identifiers of one call.
 const MAX_IDENTIFIERS: usize = 50;
 
@@ -116,16 +120,67 @@ impl Registry {
         shown
     }
 
+    /// `ListLogGroups`.
+    pub fn list_log_groups(&self, call: &wire::ListLogGroups, caller: &Caller) -> Result<Value> {
+        let mut validation = Validation::new();
+        let limit = call.limit.unwrap_or(MAX_PAGE);
+        validation.range(limit, "limit", 1, MAX_LISTED);
+        let limit = usize::try_from(limit.clamp(1, MAX_LISTED)).unwrap_or(1);
+        if let Some(class) = &call.log_group_class {
+            check_class(&mut validation, class);
+        }
+        let alternatives = match &call.log_group_name_pattern {
+            Some(pattern) => name_alternatives(&mut validation, pattern),
+            None => vec![],
+        };
+        let tags = call.log_group_tags.as_deref().unwrap_or_default();
+        if tags.len() > MAX_TAG_FILTERS {
+            let shown = format_args!("[{} tags]", tags.len()).to_string();
+            validation.violation(
+                shown,
+                "logGroupTags",
+                format_args!("Member must have length less than or equal to {MAX_TAG_FILTERS}"),
+            );
+        }
+        for (number, tag) in tags.iter().enumerate() {
+            validation.required(&tag.key, &format!("logGroupTags.{}.member.key", number + 1));
+        }
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let after = call.next_token.as_deref().map(|token| read_token(token, 'l')).transpose()?;
+        // no group of ours has a data source or a field index
+        let asks_for_what_none_has = [call.data_sources.as_ref().map(Vec::len), call.field_index_names.as_ref().map(Vec::len)]
+            .into_iter()
+            .flatten()
+            .any(|n| n > 0);
+        let groups = self.read();
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let has_tags = |group: &Group| {
+            tags.iter().all(|tag| {
+                let value = tag.key.as_ref().and_then(|key| group.record.tags.get(key));
+                let any = tag.values.as_deref().unwrap_or_default();
+                value.is_some_and(|value| any.is_empty() || any.contains(value))
+            })
+        };
+        let mut found = groups
+            .by_name
+            .range::<str, _>((from, Bound::Unbounded))
+            .filter(|(name, _)| alternatives.is_empty() || alternatives.iter().any(|one| one.is_in(name)))
+            .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()) && has_tags(group) && !asks_for_what_none_has)
+            .filter(|(name, _)| caller.is_for_group(name));
+        let page: Vec<(&String, &Group)> = found.by_ref().take(limit).collect();
+        let next = found.next().and(page.last()).map(|(name, _)| write_token('l', name));
+        let shown = page
+            .iter()
+            .map(|(name, group)| json!({ "logGroupName": name, "logGroupArn": self.arns().group(name), "logGroupClass": group.record.class }))
+            .collect();
+        Ok(with_token("logGroups", shown, next))
+    }
+
     /// `DescribeLogStreams`.
     pub fn describe_log_streams(&self, call: &wire::DescribeLogStreams) -> Result<Value> {
         let mut validation = Validation::new();
         let limit = page_size(&mut validation, call.limit);
-        if let Some(name) = &call.log_group_name {
-            validation.log_group_name(name, "logGroupName");
-        }
-        if let Some(identifier) = &call.log_group_identifier {
-            validation.length(identifier, "logGroupIdentifier", 1, 2048);
-        }
+        check_group(&mut validation, &call.log_group_name, &call.log_group_identifier);
         if let Some(prefix) = &call.log_stream_name_prefix {
             validation.log_stream_name(prefix, "logStreamNamePrefix");
         }
@@ -138,18 +193,7 @@ impl Registry {
             }
         };
         validation.finish().map_err(Error::InvalidParameter)?;
-        let group_name = match (call.log_group_name.as_deref(), call.log_group_identifier.as_deref()) {
-            (Some(name), None) => name,
-            (None, Some(identifier)) => {
-                group_of_identifier(identifier).ok_or_else(|| Error::InvalidParameter(format!("The log group identifier {identifier:?} is invalid.")))?
-            }
-            (None, None) => return Err(Error::InvalidParameter("Either logGroupName or logGroupIdentifier must be given.".into())),
-            (Some(_), Some(_)) => {
-                return Err(Error::InvalidParameter(
-                    "LogGroup name and LogGroup identifier are mutually exclusive parameters.".into(),
-                ));
-            }
-        };
+        let group_name = one_group(&call.log_group_name, &call.log_group_identifier)?;
         if by_time && call.log_stream_name_prefix.is_some() {
             return Err(Error::InvalidParameter("Cannot order by LastEventTime with a logStreamNamePrefix.".into()));
         }
@@ -185,6 +229,40 @@ impl Registry {
         }
         shown
     }
+}
+
+/// One of the texts of `ListLogGroups`' pattern.
+struct NameAlternative<'a> {
+    text: &'a str,
+    is_beginning: bool,
+}
+
+impl NameAlternative<'_> {
+    fn is_in(&self, name: &str) -> bool {
+        if self.is_beginning {
+            name.starts_with(self.text)
+        } else {
+            name.contains(self.text)
+        }
+    }
+}
+
+/// Reads `^/aws/lambda|discovery`: up to five texts of 3 to 24 characters.
+fn name_alternatives<'a>(validation: &mut Validation, pattern: &'a str) -> Vec<NameAlternative<'a>> {
+    validation.length(pattern, "logGroupNamePattern", 3, 129);
+    let alternatives: Vec<NameAlternative<'_>> = pattern
+        .split('|')
+        .map(|text| NameAlternative {
+            text: text.strip_prefix('^').unwrap_or(text),
+            is_beginning: text.starts_with('^'),
+        })
+        .collect();
+    let is_fit = |one: &NameAlternative<'_>| (3..=24).contains(&one.text.len()) && one.text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_/#".contains(&b));
+    if alternatives.len() > 5 || !alternatives.iter().all(is_fit) {
+        let expected = r"Member must satisfy regular expression pattern: (\^?[\.\-_\/#A-Za-z0-9]{3,24})(\|\^?[\.\-_\/#A-Za-z0-9]{3,24}){0,4}";
+        validation.violation(pattern, "logGroupNamePattern", expected);
+    }
+    alternatives
 }
 
 type Page<'a> = (Vec<(&'a String, &'a StreamRecord)>, Option<String>);
@@ -244,6 +322,30 @@ fn streams_by_time<'a>(group: &'a Group, descending: bool, token: Option<&str>, 
         .filter(|_| has_more)
         .map(|(millis, name, _)| write_token('t', &format!("{millis}/{name}")));
     Ok((found.into_iter().map(|(_, name, stream)| (name, stream)).collect(), next))
+}
+
+/// Checks the two members of which one names a group.
+pub(super) fn check_group(validation: &mut Validation, name: &Option<String>, identifier: &Option<String>) {
+    if let Some(name) = name {
+        validation.log_group_name(name, "logGroupName");
+    }
+    if let Some(identifier) = identifier {
+        validation.length(identifier, "logGroupIdentifier", 1, 2048);
+    }
+}
+
+/// The group that one of two members names.
+pub(super) fn one_group<'a>(name: &'a Option<String>, identifier: &'a Option<String>) -> Result<&'a str> {
+    match (name.as_deref(), identifier.as_deref()) {
+        (Some(name), None) => Ok(name),
+        (None, Some(identifier)) => {
+            group_of_identifier(identifier).ok_or_else(|| Error::InvalidParameter(format!("The log group identifier {identifier:?} is invalid.")))
+        }
+        (None, None) => Err(Error::InvalidParameter("Either logGroupName or logGroupIdentifier must be given.".into())),
+        (Some(_), Some(_)) => Err(Error::InvalidParameter(
+            "LogGroup name and LogGroup identifier are mutually exclusive parameters.".into(),
+        )),
+    }
 }
 
 /// A token that clients send back with their next batch and nobody reads.

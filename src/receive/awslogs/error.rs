@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use super::super::answer::{BUSY_RETRY_AFTER, BodyFault, Failure, Refusal};
 use crate::decode;
 use crate::ingest::Refused;
+use crate::query;
 
 /// Why a call failed. The messages are the service's: clients and people know them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +21,15 @@ pub enum Error {
     /// The log group or stream exists.
     #[error("The specified log {0} already exists")]
     AlreadyExists(&'static str),
-    /// There is no such log group or stream.
+    /// There is no such log group, stream or record.
     #[error("The specified log {0} does not exist.")]
     NotFound(&'static str),
     /// No more log groups or streams are taken.
     #[error("{0}")]
     LimitExceeded(String),
+    /// It may not be done to this group.
+    #[error("{0}")]
+    Refused(String),
     /// More tags than a resource can have.
     #[error("The resource {resource} would have {n_tags} tags, {max_tags} are allowed")]
     TooManyTags {
@@ -97,6 +101,21 @@ impl From<Refused> for Error {
     }
 }
 
+impl From<query::Error> for Error {
+    fn from(error: query::Error) -> Self {
+        let message = error.to_string();
+        match error.kind() {
+            query::ErrorKind::BadQuery => Error::InvalidParameter(message),
+            query::ErrorKind::NotFound => Error::NotFound("record"),
+            query::ErrorKind::Busy | query::ErrorKind::Timeout | query::ErrorKind::Unavailable => Error::Unavailable {
+                message,
+                retry_after: BUSY_RETRY_AFTER,
+            },
+            query::ErrorKind::Internal => Error::Internal(message),
+        }
+    }
+}
+
 /// The one place that decides status and name.
 ///
 /// What no retry can mend has a name that no SDK retries; `InvalidParameterException` makes the CloudWatch agent drop
@@ -108,6 +127,7 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::AlreadyExists(_) => (StatusCode::BAD_REQUEST, "ResourceAlreadyExistsException"),
         Error::NotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::LimitExceeded(_) => (StatusCode::BAD_REQUEST, "LimitExceededException"),
+        Error::Refused(_) => (StatusCode::BAD_REQUEST, "ValidationException"),
         Error::TooManyTags { .. } => (StatusCode::BAD_REQUEST, "TooManyTagsException"),
         Error::AccessDenied(_) => (StatusCode::BAD_REQUEST, "AccessDeniedException"),
         Error::UnknownOperation(_) => (StatusCode::BAD_REQUEST, "UnknownOperationException"),

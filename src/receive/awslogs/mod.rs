@@ -1,4 +1,5 @@
-//! CloudWatch Logs as a server: the calls that agents, log drivers and SDKs make to write.
+//! CloudWatch Logs as a server: the calls that agents, log drivers and SDKs make to write, and those that people and tools make to
+//! read.
 //!
 //! AWS JSON 1.1: `POST /`, the operation in `X-Amz-Target`, members in a JSON body (gzip, zstd or deflate are inflated
 //! under the cap). `PutLogEvents` is acknowledged once the events are durable and searchable; every change to a group or
@@ -7,10 +8,16 @@
 //! | calls | |
 //! |---|---|
 //! | `CreateLogGroup`, `CreateLogStream` | as documented |
+//! | `DeleteLogGroup`, `DeleteLogStream` | gone at once for every call; their rows are deleted as by an order of our own API ([`delete`]) |
 //! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for |
 //! | `DescribeLogGroups`, `DescribeLogStreams` | as documented, `logGroupIdentifiers` included ([`describe`]) |
 //! | `PutRetentionPolicy`, `DeleteRetentionPolicy` | as documented |
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
+//! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
+//! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
+//! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
+//!
+//! Reads see what is acknowledged at once, of streams that exist. `unmask`, accounts and linked accounts are passed over.
 //!
 //! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.
 //!
@@ -24,8 +31,13 @@ mod allowed;
 mod registry;
 mod describe;
 mod put;
+mod delete;
+mod events;
+mod records;
+mod event_stream;
+mod live_tail;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -38,7 +50,10 @@ use serde_json::{Value, json};
 pub use arn::Arns;
 pub use error::{Error, Result};
 pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
-pub use wire::{CreateLogGroup, CreateLogStream, DescribeLogGroups, DescribeLogStreams, RetentionPolicy, TagLogGroup, TagResource, UntagLogGroup};
+pub use wire::{
+    CreateLogGroup, CreateLogStream, Delete, DescribeLogGroups, DescribeLogStreams, ListLogGroups, RetentionPolicy, TagFilter, TagLogGroup, TagResource,
+    UntagLogGroup,
+};
 
 use super::Intake;
 use super::answer::{self, BodyFault, JSON_1_1};
@@ -47,13 +62,14 @@ use super::{inflate_aside, metrics, read as read_body};
 use crate::access::{Asked, Caller};
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, body};
+use crate::query::Engine;
 
 /// The receiver's name in the ledger and in metrics.
 pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 13] = [
+const OPERATIONS: [&str; 22] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -67,7 +83,19 @@ const OPERATIONS: [&str; 13] = [
     "TagLogGroup",
     "UntagLogGroup",
     "ListTagsLogGroup",
+    "ListLogGroups",
+    "FilterLogEvents",
+    "GetLogEvents",
+    "GetLogRecord",
+    "GetLogGroupFields",
+    "TestMetricFilter",
+    "StartLiveTail",
+    "DeleteLogGroup",
+    "DeleteLogStream",
 ];
+
+/// Those that read rows.
+const READS: [&str; 4] = ["FilterLogEvents", "GetLogEvents", "GetLogRecord", "GetLogGroupFields"];
 
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -125,6 +153,8 @@ pub struct Receiver {
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     registry: Arc<Registry>,
+    /// Answers reads; set once the server has one.
+    engine: OnceLock<Engine>,
 }
 
 impl Receiver {
@@ -142,7 +172,18 @@ impl Receiver {
             clock,
             budget,
             registry,
+            engine: OnceLock::new(),
         })
+    }
+
+    /// Answers reads from `engine`; without one they fail.
+    pub fn answer_from(&self, engine: Engine) {
+        // a second one sees the same rows
+        let _ = self.engine.set(engine);
+    }
+
+    fn engine(&self) -> Result<&Engine> {
+        self.engine.get().ok_or_else(|| Error::Internal("there is nothing to read from".into()))
     }
 
     /// The groups and streams.
@@ -185,20 +226,28 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
         None => Err(Error::UnknownOperation(format!("The operation {target:?} is not served here."))),
         Some(operation) => call(&receiver, operation, request).await,
     };
-    let response = match &result {
-        Ok(value) => answer::success(JSON_1_1, value),
+    let response = match result {
+        Ok(Reply::Json(value)) => answer::success(JSON_1_1, &value),
+        Ok(Reply::Stream(response)) => response,
         Err(error) => {
-            if let Error::Internal(message) = error {
+            if let Error::Internal(message) = &error {
                 tracing::error!(receiver = RECEIVER, operation, message, "a call failed");
             }
-            answer::failure(JSON_1_1, &error::failure(error))
+            answer::failure(JSON_1_1, &error::failure(&error))
         }
     };
     metrics::answered(RECEIVER, operation.unwrap_or("unknown"), response.status().as_u16());
     response
 }
 
-async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Request<Body>) -> Result<Value> {
+/// What a call is answered with.
+enum Reply {
+    Json(Value),
+    /// An event stream, begun.
+    Stream(Response<Body>),
+}
+
+async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Request<Body>) -> Result<Reply> {
     let is_put = operation == "PutLogEvents";
     let caller = Caller::of(request.extensions());
     let unread = |error: body::Error| {
@@ -212,7 +261,7 @@ async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Reques
         .await
         .map_err(unread)?;
     if is_put {
-        return receiver.put_log_events(body, caller).await;
+        return receiver.put_log_events(body, caller).await.map(Reply::Json);
     }
     let inflated = inflate_aside(body, |inflated, share| -> Result<_, body::Error> {
         // what is made of it, a few values for each of its bytes at the most
@@ -221,13 +270,21 @@ async fn call(receiver: &Arc<Receiver>, operation: &'static str, request: Reques
     });
     let (bytes, share) = inflated.await.map_err(unread)?;
     allowed::check(&caller, operation, &bytes, receiver.registry.arns())?;
+    if operation == "StartLiveTail" {
+        return receiver.start_live_tail(&read(&bytes)?).map(Reply::Stream);
+    }
+    if READS.contains(&operation) {
+        // a client that hangs up waits for nothing
+        return receiver.manage(operation, &bytes, &caller).await.map(Reply::Json);
+    }
     let receiver = receiver.clone();
     // to its end even if the client hangs up: what is durable and what we answer from must not part
     let task = tokio::spawn(async move {
         let _share = share;
         receiver.manage(operation, &bytes, &caller).await
     });
-    task.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
+    let answer = task.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())));
+    answer.map(Reply::Json)
 }
 
 impl Receiver {
@@ -236,8 +293,16 @@ impl Receiver {
         let registry = &self.registry;
         match operation {
             "CreateLogGroup" => registry.create_log_group(&read(bytes)?, self.now_millis()).await?,
+            "DeleteLogGroup" => registry.delete_log_group(&read(bytes)?, self.now_millis()).await?,
+            "DeleteLogStream" => registry.delete_log_stream(&read(bytes)?, self.now_millis()).await?,
             "CreateLogStream" => registry.create_log_stream(&read(bytes)?, self.now_millis()).await?,
             "DescribeLogGroups" => return registry.describe_log_groups(&read(bytes)?, caller),
+            "ListLogGroups" => return registry.list_log_groups(&read(bytes)?, caller),
+            "FilterLogEvents" => return self.filter_log_events(&read(bytes)?).await,
+            "GetLogEvents" => return self.get_log_events(&read(bytes)?).await,
+            "GetLogRecord" => return self.get_log_record(&read(bytes)?).await,
+            "GetLogGroupFields" => return self.get_log_group_fields(&read(bytes)?).await,
+            "TestMetricFilter" => return self.test_metric_filter(&read(bytes)?),
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,

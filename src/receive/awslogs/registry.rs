@@ -14,13 +14,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::super::Intake;
 use super::arn::{Arns, group_of_arn};
+use super::delete::{GONE_KEY, Gone};
 use super::error::{Error, Result};
+use super::events::Streams;
 use super::wire;
 use crate::decode::awslogs::Validation;
 use crate::ingest::{Facts, LogGroups};
@@ -85,7 +87,8 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) by_name: BTreeMap<String, Group>,
-    n_streams: usize,
+    pub(super) n_streams: usize,
+    pub(super) gone: Gone,
 }
 
 /// The log groups and streams of this server.
@@ -150,6 +153,12 @@ impl Registry {
                 (_, Err(error)) => tracing::error!(key, %error, "a stored log stream is damaged and is left out"),
             }
         }
+        for (key, value) in intake.states(GONE_KEY) {
+            match std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()) {
+                Some(at) => groups.gone.insert(&key[GONE_KEY.len()..], at),
+                None => tracing::error!(key, "a stored note of a deleted log group is damaged and is left out"),
+            }
+        }
         Self {
             intake,
             limits,
@@ -168,6 +177,14 @@ impl Registry {
         self.groups.read()
     }
 
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Groups> {
+        self.groups.write()
+    }
+
+    pub(super) fn intake(&self) -> &Arc<dyn Intake> {
+        &self.intake
+    }
+
     /// The retention of a stream's group in days, 0 = never expires, if both exist.
     pub fn retention_of(&self, group: &str, stream: &str) -> Result<i32> {
         let groups = self.groups.read();
@@ -176,6 +193,16 @@ impl Registry {
             return Err(Error::NotFound("stream"));
         }
         Ok(group.record.retention_days.unwrap_or(0))
+    }
+
+    /// Whether a group exists, and the streams that are named.
+    pub(super) fn check_streams_exist(&self, group: &str, streams: &Streams) -> Result<()> {
+        let groups = self.groups.read();
+        let group = groups.by_name.get(group).ok_or(Error::NotFound("group"))?;
+        match streams {
+            Streams::Named(names) if !names.iter().all(|name| group.streams.contains_key(name)) => Err(Error::NotFound("stream")),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that events were taken.
@@ -226,8 +253,10 @@ impl Registry {
                 )));
             }
         }
+        // one that is created again is newer than what is gone, whatever the clock says
+        let gone = self.groups.read().gone.at(name);
         let record = GroupRecord {
-            created_millis: now_millis,
+            created_millis: gone.map_or(now_millis, |at| now_millis.max(at.saturating_add(1))),
             retention_days: None,
             class: class.to_string(),
             kms_key_id: call.kms_key_id.clone(),
@@ -267,18 +296,24 @@ impl Registry {
                 )));
             }
         }
+        let gone = self.groups.read().gone.at(&format!("{group_name}\0{stream_name}"));
         let record = StreamRecord {
-            created_millis: now_millis,
+            created_millis: gone.map_or(now_millis, |at| now_millis.max(at.saturating_add(1))),
             ..StreamRecord::default()
         };
         self.intake.put_state(&key, Some(to_json(&record).into())).await?;
-        let mut groups = self.groups.write();
-        let groups = &mut *groups;
-        if let Some(group) = groups.by_name.get_mut(group_name) {
-            group.streams.insert(stream_name.to_string(), record);
-            groups.n_streams += 1;
+        {
+            let mut groups = self.groups.write();
+            let groups = &mut *groups;
+            if let Some(group) = groups.by_name.get_mut(group_name) {
+                group.streams.insert(stream_name.to_string(), record);
+                groups.n_streams += 1;
+                return Ok(());
+            }
         }
-        Ok(())
+        // its group was deleted meanwhile
+        self.intake.put_state(&key, None).await?;
+        Err(Error::NotFound("group"))
     }
 
     /// `PutRetentionPolicy`.
@@ -407,6 +442,9 @@ impl Registry {
         };
         let _changing = self.changing(name).await;
         let mut groups = self.groups.write();
+        if groups.gone.at(name).is_some_and(|at| record.created_millis <= at) {
+            return;
+        }
         let n_groups = groups.by_name.len();
         match groups.by_name.get_mut(name) {
             Some(known) if (known.record.version, to_json(&known.record)) >= (record.version, to_json(&record)) => return,
@@ -430,6 +468,10 @@ impl Registry {
         let _changing = self.changing(&key).await;
         let mut groups = self.groups.write();
         let groups = &mut *groups;
+        let gone = groups.gone.at(group_name).max(groups.gone.at(&format!("{group_name}\0{stream_name}")));
+        if gone.is_some_and(|at| record.created_millis <= at) {
+            return;
+        }
         let Some(group) = groups.by_name.get_mut(group_name) else { return };
         let merged = match group.streams.get(stream_name) {
             None if groups.n_streams >= self.limits.max_log_streams => {
@@ -461,7 +503,7 @@ impl Registry {
         }
     }
 
-    async fn changing(&self, name: &str) -> MutexGuard<'_, ()> {
+    pub(super) async fn changing(&self, name: &str) -> MutexGuard<'_, ()> {
         let stripe = self.hasher.hash_one(name) as usize % STRIPES;
         self.changing[stripe].lock().await
     }
@@ -470,11 +512,13 @@ impl Registry {
 #[async_trait]
 impl Facts for Registry {
     fn prefixes(&self) -> &'static [&'static str] {
-        // groups first: a stream without its group is left out
-        &[GROUP_KEY, STREAM_KEY]
+        // what is gone first: it does not come back; then groups: a stream without its group is left out
+        &[GONE_KEY, GROUP_KEY, STREAM_KEY]
     }
     async fn learn(&self, key: &str, value: &Bytes) {
-        if let Some(group) = key.strip_prefix(GROUP_KEY) {
+        if let Some(name) = key.strip_prefix(GONE_KEY) {
+            self.learn_gone(name, value).await;
+        } else if let Some(group) = key.strip_prefix(GROUP_KEY) {
             self.learn_group(group, value).await;
         } else if let Some((group, stream)) = key.strip_prefix(STREAM_KEY).and_then(|rest| rest.split_once('\0')) {
             self.learn_stream(group, stream, value).await;
@@ -482,11 +526,11 @@ impl Facts for Registry {
     }
 }
 
-fn group_key(group: &str) -> String {
+pub(super) fn group_key(group: &str) -> String {
     format!("{GROUP_KEY}{group}")
 }
 
-fn stream_key(group: &str, stream: &str) -> String {
+pub(super) fn stream_key(group: &str, stream: &str) -> String {
     format!("{STREAM_KEY}{group}\0{stream}")
 }
 

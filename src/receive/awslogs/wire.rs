@@ -109,3 +109,135 @@ pub struct UntagLogGroup {
     /// To remove.
     pub tags: Option<Vec<String>>,
 }
+
+/// `ListLogGroups`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListLogGroups {
+    /// Up to five texts between `|`; one with `^` is a beginning.
+    pub log_group_name_pattern: Option<String>,
+    /// Only groups of this class.
+    pub log_group_class: Option<String>,
+    /// 1 to 1,000.
+    pub limit: Option<i64>,
+    /// Of the page before.
+    pub next_token: Option<String>,
+    /// Only groups with all of these tags.
+    pub log_group_tags: Option<Vec<TagFilter>>,
+    /// Our groups have none.
+    pub data_sources: Option<Vec<serde_json::Value>>,
+    /// Our groups have none.
+    pub field_index_names: Option<Vec<String>>,
+}
+
+/// One of `ListLogGroups`' tags.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TagFilter {
+    /// Required.
+    pub key: Option<String>,
+    /// One of these; none means any.
+    pub values: Option<Vec<String>>,
+}
+
+/// `FilterLogEvents`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FilterLogEvents {
+    /// This or the identifier.
+    pub(super) log_group_name: Option<String>,
+    /// A name or an ARN.
+    pub(super) log_group_identifier: Option<String>,
+    /// At most 100; excludes the prefix.
+    pub(super) log_stream_names: Option<Vec<String>>,
+    /// Excludes the names.
+    pub(super) log_stream_name_prefix: Option<String>,
+    /// Milliseconds; inside.
+    pub(super) start_time: Option<i64>,
+    /// Milliseconds; inside.
+    pub(super) end_time: Option<i64>,
+    /// At most 1,024 characters.
+    pub(super) filter_pattern: Option<String>,
+    /// Of the page before.
+    pub(super) next_token: Option<String>,
+    /// 1 to 10,000.
+    pub(super) limit: Option<i64>,
+    /// Oldest first; true by default.
+    pub(super) start_from_head: Option<bool>,
+}
+
+/// `GetLogEvents`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct GetLogEvents {
+    /// This or the identifier.
+    pub(super) log_group_name: Option<String>,
+    /// A name or an ARN.
+    pub(super) log_group_identifier: Option<String>,
+    /// Required.
+    pub(super) log_stream_name: Option<String>,
+    /// Milliseconds; inside.
+    pub(super) start_time: Option<i64>,
+    /// Milliseconds; outside.
+    pub(super) end_time: Option<i64>,
+    /// One of the page before.
+    pub(super) next_token: Option<String>,
+    /// 1 to 10,000.
+    pub(super) limit: Option<i64>,
+    /// The oldest page; false by default.
+    pub(super) start_from_head: Option<bool>,
+}
+
+/// `TestMetricFilter`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct TestMetricFilter {
+    /// Required, at most 1,024 characters.
+    pub(super) filter_pattern: Option<String>,
+    /// Required, 1 to 50.
+    pub(super) log_event_messages: Option<Vec<String>>,
+}
+
+/// `GetLogRecord`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct GetLogRecord {
+    /// Required.
+    pub(super) log_record_pointer: Option<String>,
+}
+
+/// `GetLogGroupFields`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct GetLogGroupFields {
+    /// This or the identifier.
+    pub(super) log_group_name: Option<String>,
+    /// A name or an ARN.
+    pub(super) log_group_identifier: Option<String>,
+    /// Seconds; the middle of 16 minutes.
+    pub(super) time: Option<i64>,
+}
+
+/// `StartLiveTail`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StartLiveTail {
+    /// ARNs, 1 to 10.
+    pub(super) log_group_identifiers: Option<Vec<String>>,
+    /// With one group; excludes the prefixes.
+    pub(super) log_stream_names: Option<Vec<String>>,
+    /// With one group; excludes the names.
+    pub(super) log_stream_name_prefixes: Option<Vec<String>>,
+    /// At most 1,024 characters.
+    pub(super) log_event_filter_pattern: Option<String>,
+}
+
+/// `DeleteLogGroup`, `DeleteLogStream`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Delete {
+    /// Required.
+    pub log_group_name: Option<String>,
+    /// Required of a stream.
+    pub log_stream_name: Option<String>,
+}

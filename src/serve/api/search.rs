@@ -44,6 +44,7 @@ pub(super) async fn search(
         range: question.range(server.clock.now_nanos())?,
         limit: page.limit.unwrap_or(DEFAULT_LIMIT),
         cursor,
+        order: crate::query::Order::NewestFirst,
     };
     let answer = server.engine.search(&request).await?;
     let max_body = page.max_body.unwrap_or(DEFAULT_MAX_BODY);
