@@ -229,6 +229,7 @@ async fn a_damaged_index_costs_time_and_damaged_rows_are_told() {
         range: TimeRange::ALL,
         limit: 10_000,
         cursor: None,
+        order: Order::NewestFirst,
     };
     // all of the dictionary, of the postings, of the positions, of the tail
     let body = meta.index_bytes - meta.index_tail_bytes;
@@ -284,6 +285,7 @@ async fn a_store_that_goes_away_behind_the_tail_is_told_and_may_come_back() {
             range: TimeRange::ALL,
             limit: 10,
             cursor: None,
+            order: Order::NewestFirst,
         };
         let answer = lake.engine.search(&request).await.expect("an answer");
         let kinds: Vec<ProblemKind> = answer.coverage.problems.iter().map(|problem| problem.kind).collect();
