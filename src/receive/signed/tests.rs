@@ -284,7 +284,7 @@ async fn a_token_stands_for_a_signature_where_tokens_are_configured() {
     );
     // nothing configured: signatures are not looked at
     let open = Faces::new("", &[]);
-    for key in [None, Some(("any", "any"))] {
+    for key in [None, Some(("any", "any secret"))] {
         assert_eq!(open.logs(key, "DescribeLogGroups", json!({})).await.status, StatusCode::OK);
     }
 }
@@ -298,7 +298,7 @@ async fn sampling_is_answered_unsigned_on_the_daemons_port_alone() {
         Faces::is_refused(&answer, StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", "Missing");
         // one that is signed must be signed well
         assert_eq!(send(&faces.daemon, signed(segments(path), Some(READ), "xray")).await.status, StatusCode::OK);
-        let answer = send(&faces.daemon, signed(segments(path), Some(("AKIDALL", "another")), "xray")).await;
+        let answer = send(&faces.daemon, signed(segments(path), Some(("AKIDALL", "another secret")), "xray")).await;
         Faces::is_refused(&answer, StatusCode::FORBIDDEN, "InvalidSignatureException", "does not match");
     }
     for path in ["/TraceSegments", "/TelemetryRecords"] {
