@@ -52,8 +52,8 @@ fn main() {
     report("  the same without index", n, wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     drop((built, index));
 
-    let raw_tantivy = raw_tantivy(&parts, n);
-    let raw_parquet = raw_parquet(&parts, n);
+    let raw_tantivy = raw_tantivy(&parts, n).0.cpu;
+    let raw_parquet = raw_parquet(&parts, n).cpu;
     println!("ratio to tantivy alone + Parquet alone: {:.2}", ours / (raw_tantivy + raw_parquet));
 }
 

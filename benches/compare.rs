@@ -2,20 +2,28 @@
 //!
 //! 1. Starts the release binary as a server on an empty folder and sends it seeded OTLP/HTTP log requests over four
 //!    connections with `tracelake generate`, event times spread over HOURS (1); stops it, which flushes: records a second
-//!    acknowledged and in blocks, CPU seconds and peak memory a million records, bytes a record in the store.
+//!    acknowledged and in blocks, CPU seconds and peak memory a million records, bytes a record in the store by kind.
 //! 2. Starts it again on what is stored and asks it over HTTP, one keep-alive connection, answers read whole: median of
 //!    nine after two to warm up.
-//! 3. The same kind of records go through the parts alone, in this process: decode into columns, tantivy, Parquet. The
-//!    ratio is what durability, correlation, the head, HTTP and the rest of the server add.
+//! 3. The same kind of records go through the parts alone, in this process: decode into columns, tantivy, Parquet; and
+//!    the bare index is asked the same questions, in process, for document numbers only. The ratios are what durability, correlation, the
+//!    head, whole rows, HTTP and the rest of the server add.
+//!
+//! All ends up in one table.
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tantivy::collector::{Count, TopDocs};
+use tantivy::query::{PhraseQuery, Query, TermQuery};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{Index, Term};
 use tracelake::decode::{Context, Kind, decode};
 use tracelake::generate::load;
 use tracelake::model::Rows;
@@ -33,10 +41,52 @@ fn main() {
     let hours = numbers.next().unwrap_or(1);
     let folder = tempfile::tempdir().expect("a temporary folder");
 
-    let cost = ingest(folder.path(), records, hours);
-    queries(folder.path());
+    let ours = ingest(folder.path(), records, hours);
+    let answers = queries(folder.path());
     let parts = parts_alone(records);
-    println!("the parts alone: {parts:.1} CPU-s a million; the server is {:.2} x that", cost / parts);
+
+    let parts_cpu = parts.decode + parts.tantivy.cpu + parts.parquet.cpu;
+    let a_record = |bytes: u64| bytes as f64 / records as f64;
+    let (decode, parquet) = (format!("decode alone {:.2}", parts.decode), a_record(parts.parquet.bytes as u64));
+    let tantivy = a_record(parts.tantivy.bytes as u64);
+    println!("\n| | tracelake | the parts alone | ratio |");
+    println!("|---|---|---|---|");
+    println!("| acknowledged | {:.0} records/s | | |", ours.acknowledged_a_second);
+    println!("| in blocks | {:.0} records/s | | |", ours.stored_a_second);
+    let parts_text = format!("{decode}, tantivy {:.2}, Parquet {:.2}", parts.tantivy.cpu, parts.parquet.cpu);
+    println!("| CPU-s a million | {:.1} | {parts_text} | {:.2} |", ours.cpu, ours.cpu / parts_cpu);
+    println!("| peak memory | {:.0} MiB | | |", ours.peak_mib);
+    println!(
+        "| bytes a record | {:.1} | {:.1} | {:.2} |",
+        a_record(ours.bytes),
+        parquet + tantivy,
+        a_record(ours.bytes) / (parquet + tantivy)
+    );
+    for (kind, bytes) in &ours.bytes_by_kind {
+        match kind.as_str() {
+            "Parquet" => println!("| … {kind} | {:.1} | {parquet:.1} | {:.2} |", a_record(*bytes), a_record(*bytes) / parquet),
+            _ => println!("| … {kind} | {:.1} | | |", a_record(*bytes)),
+        }
+    }
+    for (name, millis, found) in answers {
+        match parts.answers.iter().find(|(of, _)| *of == name) {
+            Some((_, bare)) => println!("| {name} ({found}) | {millis:.2} ms | {bare:.3} ms | {:.1} |", millis / bare),
+            None => println!("| {name} ({found}) | {millis:.2} ms | | |"),
+        }
+    }
+}
+
+/// What the server took for all records, from socket to stored block.
+struct Ingested {
+    acknowledged_a_second: f64,
+    stored_a_second: f64,
+    /// CPU seconds a million records.
+    cpu: f64,
+    peak_mib: f64,
+    /// Under the store.
+    bytes: u64,
+    /// The largest first.
+    bytes_by_kind: Vec<(String, u64)>,
 }
 
 /// A server on `folder`, and the addresses it tells.
@@ -78,8 +128,7 @@ fn stop(mut server: Child) -> Usage {
     last
 }
 
-/// CPU seconds a million records, from socket to stored block.
-fn ingest(folder: &Path, records: u64, hours: u64) -> f64 {
+fn ingest(folder: &Path, records: u64, hours: u64) -> Ingested {
     let (server, ready) = serve(folder);
     let otlp = format!("http://{}", ready["otlp_http"].as_str().expect("an address"));
     let begun = Instant::now();
@@ -101,17 +150,26 @@ fn ingest(folder: &Path, records: u64, hours: u64) -> f64 {
         acknowledged as f64 / seconds,
         line(end, acknowledged)
     );
-    let stored = bytes_under(&folder.join("store"));
-    println!("{:.1} B a record in the store", stored as f64 / acknowledged as f64);
-    end.0 * 1e6 / acknowledged as f64
+    let mut by_kind = BTreeMap::new();
+    let bytes = add_bytes(&folder.join("store"), &mut by_kind);
+    let mut bytes_by_kind: Vec<(String, u64)> = by_kind.into_iter().collect();
+    bytes_by_kind.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    Ingested {
+        acknowledged_a_second: report["acknowledged_per_second"].as_f64().unwrap_or_default(),
+        stored_a_second: acknowledged as f64 / seconds,
+        cpu: end.0 * 1e6 / acknowledged as f64,
+        peak_mib: end.1,
+        bytes,
+        bytes_by_kind,
+    }
 }
 
-/// What people and tools ask, over HTTP.
-fn queries(folder: &Path) {
+/// What people and tools ask, over HTTP: median milliseconds, and what was found.
+fn queries(folder: &Path) -> Vec<(&'static str, f64, String)> {
     let (server, ready) = serve(folder);
     let url = format!("http://{}/api/v1", ready["http"].as_str().expect("an address"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    let answers = runtime.block_on(async {
         let client = reqwest::Client::new();
         let all = [("start", "-8d"), ("end", "now")];
         let search = |q: &str, limit: &str| client.get(format!("{url}/search")).query(&all).query(&[("q", q), ("limit", limit)]);
@@ -140,8 +198,7 @@ fn queries(folder: &Path) {
                 client.get(format!("{url}/count")).query(&all).query(&[("q", "request")]),
             ),
         ];
-        println!("| over HTTP | median ms | found |");
-        println!("|---|---|---|");
+        let mut answers = Vec::new();
         for (name, request) in questions {
             let mut times = Vec::new();
             let mut answer = Value::Null;
@@ -153,10 +210,12 @@ fn queries(folder: &Path) {
                 }
             }
             times.sort_unstable();
-            println!("| {name} | {:.2} | {} |", times[ROUNDS / 2].as_secs_f64() * 1e3, found(&answer));
+            answers.push((name, times[ROUNDS / 2].as_secs_f64() * 1e3, found(&answer)));
         }
+        answers
     });
     println!("after the queries: peak memory {:.0} MiB", stop(server).1);
+    answers
 }
 
 async fn ask(request: reqwest::RequestBuilder) -> Value {
@@ -193,22 +252,55 @@ fn line((cpu, peak): Usage, records: u64) -> String {
     format!("{:.1} CPU-s a million records, peak memory {peak:.0} MiB", cpu * 1e6 / records as f64)
 }
 
-fn bytes_under(folder: &Path) -> u64 {
+/// Adds the bytes of the files under a folder, index objects by what is in them; gives their sum.
+fn add_bytes(folder: &Path, by_kind: &mut BTreeMap<String, u64>) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => bytes_under(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    let mut sum = 0;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sum += add_bytes(&path, by_kind);
+            continue;
+        }
+        let n_bytes = entry.metadata().map_or(0, |meta| meta.len());
+        sum += n_bytes;
+        let mut add = |kind: &str, bytes: u64| *by_kind.entry(kind.to_string()).or_default() += bytes;
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("parquet") => add("Parquet", n_bytes),
+            Some("idx") => {
+                let index = std::fs::read(&path).expect("a readable index");
+                let mut rest = n_bytes;
+                for (part, bytes) in tracelake::block::index_parts(&index.into()).expect("an index") {
+                    let kind = match part.as_str() {
+                        "pos" => "positions",
+                        "idx" => "postings",
+                        "term" => "terms",
+                        _ => continue,
+                    };
+                    add(kind, bytes);
+                    rest -= bytes;
+                }
+                add("rest of the index", rest);
+            }
+            _ => add("catalog and state", n_bytes),
+        }
+    }
+    sum
 }
 
-/// CPU seconds a million records of decode, tantivy and Parquet, each alone.
-fn parts_alone(records: u64) -> f64 {
+/// Decode, tantivy and Parquet, each alone.
+struct Parts {
+    /// CPU seconds a million records of decoding; those of the others are a million's too.
+    decode: f64,
+    tantivy: raw::Alone,
+    parquet: raw::Alone,
+    /// Median milliseconds of the bare index.
+    answers: Vec<(&'static str, f64)>,
+}
+
+fn parts_alone(records: u64) -> Parts {
     let options = load::Options {
-        records: records.min(500_000),
+        records,
         ..load::Options::default()
     };
     let now = 1_795_323_600_000_000_000;
@@ -226,5 +318,46 @@ fn parts_alone(records: u64) -> f64 {
     drop(bodies);
     let n: usize = parts.iter().map(Rows::len).sum();
     println!("decode alone: {:.2} CPU s per million", decoding * 1e6 / n as f64);
-    (decoding + raw::raw_tantivy(&parts, n) + raw::raw_parquet(&parts, n)) * 1e6 / n as f64
+    let (mut tantivy, index) = raw::raw_tantivy(&parts, n);
+    let mut parquet = raw::raw_parquet(&parts, n);
+    let a_million = 1e6 / n as f64;
+    tantivy.cpu *= a_million;
+    parquet.cpu *= a_million;
+    Parts {
+        decode: decoding * a_million,
+        tantivy,
+        parquet,
+        answers: bare_answers(&index),
+    }
+}
+
+/// The questions that a bare index can be asked: the best 100 documents, or how many.
+fn bare_answers(index: &Index) -> Vec<(&'static str, f64)> {
+    let searcher = index.reader().expect("a reader").searcher();
+    let body = index.schema().get_field("body").expect("a field");
+    let term = |text: &str| Term::from_field_text(body, text);
+    let word = |text: &str| TermQuery::new(term(text), IndexRecordOption::Basic);
+    let phrase = PhraseQuery::new(["connection", "reset", "by", "peer"].map(term).to_vec());
+    let best = |query: &dyn Query| searcher.search(query, &TopDocs::with_limit(100).order_by_score()).expect("an answer").len();
+    let (rare, common) = (word(load::RARE), word("request"));
+    vec![
+        ("rare term", median(|| best(&rare))),
+        ("newest 100 of a common term", median(|| best(&common))),
+        ("newest 100 of a phrase", median(|| best(&phrase))),
+        ("count of a common term", median(|| searcher.search(&common, &Count).expect("an answer"))),
+    ]
+}
+
+/// Median milliseconds.
+fn median<T>(ask: impl Fn() -> T) -> f64 {
+    let mut times: Vec<f64> = (0..WARM_UP + ROUNDS)
+        .map(|_| {
+            let started = Instant::now();
+            std::hint::black_box(ask());
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .skip(WARM_UP)
+        .collect();
+    times.sort_unstable_by(f64::total_cmp);
+    times[ROUNDS / 2]
 }

@@ -29,8 +29,16 @@ pub(crate) fn report(what: &str, n: usize, wall: f64, cpu: f64) {
     println!("{what}: {:.0} records/s, {:.2} CPU s per million", n as f64 / wall, cpu * 1e6 / n as f64);
 }
 
-/// CPU seconds of tantivy alone.
-pub(crate) fn raw_tantivy(parts: &[Rows], n: usize) -> f64 {
+/// What a part alone took and made.
+pub(crate) struct Alone {
+    /// CPU seconds.
+    pub(crate) cpu: f64,
+    /// Bytes it wrote.
+    pub(crate) bytes: usize,
+}
+
+/// Tantivy alone, and the index it made.
+pub(crate) fn raw_tantivy(parts: &[Rows], n: usize) -> (Alone, Index) {
     let positions = TextFieldIndexing::default().set_index_option(IndexRecordOption::WithFreqsAndPositions);
     let raw = TextFieldIndexing::default().set_tokenizer("raw").set_index_option(IndexRecordOption::Basic);
     let mut schema = Schema::builder();
@@ -74,11 +82,11 @@ pub(crate) fn raw_tantivy(parts: &[Rows], n: usize) -> f64 {
         .map(|file| tantivy::HasLen::len(&file))
         .sum();
     println!("  {:.1} B a record", bytes as f64 / n as f64);
-    cpu
+    (Alone { cpu, bytes }, index)
 }
 
-/// CPU seconds of Parquet alone.
-pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> f64 {
+/// Parquet alone.
+pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> Alone {
     let batches: Vec<RecordBatch> = parts.iter().map(|part| part.to_batch(None).expect("stored")).collect();
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
@@ -90,5 +98,5 @@ pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> f64 {
     let cpu = cpu_seconds() - cpu;
     report("Parquet alone", n, wall.elapsed().as_secs_f64(), cpu);
     println!("  {:.1} B a record", bytes as f64 / n as f64);
-    cpu
+    Alone { cpu, bytes }
 }
