@@ -266,10 +266,10 @@ class Lake:
         return self.wait_until(lambda: self.status()["head"]["rows"] == 0, timeout, what="all rows flushed")
 
 
-def client(service, endpoint, **more):
-    """A boto3 client of a server on this machine."""
-    config = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=20)
-    return boto3.client(service, endpoint_url=endpoint, config=config, **{**KEYS, **more})
+def client(service, endpoint, config=None, **more):
+    """A boto3 client of a server on this machine; what `config` says counts before our own settings."""
+    settings = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=20)
+    return boto3.client(service, endpoint_url=endpoint, config=settings.merge(config) if config else settings, **{**KEYS, **more})
 
 
 def free_port():

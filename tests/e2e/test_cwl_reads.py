@@ -394,7 +394,8 @@ def deletes_done(lake):
 
 DELETING = {
     "ingest": {"flush_age_seconds": 1},
-    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "removed_grace_seconds": 1},
+    "lake": {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "removed_grace_seconds": 5},
+    "query": {"timeout_seconds": 4},
 }
 
 
@@ -525,18 +526,18 @@ def test_a_live_tail_is_refused_as_the_service_does(lake):
 def test_the_aws_cli_tails_live(lake):
     logs = Logs(lake).create("s")
     env = {**os.environ, "AWS_DISABLE_HOST_PREFIX_INJECTION": "true", "PYTHONUNBUFFERED": "1"}
-    command = [lakes.tool("aws"), "logs", "start-live-tail", "--mode", "print-only", "--log-group-identifiers", arn_of(logs.client, "/reads")]
-    process = subprocess.Popen(command + ["--endpoint-url", lake.url], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [lakes.tool("aws"), "logs", "start-live-tail", "--log-group-identifiers", arn_of(logs.client, "/reads")]
+    process = subprocess.Popen(command + ["--endpoint-url", lake.url], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         os.set_blocking(process.stdout.fileno(), False)
-        seen = ""
+        seen = b""
 
         def shown():
             nonlocal seen
             assert process.poll() is None, process.stderr.read()
             logs.put("s", "live from the CLI", at=now())
-            seen += process.stdout.read() or ""
-            return "live from the CLI" in seen
+            seen += process.stdout.read() or b""
+            return b"live from the CLI" in seen
 
         lakes.wait_until(shown, 30, 0.5, what="the CLI shows an event")
     finally:

@@ -179,7 +179,7 @@ def test_its_commands_and_clients_work(tmp_path):
                 assert "502" in subprocess.run(aws, env=env, check=True, capture_output=True, text=True, timeout=60).stdout, command
                 continue
             try:
-                ended = subprocess.run([*aws, "--mode", "print-only"], env=env, capture_output=True, text=True, timeout=5)
+                ended = subprocess.run(aws, env=env, capture_output=True, text=True, timeout=5)
             except subprocess.TimeoutExpired:
                 continue
             raise AssertionError(ended.stderr)
