@@ -50,11 +50,16 @@ fn main() {
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     build(Table::Logs, 0, Level::L0, &parts, &settings, 0).expect("a block");
     report("  the same without index", n, wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let our_bytes = built.parquet.len() + index.len();
     drop((built, index));
 
-    let raw_tantivy = raw_tantivy(&parts, n).0.cpu;
-    let raw_parquet = raw_parquet(&parts, n).cpu;
-    println!("ratio to tantivy alone + Parquet alone: {:.2}", ours / (raw_tantivy + raw_parquet));
+    let (tantivy, _) = raw_tantivy(&parts, n);
+    let parquet = raw_parquet(&parts, n);
+    let bytes = our_bytes as f64 / (tantivy.bytes + parquet.bytes) as f64;
+    println!(
+        "ratio to tantivy alone + Parquet alone: {:.2} of the CPU, {bytes:.2} of the bytes",
+        ours / (tantivy.cpu + parquet.cpu)
+    );
 }
 
 fn columns(parquet: &bytes::Bytes, n: usize) {

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use tracelake::block::{self, Block, BlockMeta, IndexQuery, Level, RawField, Settings};
 use tracelake::catalog::{Catalog, Commit, CommitKind, NodeId, block_path};
 use tracelake::model::{Batch, Rows, SystemClock, Table, TimeRange, TraceId};
-use tracelake::query::{Config, CountRequest, Engine, HistogramRequest, SearchRequest, Source, SqlRequest, View, parse};
+use tracelake::query::{Config, CountRequest, Engine, HistogramRequest, Order, SearchRequest, Source, SqlRequest, View, parse};
 use tracelake::storage::{Cache, LocalStore, Store};
 
 mod support;
@@ -132,6 +132,7 @@ async fn searches(cold: &Engine, warm: &Engine, blocks: &[Block]) {
             range: TimeRange::ALL,
             limit: 100,
             cursor: None,
+            order: Order::NewestFirst,
         };
         let by_hand = || {
             let mut wanted = 100;

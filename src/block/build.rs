@@ -57,7 +57,6 @@ pub fn build(table: Table, partition_nanos: i64, level: Level, parts: &[Rows], s
 }
 
 /// The words of a caught panic.
-#[expect(clippy::borrowed_box, reason = "a box that is borrowed becomes an Any of the box, and its words are not found")]
 pub(super) fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
     format!("panicked: {}", supervise::panic_text(&**panic))
 }

@@ -147,7 +147,7 @@ impl Partition<'_> {
         if waiting.is_empty() {
             due.extend(self.with_hidden_rows());
         }
-        let seals = self.fill(due).into_iter().map(|blocks| self.into_the_lake(blocks));
+        let seals = self.fill(due).into_iter().map(|blocks| self.seal_of(blocks));
         let merges = self.like_sizes(waiting, self.config.merge_at_blocks.max(2));
         let merges = merges.into_iter().map(|blocks| self.group(Swap::Merge, Level::L0, blocks));
         seals.chain(merges).collect()
@@ -156,7 +156,7 @@ impl Partition<'_> {
     /// Everything is in the lake at once: keeps its files few, and without hidden rows.
     fn groups_of_the_lake(&self) -> Vec<Group> {
         // what was flushed before the setting changed
-        let seals = self.fill(self.at_level(Level::L0)).into_iter().map(|blocks| self.into_the_lake(blocks));
+        let seals = self.fill(self.at_level(Level::L0)).into_iter().map(|blocks| self.seal_of(blocks));
         let sealed = self.at_level(Level::Sealed);
         let is_quiet = sealed.iter().all(|meta| self.has_passed(made_nanos(&meta.id), self.config.seal_quiet_seconds));
         let at_least = if self.is_over() && is_quiet { 2 } else { self.config.merge_at_blocks.max(2) };
@@ -165,7 +165,7 @@ impl Partition<'_> {
         let rewrites = self
             .with_hidden_rows()
             .filter(|meta| !is_merged.contains(&meta.id))
-            .map(|meta| self.into_the_lake(vec![meta]));
+            .map(|meta| self.seal_of(vec![meta]));
         let rewrites: Vec<Group> = rewrites.collect();
         let merges = merges.into_iter().map(|blocks| self.group(Swap::Merge, Level::Sealed, blocks));
         seals.chain(merges).chain(rewrites).collect()
@@ -181,7 +181,7 @@ impl Partition<'_> {
     }
 
     /// Blocks of which one of the lake is made.
-    fn into_the_lake(&self, blocks: Vec<Arc<BlockMeta>>) -> Group {
+    fn seal_of(&self, blocks: Vec<Arc<BlockMeta>>) -> Group {
         let swap = match blocks.iter().any(|meta| meta.level == Level::L0) {
             true => Swap::Seal,
             false => Swap::Rewrite,
