@@ -49,8 +49,11 @@ impl NodeId {
 pub(super) fn write_durably(path: &Path, text: &str) -> io::Result<()> {
     let temp = path.with_extension("new");
     let mut file = File::create(&temp)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
+        // an empty one would only be in the way
+        let _ = fs::remove_file(&temp);
+        return Err(error);
+    }
     fs::rename(&temp, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

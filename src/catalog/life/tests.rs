@@ -146,3 +146,17 @@ async fn a_crash_around_the_record_of_the_beginning_leaves_a_folder_that_begins(
     fs::write(folder.path().join(FILE_NAME), "torn").expect("written");
     assert!(matches!(Life::new(folder.path(), BEAT_EVERY), Err(Error::Node { .. })));
 }
+
+#[test]
+fn lives_are_written_over_those_before() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join(FILE_NAME);
+    assert!(overwrite(&path, "x").is_err(), "there is nothing to write over");
+    for text in ["one\n", "another\nlonger\n", "last\n"] {
+        if text == "one\n" {
+            fs::write(&path, text).expect("written");
+        }
+        overwrite(&path, text).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("there"), text);
+    }
+}
