@@ -7,10 +7,8 @@
 //! Pages are known by the block's name, which is never given twice, the column chunk and the page's number; a block that is
 //! closed and opened again finds its pages.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::RowGroups;
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::Result;
@@ -20,12 +18,11 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::metrics::METRICS;
+use super::recent::Recent;
 use super::{Block, BlockId};
 
 /// What a kept page costs besides its bytes, about.
 const ENTRY_BYTES: usize = 256;
-/// When there is no room, so much of the bound is freed at once: one part in this many.
-const FREED_PART: usize = 8;
 /// A page larger than one part in this many of the bound is not kept.
 const LARGEST_PART: usize = 4;
 /// The number of a dictionary page.
@@ -34,21 +31,7 @@ const DICTIONARY: u32 = u32::MAX;
 /// Decompressed pages of any number of blocks, the least lately used of which go when there are too many bytes.
 #[derive(Debug)]
 pub struct PageCache {
-    max_bytes: usize,
-    kept: Mutex<KeptPages>,
-}
-
-#[derive(Debug, Default)]
-struct KeptPages {
-    pages: HashMap<PageKey, KeptPage>,
-    n_bytes: usize,
-    last_tick: u64,
-}
-
-#[derive(Debug)]
-struct KeptPage {
-    page: Page,
-    tick: u64,
+    kept: Recent<PageKey, Page>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,61 +50,22 @@ impl PageCache {
     /// An empty one; with a bound of 0 it stays empty.
     pub fn new(max_bytes: usize) -> Arc<PageCache> {
         Arc::new(PageCache {
-            max_bytes,
-            kept: Mutex::default(),
+            kept: Recent::new(max_bytes, LARGEST_PART),
         })
     }
 
     /// Bytes of the kept pages.
     pub fn n_bytes(&self) -> usize {
-        self.kept.lock().n_bytes
+        self.kept.n_bytes()
     }
 
     fn get(&self, key: PageKey) -> Option<Page> {
-        let mut kept = self.kept.lock();
-        kept.last_tick += 1;
-        let tick = kept.last_tick;
-        let page = kept.pages.get_mut(&key)?;
-        page.tick = tick;
-        Some(page.page.clone())
+        self.kept.get(&key)
     }
 
     fn keep(&self, key: PageKey, page: &Page) {
-        let n_bytes = page_bytes(page);
-        if n_bytes > self.max_bytes / LARGEST_PART {
-            return;
-        }
-        let mut kept = self.kept.lock();
-        if kept.n_bytes + n_bytes > self.max_bytes {
-            let goal = (self.max_bytes - self.max_bytes / FREED_PART).saturating_sub(n_bytes);
-            kept.shrink_to(goal);
-        }
-        kept.last_tick += 1;
-        let entry = KeptPage {
-            page: page.clone(),
-            tick: kept.last_tick,
-        };
-        kept.n_bytes += n_bytes;
-        if let Some(replaced) = kept.pages.insert(key, entry) {
-            kept.n_bytes -= page_bytes(&replaced.page);
-        }
-        METRICS.page_cache_bytes.set(i64::try_from(kept.n_bytes).unwrap_or(i64::MAX));
-    }
-}
-
-impl KeptPages {
-    /// Drops the least lately used pages until the rest takes no more than `goal` bytes.
-    fn shrink_to(&mut self, goal: usize) {
-        let mut by_use: Vec<(u64, PageKey)> = self.pages.iter().map(|(key, page)| (page.tick, *key)).collect();
-        by_use.sort_unstable_by_key(|(tick, _)| *tick);
-        for (_, key) in by_use {
-            if self.n_bytes <= goal {
-                break;
-            }
-            if let Some(dropped) = self.pages.remove(&key) {
-                self.n_bytes -= page_bytes(&dropped.page);
-            }
-        }
+        let n_bytes = self.kept.keep(key, page.clone(), page_bytes(page));
+        METRICS.page_cache_bytes.set(i64::try_from(n_bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -364,8 +308,6 @@ mod tests {
             assert!(cache.n_bytes() <= 100_000);
         }
         assert!(cache.get(key(499)).is_some() && cache.get(key(1)).is_none());
-        let counted: usize = cache.kept.lock().pages.values().map(|kept| page_bytes(&kept.page)).sum();
-        assert_eq!(counted, cache.n_bytes());
     }
 
     #[test]

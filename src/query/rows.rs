@@ -6,13 +6,11 @@
 
 use std::sync::Arc;
 
-use lru::LruCache;
-use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Hit;
 use super::metrics::METRICS;
-use crate::block::BlockId;
+use crate::block::{BlockId, Recent};
 
 /// What a kept row costs besides its bytes, about.
 const ENTRY_BYTES: usize = 128;
@@ -22,14 +20,7 @@ const LARGEST_PART: usize = 16;
 /// Answered rows of any number of blocks.
 #[derive(Debug)]
 pub(super) struct RowCache {
-    max_bytes: usize,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    rows: LruCache<RowKey, Arc<Hit>>,
-    n_bytes: usize,
+    kept: Recent<RowKey, Arc<Hit>>,
 }
 
 /// A row of a block.
@@ -55,17 +46,13 @@ impl RowCache {
     /// An empty one; with a bound of 0 it stays empty.
     pub(super) fn new(max_bytes: usize) -> Arc<RowCache> {
         Arc::new(RowCache {
-            max_bytes,
-            kept: Mutex::new(Kept {
-                rows: LruCache::unbounded(),
-                n_bytes: 0,
-            }),
+            kept: Recent::new(max_bytes, LARGEST_PART),
         })
     }
 
     pub(super) fn get(&self, key: RowKey) -> Option<Hit> {
         // copied outside the lock
-        let found = self.kept.lock().rows.get(&key).cloned();
+        let found = self.kept.get(&key);
         let counter = if found.is_some() {
             &METRICS.row_cache_hits
         } else {
@@ -77,20 +64,10 @@ impl RowCache {
 
     pub(super) fn keep(&self, key: RowKey, hit: &Hit) {
         let n_bytes = kept_bytes(hit);
-        if n_bytes > self.max_bytes / LARGEST_PART {
-            return;
+        if self.kept.takes(n_bytes) {
+            let n_bytes = self.kept.keep(key, Arc::new(hit.clone()), n_bytes);
+            METRICS.row_cache_bytes.set(i64::try_from(n_bytes).unwrap_or(i64::MAX));
         }
-        let hit = Arc::new(hit.clone());
-        let mut kept = self.kept.lock();
-        kept.n_bytes += n_bytes;
-        if let Some(replaced) = kept.rows.put(key, hit) {
-            kept.n_bytes -= kept_bytes(&replaced);
-        }
-        while kept.n_bytes > self.max_bytes {
-            let Some((_, dropped)) = kept.rows.pop_lru() else { break };
-            kept.n_bytes -= kept_bytes(&dropped);
-        }
-        METRICS.row_cache_bytes.set(i64::try_from(kept.n_bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -113,9 +90,7 @@ mod tests {
         for row in 0..1_000 {
             cache.keep(key(row), &hit(1_000));
             assert!(cache.get(key(0)).is_some(), "row 0 is used all the time, and went at {row}");
-            let kept = cache.kept.lock();
-            assert!(kept.n_bytes <= 64 << 10);
-            assert_eq!(kept.n_bytes, kept.rows.iter().map(|(_, hit)| kept_bytes(hit)).sum::<usize>());
+            assert!(cache.kept.n_bytes() <= 64 << 10);
         }
         assert!(cache.get(key(1)).is_none() && cache.get(key(999)).is_some());
     }
