@@ -192,7 +192,7 @@ impl Number {
         text.parse::<f64>().ok().filter(|number| !number.is_nan()).map(Number::Double)
     }
 
-    fn compare(self, other: Number) -> std::cmp::Ordering {
+    pub(super) fn compare(self, other: Number) -> std::cmp::Ordering {
         match (self, other) {
             (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
             (a, b) => a.as_f64().total_cmp(&b.as_f64()),
@@ -204,6 +204,13 @@ impl Number {
             Number::Whole(whole) => whole as f64,
             // -0 equals 0
             Number::Double(double) => double + 0.0,
+        }
+    }
+
+    pub(super) fn text(self) -> String {
+        match self {
+            Number::Whole(whole) => whole.to_string(),
+            Number::Double(double) => double.to_string(),
         }
     }
 }

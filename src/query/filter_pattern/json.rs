@@ -24,6 +24,7 @@ use super::cursor::Cursor;
 use super::glob::{Glob, body_holds};
 use super::regex::Regex;
 use super::{Condition, Error, MAX_REGEXES, Result};
+use crate::query::conditions::Number;
 use crate::query::{Bound, Query, Test};
 
 /// Wildcards of one selector and of one pattern.
@@ -115,48 +116,12 @@ impl Comparison {
     }
 }
 
-/// A number: whole where it is, so that large ones compare exactly.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Number {
-    Whole(i128),
-    Double(f64),
-}
-
-impl Number {
-    /// `5`, `-1.5`, `+1e-3`.
-    fn read(text: &str) -> Option<Number> {
-        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let is_number = unsigned.starts_with(|c: char| c.is_ascii_digit()) && unsigned.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
-        if !is_number {
-            return None;
-        }
-        match text.parse::<i128>() {
-            Ok(whole) => Some(Number::Whole(whole)),
-            Err(_) => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Number::Double),
-        }
-    }
-
-    fn compare(self, other: Number) -> std::cmp::Ordering {
-        match (self, other) {
-            (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
-            (a, b) => a.as_f64().total_cmp(&b.as_f64()),
-        }
-    }
-
-    fn as_f64(self) -> f64 {
-        match self {
-            Number::Whole(whole) => whole as f64,
-            // -0 equals 0
-            Number::Double(double) => double + 0.0,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Number::Whole(whole) => whole.to_string(),
-            Number::Double(double) => double.to_string(),
-        }
-    }
+/// `5`, `-1.5`, `+1e-3`.
+fn read_number(text: &str) -> Option<Number> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_number = unsigned.starts_with(|c: char| c.is_ascii_digit()) && unsigned.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    // a double too large for one is no number here
+    Number::read(text).filter(|number| is_number && !matches!(number, Number::Double(double) if double.is_infinite()))
 }
 
 impl JsonPattern {
@@ -389,7 +354,7 @@ impl ValueTest {
         if written.is_empty() {
             return Err(at.unexpected(if is_equality { "a value" } else { "a number" }));
         }
-        match Number::read(written) {
+        match read_number(written) {
             Some(number) => Ok(ValueTest::Number {
                 operator,
                 number,
