@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::error::{Error, Result};
-use super::registry::{Group, Groups, Registry, StreamRecord, group_key, group_name, stream_key};
+use super::registry::{Group, Groups, Registry, StreamRecord, check_stream, group_key, group_name, stream_key};
 use super::wire;
 use crate::decode::awslogs::Validation;
 use crate::ingest::{DeleteError, DeleteRequest};
@@ -98,12 +98,7 @@ impl Registry {
     /// `DeleteLogStream`.
     pub async fn delete_log_stream(&self, call: &wire::Delete, now_millis: i64) -> Result<()> {
         let mut validation = Validation::new();
-        if let Some(name) = validation.required(&call.log_group_name, "logGroupName") {
-            validation.log_group_name(name, "logGroupName");
-        }
-        if let Some(name) = validation.required(&call.log_stream_name, "logStreamName") {
-            validation.log_stream_name(name, "logStreamName");
-        }
+        check_stream(&mut validation, &call.log_group_name, &call.log_stream_name);
         validation.finish().map_err(Error::InvalidParameter)?;
         let group = call.log_group_name.as_deref().unwrap_or_default();
         let stream = call.log_stream_name.as_deref().unwrap_or_default();

@@ -272,12 +272,7 @@ impl Registry {
     /// `CreateLogStream`.
     pub async fn create_log_stream(&self, call: &wire::CreateLogStream, now_millis: i64) -> Result<()> {
         let mut validation = Validation::new();
-        if let Some(name) = validation.required(&call.log_group_name, "logGroupName") {
-            validation.log_group_name(name, "logGroupName");
-        }
-        if let Some(name) = validation.required(&call.log_stream_name, "logStreamName") {
-            validation.log_stream_name(name, "logStreamName");
-        }
+        check_stream(&mut validation, &call.log_group_name, &call.log_stream_name);
         validation.finish().map_err(Error::InvalidParameter)?;
         let group_name = call.log_group_name.as_deref().unwrap_or_default();
         let stream_name = call.log_stream_name.as_deref().unwrap_or_default();
@@ -558,6 +553,16 @@ fn group_of_resource(arn: &Option<String>) -> Result<String> {
     let arn = arn.as_deref().unwrap_or_default();
     let invalid = || Error::InvalidParameter(format!("The ARN {arn:?} is invalid: expected arn:aws:logs:REGION:ACCOUNT:log-group:NAME"));
     Ok(group_of_arn(arn).ok_or_else(invalid)?.to_string())
+}
+
+/// A group and a stream that a call must name.
+pub(super) fn check_stream(validation: &mut Validation, group: &Option<String>, stream: &Option<String>) {
+    if let Some(name) = validation.required(group, "logGroupName") {
+        validation.log_group_name(name, "logGroupName");
+    }
+    if let Some(name) = validation.required(stream, "logStreamName") {
+        validation.log_stream_name(name, "logStreamName");
+    }
 }
 
 pub(super) fn check_class(validation: &mut Validation, class: &str) {
