@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -61,9 +62,7 @@ impl Store for Counting {
         let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
         // a bucket is not quick: whoever else wants something asks meanwhile
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let read = match self.is_away.load(Ordering::SeqCst) {
             true => Err(StoreError::new(StoreErrorKind::Unreachable, "read", key.as_str(), "on purpose")),
             false => self.inner.get_range(key, range).await,
@@ -132,7 +131,7 @@ async fn a_cold_search_takes_no_more_than_it_reads_and_several_blocks_at_a_time(
     let after = store.counted();
     assert_eq!((after.0 - before.0, after.1 - before.1), (cold.store_gets, cold.store_bytes));
     let at_once = store.most_at_once.load(Ordering::SeqCst);
-    assert!((2..=16).contains(&at_once), "{at_once}");
+    assert!((4..=16).contains(&at_once), "{at_once}");
     let warm = search(&lake, "nosuchword", 10).await;
     assert_eq!((warm.store_gets, warm.store_bytes), (0, 0));
     // nobody's question is billed for another's

@@ -69,22 +69,28 @@ async fn pages_in_a_row_are_the_whole_answer() {
         let expected = keys(&whole.hits);
         assert!(expected.windows(2).all(|pair| pair[0] > pair[1]), "newest first, each once");
         for limit in [1, 7, 100] {
-            let (mut gathered, mut cursor) = (Vec::new(), None);
-            // one row a page is checked for its beginning only
-            while gathered.len() < if limit == 1 { 25 } else { usize::MAX } {
-                let page = lake.engine.search(&request(query, range, limit, cursor)).await.expect("a page");
-                gathered.extend(keys(&page.hits));
-                // as a client hands it back
-                cursor = page.next_cursor.map(|cursor| cursor.to_string().parse().expect("a cursor"));
-                if cursor.is_none() {
-                    break;
-                }
-                assert_eq!(page.hits.len(), limit);
-            }
-            assert_eq!(gathered, expected[..gathered.len()], "{query} by {limit}");
-            assert!(limit == 1 || gathered.len() == expected.len());
+            check_pages(&lake, request(query, range, limit, None), query, &expected).await;
         }
     }
+}
+
+/// Asks page by page, as a client that hands cursors back, for what is expected; one row a page is checked for its beginning
+/// only.
+async fn check_pages(lake: &Lake, mut asked: SearchRequest, query: &str, expected: &[(i64, i64)]) {
+    let limit = asked.limit;
+    let mut gathered = Vec::new();
+    while gathered.len() < if limit == 1 { 25 } else { usize::MAX } {
+        let page = lake.engine.search(&asked).await.expect("a page");
+        assert!(page.coverage.complete);
+        gathered.extend(page.hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())));
+        asked.cursor = page.next_cursor.map(|cursor| cursor.to_string().parse().expect("a cursor"));
+        if asked.cursor.is_none() {
+            break;
+        }
+        assert_eq!(page.hits.len(), limit);
+    }
+    assert_eq!(gathered, expected[..gathered.len()], "{query} by {limit}");
+    assert!(limit == 1 || gathered.len() == expected.len());
 }
 
 #[tokio::test]
@@ -102,23 +108,11 @@ async fn oldest_first_is_newest_first_turned_round_page_by_page() {
         let mut expected = keys(&whole.hits);
         expected.reverse();
         for limit in [1, 7, 100, 10_000] {
-            let (mut gathered, mut cursor) = (Vec::new(), None);
-            while gathered.len() < if limit == 1 { 25 } else { usize::MAX } {
-                let asked = SearchRequest {
-                    order: Order::OldestFirst,
-                    ..request(query, range, limit, cursor)
-                };
-                let page = lake.engine.search(&asked).await.expect("a page");
-                assert!(page.coverage.complete);
-                gathered.extend(keys(&page.hits));
-                cursor = page.next_cursor;
-                if cursor.is_none() {
-                    break;
-                }
-                assert_eq!(page.hits.len(), limit);
-            }
-            assert_eq!(gathered, expected[..gathered.len()], "{query} by {limit}");
-            assert!(limit == 1 || gathered.len() == expected.len());
+            let asked = SearchRequest {
+                order: Order::OldestFirst,
+                ..request(query, range, limit, None)
+            };
+            check_pages(&lake, asked, query, &expected).await;
         }
     }
 }
