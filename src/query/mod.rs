@@ -54,6 +54,7 @@ mod coverage;
 mod ast;
 mod parse;
 pub mod filter_pattern;
+pub mod insights;
 mod addresses;
 mod conditions;
 mod filter;
