@@ -24,7 +24,7 @@ use serde::de::Deserializer;
 pub use validation::{MAX_LOG_GROUP_NAME, MAX_LOG_STREAM_NAME, Validation};
 
 use super::text::Text;
-use super::{AtMost, Context, Decoded, Error, Reason, Rejected};
+use super::{AtMost, Context, Decoded, Error, Identity, IdentityBuilder, Kind, Reason, Rejected};
 use crate::model::{Batch, ContextBuilder, LogRecord, LogsBuilder, Value};
 
 /// Bytes of one batch: the messages in UTF-8 and [`EVENT_OVERHEAD_BYTES`] for each.
@@ -60,6 +60,7 @@ pub struct Request<'a> {
     pub log_stream: String,
     /// At least one, in ascending order of time.
     pub events: Vec<Event<'a>>,
+    sequence_token: Option<Text<'a>>,
     entity: Entity,
 }
 
@@ -138,6 +139,7 @@ impl<'a> Request<'a> {
             log_group: log_group.0.into_owned(),
             log_stream: log_stream.0.into_owned(),
             events,
+            sequence_token: wire.sequence_token,
             entity: wire.entity.unwrap_or_default(),
         })
     }
@@ -173,6 +175,7 @@ impl<'a> Request<'a> {
         let mut decoded = Decoded {
             batch: Batch::default(),
             rejected: self.rejected(verdict),
+            identity: Some(self.identity()),
         };
         if accepted.is_empty() {
             return Ok(decoded);
@@ -193,6 +196,24 @@ impl<'a> Request<'a> {
         }
         decoded.batch.rows.push(builder.finish()?);
         Ok(decoded)
+    }
+
+    /// Of all that the call says, however its body was written or compressed. Who goes on with the token of an answer has got
+    /// that answer: the same events with another token are no repetition.
+    fn identity(&self) -> Identity {
+        let mut identity = IdentityBuilder::new(Kind::PutLogEvents);
+        identity.part(self.log_group.as_bytes());
+        identity.part(self.log_stream.as_bytes());
+        identity.part(self.sequence_token.as_ref().map_or(&[][..], |token| token.0.as_bytes()));
+        for event in &self.events {
+            identity.part(&event.timestamp_millis.to_le_bytes());
+            identity.part(event.message.as_bytes());
+        }
+        for (name, value) in [&self.entity.key_attributes, &self.entity.attributes].into_iter().flatten().flatten() {
+            identity.part(name.as_bytes());
+            identity.part(value.as_bytes());
+        }
+        identity.finish()
     }
 
     fn rejected(&self, verdict: &Verdict) -> Vec<Rejected> {
@@ -304,6 +325,8 @@ struct WireRequest<'a> {
     log_stream_name: Option<Text<'a>>,
     #[serde(borrow)]
     log_events: Option<WireEvents<'a>>,
+    #[serde(borrow)]
+    sequence_token: Option<Text<'a>>,
     entity: Option<Entity>,
 }
 

@@ -10,6 +10,7 @@
 
 mod at_most;
 pub mod awslogs;
+mod identity;
 pub mod otlp;
 mod text;
 mod window;
@@ -20,6 +21,7 @@ pub use window::MAX_AHEAD_NANOS;
 use crate::model::{Batch, Signal};
 
 pub use at_most::AtMost;
+pub use identity::{Identity, IdentityBuilder};
 
 /// Records of one request: log records, spans, metric points.
 pub const MAX_RECORDS: usize = (1 << 20) - 1;
@@ -112,6 +114,8 @@ pub struct Decoded {
     pub batch: Batch,
     /// What was refused for good, one entry a reason (and, where the protocol answers per item, one an item).
     pub rejected: Vec<Rejected>,
+    /// What a repetition of the request has too; none where the protocol's requests cannot be told apart.
+    pub identity: Option<Identity>,
 }
 
 /// Records that retrying will not help.
@@ -274,6 +278,6 @@ fn own(body: &[u8]) -> Result<Decoded, Error> {
         batch: Batch {
             rows: vec![crate::model::Rows::concat(table, &parts)?],
         },
-        rejected: vec![],
+        ..Decoded::default()
     })
 }

@@ -6,16 +6,17 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tracing::Instrument as _;
 
+use super::repeats::IsRepeat;
 use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, STATE_FRAME, metrics};
 use crate::correlate::correlate;
-use crate::decode::{Context, Decoded, Kind, Rejected};
+use crate::decode::{Context, Decoded, Identity, Kind, Rejected};
 use crate::model::{Batch, Rows, Signal};
 use crate::wal::{self, Frame, Lsn};
 
 impl Ingest {
     /// Makes a decoded request durable and visible. `decoded.rejected` is counted; only `decoded.batch` is kept.
     ///
-    /// A batch without rows is acknowledged without touching the log.
+    /// A batch without rows is acknowledged without touching the log, and so is a request that came before ([`super::repeats`]).
     pub async fn accept(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let mut unanswered = Unanswered {
             ledger: Some(&self.inner.ledger),
@@ -56,8 +57,20 @@ impl Ingest {
             context,
             body,
             encoding,
+            repeats_since_nanos,
             share,
         } = received;
+        let claim = match decoded.identity.filter(|_| !decoded.batch.is_empty()) {
+            None => None,
+            Some(identity) => match self.inner.repeats.claim(identity, repeats_since_nanos, context.received_at_nanos).await {
+                Ok(claim) => claim,
+                Err(IsRepeat) => {
+                    self.inner.ledger.repeated(receiver, signal, n_records(&decoded.batch));
+                    self.inner.count_rejected(receiver, signal, &decoded.rejected);
+                    return Ok(Ack { lsn: 0, is_repeat: true });
+                }
+            },
+        };
         let permit = self.admit(&body, &decoded.batch)?;
         let lsn = if decoded.batch.is_empty() {
             self.inner.count_rejected(receiver, signal, &decoded.rejected);
@@ -75,13 +88,14 @@ impl Ingest {
                 n_records: n_records(&decoded.batch),
                 batch: decoded.batch,
                 rejected: decoded.rejected,
+                known_as: decoded.identity.map(|identity| (identity, context.received_at_nanos)),
                 receiver,
                 signal,
             };
             self.append_and_publish(frame, publish).await?
         };
-        drop((permit, share));
-        Ok(Ack { lsn })
+        drop((permit, claim, share));
+        Ok(Ack { lsn, is_repeat: false })
     }
 
     /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
@@ -107,7 +121,7 @@ impl Ingest {
             received,
             Decoded {
                 batch: Batch { rows: vec![rows] },
-                rejected: vec![],
+                ..Decoded::default()
             },
         )
         .await
@@ -215,6 +229,8 @@ enum Publish {
     Batch {
         batch: Batch,
         rejected: Vec<Rejected>,
+        /// What the request is known by when it comes again, and when it was received.
+        known_as: Option<(Identity, i64)>,
         receiver: &'static str,
         signal: Signal,
         n_records: u64,
@@ -231,10 +247,14 @@ impl Inner {
             Publish::Batch {
                 batch,
                 rejected,
+                known_as,
                 receiver,
                 signal,
                 n_records,
             } => {
+                if let Some((identity, received_nanos)) = known_as {
+                    self.repeats.note(identity, received_nanos);
+                }
                 if receiver != Kind::Own.origin().0 {
                     self.watermarks.observe(receiver, signal, &batch, self.clock.now_nanos());
                 }

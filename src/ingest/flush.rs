@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::erase::LeftOut;
+use super::repeats::REPEATS_KEY;
 use super::replay::{WATERMARKS_KEY, write_states};
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
@@ -170,7 +171,15 @@ impl Inner {
         self.head.lock().cut();
         *self.states_since_nanos.lock() = None;
         self.watermarks.cut();
-        self.states.lock().insert(WATERMARKS_KEY.into(), self.watermarks.to_json().into());
+        let repeats = self.repeats.to_bytes(self.clock.now_nanos());
+        {
+            let mut states = self.states.lock();
+            states.insert(WATERMARKS_KEY.into(), self.watermarks.to_json().into());
+            match repeats {
+                Some(bytes) => states.insert(REPEATS_KEY.into(), bytes.into()),
+                None => states.remove(REPEATS_KEY),
+            };
+        }
         Cut {
             lsn,
             ledger: self.ledger.to_json(),

@@ -1,4 +1,4 @@
-//! Where every record ended: accepted, refused, rejected with a reason, or dropped with a reason.
+//! Where every record ended: accepted, repeated, refused, rejected with a reason, or dropped with a reason.
 //!
 //! Kept by receiver and signal since the data directory was made: the sums are stored with every flush, and what the
 //! log replays after a crash is counted again from there.
@@ -24,7 +24,7 @@ pub struct Entry {
     pub receiver: Option<String>,
     /// `logs`, `traces`, `metrics`.
     pub signal: String,
-    /// `accepted`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`.
+    /// `accepted`, `repeated`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`.
     pub outcome: &'static str,
     /// Of rejected and dropped ones.
     pub reason: Option<String>,
@@ -49,6 +49,7 @@ pub(super) fn entries(node: &str, sums: &[(String, String, Outcomes)]) -> Vec<En
             }
         };
         enter("accepted", None, outcomes.accepted);
+        enter("repeated", None, outcomes.repeated);
         enter("refused", None, outcomes.refused);
         for (outcome, mut left) in [("rejected", outcomes.rejected), ("dropped", outcomes.dropped)] {
             let of_outcome = |reason: &str| DROP_REASONS.contains(&reason) == (outcome == "dropped");
@@ -88,6 +89,7 @@ pub fn add_up(nodes: impl IntoIterator<Item = Vec<(String, String, Outcomes)>>) 
     for (receiver, signal, outcomes) in nodes.into_iter().flatten() {
         let total = totals.entry((receiver, signal)).or_default();
         total.accepted += outcomes.accepted;
+        total.repeated += outcomes.repeated;
         total.refused += outcomes.refused;
         total.rejected += outcomes.rejected;
         total.dropped += outcomes.dropped;
@@ -103,6 +105,9 @@ pub fn add_up(nodes: impl IntoIterator<Item = Vec<(String, String, Outcomes)>>) 
 pub struct Outcomes {
     /// Acknowledged: durable when the client was told so.
     pub accepted: u64,
+    /// Acknowledged again: they came with a request that was accepted before, and are not stored twice.
+    #[serde(default)]
+    pub repeated: u64,
     /// Turned away whole because of overload; the client was told to retry.
     pub refused: u64,
     /// Malformed or out of bounds; the client was told not to retry.
@@ -132,6 +137,7 @@ impl Ledger {
         let sum = sums.entry(key).or_default();
         match outcome {
             "accepted" => sum.accepted += n,
+            "repeated" => sum.repeated += n,
             "refused" => sum.refused += n,
             "rejected" => sum.rejected += n,
             _ => sum.dropped += n,
@@ -144,6 +150,10 @@ impl Ledger {
     /// `n` records are durable and acknowledged.
     pub fn accepted(&self, receiver: &str, signal: Signal, n: u64) {
         self.count(receiver, signal, "accepted", "", n);
+    }
+    /// `n` records are acknowledged again, and were accepted before.
+    pub fn repeated(&self, receiver: &str, signal: Signal, n: u64) {
+        self.count(receiver, signal, "repeated", "", n);
     }
     /// `n` records (requests, where they were not decoded) were turned away for a retry.
     pub fn refused(&self, receiver: &str, signal: Signal, n: u64) {
@@ -206,11 +216,17 @@ mod tests {
         ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
         ledger.dropped("xray", Signal::Traces, "queue_full", 3);
         ledger.refused("otlp", Signal::Logs, 1);
+        ledger.repeated("otlp", Signal::Logs, 7);
         let later = Ledger::default();
         later.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
         later.accepted("otlp", Signal::Logs, 5);
         let sums = later.sums();
-        assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected), (15, 1, 2));
+        assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected, sums[0].2.repeated), (15, 1, 2, 7));
+        // as earlier versions stored them
+        let earlier = r#"[["otlp", "logs", {"accepted": 1, "refused": 2, "rejected": 0, "dropped": 0, "reasons": {}}]]"#;
+        let later = Ledger::default();
+        later.restore(earlier.as_bytes()).expect("read");
+        assert_eq!((later.sums()[0].2.accepted, later.sums()[0].2.repeated), (1, 0));
         assert_eq!(sums[0].2.reasons["too_old"], 2);
         assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
     }
@@ -219,6 +235,7 @@ mod tests {
     fn entries_add_up_to_the_sums() {
         let ledger = Ledger::default();
         ledger.accepted("otlp", Signal::Logs, 10);
+        ledger.repeated("otlp", Signal::Logs, 6);
         ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
         ledger.rejected("otlp", Signal::Logs, Reason::TooNew, 1);
         ledger.dropped("otlp", Signal::Logs, "queue_full", 3);
@@ -229,6 +246,7 @@ mod tests {
         let shown: Vec<_> = entries.iter().map(|entry| (entry.outcome, entry.reason.as_deref(), entry.records)).collect();
         let expected = [
             ("accepted", None, 10),
+            ("repeated", None, 6),
             ("rejected", Some("too_new"), 1),
             ("rejected", Some("too_old"), 2),
             ("rejected", None, 4),

@@ -21,8 +21,8 @@ struct RecordLabels {
     reason: &'static str,
 }
 
-/// Records by receiver (`otlp`, `awslogs`, `xray`, `own`), signal, outcome (`accepted`, `refused`, `rejected`, `dropped`)
-/// and, for the last two, reason.
+/// Records by receiver (`otlp`, `awslogs`, `xray`, `own`), signal, outcome (`accepted`, `repeated`, `refused`, `rejected`,
+/// `dropped`) and, for the last two, reason.
 static RECORDS: LazyLock<Family<RecordLabels, Counter>> =
     LazyLock::new(|| register("ingest_records", "Records by receiver, signal, outcome and reason", Family::default()));
 
@@ -43,6 +43,14 @@ pub(super) static WAITED_IN_VAIN: LazyLock<Counter> = LazyLock::new(|| {
     register(
         "ingest_waited_in_vain",
         "Requests that waited for blocks as long as they may, and were then taken",
+        Counter::default(),
+    )
+});
+/// Requests that are no longer known though they are young enough: a repetition of one would be stored.
+pub(super) static REPEATS_FORGOTTEN: LazyLock<Counter> = LazyLock::new(|| {
+    register(
+        "ingest_repeats_forgotten",
+        "Requests forgotten before their time, since [ingest] max_remembered_requests came after them",
         Counter::default(),
     )
 });

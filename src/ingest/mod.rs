@@ -7,6 +7,7 @@
 //! Promises:
 //! - `accept` returns [`Ack`] only when the bytes survive `kill -9` and queries see the rows. A client that hangs up
 //!   half-way changes nothing: once begun, append and publication run to their end.
+//! - A request that is sent again because its answer was lost adds no rows, where its protocol lets us know it ([`repeats`]).
 //! - A flush cuts at one log position. All blocks of the cut, the position and the state documents are committed in one
 //!   catalog record; only then are the rows forgotten here and the log cut. Rows reach Parquet exactly once.
 //! - A delete by query ([`Ingest::delete`]) concerns what was acknowledged before it, here and on other nodes, and nothing
@@ -28,6 +29,7 @@ mod ledger;
 mod maintain;
 mod metrics;
 mod peers;
+mod repeats;
 mod replay;
 mod supersede;
 #[cfg(test)]
@@ -101,6 +103,11 @@ pub struct Config {
     pub max_age_days: u16,
     /// Sources (service or log group, by receiver and signal) whose progress is told apart in `/api/v1/status` (1,000).
     pub max_sources: usize,
+    /// Seconds for which a request that was acknowledged is known when it comes again (900): it is a success, and adds no rows.
+    /// Concerns `PutLogEvents` (same stream, events and sequence token) and Firehose (same `requestId`). 0 = off.
+    pub repeat_window_seconds: u64,
+    /// Requests that are known so at the most (100,000, about 10 MB); then the oldest are forgotten first.
+    pub max_remembered_requests: usize,
     /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
     pub lake_visible: LakeVisible,
 }
@@ -126,6 +133,10 @@ impl Default for Config {
             flush_age_seconds: 600,
             max_age_days: 30,
             max_sources: 1_000,
+            // longer than SDKs, drivers and agents go on trying, but where a server is away
+            repeat_window_seconds: 900,
+            // a hundred a second in that time
+            max_remembered_requests: 100_000,
             lake_visible: LakeVisible::Sealed,
         }
     }
@@ -146,6 +157,9 @@ pub struct Received {
     pub body: Bytes,
     /// How `body` is encoded.
     pub encoding: Encoding,
+    /// What was received before is no earlier one of this request: what it brought has been deleted by then. `i64::MIN` where nothing
+    /// is deleted so.
+    pub repeats_since_nanos: i64,
     /// What the request holds of the receivers' memory: given back once its rows are in the head.
     pub share: Option<Share>,
 }
@@ -161,6 +175,7 @@ impl Received {
             context,
             body: body.into(),
             encoding: Encoding::Identity,
+            repeats_since_nanos: i64::MIN,
             share: None,
         }
     }
@@ -169,8 +184,10 @@ impl Received {
 /// The records are durable, and queries see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// Where in the log.
+    /// Where in the log; 0 if nothing was appended.
     pub lsn: Lsn,
+    /// Whether the records were there already, from the same request.
+    pub is_repeat: bool,
 }
 
 /// The request was turned away whole.
@@ -278,6 +295,7 @@ struct Inner {
     states_since_nanos: Mutex<Option<i64>>,
     ledger: Ledger,
     watermarks: watermark::Watermarks,
+    repeats: Arc<repeats::Repeats>,
     /// Whether rows wait that are not of our own telemetry.
     has_others_rows: AtomicBool,
     /// Age at which rows are flushed for other nodes; `u64::MAX` while there are none.

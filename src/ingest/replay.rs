@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::accept::{n_records, permits, read_state, with_ids};
 use super::erase::Erasures;
+use super::repeats::{REPEATS_KEY, Repeats};
 use super::watermark::Watermarks;
 use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics};
 use crate::catalog::{self, Commit, CommitKind};
@@ -84,6 +85,10 @@ impl Ingest {
         if let Some(json) = states.get(WATERMARKS_KEY) {
             watermarks.restore(json).map_err(Error::State)?;
         }
+        let repeats = Repeats::new(config.repeat_window_seconds, config.max_remembered_requests);
+        if let Some(bytes) = states.get(REPEATS_KEY) {
+            repeats.restore(bytes);
+        }
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         // the log is ours alone now: it tells of no process in another place
         catalog.begin(wal.stats().last_lsn, clock.now_nanos()).await.map_err(of_life)?;
@@ -108,6 +113,7 @@ impl Ingest {
             superseded: tokio::sync::watch::Sender::default(),
             ledger,
             watermarks,
+            repeats,
             has_others_rows: AtomicBool::new(true),
             in_flight,
             publication: RwLock::new(()),
@@ -177,6 +183,9 @@ impl Inner {
         let (receiver, signal) = kind.origin();
         if kind != Kind::Own {
             self.watermarks.observe(receiver, signal, &decoded.batch, frame.received_at_nanos);
+        }
+        if let Some(identity) = decoded.identity {
+            self.repeats.note(identity, frame.received_at_nanos);
         }
         let batch = with_ids(lsn, correlate(decoded.batch));
         self.ledger.accepted(receiver, signal, n_records(&batch));

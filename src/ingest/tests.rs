@@ -1,6 +1,7 @@
 //! The write path over stores that are slow, late or away, and clocks moved by hand.
 
 mod lives;
+mod repeats;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

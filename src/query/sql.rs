@@ -1,7 +1,7 @@
 //! SQL over one view: read-only, bounded in memory, rows and time.
 //!
 //! Tables are those of [`Table::ALL`], the view `metrics`, which joins each point with its series, and `ledger`, the sums of
-//! where every record ended as they are now: accepted, refused, rejected or dropped, by node, receiver and signal; and of the
+//! where every record ended as they are now: accepted, repeated, refused, rejected or dropped, by node, receiver and signal; and of the
 //! accepted ones, those that were deleted or have expired since, which no receiver is known of any more. `SHOW TABLES`,
 //! `DESCRIBE logs` and `EXPLAIN …` work; whatever would change or set something is refused. Functions of ours are in
 //! [`super::functions`]. The session lives for one statement; one that sorts by time, newest first, is read in that order

@@ -85,7 +85,7 @@ impl Intake for Memory {
         // the write path gives it back too, once the rows are its own
         received.share = None;
         self.accepted.lock().push((received, decoded));
-        Ok(Ack { lsn: 1 })
+        Ok(Ack { lsn: 1, is_repeat: false })
     }
     fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from test_bad_input import DAY, EXPORT, JSON, PROTOBUF, logs_call, segment
 
 DATAGRAM = b'{"format":"json","version":1}\n'
-ENDS = ("accepted", "refused", "rejected", "dropped")
+ENDS = ("accepted", "repeated", "refused", "rejected", "dropped")
 
 
 def request_of(signal, n):

@@ -202,6 +202,7 @@ fn decoded(rows: Vec<Rows>, rejections: Rejections) -> Decoded {
             rows: rows.into_iter().filter(|rows| !rows.is_empty()).collect(),
         },
         rejected: rejections.0,
+        identity: None,
     }
 }
 

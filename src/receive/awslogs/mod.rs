@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `CreateLogGroup`, `CreateLogStream` | as documented |
 //! | `DeleteLogGroup`, `DeleteLogStream` | gone at once for every call; their rows are deleted as by an order of our own API ([`delete`]) |
-//! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for |
+//! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for; a call that comes again within a quarter of an hour is stored once |
 //! | `DescribeLogGroups`, `DescribeLogStreams` | as documented, `logGroupIdentifiers` included ([`describe`]) |
 //! | `PutRetentionPolicy`, `DeleteRetentionPolicy` | as documented |
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |

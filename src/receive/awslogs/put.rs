@@ -21,6 +21,8 @@ use crate::net::body::{self, Body};
 struct Prepared {
     group: String,
     stream: String,
+    /// When the stream was made: what came before was for another of its name.
+    stream_since_nanos: i64,
     verdict: Verdict,
     context: Context,
     decoded: Decoded,
@@ -66,10 +68,11 @@ impl Receiver {
             context: prepared.context,
             body: raw,
             encoding,
+            repeats_since_nanos: prepared.stream_since_nanos,
             share: Some(share),
         };
-        self.intake.accept(received, prepared.decoded).await?;
-        if let Some(written) = &prepared.written {
+        let ack = self.intake.accept(received, prepared.decoded).await?;
+        if let Some(written) = prepared.written.as_ref().filter(|_| !ack.is_repeat) {
             self.registry.written(&prepared.group, &prepared.stream, written);
         }
         Ok(answer(&prepared.verdict, received_at_nanos))
@@ -93,14 +96,14 @@ fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_n
         reason: Reason::Unauthorized,
         n_events: n_events as u64,
     })?;
-    let retention_days = registry.retention_of(&request.log_group, &request.log_stream).map_err(|error| Unfit::Call {
+    let facts = registry.facts_of(&request.log_group, &request.log_stream).map_err(|error| Unfit::Call {
         error,
         reason: Reason::NotFound,
         n_events: n_events as u64,
     })?;
     let context = Context {
         received_at_nanos,
-        retention_days,
+        retention_days: facts.retention_days,
     };
     let verdict = request.judge(&context).map_err(malformed(n_events))?;
     let decoded = request.decode(&verdict, &context).map_err(malformed(n_events))?;
@@ -116,6 +119,7 @@ fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_n
     };
     Ok(Prepared {
         written,
+        stream_since_nanos: facts.created_millis.saturating_mul(1_000_000),
         group: request.log_group,
         stream: request.log_stream,
         verdict,

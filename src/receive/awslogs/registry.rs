@@ -115,6 +115,15 @@ pub struct Written {
     pub bytes: u64,
 }
 
+/// What taking events of a stream needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamFacts {
+    /// Of its group; 0 = for ever.
+    pub(super) retention_days: i32,
+    /// When the stream was made.
+    pub(super) created_millis: i64,
+}
+
 impl LogGroups for Registry {
     fn retention_days(&self) -> Vec<(String, u32)> {
         let groups = self.groups.read();
@@ -187,12 +196,20 @@ impl Registry {
 
     /// The retention of a stream's group in days, 0 = never expires, if both exist.
     pub fn retention_of(&self, group: &str, stream: &str) -> Result<i32> {
+        Ok(self.facts_of(group, stream)?.retention_days)
+    }
+
+    /// What taking events of a stream needs to know, if it and its group exist.
+    pub(super) fn facts_of(&self, group: &str, stream: &str) -> Result<StreamFacts> {
         let groups = self.groups.read();
         let group = groups.by_name.get(group).ok_or(Error::NotFound("group"))?;
-        if !group.streams.contains_key(stream) {
+        let Some(stream) = group.streams.get(stream) else {
             return Err(Error::NotFound("stream"));
-        }
-        Ok(group.record.retention_days.unwrap_or(0))
+        };
+        Ok(StreamFacts {
+            retention_days: group.record.retention_days.unwrap_or(0),
+            created_millis: stream.created_millis,
+        })
     }
 
     /// Whether a group exists, and the streams that are named.

@@ -168,6 +168,7 @@ impl Receiver {
             context,
             body: raw,
             encoding,
+            repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
         match self.intake.accept(received, decoded).await {

@@ -286,6 +286,7 @@ impl Receiver {
             context,
             body: raw,
             encoding,
+            repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
         self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
