@@ -5,11 +5,12 @@
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::AsArray;
-use tracelake::block::{Level, Settings, build};
-use tracelake::model::Table;
+use tracelake::block::{Block, Level, Settings, build, merge};
+use tracelake::model::{Rows, Table};
 
 #[path = "support/raw.rs"]
 mod raw;
@@ -53,6 +54,25 @@ fn main() {
     let our_bytes = built.parquet.len() + index.len();
     drop((built, index));
 
+    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    let sealed = build(Table::Logs, 0, Level::Sealed, &parts, &Settings::default(), 0).expect("a block");
+    report("  the same as a sealed block", n, wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    println!("    Parquet {:.1} B a record", per(sealed.parquet.len()));
+    let cpu_anew = cpu_seconds() - cpu;
+    drop(sealed);
+
+    let blocks: Vec<Arc<Block>> = parts.chunks(parts.len().div_ceil(8)).map(block_of).collect();
+    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    let merged = merge(&blocks, Level::Sealed, 0, &Settings::default(), 0).expect("merged").expect("rows");
+    let cpu_merge = cpu_seconds() - cpu;
+    report("eight blocks merged to a sealed one", n, wall.elapsed().as_secs_f64(), cpu_merge);
+    println!(
+        "    {:.2} of the CPU of building it of its rows; Parquet {:.1} B a record",
+        cpu_merge / cpu_anew,
+        per(merged.parquet.len())
+    );
+    drop((blocks, merged));
+
     let (tantivy, _) = raw_tantivy(&parts, n);
     let parquet = raw_parquet(&parts, n);
     let bytes = our_bytes as f64 / (tantivy.bytes + parquet.bytes) as f64;
@@ -60,6 +80,11 @@ fn main() {
         "ratio to tantivy alone + Parquet alone: {:.2} of the CPU, {bytes:.2} of the bytes",
         ours / (tantivy.cpu + parquet.cpu)
     );
+}
+
+fn block_of(rows: &[Rows]) -> Arc<Block> {
+    let built = build(Table::Logs, 0, Level::L0, rows, &Settings::default(), 0).expect("a block");
+    Arc::new(Block::open(Arc::new(built.meta), built.parquet, built.index).expect("it opens"))
 }
 
 fn columns(parquet: &bytes::Bytes, n: usize) {

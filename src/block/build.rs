@@ -28,9 +28,9 @@ use crate::supervise;
 /// Services that a block's meta names; a block with more names none.
 const MAX_SERVICES: usize = 32;
 /// Chunks that wait for a slower thread.
-const CHUNKS_IN_FLIGHT: usize = 2;
+pub(super) const CHUNKS_IN_FLIGHT: usize = 2;
 /// Bytes of a chunk by estimate: a column's text must stay under 2 GiB.
-const MAX_CHUNK_BYTES: usize = 256 << 20;
+pub(super) const MAX_CHUNK_BYTES: usize = 256 << 20;
 
 /// A block just made, not yet stored.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
     fn run(self, partition_nanos: i64, level: Level, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
         let n_rows = self.order.len() as u64;
         let checksum = rows_checksum(n_rows, self.min_time_nanos, self.max_time_nanos);
-        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum)?;
+        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, 0)?;
         let indexed = settings.index && self.table.is_searchable();
         let (parquet, index, memory_bytes) = std::thread::scope(|scope| {
             let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
@@ -113,38 +113,30 @@ impl<'a> Builder<'a> {
             let index = index.map(join).transpose()?;
             fed.map(|memory_bytes| (parquet, index, memory_bytes))
         })?;
-        let parquet = Bytes::from(parquet);
-        let index = index.map(|(index, raw)| self.pack(&index, &raw, &parquet)).transpose()?;
-        let (index, index_tail_bytes) = index.map_or((None, 0), |packed| (Some(packed.bytes), packed.tail_bytes));
-        let ingest_ids = || {
-            self.parts
-                .iter()
-                .filter(|part| !part.is_empty())
-                .flat_map(|part| ingest_ids(part).values().iter().copied())
-        };
-        let meta = BlockMeta {
-            id: BlockId::new(now_nanos),
+        let times = (self.min_time_nanos, self.max_time_nanos);
+        let index = index.map(|(index, raw)| {
+            let in_order = self.order.iter().map(|(part, row)| self.parts[*part as usize].times().value(*row as usize));
+            pack_of(index, raw, in_order, times, &self.contexts, &parquet)
+        });
+        let made = Made {
             table: self.table,
             level,
             partition_nanos,
+            now_nanos,
             n_rows,
-            min_time_nanos: self.min_time_nanos,
-            max_time_nanos: self.max_time_nanos,
-            parquet_bytes: parquet.len() as u64,
-            parquet_crc32c: crc32c::crc32c(&parquet),
-            index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
-            index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
-            index_tail_bytes,
+            times,
+            ingest_ids: self.ingest_ids(),
             memory_bytes,
-            schema_version: SCHEMA_VERSION,
-            tokenizer_version: tokenizer::VERSION,
-            min_ingest_id: ingest_ids().min().unwrap_or_default(),
-            max_ingest_id: ingest_ids().max().unwrap_or_default(),
-            services: self.services(),
             n_in_progress: self.n_in_progress(),
-            hidden: HiddenRows::default(),
+            services: self.services(),
         };
-        Ok(BuiltBlock { meta, parquet, index })
+        Ok(made.block(parquet, index.transpose()?))
+    }
+
+    fn ingest_ids(&self) -> (i64, i64) {
+        let parts = self.parts.iter().filter(|part| !part.is_empty());
+        let ids = parts.flat_map(|part| ingest_ids(part).values().iter().copied());
+        ids.fold((i64::MAX, i64::MIN), |(min, max), id| (min.min(id), max.max(id)))
     }
 
     fn n_in_progress(&self) -> u64 {
@@ -213,14 +205,9 @@ impl<'a> Builder<'a> {
 
     fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<(Index, RamDirectory)> {
         let directory = RamDirectory::create();
-        let index_settings = IndexSettings {
-            docstore_compression: Compressor::None,
-            docstore_compress_dedicated_thread: false,
-            ..IndexSettings::default()
-        };
         let mut writer = Index::builder()
             .schema(document::schema())
-            .settings(index_settings)
+            .settings(index_settings())
             .tokenizers(document::tokenizers())
             .single_segment_index_writer::<RowDocument>(directory.clone(), settings.index_memory_bytes)
             .map_err(Error::index)?;
@@ -233,50 +220,114 @@ impl<'a> Builder<'a> {
         Ok((writer.finalize().map_err(Error::index)?, directory))
     }
 
-    fn pack(&self, index: &Index, raw: &RamDirectory, parquet: &Bytes) -> Result<Packed> {
-        let times = self.order.iter().map(|(part, row)| self.parts[*part as usize].times().value(*row as usize));
-        let seconds = Seconds::new(times, self.min_time_nanos, self.max_time_nanos);
-        let own = Own {
-            n_rows: self.order.len() as u64,
-            times: TimeRange {
-                start_nanos: self.min_time_nanos,
-                end_nanos: self.max_time_nanos,
-            },
-            contexts: &self.contexts,
-            seconds: &seconds,
-            parquet,
-        };
-        pack(index, raw, &own)
-    }
-
     fn services(&self) -> Option<Vec<String>> {
-        let mut services = BTreeSet::new();
-        let mut add = |name: Option<&str>| {
-            if let Some(name) = name
-                && !services.contains(name)
-            {
-                services.insert(name.to_string());
-            }
-            services.len() <= MAX_SERVICES
-        };
-        let few = if self.table.is_searchable() {
-            self.contexts.iter().all(|context| add(context.service_name()))
-        } else {
-            let columns = self.parts.iter().filter_map(|part| part.batch().column_by_name("service_name"));
-            columns.flat_map(|column| column.as_string::<i32>()).all(add)
-        };
-        few.then(|| services.into_iter().collect())
+        if self.table.is_searchable() {
+            return few_services(self.contexts.iter().map(|context| context.service_name()));
+        }
+        let columns = self.parts.iter().filter_map(|part| part.batch().column_by_name("service_name"));
+        few_services(columns.flat_map(|column| column.as_string::<i32>()))
     }
 }
 
-fn write_columns(mut writer: ColumnsWriter, chunks: Receiver<RecordBatch>) -> Result<Vec<u8>> {
+/// The different names, sorted, if they are few.
+pub(super) fn few_services<'n>(names: impl Iterator<Item = Option<&'n str>>) -> Option<Vec<String>> {
+    let mut services = BTreeSet::new();
+    for name in names.flatten() {
+        if !services.contains(name) {
+            services.insert(name.to_string());
+            if services.len() > MAX_SERVICES {
+                return None;
+            }
+        }
+    }
+    Some(services.into_iter().collect())
+}
+
+/// How tantivy writes: no documents are stored.
+pub(super) fn index_settings() -> IndexSettings {
+    IndexSettings {
+        docstore_compression: Compressor::None,
+        docstore_compress_dedicated_thread: false,
+        ..IndexSettings::default()
+    }
+}
+
+/// The bundle of an index that was written to `raw`; `times` are those of the rows in order, `bounds` the first and last of them.
+pub(super) fn pack_of(
+    index: Index,
+    raw: RamDirectory,
+    times: impl ExactSizeIterator<Item = i64>,
+    bounds: (i64, i64),
+    contexts: &[Arc<Context>],
+    parquet: &Bytes,
+) -> Result<Packed> {
+    let n_rows = times.len() as u64;
+    let own = Own {
+        n_rows,
+        times: TimeRange {
+            start_nanos: bounds.0,
+            end_nanos: bounds.1,
+        },
+        contexts,
+        seconds: &Seconds::new(times, bounds.0, bounds.1),
+        parquet,
+    };
+    pack(&index, &raw, &own)
+}
+
+/// What is known of a block just made, besides its objects.
+pub(super) struct Made {
+    pub table: Table,
+    pub level: Level,
+    pub partition_nanos: i64,
+    pub now_nanos: i64,
+    pub n_rows: u64,
+    /// Of its rows, first and last.
+    pub times: (i64, i64),
+    /// Of its rows, least and greatest.
+    pub ingest_ids: (i64, i64),
+    pub memory_bytes: u64,
+    pub n_in_progress: u64,
+    pub services: Option<Vec<String>>,
+}
+
+impl Made {
+    pub(super) fn block(self, parquet: Bytes, index: Option<Packed>) -> BuiltBlock {
+        let (index, index_tail_bytes) = index.map_or((None, 0), |packed| (Some(packed.bytes), packed.tail_bytes));
+        let meta = BlockMeta {
+            id: BlockId::new(self.now_nanos),
+            table: self.table,
+            level: self.level,
+            partition_nanos: self.partition_nanos,
+            n_rows: self.n_rows,
+            min_time_nanos: self.times.0,
+            max_time_nanos: self.times.1,
+            parquet_bytes: parquet.len() as u64,
+            parquet_crc32c: crc32c::crc32c(&parquet),
+            index_bytes: index.as_ref().map_or(0, |index| index.len() as u64),
+            index_crc32c: index.as_ref().map_or(0, |index| crc32c::crc32c(index)),
+            index_tail_bytes,
+            memory_bytes: self.memory_bytes,
+            schema_version: SCHEMA_VERSION,
+            tokenizer_version: tokenizer::VERSION,
+            min_ingest_id: self.ingest_ids.0,
+            max_ingest_id: self.ingest_ids.1,
+            services: self.services,
+            n_in_progress: self.n_in_progress,
+            hidden: HiddenRows::default(),
+        };
+        BuiltBlock { meta, parquet, index }
+    }
+}
+
+pub(super) fn write_columns(mut writer: ColumnsWriter, chunks: Receiver<RecordBatch>) -> Result<Bytes> {
     for chunk in chunks {
         writer.write(&chunk)?;
     }
-    writer.finish()
+    writer.finish().map(Bytes::from)
 }
 
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(super) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|panic| Err(Error::Build(panic_text(&panic))))
 }
 

@@ -134,8 +134,15 @@ pub(super) struct ColumnsWriter {
 }
 
 impl ColumnsWriter {
-    /// A writer of rows under `contexts`; `rows_checksum` goes into the footer.
-    pub(super) fn try_new(table: Table, level: Level, contexts: &[Arc<Context>], settings: &Settings, rows_checksum: String) -> Result<Self> {
+    /// A writer of rows under `contexts`; `rows_checksum` goes into the footer. Room is made for `expected_bytes`.
+    pub(super) fn try_new(
+        table: Table,
+        level: Level,
+        contexts: &[Arc<Context>],
+        settings: &Settings,
+        rows_checksum: String,
+        expected_bytes: usize,
+    ) -> Result<Self> {
         let stored = table.schema();
         let mut fields: Vec<Arc<Field>> = Vec::with_capacity(stored.fields().len());
         let mut context_columns = Vec::new();
@@ -170,7 +177,7 @@ impl ColumnsWriter {
         let options = ArrowWriterOptions::new()
             .with_properties(properties(table, level, settings, &descriptor, metadata)?)
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options).map_err(build)?;
+        let writer = ArrowWriter::try_new_with_options(Vec::with_capacity(expected_bytes), schema.clone(), options).map_err(build)?;
         Ok(Self {
             table,
             schema,

@@ -3,26 +3,50 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanBufferBuilder, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 
+use super::merge as streaming;
 use super::{Block, BuiltBlock, Error, Level, Result, Settings, build};
 use crate::model::{Rows, Table, from_stored};
 
 /// Builds one block of all rows of `blocks`, which are of one table and partition; `None` when no row is left.
 ///
 /// Left out are: hidden rows; spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
-/// but the earliest row of each series. Reads all rows into memory: the caller bounds what it merges at once.
+/// but the earliest row of each series. Blocks with an index are merged in bounded memory ([`super::merge`]); the rows of others
+/// are all read, and indexed again: the caller bounds what it merges at once.
 pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+    let Some(first) = blocks.first() else { return Ok(None) };
+    let table = first.meta().table;
+    if blocks
+        .iter()
+        .any(|block| block.meta().table != table || block.meta().partition_nanos != partition_nanos)
+    {
+        return Err(Error::Build("blocks of different tables or partitions are not merged".into()));
+    }
+    let of: Vec<&Block> = blocks.iter().map(AsRef::as_ref).collect();
+    if streaming::can_merge(table, &of, settings) {
+        let dropped = match table {
+            Table::Spans => superseded_spans(&of)?,
+            _ => vec![None; of.len()],
+        };
+        let inputs = of.iter().zip(dropped).map(|(block, dropped)| streaming::Input { block, dropped });
+        match streaming::merge(&inputs.collect::<Vec<_>>(), level, partition_nanos, settings, now_nanos) {
+            Err(error) if error.is_index() => tracing::warn!(%error, "blocks are merged without their indexes"),
+            result => return result,
+        }
+    }
+    merge_rows(&of, level, partition_nanos, settings, now_nanos)
+}
+
+/// [`merge`], by reading all rows and building a block of them.
+pub(super) fn merge_rows(blocks: &[&Block], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
     let table = first.meta().table;
     let mut parts = Vec::new();
     for block in blocks {
-        if block.meta().table != table || block.meta().partition_nanos != partition_nanos {
-            return Err(Error::Build("blocks of different tables or partitions are not merged".into()));
-        }
         read_rows(block, None, &mut parts)?;
     }
     match table {
@@ -36,10 +60,17 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
     build(table, partition_nanos, level, &parts, settings, now_nanos).map(Some)
 }
 
-/// Builds the same block without hidden rows and those in `dropped` (bits over all of its rows); `None` when no row is left. Reads all
-/// rows into memory.
+/// Builds the same block without hidden rows and those in `dropped` (bits over all of its rows); `None` when no row is left. A block
+/// without an index has all of its rows read into memory.
 pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let meta = block.meta();
+    if streaming::can_merge(meta.table, &[block], settings) {
+        let dropped = Some(dropped.clone());
+        match streaming::merge(&[streaming::Input { block, dropped }], meta.level, meta.partition_nanos, settings, now_nanos) {
+            Err(error) if error.is_index() => tracing::warn!(%error, "a block is written anew without its index"),
+            result => return result,
+        }
+    }
     let mut parts = Vec::new();
     read_rows(block, Some(dropped), &mut parts)?;
     if parts.iter().all(Rows::is_empty) {
@@ -122,6 +153,49 @@ pub(crate) fn spans_in_progress(block: &Block) -> Result<Vec<SpanInProgress>> {
         ingest_id: ingest_ids.value(i),
     };
     Ok(rows.into_iter().enumerate().map(span).collect())
+}
+
+/// Of each block of `spans`, the rows in progress that another row of the blocks replaces, if any: see [`drop_superseded_spans`].
+fn superseded_spans(blocks: &[&Block]) -> Result<Vec<Option<BooleanBuffer>>> {
+    let mut best: HashMap<u128, Option<i64>> = HashMap::new();
+    let mut in_progress = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let mut spans = spans_in_progress(block)?;
+        spans.retain(|span| !block.meta().hidden.contains(span.row));
+        for span in &spans {
+            let known = best.entry(span.key).or_insert(Some(i64::MIN));
+            *known = (*known).max(Some(span.ingest_id));
+        }
+        in_progress.push(spans);
+    }
+    if best.is_empty() {
+        return Ok(vec![None; blocks.len()]);
+    }
+    for block in blocks {
+        let mut at = 0;
+        for batch in block.scan(0..block.n_rows(), &["in_progress", "trace_id", "span_id"])? {
+            let batch = batch?;
+            let (running, traces, spans) = (
+                batch.column(0).as_boolean(),
+                batch.column(1).as_string::<i32>(),
+                batch.column(2).as_string::<i32>(),
+            );
+            for row in (0..batch.num_rows()).filter(|row| !running.value(*row) && !block.meta().hidden.contains(at + *row as u32)) {
+                if let Some(known) = best.get_mut(&span_key(traces.value(row), spans.value(row))) {
+                    *known = None;
+                }
+            }
+            at += batch.num_rows() as u32;
+        }
+    }
+    let of_block = |(block, spans): (&&Block, Vec<SpanInProgress>)| {
+        let mut gone = BooleanBufferBuilder::new(block.n_rows() as usize);
+        gone.append_n(block.n_rows() as usize, false);
+        let superseded = spans.iter().filter(|span| best.get(&span.key) != Some(&Some(span.ingest_id)));
+        superseded.for_each(|span| gone.set_bit(span.row as usize, true));
+        Some(gone.finish())
+    };
+    Ok(blocks.iter().zip(in_progress).map(of_block).collect())
 }
 
 /// Whether any row of `spans` is still in progress; few are, and what has none needs no look at its IDs.

@@ -18,6 +18,7 @@ use super::bundle::{Bundle, Seconds};
 use super::document::{TERMS, TEXT, schema, tokenizers};
 use super::evaluate::{Answer, Evaluator};
 use super::hidden::fill;
+use super::merge::contexts_of_rows;
 use super::terms::{self, key_prefix, value_of};
 use super::{BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
@@ -179,6 +180,15 @@ impl BlockIndex {
     /// The contexts of the block's rows, by number.
     pub fn contexts(&self) -> &[Arc<Context>] {
         &self.opened.contexts
+    }
+    /// The context number of each row, hidden ones too.
+    pub(super) fn contexts_of_rows(&self) -> Result<Vec<u32>> {
+        let (n_rows, n_contexts) = (self.opened.n_rows as usize, self.opened.contexts.len());
+        self.guard(|| contexts_of_rows(&self.opened.terms, n_rows, n_contexts))
+    }
+    /// Text and terms, hidden rows and all.
+    pub(super) fn readers(&self) -> (&InvertedIndexReader, &InvertedIndexReader) {
+        (&self.opened.text, &self.opened.terms)
     }
     /// Rows of the block.
     pub fn n_rows(&self) -> u32 {

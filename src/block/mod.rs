@@ -51,6 +51,7 @@ mod pages;
 mod ranges;
 mod reader;
 mod verify;
+mod merge;
 mod compact;
 
 pub use build::{BuiltBlock, build};

@@ -57,7 +57,7 @@ impl Parts {
     }
 }
 
-/// Packs an index that was written to `raw`. `own.times` is (first, last), both inclusive.
+/// Packs an index that was written to `raw`, whose files go one by one. `own.times` is (first, last), both inclusive.
 pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<Packed> {
     let mut names: Vec<PathBuf> = index.directory().list_managed_files().into_iter().collect();
     names.push(PathBuf::from("meta.json"));
@@ -71,8 +71,9 @@ pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<P
         _ => 3,
     };
     names.sort_by_key(rank);
+    let lengths = names.iter().filter_map(|name| raw.get_file_handle(name).ok()).map(|handle| handle.len());
     let mut parts = Parts {
-        out: Vec::new(),
+        out: Vec::with_capacity(lengths.sum::<usize>() * 9 / 8),
         parts: Vec::new(),
     };
     parts.out.extend_from_slice(MAGIC);
@@ -88,6 +89,8 @@ pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<P
             parts.push(text, &index.directory().atomic_read(name).map_err(Error::index)?);
         } else if let Ok(handle) = raw.get_file_handle(name) {
             parts.push(text, &handle.read_bytes(0..handle.len()).map_err(Error::index)?);
+            // it may be large, and is not read again; if it stays, the directory goes soon
+            let _ = raw.delete(name);
         }
     }
     let start = start.unwrap_or(parts.out.len());

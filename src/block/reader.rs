@@ -336,6 +336,11 @@ impl Block {
 
     /// Rows of a range in batches of a few thousand, in row order; hidden ones too, so that places stay what they are.
     pub fn scan(&self, rows: Range<u32>, columns: &[&str]) -> Result<Scan> {
+        self.scan_by(rows, columns, BATCH_ROWS)
+    }
+
+    /// [`scan`](Self::scan) in batches of so many rows.
+    pub(super) fn scan_by(&self, rows: Range<u32>, columns: &[&str], batch_rows: usize) -> Result<Scan> {
         let schema = self.project(columns)?;
         let rows = rows.start.min(self.n_rows())..rows.end.min(self.n_rows());
         let mut scan = Scan {
@@ -359,7 +364,7 @@ impl Block {
         let selection = (!whole).then(|| RowSelection::from_consecutive_ranges(std::iter::once(local), (end - base) as usize));
         let reader = self.guard(|| {
             self.want_scan(&rows, &scan.schema, &groups)?;
-            self.reader(&scan.schema, groups, selection, BATCH_ROWS)
+            self.reader(&scan.schema, groups, selection, batch_rows)
         });
         scan.reader = Some(reader?);
         Ok(scan)

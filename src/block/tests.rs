@@ -1,6 +1,6 @@
 //! Blocks as a whole: built, opened, read, searched, damaged, merged.
 
-mod search;
+pub(super) mod search;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 
-fn small() -> Settings {
+pub(super) fn small() -> Settings {
     Settings {
         row_group_rows: 64,
         page_rows: 8,
@@ -46,7 +46,7 @@ fn context(service: &str, extra: &[(&str, &str)]) -> Arc<Context> {
 
 /// One log record of a test.
 #[derive(Clone, Debug, Default)]
-struct Log {
+pub(super) struct Log {
     time: i64,
     body: Option<String>,
     trace: Option<u8>,
@@ -60,7 +60,7 @@ fn contexts() -> Vec<Arc<Context>> {
     (0..20).map(|i| context(&format!("svc{}", i % 3), &[("pod", &i.to_string())])).collect()
 }
 
-fn log_rows(logs: &[Log], first_ingest_id: i64) -> Rows {
+pub(super) fn log_rows(logs: &[Log], first_ingest_id: i64) -> Rows {
     let mut builder = LogsBuilder::default();
     let contexts: Vec<i32> = contexts().into_iter().map(|context| builder.context(context)).collect();
     for log in logs {
@@ -80,7 +80,7 @@ fn log_rows(logs: &[Log], first_ingest_id: i64) -> Rows {
     builder.finish().expect("rows").with_ingest_ids(first_ingest_id)
 }
 
-fn span_rows(n: i64, first_ingest_id: i64) -> Rows {
+pub(super) fn span_rows(n: i64, first_ingest_id: i64) -> Rows {
     let mut builder = SpansBuilder::default();
     let context = builder.context(context("web", &[("host.name", "h1")]));
     for i in 0..n {
@@ -182,7 +182,7 @@ fn metric_rows() -> Vec<Rows> {
     batch.into_iter().map(|rows| rows.with_ingest_ids(9)).collect()
 }
 
-fn open(built: &BuiltBlock) -> Block {
+pub(super) fn open(built: &BuiltBlock) -> Block {
     assert!(built.meta.memory_bytes > 0, "a merge is bounded by it");
     let meta = Arc::new(built.meta.clone());
     let mut flaws = verify(&meta, &built.parquet, built.index.as_ref());
@@ -212,7 +212,7 @@ fn expected(table: Table, parts: &[Rows]) -> RecordBatch {
     arrow::compute::take_record_batch(&stored, &order).expect("rows")
 }
 
-fn scan_all(block: &Block, rows: Range<u32>) -> RecordBatch {
+pub(super) fn scan_all(block: &Block, rows: Range<u32>) -> RecordBatch {
     let scan = block.scan(rows, &[]).expect("scan");
     let schema = scan.schema().clone();
     let batches: Vec<RecordBatch> = scan.collect::<Result<_>>().expect("batches");

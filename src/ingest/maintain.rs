@@ -19,8 +19,8 @@
 //!
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
-//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows`, `max_block_bytes` and
-//! `max_merge_memory_bytes`.
+//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows`, `max_block_bytes` and,
+//! where rows are merged in memory, `max_merge_memory_bytes`.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
@@ -91,7 +91,8 @@ pub struct Config {
     pub max_block_rows: u64,
     /// Bytes of the Parquet files that go into a merged block (256 MiB).
     pub max_block_bytes: u64,
-    /// Memory of the rows that go into a merged block (512 MiB): what a merge takes, beside the index it makes.
+    /// Memory of the rows without an index that go into a merged block (512 MiB): those of metrics are merged in memory. Merging logs
+    /// and spans takes about as much as the block made, and 50 MiB.
     pub max_merge_memory_bytes: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
     /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].

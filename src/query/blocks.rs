@@ -19,7 +19,7 @@ use super::rows::RowCache;
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
 use crate::block::{self, Block, BlockId, BlockIndex, BlockMeta, PageCache};
-use crate::catalog::block_path;
+use crate::catalog::{Snapshot, block_path};
 use crate::model::Table;
 use crate::storage::{self, Cache, Demand, Key};
 
@@ -58,6 +58,8 @@ pub(super) struct Blocks {
     /// Rows that were answered before.
     pub(super) rows: Arc<RowCache>,
     open: Mutex<HashMap<BlockId, Kept>>,
+    /// The last record of the catalog whose removed blocks are closed.
+    closed_up_to: AtomicU64,
     uses: AtomicU64,
     /// Where objects are fetched: not on the threads that compute.
     io: Option<Handle>,
@@ -79,11 +81,24 @@ impl Blocks {
             pages: PageCache::new(config.page_cache_bytes),
             rows: RowCache::new(config.row_cache_bytes),
             open: Mutex::default(),
+            closed_up_to: AtomicU64::new(0),
             uses: AtomicU64::new(0),
             io: Handle::try_current().ok(),
             max_blocks: config.max_open_blocks.max(1),
             max_bytes: config.open_block_bytes,
         }
+    }
+
+    /// Closes blocks that were removed: nobody begins to read them any more, and what was read of their files counts as memory.
+    pub(super) fn close_removed(&self, snapshot: &Snapshot) {
+        if self.closed_up_to.fetch_max(snapshot.seq(), Ordering::Relaxed) >= snapshot.seq() {
+            return;
+        }
+        let mut open = self.open.lock();
+        for removed in snapshot.removed() {
+            open.remove(&removed.meta.id);
+        }
+        metrics::METRICS.open_blocks.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
     }
 
     /// Opens a block, or finds it open, for a question.

@@ -20,7 +20,7 @@ use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
-use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, count, search, sql};
+use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
 use crate::model::{Clock, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
@@ -213,7 +213,7 @@ impl Engine {
             |answer: &Facets| answer.coverage.complete,
             async |begun, stop| {
                 let filter = self.compile(request.table, &request.query)?;
-                let view = self.inner.source.view();
+                let view = self.view();
                 let mut job = Job::new(&view, request.table, filter, request.range, stop, self.workers(priority));
                 let facets = count::facets(&mut job, &self.inner.blocks, &request.fields, request.limit, self.inner.config.max_groups).await?;
                 Ok(Facets {
@@ -237,7 +237,7 @@ impl Engine {
             async |begun, stop| {
                 let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
                 // one view for both tables: a span and its logs are seen together
-                let view = self.inner.source.view();
+                let view = self.view();
                 let mut coverage: Option<Coverage> = None;
                 let mut found = Vec::with_capacity(2);
                 let bounds = [
@@ -294,7 +294,7 @@ impl Engine {
             async |_, stop| {
                 let filter = Filter::leaf(Leaf::Numbers("ingest_id", vec![ingest_id..=ingest_id]));
                 let range = TimeRange::new(time_unix_nano, time_unix_nano.saturating_add(1));
-                let mut job = Job::new(&self.inner.source.view(), table, filter, range, stop, self.workers(Priority::Interactive));
+                let mut job = Job::new(&self.view(), table, filter, range, stop, self.workers(Priority::Interactive));
                 let bounds = search::Bounds {
                     rows: 1,
                     bytes: self.inner.config.max_answer_bytes,
@@ -322,7 +322,7 @@ impl Engine {
                 let workers = self.workers(Priority::Batch);
                 let statement = sql::Statement {
                     request: request.clone(),
-                    view: self.inner.source.view(),
+                    view: self.view(),
                     ledger: self.inner.source.ledger(),
                     blocks: self.inner.blocks.clone(),
                     config: self.inner.config.clone(),
@@ -366,6 +366,13 @@ impl Engine {
         }
     }
 
+    /// What a question is answered from.
+    fn view(&self) -> View {
+        let view = self.inner.source.view();
+        self.inner.blocks.close_removed(&view.snapshot);
+        view
+    }
+
     fn workers(&self, priority: Priority) -> Workers {
         self.inner.pool.workers(priority)
     }
@@ -379,14 +386,7 @@ impl Engine {
 
     fn job(&self, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
         let filter = self.compile(table, query)?;
-        Ok(Job::new(
-            &self.inner.source.view(),
-            table,
-            filter,
-            range,
-            stop,
-            self.workers(Priority::Interactive),
-        ))
+        Ok(Job::new(&self.view(), table, filter, range, stop, self.workers(Priority::Interactive)))
     }
 
     async fn timed<T, C, W>(&self, kind: &'static str, coverage: C, work: W) -> Result<T>

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -30,6 +31,8 @@ use super::{Error, ErrorKind, Key, Result, Store, metrics};
 
 /// Bytes fetched and written at a time: what a copy costs in memory on its way.
 const FETCH_BYTES: u64 = 32 << 20;
+/// Bytes of a file that are compared with its checksum at a time.
+const CHECKED_AT_ONCE_BYTES: usize = 256 << 10;
 /// Objects that are fetched at once, those included that nobody waits for any more.
 const MAX_FETCHES: usize = 8;
 /// Ending of copies on their way; a dot in front keeps them from being taken for copies.
@@ -398,9 +401,9 @@ impl Cache {
         let to_verify = expect_crc32c.filter(|expected| verified != Some(*expected));
         let name = key.clone();
         let mapped = move || {
-            let bytes = map_file(&path)?;
-            let crc32c = to_verify.map(|_| crc32c::crc32c(&bytes));
-            Ok((bytes, crc32c))
+            let file = File::open(path)?;
+            let crc32c = to_verify.map(|_| crc32c_of(&file)).transpose()?;
+            Ok((map_file(&file)?, crc32c))
         };
         let (bytes, crc32c) = blocking(&name, mapped).await?;
         if bytes.len() as u64 != expect_bytes {
@@ -428,12 +431,12 @@ impl Cache {
         };
         let path = copy_path(&self.dir, key);
         let mapped = blocking(key, move || {
-            let bytes = map_file(&path)?;
+            let file = File::open(path)?;
             let crc32c = match (known_crc32c, expect_crc32c) {
-                (None, Some(_)) => Some(crc32c::crc32c(&bytes)),
+                (None, Some(_)) => Some(crc32c_of(&file)?),
                 (known, _) => known,
             };
-            Ok((bytes, crc32c))
+            Ok((map_file(&file)?, crc32c))
         });
         let (bytes, crc32c) = match mapped.await {
             Ok(found) => found,
@@ -553,10 +556,26 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The CRC32C of a file, read and not mapped: what is read through a map counts as memory of this process as long as the map lives.
+fn crc32c_of(file: &File) -> io::Result<u32> {
+    let (mut crc32c, mut at) = (0, 0);
+    let mut buffer = vec![0; CHECKED_AT_ONCE_BYTES];
+    loop {
+        match file.read_at(&mut buffer, at) {
+            Ok(0) => return Ok(crc32c),
+            Ok(n_bytes) => {
+                crc32c = crc32c::crc32c_append(crc32c, &buffer[..n_bytes]);
+                at += n_bytes as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Maps a whole file.
 #[expect(unsafe_code, reason = "the one place that maps files; the proof stands at the call")]
-fn map_file(path: &Path) -> io::Result<Bytes> {
-    let file = File::open(path)?;
+fn map_file(file: &File) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
@@ -565,7 +584,7 @@ fn map_file(path: &Path) -> io::Result<Bytes> {
     // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
     // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
     // writes into our data directory in place breaks this, as it would break any database.
-    let map = unsafe { memmap2::Mmap::map(&file)? };
+    let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
 }
 

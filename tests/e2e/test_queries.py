@@ -47,7 +47,8 @@ def ask_and_do_not_wait(lake, statement):
 def is_unanswered(client):
     client.setblocking(False)
     try:
-        raise AssertionError(f"answered: {client.recv(1000)}")
+        client.recv(1, socket.MSG_PEEK)
+        return False
     except BlockingIOError:
         return True
 
@@ -93,6 +94,10 @@ def test_sql_takes_no_search_its_place_and_too_much_of_it_is_refused(make_lake):
     clients.append(ask_and_do_not_wait(lake, ENDLESS))
 
     def is_refused():
+        if not is_unanswered(clients[-1]):
+            # this one came first, and that one was refused
+            clients.pop().close()
+            clients.append(ask_and_do_not_wait(lake, ENDLESS))
         try:
             answer = lake.session.post(lake.url + "/api/v1/sql", json={"query": "select 1"}, timeout=1)
         except requests.Timeout:

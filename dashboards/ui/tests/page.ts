@@ -51,11 +51,11 @@ export async function openSearch(page: Page, query = ''): Promise<void> {
   await expect(page.getByRole('grid').getByRole('row').first()).toBeVisible();
 }
 
-/** Waits until the server has spans and logs that name each other (a fresh server needs some seconds). */
+/** Waits until the server has spans and logs that name each other, of a trace that has ended: late spans would move its rows. */
 export async function tracedLine(page: Page): Promise<string> {
   let found = '';
   await expect.poll(async () => {
-    const answer = await page.request.get('api/v1/search?q=trace_id:*&limit=200');
+    const answer = await page.request.get('api/v1/search?q=trace_id:*&limit=200&end=-20s');
     const { hits } = (await answer.json()) as { hits: { trace_id: string | null; span_id: string | null }[] };
     for (const hit of hits.filter((h) => h.trace_id && h.span_id).slice(20, 40)) {
       const trace = await page.request.get(`api/v1/traces/${hit.trace_id}?format=columns`);

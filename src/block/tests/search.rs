@@ -93,7 +93,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-fn log() -> impl Strategy<Value = Log> {
+pub(in super::super) fn log() -> impl Strategy<Value = Log> {
     let body = prop_oneof![
         1 => Just(None),
         4 => proptest::collection::vec(word(), 0..5).prop_map(|words| Some(words.join(" "))),

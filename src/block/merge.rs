@@ -1,0 +1,342 @@
+//! Indexed blocks become one block in bounded memory: rows stream from the inputs into the new Parquet object, and indexes are
+//! merged, not made again.
+//!
+//! What is held is a few numbers a row (its order, its context), a chunk of rows of each input, and the two objects made. Three
+//! threads work for its time: one gathers rows, one encodes them, one merges the indexes.
+
+mod postings;
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::interleave;
+use arrow::datatypes::Int64Type;
+
+use super::build::{CHUNKS_IN_FLIGHT, MAX_CHUNK_BYTES, Made, join, pack_of, panic_text, write_columns};
+use super::columns::{ColumnsWriter, rows_checksum};
+use super::{Block, BlockIndex, BuiltBlock, Error, Level, Result, Scan, Settings};
+use crate::model::schema::{CONTEXT_COLUMN, memory_schema};
+use crate::model::{Context, Table};
+use postings::GONE;
+pub(super) use postings::contexts_of_rows;
+
+/// Bytes of rows, by estimate, that are read ahead of all inputs together.
+const READ_AHEAD_BYTES: u64 = 48 << 20;
+/// Rows of an input that are read at a time, within that.
+const BATCH_ROWS: u64 = 8 * 1024;
+
+/// A block to be merged.
+pub(super) struct Input<'a> {
+    pub block: &'a Block,
+    /// Rows that go, hidden ones left out; `None`: no more than those.
+    pub dropped: Option<BooleanBuffer>,
+}
+
+impl Input<'_> {
+    fn stays(&self, row: usize) -> bool {
+        !self.dropped.as_ref().is_some_and(|dropped| dropped.value(row)) && !self.block.meta().hidden.contains(row as u32)
+    }
+}
+
+/// Whether blocks can be merged so: they are searchable, and all have an index.
+pub(super) fn can_merge(table: Table, blocks: &[&Block], settings: &Settings) -> bool {
+    table.is_searchable() && settings.index && blocks.iter().all(|block| block.index().is_some())
+}
+
+/// Builds one block of the rows that stay; `None` when there are none. The inputs are of one table and partition, and
+/// [`can_merge`]. [`Error::is_index`] when an index does not hold together: the rows may still be merged.
+pub(super) fn merge(inputs: &[Input<'_>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+    let merge = || match Merge::new(inputs)? {
+        Some(merge) => merge.run(level, partition_nanos, settings, now_nanos).map(Some),
+        None => Ok(None),
+    };
+    // tantivy panics on some damage; if it was arrow, reading the rows again will tell
+    catch_unwind(AssertUnwindSafe(merge)).unwrap_or_else(|panic| Err(Error::index(panic_text(&panic))))
+}
+
+/// What is known of the inputs before rows are read.
+struct Merge<'a> {
+    table: Table,
+    inputs: Vec<Known<'a>>,
+    contexts: Vec<Arc<Context>>,
+    /// (input, row) in the new block's order.
+    order: Vec<(u32, u32)>,
+    times: (i64, i64),
+    ingest_ids: (i64, i64),
+}
+
+struct Known<'a> {
+    block: &'a Block,
+    index: &'a BlockIndex,
+    times: Vec<i64>,
+    /// The context of each row, by its number in this block.
+    contexts_of_rows: Vec<u32>,
+    /// The new number of each context.
+    contexts: Vec<Option<u32>>,
+    /// The new number of each row.
+    rows: Vec<u32>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(inputs: &'a [Input<'a>]) -> Result<Option<Self>> {
+        let Some(first) = inputs.first() else { return Ok(None) };
+        let table = first.block.meta().table;
+        let mut known = Vec::with_capacity(inputs.len());
+        let mut contexts = Vec::new();
+        let mut numbers: HashMap<u128, u32> = HashMap::new();
+        let mut keys: Vec<((i64, i64), (u32, u32))> = Vec::new();
+        for (number, input) in inputs.iter().enumerate() {
+            let index = input.block.index().ok_or_else(|| Error::index("there is none"))?;
+            let n_rows = input.block.n_rows() as usize;
+            let contexts_of_rows = index.contexts_of_rows()?;
+            let mut renumbered: Vec<Option<u32>> = vec![None; index.contexts().len()];
+            let (times, ids) = read_keys(input.block, table)?;
+            if times.len() != n_rows {
+                return Err(input.block.damaged("it has fewer rows than it says"));
+            }
+            for row in (0..n_rows).filter(|row| input.stays(*row)) {
+                let context = contexts_of_rows[row] as usize;
+                if renumbered[context].is_none() {
+                    let context_of_row = &index.contexts()[context];
+                    let new = *numbers.entry(context_of_row.hash()).or_insert_with(|| {
+                        contexts.push(Arc::clone(context_of_row));
+                        contexts.len() as u32 - 1
+                    });
+                    renumbered[context] = Some(new);
+                }
+                // newest first: the bits of a number turned round sort it so, and none overflows
+                keys.push(((!times[row], !ids[row]), (number as u32, row as u32)));
+            }
+            known.push(Known {
+                block: input.block,
+                index,
+                times,
+                contexts_of_rows,
+                contexts: renumbered,
+                rows: vec![GONE; n_rows],
+            });
+        }
+        // stable, and quick over runs that are in order
+        keys.sort_by_key(|(key, _)| *key);
+        let (Some((newest, _)), Some((oldest, _))) = (keys.first(), keys.last()) else {
+            return Ok(None);
+        };
+        if keys.len() >= i32::MAX as usize {
+            return Err(Error::Build(format!("{} rows are too many for one block", keys.len())));
+        }
+        let times = (!oldest.0, !newest.0);
+        let ids = keys.iter().map(|((_, id), _)| !*id);
+        let ingest_ids = ids.fold((i64::MAX, i64::MIN), |(min, max), id| (min.min(id), max.max(id)));
+        for (new, (_, (input, row))) in keys.iter().enumerate() {
+            known[*input as usize].rows[*row as usize] = new as u32;
+        }
+        Ok(Some(Self {
+            table,
+            inputs: known,
+            contexts,
+            order: keys.into_iter().map(|(_, at)| at).collect(),
+            times,
+            ingest_ids,
+        }))
+    }
+
+    fn run(self, level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
+        let n_rows = self.order.len() as u64;
+        let checksum = rows_checksum(n_rows, self.times.0, self.times.1);
+        let expected_bytes = self.inputs.iter().map(|input| input.block.meta().parquet_bytes as usize).sum();
+        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, expected_bytes)?;
+        let (parquet, index, fed) = std::thread::scope(|scope| {
+            let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
+            let columns = scope.spawn(move || write_columns(columns, chunks));
+            let index = scope.spawn(|| self.merge_indexes());
+            let fed = self.feed(settings, &to_columns);
+            drop(to_columns);
+            // a thread that failed is why feeding stopped: its error is the one to tell
+            let parquet = join(columns)?;
+            let index = join(index).map_err(|error| match error {
+                // a panic: see `merge`
+                Error::Build(reason) => Error::index(reason),
+                error => error,
+            });
+            Ok::<_, Error>((parquet, index?, fed?))
+        })?;
+        let times = self.order.iter().map(|(input, row)| self.inputs[*input as usize].times[*row as usize]);
+        let (index, raw) = index;
+        let index = pack_of(index, raw, times, self.times, &self.contexts, &parquet)?;
+        let services = self.contexts.iter().map(|context| context.service_name());
+        let made = Made {
+            table: self.table,
+            level,
+            partition_nanos,
+            now_nanos,
+            n_rows,
+            times: self.times,
+            ingest_ids: self.ingest_ids,
+            memory_bytes: fed.memory_bytes,
+            n_in_progress: fed.n_in_progress,
+            services: super::build::few_services(services),
+        };
+        Ok(made.block(parquet, Some(index)))
+    }
+
+    fn merge_indexes(&self) -> Result<(tantivy::Index, tantivy::directory::RamDirectory)> {
+        let inputs: Vec<postings::Input<'_>> = self
+            .inputs
+            .iter()
+            .map(|input| {
+                let (text, terms) = input.index.readers();
+                postings::Input {
+                    text,
+                    terms,
+                    rows: &input.rows,
+                    contexts: &input.contexts,
+                }
+            })
+            .collect();
+        postings::merge(&inputs, self.order.len() as u32)
+    }
+
+    /// Reads rows in order and hands them on chunk by chunk.
+    fn feed(&self, settings: &Settings, columns: &SyncSender<RecordBatch>) -> Result<Fed> {
+        let bytes: u64 = self.inputs.iter().map(|input| input.block.meta().rows_memory_bytes()).sum();
+        let rows: u64 = self.inputs.iter().map(|input| u64::from(input.block.n_rows())).sum();
+        let row_bytes = bytes / rows.max(1) + 1;
+        let chunk_rows = settings.chunk_rows.min(MAX_CHUNK_BYTES / row_bytes as usize).max(1);
+        let ahead = READ_AHEAD_BYTES / row_bytes / self.inputs.len() as u64;
+        let batch_rows = ahead.clamp(1, BATCH_ROWS) as usize;
+        let schema = memory_schema(self.table);
+        let names: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .filter(|name| *name != CONTEXT_COLUMN)
+            .collect();
+        let windows = self.inputs.iter().map(|input| Window::open(input.block, &names, batch_rows));
+        let mut windows = windows.collect::<Result<Vec<_>>>()?;
+        let mut fed = Fed {
+            memory_bytes: self.contexts.iter().map(|context| context.memory_bytes() as u64).sum(),
+            n_in_progress: 0,
+        };
+        for rows in self.order.chunks(chunk_rows) {
+            let chunk = self.gather(rows, &mut windows)?;
+            fed.memory_bytes += chunk.get_array_memory_size() as u64;
+            let in_progress = chunk.column_by_name("in_progress").and_then(|column| column.as_boolean_opt());
+            fed.n_in_progress += in_progress.map_or(0, |column| column.true_count() as u64);
+            if columns.send(chunk).is_err() {
+                return Err(Error::Build("the Parquet writer stopped".into()));
+            }
+        }
+        Ok(fed)
+    }
+
+    /// Some rows, in memory schema; behind those that were gathered before.
+    fn gather(&self, rows: &[(u32, u32)], windows: &mut [Window]) -> Result<RecordBatch> {
+        // of each input, the first and last row
+        let mut bounds: Vec<Option<(u32, u32)>> = vec![None; windows.len()];
+        for (input, row) in rows {
+            let bounds = &mut bounds[*input as usize];
+            *bounds = Some((bounds.map_or(*row, |(first, _)| first), *row));
+        }
+        let mut batches: Vec<&RecordBatch> = Vec::new();
+        // of each input, its batches: where they begin, and their place among all
+        let mut places: Vec<Vec<(u32, usize)>> = Vec::with_capacity(windows.len());
+        for (window, bounds) in windows.iter_mut().zip(bounds) {
+            let mut starts = Vec::new();
+            if let Some((first, last)) = bounds {
+                window.move_to(first, last)?;
+                for (start, batch) in &window.batches {
+                    starts.push((*start, batches.len()));
+                    batches.push(batch);
+                }
+            }
+            places.push(starts);
+        }
+        let indices: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|(input, row)| {
+                let starts = &places[*input as usize];
+                let (start, batch) = starts[starts.partition_point(|(start, _)| start <= row) - 1];
+                (batch, (row - start) as usize)
+            })
+            .collect();
+        let schema = memory_schema(self.table);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            if field.name() == CONTEXT_COLUMN {
+                let contexts = rows.iter().map(|(input, row)| {
+                    let input = &self.inputs[*input as usize];
+                    // a row that stays has a context that does
+                    input.contexts[input.contexts_of_rows[*row as usize] as usize].unwrap_or_default() as i32
+                });
+                columns.push(Arc::new(Int32Array::from_iter_values(contexts)));
+                continue;
+            }
+            // the windows' columns are in the order of this schema
+            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(columns.len()).as_ref()).collect();
+            columns.push(interleave(&arrays, &indices)?);
+        }
+        Ok(RecordBatch::try_new(schema, columns)?)
+    }
+}
+
+/// What feeding found out.
+struct Fed {
+    memory_bytes: u64,
+    n_in_progress: u64,
+}
+
+/// The rows of an input that are in memory: a few batches that move on.
+struct Window {
+    scan: Scan,
+    next_row: u32,
+    batches: VecDeque<(u32, RecordBatch)>,
+}
+
+impl Window {
+    fn open(block: &Block, columns: &[&str], batch_rows: usize) -> Result<Self> {
+        Ok(Self {
+            scan: block.scan_by(0..block.n_rows(), columns, batch_rows)?,
+            next_row: 0,
+            batches: VecDeque::new(),
+        })
+    }
+
+    /// Holds rows `first..=last` and none in batches before; never moves back.
+    fn move_to(&mut self, first: u32, last: u32) -> Result<()> {
+        while self.next_row <= last {
+            let batch = self
+                .scan
+                .next()
+                .unwrap_or_else(|| Err(Error::Build("a block has fewer rows than it says".into())))?;
+            let start = self.next_row;
+            self.next_row += batch.num_rows() as u32;
+            // rows that go may fill whole batches
+            if self.next_row > first {
+                self.batches.push_back((start, batch));
+            }
+        }
+        while self.batches.front().is_some_and(|(start, batch)| start + (batch.num_rows() as u32) <= first) {
+            self.batches.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Times and ingest IDs of all rows.
+fn read_keys(block: &Block, table: Table) -> Result<(Vec<i64>, Vec<i64>)> {
+    let n_rows = block.n_rows() as usize;
+    let (mut times, mut ids) = (Vec::with_capacity(n_rows), Vec::with_capacity(n_rows));
+    for batch in block.scan(0..block.n_rows(), &[table.time_column(), "ingest_id"])? {
+        let batch = batch?;
+        times.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+        ids.extend_from_slice(batch.column(1).as_primitive::<Int64Type>().values());
+    }
+    Ok((times, ids))
+}
+
+#[cfg(test)]
+mod tests;
