@@ -9,6 +9,7 @@ import os
 import pathlib
 import queue
 import random
+import shutil
 import signal
 import socket
 import struct
@@ -288,6 +289,14 @@ def free_port():
 def tool(name):
     """A program of the Python environment that runs the tests."""
     return str(pathlib.Path(sys.executable).parent / name)
+
+
+def aws_v2():
+    """The AWS CLI, version 2, which is no Python package: Debian's. Version 1 has no `logs tail`."""
+    for aws in filter(None, ("/usr/bin/aws", shutil.which("aws"))):
+        if os.access(aws, os.X_OK) and subprocess.run([aws, "--version"], capture_output=True, text=True).stdout.startswith("aws-cli/2"):
+            return aws
+    raise AssertionError("no AWS CLI of version 2 here: install the package awscli (tests/run does)")
 
 
 class Server:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 import time
 import uuid
 
@@ -365,6 +366,65 @@ def test_polling_as_aws_logs_tail_does_shows_each_event_once(lake):
         if i == 3:
             lake.wait_flushed()
     assert shown == [f"event {i}" for i in range(6)]
+
+
+class Follower:
+    """A command that goes on printing, and its lines so far."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        self.lines = []
+        threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, "")), daemon=True).start()
+
+    def have(self, word):
+        assert self.process.poll() is None, self.process.stderr.read()
+        return [line for line in list_of(self.lines) if word in line]
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def list_of(lines):
+    # another thread appends to it
+    return lines[: len(lines)]
+
+
+def check_follows(lake, logs, command):
+    """What was there is printed, what comes is, and each once, though blocks are flushed meanwhile."""
+    logs.put("a", "first ERROR", "second")
+    follower = Follower(command)
+    try:
+        lake.wait_until(lambda: follower.have("first ERROR") and follower.have("second"), timeout=40, what="what was there")
+        logs.put("b", "third", at=now())
+        lake.wait_until(lambda: follower.have("third"), timeout=40, what="what came")
+        lake.wait_flushed()
+        logs.put("a", "fourth", at=now())
+        lake.wait_until(lambda: follower.have("fourth"), timeout=40, what="what came after a flush")
+        assert [len(follower.have(word)) for word in ("first", "second", "third", "fourth")] == [1, 1, 1, 1], follower.lines
+    finally:
+        follower.end()
+
+
+def test_aws_logs_tail_of_the_cli_follows(lake):
+    logs = Logs(lake).create("a", "b")
+    tail = [lakes.aws_v2(), "logs", "tail", logs.group, "--endpoint-url", lake.url, "--since", "10m"]
+    check_follows(lake, logs, [*tail, "--follow"])
+    done = subprocess.run([*tail, "--filter-pattern", "ERROR", "--format", "short"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == ["first ERROR"], done.stdout
+    done = subprocess.run([*tail, "--log-stream-names", "b"], capture_output=True, text=True, timeout=60)
+    assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == ["b third"], done.stdout
+
+
+def test_the_tool_awslogs_watches(lake):
+    logs = Logs(lake).create("a", "b")
+    where = ["--aws-endpoint-url", lake.url, "--aws-region", "us-east-1"]
+    check_follows(lake, logs, [lakes.tool("awslogs"), "get", logs.group, "ALL", "--watch", "--watch-interval", "1", "--start", "10m", *where])
+    done = subprocess.run([lakes.tool("awslogs"), "groups", *where], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [logs.group], (done.stdout, done.stderr)
+    done = subprocess.run([lakes.tool("awslogs"), "streams", logs.group, *where], capture_output=True, text=True, timeout=60)
+    assert sorted(done.stdout.split()) == ["a", "b"], (done.stdout, done.stderr)
 
 
 def aws(lake, *args, timeout=60, check=True):
