@@ -382,10 +382,12 @@ impl Faces {
             intake: intake.clone(),
             account_id: config.awslogs.account_id.clone(),
         });
+        let firehose = receive::firehose::Receiver::new(config.firehose.clone(), intake.clone(), clock.clone(), budget.clone(), gate.clone());
         let otlp_http = receive::otlp::or_signed(bearer(receive::otlp::http_router(otlp.clone())), &otlp, gate.clone());
         let all = bearer(serve::router(server.clone()))
             .merge(otlp_http.clone())
             .merge(receive::awslogs::router(awslogs, gate.clone()))
+            .merge(receive::firehose::router(firehose))
             .merge(receive::xray::router(xray.clone(), gate.clone(), false));
         let xray = receive::xray::router(xray, gate, listen::is_loopback(&config.server.xray));
         let told = |router: Router| match config.telemetry.self_ingest {

@@ -33,6 +33,8 @@ pub struct Config {
     pub awslogs: receive::awslogs::Config,
     /// `[xray]`
     pub xray: receive::xray::Config,
+    /// `[firehose]`
+    pub firehose: receive::firehose::Config,
     /// `[store]`
     pub store: storage::Config,
     /// `[wal]`
@@ -145,6 +147,7 @@ impl Config {
                 "otlp" => set(&mut config.otlp, value),
                 "awslogs" => set(&mut config.awslogs, value),
                 "xray" => set(&mut config.xray, value),
+                "firehose" => set(&mut config.firehose, value),
                 "store" => set(&mut config.store, value),
                 "wal" => set(&mut config.wal, value),
                 "ingest" => set(&mut config.ingest, value),
@@ -215,6 +218,10 @@ impl Config {
             "[ingest] max_in_flight_bytes must hold at least one OTLP body of [otlp] max_body_bytes".into(),
         );
         check(
+            self.ingest.max_in_flight_bytes >= self.firehose.max_body_bytes && self.receive.max_memory_bytes >= self.firehose.max_body_bytes,
+            "[firehose] max_body_bytes must not be above [ingest] max_in_flight_bytes or [receive] max_memory_bytes".into(),
+        );
+        check(
             self.receive.max_memory_bytes >= self.otlp.max_inflated_bytes.max(self.otlp.max_body_bytes),
             "[receive] max_memory_bytes must hold at least one OTLP body of [otlp] max_body_bytes and max_inflated_bytes".into(),
         );
@@ -223,6 +230,7 @@ impl Config {
         problems.extend(self.query.problems());
         problems.extend(self.awslogs.problems());
         problems.extend(self.xray.problems());
+        problems.extend(self.firehose.problems());
         problems.extend(self.node.problems());
         problems.extend(self.retention.problems());
         problems.extend(self.lake.problems(Duration::from_secs(self.query.timeout_seconds)));
@@ -249,7 +257,8 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, xray, store, wal, ingest, node, block, lake, retention, query, alert";
+const SECTIONS: &str =
+    "server, telemetry, auth, aws, tls, receive, otlp, awslogs, xray, firehose, store, wal, ingest, node, block, lake, retention, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

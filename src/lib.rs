@@ -17,7 +17,8 @@
 //!    protocol ([`decode`]), which gives a [`model::Batch`] and a list of what it rejected, each with a reason.
 //! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
 //!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
-//! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be.
+//! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be; [`emf`] adds the
+//!    metrics that lines hold.
 //! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
@@ -41,11 +42,12 @@
 //! | [`decode`] | bytes of a protocol to a batch, pure |
 //! | [`wal`] | the log ahead of the blocks; knows bytes, not rows |
 //! | [`correlate`] | trace ID, severity and fields of each record |
+//! | [`emf`] | the metrics inside log lines |
 //! | [`block`] | immutable files of rows: Parquet and tantivy, built and read |
 //! | [`catalog`] | which blocks exist: a commit log in the bucket |
 //! | [`ingest`] | the write path as one story, and the view that queries read |
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
-//! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray |
+//! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |
 //! | [`alert`] | rules, their states, and SNS |
 //! | [`serve`] | HTTP for people and tools: API, health, pages |
 //! | [`config`] | all settings, read and checked together |
@@ -74,6 +76,7 @@ pub mod access;
 pub mod decode;
 pub mod wal;
 pub mod correlate;
+pub mod emf;
 pub mod block;
 pub mod catalog;
 pub mod ingest;

@@ -176,6 +176,7 @@ impl<'a> Request<'a> {
             batch: Batch::default(),
             rejected: self.rejected(verdict),
             identity: Some(self.identity()),
+            ..Decoded::default()
         };
         if accepted.is_empty() {
             return Ok(decoded);
@@ -257,7 +258,7 @@ impl<'a> Request<'a> {
 }
 
 /// The service that writes a log group: its last path segment, which for `/aws/lambda/NAME` is the function.
-fn service_of_group(group: &str) -> Option<&str> {
+pub(super) fn service_of_group(group: &str) -> Option<&str> {
     group.rsplit('/').find(|segment| !segment.is_empty())
 }
 

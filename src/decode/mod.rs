@@ -10,6 +10,9 @@
 
 mod at_most;
 pub mod awslogs;
+pub mod cloudwatch;
+pub mod envelope;
+pub mod firehose;
 mod identity;
 pub mod otlp;
 mod text;
@@ -57,6 +60,8 @@ pub enum Kind {
     SelfTraces = 11,
     /// Our own metrics: `ExportMetricsServiceRequest`, protobuf.
     SelfMetrics = 12,
+    /// A delivery of Firehose to an HTTP endpoint, JSON, behind the line that [`mod@firehose`] puts before it.
+    Firehose = 13,
 }
 
 impl Kind {
@@ -76,12 +81,13 @@ impl Kind {
             SelfLogs,
             SelfTraces,
             SelfMetrics,
+            Firehose,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
     }
 
-    /// The receiver that takes this kind, and what it carries.
+    /// The receiver that takes this kind, and what it carries, if that is not told by its rows.
     pub fn origin(self) -> (&'static str, Signal) {
         match self {
             Kind::OtlpLogs | Kind::OtlpLogsJson => ("otlp", Signal::Logs),
@@ -93,6 +99,7 @@ impl Kind {
             Kind::SelfLogs => ("self", Signal::Logs),
             Kind::SelfTraces => ("self", Signal::Traces),
             Kind::SelfMetrics => ("self", Signal::Metrics),
+            Kind::Firehose => ("firehose", Signal::Logs),
         }
     }
 }
@@ -102,7 +109,7 @@ impl Kind {
 pub struct Context {
     /// When the request arrived, nanoseconds since the epoch.
     pub received_at_nanos: i64,
-    /// `PutLogEvents`: the group's retention; 0 = never expires. OTLP and X-Ray: records older than so many days, or more
+    /// `PutLogEvents`: the group's retention; 0 = never expires. OTLP, X-Ray and Firehose: records older than so many days, or more
     /// than [`MAX_AHEAD_NANOS`] in the future, are rejected; 0 = any time is taken. Own rows: 0.
     pub retention_days: i32,
 }
@@ -114,6 +121,8 @@ pub struct Decoded {
     pub batch: Batch,
     /// What was refused for good, one entry a reason (and, where the protocol answers per item, one an item).
     pub rejected: Vec<Rejected>,
+    /// The same of metric points, where a request may carry those beside records of the signal that its protocol is for.
+    pub rejected_points: Vec<Rejected>,
     /// What a repetition of the request has too; none where the protocol's requests cannot be told apart.
     pub identity: Option<Identity>,
 }
@@ -231,7 +240,10 @@ pub struct Weighed<'a> {
 /// Looks at a body before anything is made of it. [`Error::TooMany`] when it holds more than a request may.
 pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
     // the lists of the other protocols are bounded as they are read, and each of their bytes makes a few at the most
-    let memory_bytes = otlp::weigh(kind, body)?.unwrap_or(8 * body.len());
+    let memory_bytes = match kind {
+        Kind::Firehose => firehose::weigh(body)?,
+        kind => otlp::weigh(kind, body)?.unwrap_or(8 * body.len()),
+    };
     Ok(Weighed { kind, body, memory_bytes })
 }
 
@@ -254,6 +266,7 @@ impl Weighed<'_> {
             // these two know their windows, and tell which item lies outside
             Kind::PutLogEvents => return awslogs::put_log_events(body, context),
             Kind::XraySegments => return xray::segments(body, context),
+            Kind::Firehose => return firehose::deliveries(body, context).map(|(decoded, _)| decoded),
             Kind::Own => return own(body),
         };
         Ok(window::keep_inside(decoded?, context)?)

@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 use super::repeats::IsRepeat;
 use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, STATE_FRAME, metrics};
 use crate::correlate::correlate;
-use crate::decode::{Context, Decoded, Identity, Kind, Rejected};
+use crate::decode::{Context, Decoded, Kind, Rejected};
+use crate::emf;
 use crate::model::{Batch, Rows, Signal};
 use crate::wal::{self, Frame, Lsn};
 
@@ -21,8 +22,7 @@ impl Ingest {
         let mut unanswered = Unanswered {
             ledger: Some(&self.inner.ledger),
             receiver: received.receiver,
-            signal: received.signal,
-            n_records: n_records(&decoded.batch).max(1),
+            records: RecordCounts::of(&decoded.batch, received.signal),
         };
         self.pace().await;
         unanswered.ledger = None;
@@ -32,10 +32,10 @@ impl Ingest {
     async fn accept_now(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let ingest = self.clone();
         self.in_own_task(async move {
-            let (receiver, signal, n_records) = (received.receiver, received.signal, n_records(&decoded.batch));
+            let (receiver, records) = (received.receiver, RecordCounts::of(&decoded.batch, received.signal));
             let result = ingest.take(received, decoded).await;
             if result.is_err() {
-                ingest.inner.ledger.refused(receiver, signal, n_records.max(1));
+                records.refused(&ingest.inner.ledger, receiver);
             }
             result
         })
@@ -65,8 +65,9 @@ impl Ingest {
             Some(identity) => match self.inner.repeats.claim(identity, repeats_since_nanos, context.received_at_nanos).await {
                 Ok(claim) => claim,
                 Err(IsRepeat) => {
-                    self.inner.ledger.repeated(receiver, signal, n_records(&decoded.batch));
+                    RecordCounts::of(&decoded.batch, signal).repeated(&self.inner.ledger, receiver);
                     self.inner.count_rejected(receiver, signal, &decoded.rejected);
+                    self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
                     return Ok(Ack { lsn: 0, is_repeat: true });
                 }
             },
@@ -74,6 +75,7 @@ impl Ingest {
         let permit = self.admit(&body, &decoded.batch)?;
         let lsn = if decoded.batch.is_empty() {
             self.inner.count_rejected(receiver, signal, &decoded.rejected);
+            self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
             0
         } else {
             let frame = Frame {
@@ -85,10 +87,8 @@ impl Ingest {
                 payload: body,
             };
             let publish = Publish::Batch {
-                n_records: n_records(&decoded.batch),
-                batch: decoded.batch,
-                rejected: decoded.rejected,
-                known_as: decoded.identity.map(|identity| (identity, context.received_at_nanos)),
+                decoded,
+                received_at_nanos: context.received_at_nanos,
                 receiver,
                 signal,
             };
@@ -211,14 +211,13 @@ impl Ingest {
 struct Unanswered<'a> {
     ledger: Option<&'a Ledger>,
     receiver: &'static str,
-    signal: Signal,
-    n_records: u64,
+    records: RecordCounts,
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some(ledger) = self.ledger {
-            ledger.refused(self.receiver, self.signal, self.n_records);
+            self.records.refused(ledger, self.receiver);
         }
     }
 }
@@ -227,13 +226,10 @@ impl Drop for Unanswered<'_> {
 #[derive(Debug)]
 enum Publish {
     Batch {
-        batch: Batch,
-        rejected: Vec<Rejected>,
-        /// What the request is known by when it comes again, and when it was received.
-        known_as: Option<(Identity, i64)>,
+        decoded: Decoded,
+        received_at_nanos: i64,
         receiver: &'static str,
         signal: Signal,
-        n_records: u64,
     },
     State {
         key: String,
@@ -245,25 +241,31 @@ impl Inner {
     fn publish(&self, lsn: Lsn, publish: Publish) {
         match publish {
             Publish::Batch {
-                batch,
-                rejected,
-                known_as,
+                decoded,
+                received_at_nanos,
                 receiver,
                 signal,
-                n_records,
             } => {
-                if let Some((identity, received_nanos)) = known_as {
-                    self.repeats.note(identity, received_nanos);
+                if let Some(identity) = decoded.identity {
+                    self.repeats.note(identity, received_at_nanos);
                 }
+                let Decoded {
+                    batch,
+                    rejected,
+                    rejected_points,
+                    ..
+                } = completed(decoded, received_at_nanos);
                 if receiver != Kind::Own.origin().0 {
-                    self.watermarks.observe(receiver, signal, &batch, self.clock.now_nanos());
+                    self.watermarks.observe(receiver, &batch, self.clock.now_nanos());
                 }
                 if receiver != Kind::SelfLogs.origin().0 {
                     self.has_others_rows.store(true, Ordering::Release);
                 }
+                let records = RecordCounts::of(&batch, signal);
                 self.publish_batch(lsn, batch);
-                self.ledger.accepted(receiver, signal, n_records);
+                records.accepted(&self.ledger, receiver);
                 self.count_rejected(receiver, signal, &rejected);
+                self.count_rejected(receiver, Signal::Metrics, &rejected_points);
             }
             Publish::State { key, value } => self.publish_state(lsn, key, value),
         }
@@ -276,7 +278,7 @@ impl Inner {
     }
 
     fn publish_batch(&self, lsn: Lsn, batch: Batch) {
-        let batch = with_ids(lsn, correlate(batch));
+        let batch = with_ids(lsn, batch);
         let wants_flush = {
             let mut head = self.head.lock();
             let now_nanos = self.clock.now_nanos();
@@ -313,10 +315,57 @@ impl Inner {
     }
 }
 
-/// The rows that were records to the client, not made beside them.
-pub(super) fn n_records(batch: &Batch) -> u64 {
-    let records = batch.rows.iter().filter(|rows| rows.table().holds_records());
-    records.map(Rows::len).sum::<usize>() as u64
+/// What is found in the rows of a request once it is in the log: trace IDs, severities, and the metrics that lines hold. The
+/// same at replay.
+pub(super) fn completed(decoded: Decoded, received_at_nanos: i64) -> Decoded {
+    let correlated = Decoded {
+        batch: correlate(decoded.batch),
+        ..decoded
+    };
+    emf::extract(correlated, received_at_nanos)
+}
+
+/// The rows of a request that were records to the client, not made beside them, by what they are to the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordCounts {
+    counts: [(Signal, u64); 3],
+    /// What a request without rows counts as.
+    signal: Signal,
+}
+
+impl RecordCounts {
+    pub(super) fn of(batch: &Batch, signal: Signal) -> RecordCounts {
+        let count = |signal: Signal| {
+            let records = batch.rows.iter().filter(|rows| rows.table().holds_records() && rows.table().signal() == signal);
+            (signal, records.map(Rows::len).sum::<usize>() as u64)
+        };
+        RecordCounts {
+            counts: [Signal::Logs, Signal::Traces, Signal::Metrics].map(count),
+            signal,
+        }
+    }
+
+    pub(super) fn accepted(&self, ledger: &Ledger, receiver: &str) {
+        for (signal, n) in self.counts {
+            ledger.accepted(receiver, signal, n);
+        }
+    }
+
+    fn repeated(&self, ledger: &Ledger, receiver: &str) {
+        for (signal, n) in self.counts {
+            ledger.repeated(receiver, signal, n);
+        }
+    }
+
+    /// At least one: the request.
+    fn refused(&self, ledger: &Ledger, receiver: &str) {
+        if self.counts.iter().all(|(_, n)| *n == 0) {
+            return ledger.refused(receiver, self.signal, 1);
+        }
+        for (signal, n) in self.counts {
+            ledger.refused(receiver, signal, n);
+        }
+    }
 }
 
 /// Gives each row of a request its `ingest_id`, and gives back the memory its builders did not use.

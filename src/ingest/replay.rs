@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::accept::{n_records, permits, read_state, with_ids};
+use super::accept::{RecordCounts, completed, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::repeats::{REPEATS_KEY, Repeats};
 use super::watermark::Watermarks;
 use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics};
 use crate::catalog::{self, Commit, CommitKind};
-use crate::correlate::correlate;
 use crate::decode::{Context, Kind, decode};
+use crate::model::Signal;
 use crate::net::{Encoding, inflate};
 use crate::wal::{Frame, Lsn, Wal};
 
@@ -180,16 +180,18 @@ impl Inner {
         };
         let body = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
         let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
+        let decoded = completed(decoded, frame.received_at_nanos);
         let (receiver, signal) = kind.origin();
         if kind != Kind::Own {
-            self.watermarks.observe(receiver, signal, &decoded.batch, frame.received_at_nanos);
+            self.watermarks.observe(receiver, &decoded.batch, frame.received_at_nanos);
         }
         if let Some(identity) = decoded.identity {
             self.repeats.note(identity, frame.received_at_nanos);
         }
-        let batch = with_ids(lsn, correlate(decoded.batch));
-        self.ledger.accepted(receiver, signal, n_records(&batch));
+        RecordCounts::of(&decoded.batch, signal).accepted(&self.ledger, receiver);
         self.count_rejected(receiver, signal, &decoded.rejected);
+        self.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
+        let batch = with_ids(lsn, decoded.batch);
         report.frames += 1;
         report.rows += batch.n_rows() as u64;
         let mut head = self.head.lock();

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::metrics;
 use crate::block::Level;
 use crate::catalog::Snapshot;
-use crate::model::{Batch, Column, Rows, Signal, Table};
+use crate::model::{Batch, Column, Rows, Table};
 
 /// The service of records whose source found no place of its own.
 pub(super) const OTHERS: &str = "(others)";
@@ -123,9 +123,9 @@ impl Watermarks {
     }
 
     /// A batch has become searchable.
-    pub(super) fn observe(&self, receiver: &str, signal: Signal, batch: &Batch, received_nanos: i64) {
+    pub(super) fn observe(&self, receiver: &str, batch: &Batch, received_nanos: i64) {
         for rows in batch.rows.iter().filter(|rows| rows.table().holds_records() && !rows.is_empty()) {
-            self.observe_rows(receiver, signal.name(), rows, received_nanos);
+            self.observe_rows(receiver, rows.table().signal().name(), rows, received_nanos);
         }
     }
 
@@ -402,18 +402,18 @@ mod tests {
     #[test]
     fn in_parquet_is_what_no_older_record_waits_for() {
         let watermarks = Watermarks::new(10);
-        watermarks.observe("otlp", Signal::Logs, &logs(&[("a", 100), ("b", 50), ("a", 200)]), 1);
+        watermarks.observe("otlp", &logs(&[("a", 100), ("b", 50), ("a", 200)]), 1);
         assert_eq!(of(&watermarks, "a"), (2, Some(200), Some(99)));
         watermarks.cut();
         // comes while the flush runs, and late: it holds the source back until it is flushed too
-        watermarks.observe("otlp", Signal::Logs, &logs(&[("a", 150)]), 2);
+        watermarks.observe("otlp", &logs(&[("a", 150)]), 2);
         assert_eq!(of(&watermarks, "a"), (3, Some(200), Some(99)));
         watermarks.committed();
         assert_eq!(of(&watermarks, "a"), (3, Some(200), Some(149)));
         assert_eq!(of(&watermarks, "b"), (1, Some(50), Some(50)));
         // a flush that fails keeps what it had cut
         watermarks.cut();
-        watermarks.observe("otlp", Signal::Logs, &logs(&[("a", 300)]), 3);
+        watermarks.observe("otlp", &logs(&[("a", 300)]), 3);
         watermarks.cut();
         assert_eq!(of(&watermarks, "a").2, Some(149));
         watermarks.committed();
@@ -423,15 +423,15 @@ mod tests {
     #[test]
     fn what_a_flush_stores_is_what_it_brings_to_parquet() {
         let watermarks = Watermarks::new(10);
-        watermarks.observe("otlp", Signal::Logs, &logs(&[("a", 100)]), 1);
+        watermarks.observe("otlp", &logs(&[("a", 100)]), 1);
         watermarks.cut();
-        watermarks.observe("otlp", Signal::Logs, &logs(&[("a", 300), ("new", 1)]), 2);
+        watermarks.observe("otlp", &logs(&[("a", 300), ("new", 1)]), 2);
         let later = Watermarks::new(10);
         later.restore(&watermarks.to_json()).expect("our own JSON");
         assert_eq!(of(&later, "a").1, Some(100));
         assert_eq!(later.progress(&Snapshot::default()).len(), 1, "the log tells of the other");
         // replay says the rest again
-        later.observe("otlp", Signal::Logs, &logs(&[("a", 300)]), 3);
+        later.observe("otlp", &logs(&[("a", 300)]), 3);
         assert_eq!(of(&later, "a").2, Some(299));
         assert!(later.restore(b"?").is_err());
     }
@@ -441,7 +441,7 @@ mod tests {
         let watermarks = Watermarks::new(2);
         let many: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
         let batch: Vec<(&str, i64)> = many.iter().map(|name| (name.as_str(), 7)).collect();
-        watermarks.observe("otlp", Signal::Logs, &logs(&batch), 1);
+        watermarks.observe("otlp", &logs(&batch), 1);
         assert_eq!(watermarks.progress(&Snapshot::default()).len(), 3);
         assert_eq!(of(&watermarks, OTHERS).0, 48);
     }

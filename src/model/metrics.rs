@@ -232,6 +232,11 @@ impl MetricsBuilder {
         self.points.head.len() + self.histograms.head.len() + self.exps.head.len() + self.summaries.head.len()
     }
 
+    /// Rows of series so far.
+    pub fn n_series(&self) -> usize {
+        self.series_id.values_slice().len()
+    }
+
     /// Adds an attribute to the data point being built; the last value of a key wins.
     pub fn attribute(&mut self, key: &str, value: Value<'_>) {
         self.pending.push((key.to_string(), value.text(&mut String::new()).to_string()));

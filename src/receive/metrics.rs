@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::decode::firehose::Tally;
 use crate::telemetry::register;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,7 +27,7 @@ struct SignatureLabels {
     outcome: &'static str,
 }
 
-/// Answered calls by receiver (`awslogs`, `xray`), operation of its API (`unknown` for others) and HTTP status.
+/// Answered calls by receiver (`awslogs`, `xray`, `firehose`), operation of its API (`unknown` for others) and HTTP status.
 static REQUESTS: LazyLock<Family<RequestLabels, Counter>> =
     LazyLock::new(|| register("receive_requests", "Answered calls by receiver, operation and HTTP status", Family::default()));
 /// What daemons say of themselves in `PutTelemetryRecords`: `received`, `sent`, `spillover` (lost, queue full), `rejected`.
@@ -46,6 +47,15 @@ static SIGNATURES: LazyLock<Family<SignatureLabels, Counter>> = LazyLock::new(||
         Family::default(),
     )
 });
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+/// What deliveries of Firehose held: `subscription_event`, `control_message` (answered, and nothing kept), `metric_point`, `json`,
+/// `line`.
+static FIREHOSE_RECORDS: LazyLock<Family<KindLabels, Counter>> =
+    LazyLock::new(|| register("receive_firehose_records", "What deliveries of Firehose held, by kind", Family::default()));
 /// Datagrams taken from the socket, good or bad.
 pub(super) static UDP_DATAGRAMS: LazyLock<Counter> =
     LazyLock::new(|| register("receive_xray_udp_datagrams", "X-Ray datagrams taken from the socket", Counter::default()));
@@ -71,4 +81,17 @@ pub(super) fn daemon_segments(outcome: &'static str, n: u64) {
 /// Counts a request that had to be signed.
 pub(super) fn signature(outcome: &'static str) {
     SIGNATURES.get_or_create(&SignatureLabels { outcome }).inc();
+}
+
+/// Counts what a delivery held.
+pub(super) fn firehose(tally: &Tally) {
+    for (kind, n) in [
+        ("subscription_event", tally.subscription_events),
+        ("control_message", tally.control_messages),
+        ("metric_point", tally.metric_points),
+        ("json", tally.json),
+        ("line", tally.lines),
+    ] {
+        FIREHOSE_RECORDS.get_or_create(&KindLabels { kind }).inc_by(n);
+    }
 }

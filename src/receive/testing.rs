@@ -75,7 +75,7 @@ impl Intake for Memory {
         self.refusal()?;
         let n_rows = decoded.batch.n_rows() as u64;
         self.ledger.accepted(received.receiver, received.signal, n_rows);
-        for rejected in &decoded.rejected {
+        for rejected in decoded.rejected.iter().chain(&decoded.rejected_points) {
             self.ledger.rejected(received.receiver, received.signal, rejected.reason, rejected.count);
         }
         // replay must find the same rows

@@ -76,7 +76,7 @@ pub(super) fn weigh(kind: Kind, body: &[u8]) -> Result<Option<usize>, Error> {
         Kind::OtlpLogsJson => weigh::json(body, &weigh::LOGS_JSON)?,
         Kind::OtlpTracesJson => weigh::json(body, &weigh::TRACES_JSON)?,
         Kind::OtlpMetricsJson => weigh::json(body, &weigh::METRICS_JSON)?,
-        Kind::PutLogEvents | Kind::XraySegments | Kind::Own => return Ok(None),
+        Kind::PutLogEvents | Kind::XraySegments | Kind::Own | Kind::Firehose => return Ok(None),
     };
     Ok(Some(bytes))
 }
@@ -202,7 +202,7 @@ fn decoded(rows: Vec<Rows>, rejections: Rejections) -> Decoded {
             rows: rows.into_iter().filter(|rows| !rows.is_empty()).collect(),
         },
         rejected: rejections.0,
-        identity: None,
+        ..Decoded::default()
     }
 }
 

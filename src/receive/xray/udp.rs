@@ -204,7 +204,7 @@ async fn accept(batch: Vec<String>, bytes: usize, context: Context, intake: &dyn
         let again = Decoded {
             batch: decoded.batch.clone(),
             rejected: decoded.rejected.clone(),
-            identity: decoded.identity,
+            ..Decoded::default()
         };
         // a refusal is not the end: the spans are counted once, when they are taken or dropped
         match intake.offer(received, again).await {

@@ -1,0 +1,500 @@
+//! Deliveries of Amazon Data Firehose to an HTTP endpoint: log records and metric points.
+//!
+//! In: the line of [`Head`] (what the headers say), then the body `{"requestId","timestamp","records":[{"data":base64}]}`.
+//! Out: rows of `logs` and of the metric tables. What a record is, its content tells, never a setting:
+//!
+//! | a record, inflated if it is gzip (one member or several) | becomes |
+//! |---|---|
+//! | JSON with `messageType` `DATA_MESSAGE`: a subscription of CloudWatch Logs | a log record for each event, as `PutLogEvents` makes them |
+//! | the same, `CONTROL_MESSAGE`: a test whether we can be reached | nothing; counted |
+//! | JSON with `metric_stream_name`: a Metric Stream | points ([`metric_streams`]) |
+//! | length-delimited `ExportMetricsServiceRequest`s, OpenTelemetry 0.7 or 1.0: a Metric Stream | points |
+//! | other JSON objects, one after another, with or without line breaks | a log record each, the object's text its body |
+//! | anything else | a log record for each line of text that is not empty |
+//!
+//! A record that claims to be gzip or base64 and is not is rejected; the others of its delivery are kept. Records that tell no time
+//! have that of their delivery. Times outside [`Context::retention_days`] are rejected.
+//!
+//! Resources: `cloud.provider`, what the stream's ARN tells, its common attributes, then what the record itself says; of those that name
+//! no service, it is the log group's last segment, or the delivery stream.
+
+mod metric_streams;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::awslogs::service_of_group;
+use super::text::Text;
+use super::{AtMost, Context, Decoded, Error, Identity, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
+use crate::model::{self, ContextBuilder, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
+use crate::net::{Encoding, inflate};
+
+/// Records of one delivery.
+pub const MAX_DELIVERED: usize = 10_000;
+/// Bytes that the gzip records of one delivery inflate to (256 MiB); more are refused.
+pub const MAX_INFLATED_BYTES: usize = 256 << 20;
+/// Common attributes of a stream.
+pub const MAX_COMMON_ATTRIBUTES: usize = 50;
+/// How gzip in base64 begins: `1f 8b 08`.
+const GZIP_BASE64: &str = "H4sI";
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// What a delivery says in its headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Head {
+    /// The delivery stream's ARN.
+    pub source_arn: Option<String>,
+    /// `commonAttributes`.
+    pub common_attributes: BTreeMap<String, String>,
+}
+
+/// What records of a delivery were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Log events of subscriptions.
+    pub subscription_events: u64,
+    /// `CONTROL_MESSAGE`s.
+    pub control_messages: u64,
+    /// Points of Metric Streams.
+    pub metric_points: u64,
+    /// JSON objects.
+    pub json: u64,
+    /// Lines of text.
+    pub lines: u64,
+}
+
+/// The body.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Delivery<'a> {
+    #[serde(borrow, default)]
+    request_id: Option<Text<'a>>,
+    timestamp: Option<f64>,
+    #[serde(borrow)]
+    records: AtMost<Record<'a>, MAX_DELIVERED>,
+}
+
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(borrow, default)]
+    data: Option<Text<'a>>,
+}
+
+impl<'a> Delivery<'a> {
+    fn records(self) -> Result<Vec<Record<'a>>, Error> {
+        self.records.all().map_err(|_| Error::TooMany {
+            what: "records",
+            max: MAX_DELIVERED,
+        })
+    }
+}
+
+/// The `requestId` that a body has.
+pub fn request_id(body: &[u8]) -> Result<Option<String>, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named<'a> {
+        #[serde(borrow, default)]
+        request_id: Option<Text<'a>>,
+    }
+    let named: Named<'_> = serde_json::from_slice(body)?;
+    Ok(named.request_id.map(|id| id.0.into_owned()))
+}
+
+/// About how many bytes of memory decoding takes beside the body.
+pub(super) fn weigh(body: &[u8]) -> Result<usize, Error> {
+    let (_, body) = envelope::open::<serde::de::IgnoredAny>(body)?;
+    let delivery: Delivery<'_> = serde_json::from_slice(body)?;
+    let mut inflated_bytes = 0usize;
+    for record in delivery.records()? {
+        let data = record.data.map(|data| data.0).unwrap_or_default();
+        inflated_bytes = inflated_bytes.saturating_add(match data.starts_with(GZIP_BASE64) {
+            // the last member tells its size; several are somewhere near what logs usually are
+            true => inflated_size(&data).clamp(10 * data.len(), 800 * data.len()),
+            false => data.len(),
+        });
+    }
+    Ok(2 * body.len() + 3 * inflated_bytes.min(MAX_INFLATED_BYTES))
+}
+
+/// The size that a gzip member tells at its end.
+fn inflated_size(data: &str) -> usize {
+    let data = data.trim_end_matches('=').as_bytes();
+    // whole groups of four from the end on
+    let tail = data.len() - data.len() % 4;
+    let from = tail.saturating_sub(8);
+    let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    match engine.decode(&data[from..]).as_deref() {
+        Ok([.., a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        _ => 0,
+    }
+}
+
+/// Rows, and what they were.
+pub fn deliveries(body: &[u8], context: &Context) -> Result<(Decoded, Tally), Error> {
+    let (head, body) = envelope::open::<Head>(body)?;
+    let delivery: Delivery<'_> = serde_json::from_slice(body)?;
+    let delivered_nanos = delivery.timestamp.and_then(nanos_of_millis).unwrap_or(context.received_at_nanos);
+    // the same over all tries of a delivery
+    let identity = delivery.request_id.as_ref().map(|id| {
+        let stream = head.source_arn.as_deref().unwrap_or_default();
+        Identity::of(Kind::Firehose, [stream.as_bytes(), id.0.as_bytes()])
+    });
+    let mut walk = Walk::new(head, delivered_nanos, context.received_at_nanos);
+    for (index, record) in delivery.records()?.into_iter().enumerate() {
+        walk.record(index, &record.data.map(|data| data.0).unwrap_or_default())?;
+    }
+    let (mut decoded, tally) = walk.finish(context)?;
+    decoded.identity = identity;
+    Ok((decoded, tally))
+}
+
+/// Milliseconds since the epoch as nanoseconds, if they are a time at all.
+fn nanos_of_millis(millis: f64) -> Option<i64> {
+    // 2^63 ns is the year 2262
+    (millis > 0.0 && millis < 9.2e12).then(|| (millis as i64).saturating_mul(1_000_000))
+}
+
+/// A subscription's record.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscription<'a> {
+    #[serde(borrow)]
+    message_type: Text<'a>,
+    #[serde(borrow, default)]
+    owner: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    log_group: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    log_stream: Option<Text<'a>>,
+    #[serde(borrow)]
+    log_events: AtMost<Event<'a>, MAX_RECORDS>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    timestamp: Option<f64>,
+    #[serde(borrow)]
+    message: Text<'a>,
+}
+
+/// What is being made of a delivery.
+struct Walk {
+    head: Head,
+    delivered_nanos: i64,
+    received_nanos: i64,
+    logs: LogsBuilder,
+    metrics: MetricsBuilder,
+    /// Rows that the decoder of OTLP made.
+    otlp: Vec<Rows>,
+    /// Numbers of contexts by account, group and stream.
+    subscribed: HashMap<(String, String, String), i32>,
+    /// Number of the context of records that name no log group.
+    plain: Option<i32>,
+    /// Contexts of metrics by account, region and namespace.
+    measured: HashMap<[String; 3], Arc<model::Context>>,
+    inflated_bytes: usize,
+    tally: Tally,
+    rejected: Vec<Rejected>,
+    rejected_points: Vec<Rejected>,
+}
+
+impl Walk {
+    fn new(head: Head, delivered_nanos: i64, received_nanos: i64) -> Walk {
+        Walk {
+            head,
+            delivered_nanos,
+            received_nanos,
+            logs: LogsBuilder::default(),
+            metrics: MetricsBuilder::default(),
+            otlp: Vec::new(),
+            subscribed: HashMap::new(),
+            plain: None,
+            measured: HashMap::new(),
+            inflated_bytes: 0,
+            tally: Tally::default(),
+            rejected: Vec::new(),
+            rejected_points: Vec::new(),
+        }
+    }
+
+    fn record(&mut self, index: usize, data: &str) -> Result<(), Error> {
+        let Ok(bytes) = STANDARD.decode(data.as_bytes()) else {
+            reject(&mut self.rejected, Reason::Malformed, || format!("records[{index}].data is not base64"));
+            return Ok(());
+        };
+        let bytes = Bytes::from(bytes);
+        let bytes = match bytes.starts_with(&GZIP) {
+            false => bytes,
+            true => match inflate::inflate(Encoding::Gzip, &bytes, MAX_INFLATED_BYTES - self.inflated_bytes) {
+                Ok(inflated) => {
+                    self.inflated_bytes += inflated.len();
+                    inflated
+                }
+                Err(inflate::Error::TooLarge { .. }) => {
+                    return Err(Error::TooMany {
+                        what: "bytes in gzip records",
+                        max: MAX_INFLATED_BYTES,
+                    });
+                }
+                Err(error) => {
+                    reject(&mut self.rejected, Reason::Malformed, || format!("records[{index}].data: {error}"));
+                    return Ok(());
+                }
+            },
+        };
+        if !self.metric_stream_otlp(&bytes)? {
+            self.text(&String::from_utf8_lossy(&bytes));
+        }
+        if self.logs.len().max(self.metrics.n_points()) > MAX_RECORDS {
+            return Err(Error::TooMany {
+                what: "log records",
+                max: MAX_RECORDS,
+            });
+        }
+        Ok(())
+    }
+
+    /// JSON objects one after another, or lines.
+    fn text(&mut self, text: &str) {
+        if let Some(objects) = objects(text) {
+            objects.into_iter().for_each(|object| self.object(object));
+            return;
+        }
+        for line in text.split('\n') {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            match objects(line) {
+                Some(objects) => objects.into_iter().for_each(|object| self.object(object)),
+                None if line.trim_ascii().is_empty() => {}
+                None => {
+                    self.plain_record(line);
+                    self.tally.lines += 1;
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, text: &str) {
+        let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
+        if has("\"messageType\"")
+            && has("\"logEvents\"")
+            && let Ok(subscription) = serde_json::from_str::<Subscription<'_>>(text)
+            && self.subscription(subscription)
+        {
+            return;
+        }
+        if has("\"metric_stream_name\"") && self.metric_stream_json(text) {
+            return;
+        }
+        self.plain_record(text);
+        self.tally.json += 1;
+    }
+
+    fn plain_record(&mut self, body: &str) {
+        let context = match self.plain {
+            Some(context) => context,
+            None => {
+                let mut resource = self.resource(None, None);
+                self.name_service(&mut resource, None);
+                *self.plain.insert(self.logs.context(resource.build()))
+            }
+        };
+        self.push(context, self.delivered_nanos, body);
+    }
+
+    fn push(&mut self, context: i32, time_unix_nano: i64, body: &str) {
+        self.logs.push(
+            context,
+            &LogRecord {
+                time_unix_nano,
+                observed_time_unix_nano: Some(self.received_nanos),
+                body: Some(body),
+                ..LogRecord::default()
+            },
+        );
+    }
+
+    /// Whether it was one.
+    fn subscription(&mut self, record: Subscription<'_>) -> bool {
+        match &*record.message_type.0 {
+            "CONTROL_MESSAGE" => {
+                self.tally.control_messages += 1;
+                return true;
+            }
+            "DATA_MESSAGE" => {}
+            _ => return false,
+        }
+        let Ok(events) = record.log_events.all() else { return false };
+        let name = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
+        let (owner, group, stream) = (name(record.owner), name(record.log_group), name(record.log_stream));
+        let key = (owner, group, stream);
+        let context = match self.subscribed.get(&key) {
+            Some(context) => *context,
+            None => {
+                let (owner, group, stream) = &key;
+                let mut resource = self.resource(Some(owner), None);
+                for (attribute, value) in [("aws.log.group.names", group), ("aws.log.stream.names", stream)] {
+                    if !value.is_empty() {
+                        resource.attribute(attribute, Value::Str(value));
+                    }
+                }
+                self.name_service(&mut resource, service_of_group(group));
+                let context = self.logs.context(resource.build());
+                self.subscribed.insert(key, context);
+                context
+            }
+        };
+        self.tally.subscription_events += events.len() as u64;
+        for event in events {
+            let time = event.timestamp.and_then(nanos_of_millis).unwrap_or(self.delivered_nanos);
+            self.push(context, time, &event.message.0);
+        }
+        true
+    }
+
+    /// What all records of the stream say; an account and a region of the record's own come before the stream's.
+    fn resource(&self, account: Option<&str>, region: Option<&str>) -> ContextBuilder {
+        let mut resource = ContextBuilder::new();
+        resource.attribute("cloud.provider", Value::Str("aws"));
+        let arn = Arn::of(self.head.source_arn.as_deref().unwrap_or_default());
+        if let Some(source_arn) = &self.head.source_arn {
+            resource.attribute("aws.firehose.arn", Value::Str(source_arn));
+        }
+        let known = |value: Option<&str>, of_stream: Option<&str>| value.filter(|value| !value.is_empty()).or(of_stream).map(str::to_string);
+        if let Some(region) = known(region, arn.as_ref().map(|arn| arn.region)) {
+            resource.attribute("cloud.region", Value::Str(&region));
+        }
+        if let Some(account) = known(account, arn.as_ref().map(|arn| arn.account)) {
+            resource.attribute("cloud.account.id", Value::Str(&account));
+        }
+        for (name, value) in &self.head.common_attributes {
+            resource.attribute(name, Value::Str(value));
+        }
+        resource
+    }
+
+    /// Names the service, unless the stream's common attributes do.
+    fn name_service(&self, resource: &mut ContextBuilder, service: Option<&str>) {
+        let arn = Arn::of(self.head.source_arn.as_deref().unwrap_or_default());
+        if !resource.has("service.name")
+            && let Some(service) = service.or(arn.map(|arn| arn.stream))
+        {
+            resource.attribute("service.name", Value::Str(service));
+        }
+    }
+
+    fn finish(mut self, context: &Context) -> Result<(Decoded, Tally), Error> {
+        let mut logs = Decoded {
+            rejected: self.rejected,
+            ..Decoded::default()
+        };
+        if !self.logs.is_empty() {
+            logs.batch.rows.push(self.logs.finish()?);
+        }
+        let mut parts = self.metrics.finish()?;
+        parts.extend(self.otlp);
+        let mut points = Decoded {
+            rejected: self.rejected_points,
+            ..Decoded::default()
+        };
+        for table in Table::ALL {
+            let of_table: Vec<Rows> = parts.iter().filter(|rows| rows.table() == table).cloned().collect();
+            match of_table.len() {
+                0 => {}
+                1 => points.batch.rows.extend(of_table),
+                _ => points.batch.rows.push(Rows::concat(table, &of_table)?),
+            }
+        }
+        let mut decoded = window::keep_inside(logs, context)?;
+        let points = window::keep_inside(points, context)?;
+        decoded.batch.rows.extend(points.batch.rows);
+        decoded.rejected_points = points.rejected;
+        Ok((decoded, self.tally))
+    }
+}
+
+/// Counts one more, with the words for the first of its reason.
+fn reject(rejected: &mut Vec<Rejected>, reason: Reason, message: impl FnOnce() -> String) {
+    match rejected.iter_mut().find(|known| known.reason == reason) {
+        Some(known) => known.count += 1,
+        None => rejected.push(Rejected {
+            count: 1,
+            reason,
+            message: message(),
+            index: None,
+        }),
+    }
+}
+
+/// The objects of a text that is nothing but JSON objects, one after another; `None` if it is something else.
+fn objects(text: &str) -> Option<Vec<&str>> {
+    let trimmed = text.trim_ascii();
+    if !trimmed.starts_with('{') || !trimmed.ends_with('}') {
+        return None;
+    }
+    let values = serde_json::Deserializer::from_str(trimmed).into_iter::<&RawValue>();
+    values.map(|value| value.ok().map(RawValue::get).filter(|text| text.starts_with('{'))).collect()
+}
+
+/// `arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME`
+struct Arn<'a> {
+    region: &'a str,
+    account: &'a str,
+    stream: &'a str,
+}
+
+impl<'a> Arn<'a> {
+    fn of(text: &'a str) -> Option<Arn<'a>> {
+        let mut parts = text.splitn(6, ':');
+        let ("arn", _partition, "firehose") = (parts.next()?, parts.next()?, parts.next()?) else {
+            return None;
+        };
+        let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Arn {
+            region,
+            account,
+            stream: resource.strip_prefix("deliverystream/")?,
+        })
+    }
+}
+
+/// The head that headers give: `{"commonAttributes":{…}}`, and the ARN. `Err` says what is wrong.
+pub fn head(source_arn: Option<&str>, common_attributes: Option<&str>) -> Result<Head, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Common<'a> {
+        #[serde(borrow, default)]
+        common_attributes: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    }
+    let mut head = Head {
+        source_arn: source_arn.map(str::to_string),
+        ..Head::default()
+    };
+    if let Some(text) = common_attributes.filter(|text| !text.is_empty()) {
+        let common: Common<'_> = serde_json::from_str(text)?;
+        if common.common_attributes.len() > MAX_COMMON_ATTRIBUTES {
+            return Err(Error::TooMany {
+                what: "common attributes",
+                max: MAX_COMMON_ATTRIBUTES,
+            });
+        }
+        head.common_attributes = common
+            .common_attributes
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect();
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests;

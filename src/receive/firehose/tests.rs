@@ -1,0 +1,158 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::super::testing::{self, Memory, gzip};
+use super::*;
+use crate::model::ManualClock;
+
+const NOW: i64 = 1_795_323_600_000_000_000;
+
+fn at_home(config: Config, aws: &str, tokens: &[&str]) -> (Arc<Memory>, Router) {
+    let intake = Arc::new(Memory::default());
+    let gate = testing::gate(aws, tokens, intake.clone(), NOW, testing::ample());
+    let receiver = Receiver::new(config, intake.clone(), Arc::new(ManualClock::new(NOW)), testing::ample(), gate);
+    (intake, router(receiver))
+}
+
+fn delivery(id: &str, records: &[&[u8]]) -> String {
+    let records: Vec<_> = records.iter().map(|data| json!({ "data": STANDARD.encode(data) })).collect();
+    json!({ "requestId": id, "timestamp": NOW / 1_000_000, "records": records }).to_string()
+}
+
+fn request(id: &str, body: impl Into<Body>) -> http::request::Builder {
+    let _ = body.into();
+    Request::post("/firehose").header(REQUEST_ID, id).header("content-type", "application/json")
+}
+
+async fn send(router: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, serde_json::Value) {
+    let response = router.clone().oneshot(request).await.expect("routers do not fail");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("in memory").to_bytes();
+    assert_eq!(parts.headers["content-type"], "application/json");
+    assert!(!parts.headers.contains_key("content-encoding"));
+    (parts.status, parts.headers, serde_json::from_slice(&body).expect("JSON"))
+}
+
+fn built(builder: http::request::Builder, body: impl Into<Body>) -> Request<Body> {
+    builder.body(body.into()).expect("a request")
+}
+
+#[tokio::test]
+async fn a_delivery_is_answered_in_the_one_form_of_success() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let body = delivery("id-1", &[b"one\ntwo\n", b"{\"a\":1}"]);
+    let (status, _, answer) = send(&router, built(request("id-1", ""), body)).await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({"requestId": "id-1", "timestamp": NOW / 1_000_000})));
+    assert_eq!((intake.n_rows(), intake.outcomes().accepted), (3, 3));
+}
+
+#[tokio::test]
+async fn a_gzip_delivery_and_its_headers_are_in_the_log_as_they_are_in_the_rows() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let body = gzip(delivery("g", &[b"line"]).as_bytes());
+    let request = request("g", "")
+        .header("content-encoding", "gzip")
+        .header(SOURCE_ARN, "arn:aws:firehose:us-east-1:123456789012:deliverystream/s")
+        .header(COMMON_ATTRIBUTES, r#"{"commonAttributes":{"team":"shop"}}"#);
+    let (status, ..) = send(&router, built(request, body)).await;
+    assert_eq!(status, StatusCode::OK);
+    let accepted = intake.accepted.lock();
+    let (received, decoded) = &accepted[0];
+    assert_eq!(received.encoding, crate::net::Encoding::Gzip);
+    let inflated = crate::net::inflate::inflate(received.encoding, &received.body, 1 << 20).expect("as it came");
+    let again = decode::decode(Kind::Firehose, &inflated, &received.context).expect("decodes");
+    for decoded in [decoded, &again] {
+        let context = decoded.batch.rows[0].context(0).expect("a context");
+        assert_eq!((context.attribute("team"), context.service_name()), (Some("shop"), Some("s")));
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_other_request_id_is_400_and_never_413() {
+    let config = Config {
+        max_body_bytes: 1_000,
+        ..Config::default()
+    };
+    let (intake, router) = at_home(config, "", &[]);
+    let missing = built(Request::post("/firehose"), delivery("a", &[b"x"]));
+    let (status, _, answer) = send(&router, missing).await;
+    assert_eq!((status, answer["requestId"].as_str()), (StatusCode::BAD_REQUEST, Some("")));
+    for (case, body) in [
+        ("another", delivery("b", &[b"x"])),
+        ("none", r#"{"records":[]}"#.into()),
+        ("malformed", "{".into()),
+        ("no records", r#"{"requestId":"a"}"#.into()),
+        ("too large", delivery("a", &[&[b'x'; 2_000]])),
+        ("no list", r#"{"requestId":"a","records":{}}"#.into()),
+    ] {
+        let (status, _, answer) = send(&router, built(request("a", ""), body)).await;
+        assert_eq!((status, answer["requestId"].as_str()), (StatusCode::BAD_REQUEST, Some("a")), "{case}");
+        assert!(answer["errorMessage"].as_str().is_some_and(|message| !message.is_empty()), "{case}");
+    }
+    let bad_header = request("a", "").header(COMMON_ATTRIBUTES, "{");
+    assert_eq!(send(&router, built(bad_header, delivery("a", &[b"x"]))).await.0, StatusCode::BAD_REQUEST);
+    let unknown = request("a", "").header("content-encoding", "br");
+    assert_eq!(send(&router, built(unknown, "x")).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!((intake.n_rows(), intake.outcomes().rejected), (0, 9));
+}
+
+#[tokio::test]
+async fn overload_is_503_and_counted_as_refused() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    intake.refuse(1);
+    let body = delivery("a", &[b"x"]);
+    let (status, headers, answer) = send(&router, built(request("a", ""), body.clone())).await;
+    assert_eq!(
+        (status, &headers["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("1"))
+    );
+    assert!(answer["errorMessage"].is_string());
+    assert_eq!(send(&router, built(request("a", ""), body)).await.0, StatusCode::OK);
+    assert_eq!((intake.outcomes().refused, intake.outcomes().accepted), (1, 1));
+}
+
+#[tokio::test]
+async fn records_that_no_retry_mends_do_not_fail_the_delivery() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let body = r#"{"requestId":"a","records":[{"data":"***"},{"data":"YQ=="}]}"#;
+    assert_eq!(send(&router, built(request("a", ""), body)).await.0, StatusCode::OK);
+    assert_eq!((intake.outcomes().rejected, intake.outcomes().accepted), (1, 1));
+}
+
+#[tokio::test]
+async fn who_has_no_key_is_401_where_anything_is_configured() {
+    let keys = |keys: &[&str]| Config {
+        access_keys: keys.iter().map(|key| Secret::new(*key)).collect(),
+        ..Config::default()
+    };
+    let aws = "[[keys]]\naccess_key_id = 'AKID'\nsecret_access_key = 'longenough'\nrights = ['write']\n";
+    for (case, config, aws, tokens, given, status) in [
+        ("the key", keys(&["firehose-1", "firehose-2"]), "", &[][..], Some("firehose-2"), 200),
+        ("a wrong one", keys(&["firehose-1"]), "", &[], Some("firehose-2"), 401),
+        ("none", keys(&["firehose-1"]), "", &[], None, 401),
+        ("nothing configured", keys(&[]), "", &[], None, 200),
+        ("any, and nothing configured", keys(&[]), "", &[], Some("x"), 200),
+        ("tokens alone are configured", keys(&[]), "", &["tokentoken"], None, 401),
+        ("a token", keys(&[]), "", &["tokentoken"], Some("tokentoken"), 200),
+        ("keys of AWS faces alone are configured", keys(&[]), aws, &[], Some("AKID"), 401),
+    ] {
+        let (intake, router) = at_home(config, aws, tokens);
+        let mut request = request("a", "");
+        if let Some(key) = given {
+            request = request.header(ACCESS_KEY, key);
+        }
+        let (answered, _, answer) = send(&router, built(request, delivery("a", &[b"x"]))).await;
+        assert_eq!((answered.as_u16(), intake.n_rows()), (status, usize::from(status == 200)), "{case}: {answer}");
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_are_told() {
+    let config = Config {
+        access_keys: vec![Secret::new("short")],
+        ..Config::default()
+    };
+    assert_eq!((config.problems().len(), Config::default().problems().len()), (1, 0));
+}
