@@ -215,8 +215,9 @@ impl Walk {
 
 /// `p99.9`
 fn percentile(name: &str) -> Option<f64> {
-    let number: f64 = name.strip_prefix('p')?.parse().ok()?;
-    (0.0..=100.0).contains(&number).then_some(number / 100.0)
+    // moved in decimal: 99.9 / 100 is a little more than .999
+    let quantile: f64 = format!("{}e-2", name.strip_prefix('p')?).parse().ok()?;
+    (0.0..=1.0).contains(&quantile).then_some(quantile)
 }
 
 /// Messages, each behind its length as a varint, and nothing else; each begins with a field 1 of bytes.
