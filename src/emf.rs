@@ -212,7 +212,8 @@ impl Walk {
             // of an object that says something else
             Some(aws) if !aws.get().contains(MARK) => return,
             Some(aws) => serde_json::from_str::<Aws<'_>>(aws.get()),
-            None if members.contains_key(MARK) => serde_json::from_str(body),
+            // a word like any other where it is no list
+            None if members.get(MARK).is_some_and(|list| list.get().starts_with('[')) => serde_json::from_str(body),
             None => return,
         };
         let Ok(aws) = declared else {

@@ -167,6 +167,7 @@ fn lines_that_are_not_emf_make_no_points() {
         json!({"nested": whole}).to_string(),
         json!({"_aws": {"x": 1}, "CloudWatchMetrics": []}).to_string(),
         "plain CloudWatchMetrics".into(),
+        json!({"CloudWatchMetrics": "only a word"}).to_string(),
     ];
     let decoded = of_lines(&lines);
     assert_eq!((decoded.batch.rows.len(), decoded.batch.n_rows()), (1, lines.len()));
