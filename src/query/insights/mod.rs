@@ -12,13 +12,91 @@
 //! 3. [`Script::index_count`]: is the whole script a count that the index answers, no event is read at all.
 //! 4. Else [`Script::pipeline`] takes events that pass [`Script::prefilter`], which is a superset of what the leading filters
 //!    keep, in the order that [`Pipeline::wants`], until [`Flow::Enough`]; [`Pipeline::finish`] gives the answer.
+//!
+//! # What is served
+//!
+//! | commands | |
+//! |---|---|
+//! | `fields`, `display`, `filter` (`where`, `filterIndex`), `sort`, `limit`, `dedup`, `unmask` | as the service has them; nothing is masked here |
+//! | `stats` | every aggregate, expressions over them and over items before (`max(a) - min(a)`), by expressions and `bin(p)`; up to ten in a row |
+//! | `parse` | globs, regular expressions (RE2's syntax), `multi`, `logfmt`, `csv`; a text that does not fit leaves the row as it is |
+//! | `json`, `unnest`, `expand` | |
+//! | `pattern` | patterns of our own making (`operators`) |
+//! | `join`, `in (…)`, `appendcols` | with another script in parentheses |
+//! | `addtotals`, `accum`, `autoregress`, `filldown`, `fillmissing`, `outlier`, `sessionize`, `countFrequent` | |
+//! | `SOURCE` | first; who runs the script finds the groups |
+//!
+//! `lookup`, `cidrlookup`, `diff`, `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: what cannot be
+//! done faithfully is refused, never answered otherwise. Functions stand in one table (`functions`).
+//!
+//! # Fields
+//!
+//! `@message`, `@timestamp`, `@ingestionTime`, `@logStream`, `@log`, `@ptr`, `@aws.account`; leaves of JSON and Lambda's
+//! fields (`discover`), read from the message when the first is asked for. What a command gives a name hides what the event
+//! has under it. Maps and lists from `jsonParse`, `split` or `parse` are walked by `m.a.b[0]`; names with other signs stand in
+//! backticks.
+//!
+//! # How values compare
+//!
+//! - Texts that read as numbers are numbers: `status = 200` holds for `"200"` and `200.0`. A number and another text are not
+//!   equal, and neither is less. Two texts compare by their characters, case included.
+//! - JSON's `true` and `false` are shown as 1 and 0, and equal these as well as the words.
+//! - Comparisons with a missing field do not hold; `!=`, `not like`, `not in` and `not (…)` are the opposite, so they do.
+//! - `sort` is natural: missing first, then texts (digits inside by number), then numbers; `desc` is the reverse.
+//! - Arithmetic on whole numbers is exact as long as it fits; a division by zero, and a function of what it does not take, has
+//!   no value. Rows leave out fields without a value.
+//!
+//! # Decided here, since the service's pages are silent
+//!
+//! - Rows of `stats` stand in the order of their groups; without any event there is no row, also without `by`.
+//! - An answer shows `@timestamp` and `@message` until the first `fields`; then those, and what later commands add. `display`
+//!   says the whole of it.
+//! - `bin(…) offset 1h` shows bins an hour later. `stddev` and `variance` are those of the population, `pct` is the value at its
+//!   rank. `values` is sorted, `topk` has the most frequent first.
+//! - `outlier` reaches from the quartiles, marks `<field>_outlier`. Sessions are numbered by their start, from 1.
+//! - Of a `parse` glob the last `*`, where it ends the pattern, takes the rest of the text over all lines.
+//!
+//! # Bounds
+//!
+//! [`MAX_CHARS`] characters, 64 levels, 200 commands, 50 regular expressions of 1 MiB each. Whatever holds rows counts their
+//! bytes against [`Limits::max_memory_bytes`] and fails by name; `sort` holds only as many as `limit` looks at, `stats` only
+//! groups. No script and no event panics.
 
+mod lexer;
+mod value;
+mod periods;
+mod syntax;
+mod parser;
+mod commands;
+mod functions;
+mod discover;
+mod row;
+mod evaluate;
+mod operators;
+mod prefilter;
+mod pipeline;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::query::{Order, Query};
+use prefilter::CountedBy;
+use row::Row;
+use syntax::Command;
+
+pub use pipeline::Pipeline;
 
 /// Longest script, characters.
 pub const MAX_CHARS: usize = 10_000;
+
+/// Largest `limit`.
+pub const MAX_LIMIT: usize = 100_000;
+/// Rows on the right side of a `join`, and one more.
+const MAX_JOINED_ROWS: usize = 100_001;
+/// Distinct keys on the right side of a `join`.
+const MAX_JOIN_KEYS: usize = 50_000;
+/// Values of a subquery behind `in`, and one more.
+const MAX_IN_VALUES: usize = 100_001;
 
 /// Why a text is no script, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,16 +137,30 @@ pub struct Subscript {
     pub shift_millis: i64,
     /// At most so many rows of it are taken; put it into [`Limits::default_limit`].
     pub max_rows: usize,
+    /// It stands behind `in`.
+    is_set: bool,
 }
 
 /// A script that was read and checked.
 #[derive(Clone, Debug)]
 pub struct Script {
     sources: Vec<Source>,
+    commands: Arc<[Command]>,
     subscripts: Vec<Subscript>,
+    /// Fields of events that may be asked for; `None`: any.
+    wanted: Option<Arc<HashSet<Arc<str>>>>,
 }
 
 impl Script {
+    fn new(sources: Vec<Source>, commands: Vec<Command>, subscripts: Vec<Subscript>, wanted: Option<HashSet<Arc<str>>>) -> Self {
+        Self {
+            sources,
+            commands: commands.into(),
+            subscripts,
+            wanted: wanted.map(Arc::new),
+        }
+    }
+
     /// Reads a script.
     pub fn parse(text: &str) -> Result<Script, Malformed> {
         let n_chars = text.chars().count();
@@ -79,10 +171,7 @@ impl Script {
                 end: n_chars,
             });
         }
-        Ok(Script {
-            sources: Vec::new(),
-            subscripts: Vec::new(),
-        })
+        parser::parse(text)
     }
 
     /// What it says its events are of; empty if it does not.
@@ -92,23 +181,42 @@ impl Script {
 
     /// The question for the index: every event that its leading filters keep passes it, and others may.
     pub fn prefilter(&self) -> Query {
-        Query::All
+        prefilter::superset(&self.commands)
     }
 
     /// The same script as a count that the index can answer by itself, if it is one.
     pub fn index_count(&self) -> Option<IndexCount> {
-        None
+        if !self.subscripts.is_empty() {
+            return None;
+        }
+        let (place, query, by) = prefilter::exact_count(&self.commands)?;
+        let bin_millis = by.iter().find_map(|by| match by {
+            CountedBy::Bin(millis) => Some(*millis),
+            _ => None,
+        });
+        Some(IndexCount {
+            query,
+            bin_millis,
+            by: by.iter().filter_map(CountedBy::field).collect(),
+            place,
+            order: by,
+            script: self.clone(),
+        })
     }
 
-    /// The scripts whose answers it needs, at any depth; in the order in which [`Context::answers`] wants them.
+    /// The scripts whose answers it needs, in the order in which [`Context::answers`] wants them. They need none themselves.
     pub fn subscripts(&self) -> &[Subscript] {
         &self.subscripts
     }
 
     /// The steps, ready to take events.
     pub fn pipeline(&self, context: Context, limits: Limits) -> Pipeline {
-        let _ = (context, limits);
-        Pipeline { rows: Vec::new() }
+        Pipeline::new(self, context, limits)
+    }
+
+    /// Fields of its answer, if none are those of other scripts.
+    fn n_columns(&self) -> usize {
+        operators::build(&self.commands, &[], Limits::default()).columns.len()
     }
 }
 
@@ -187,9 +295,23 @@ pub struct Event {
     pub trace_id: Option<String>,
     /// 16 hex digits; `@xraySegmentId`.
     pub span_id: Option<String>,
-    /// More fields by their whole names (`@entity.KeyAttributes.Name`, `severityText`); may be empty.
+    /// More fields by their whole names, which begin with `@` (`@entity.KeyAttributes.Name`); may be empty.
     pub fields: Vec<(Arc<str>, Arc<str>)>,
 }
+
+impl Event {
+    /// All its fields, as `GetLogRecord` and `GetLogGroupFields` show them: the system's own, then those that were found.
+    pub fn all_fields(&self, account_id: &str) -> Vec<(Arc<str>, String)> {
+        let origin = row::Origin::new(self.clone(), account_id.into(), None);
+        let mut fields: Vec<(Arc<str>, String)> = SYSTEM_FIELDS.iter().map(|name| (Arc::from(*name), origin.get(name).to_string())).collect();
+        fields.extend(self.fields.iter().map(|(name, value)| (name.clone(), value.to_string())));
+        fields.extend(origin.discovered().iter().map(|(name, value)| (name.clone(), value.to_string())));
+        fields
+    }
+}
+
+/// Fields that every event has.
+const SYSTEM_FIELDS: [&str; 6] = ["@ptr", "@timestamp", "@ingestionTime", "@log", "@logStream", "@message"];
 
 /// Which events a pipeline wants, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,41 +331,6 @@ pub enum Flow {
     Enough,
 }
 
-/// A script at work.
-#[derive(Clone, Debug)]
-pub struct Pipeline {
-    rows: Vec<AnswerRow>,
-}
-
-impl Pipeline {
-    /// Which events it wants, and how.
-    pub fn wants(&self) -> Wants {
-        Wants {
-            order: Order::NewestFirst,
-            may_stop_early: false,
-        }
-    }
-
-    /// Takes an event.
-    pub fn push(&mut self, event: Event) -> Result<Flow, Failed> {
-        let _ = event;
-        Ok(Flow::More)
-    }
-
-    /// The answer if these were all events; maybe empty, where it would take too much to say.
-    pub fn partial(&self) -> Answer {
-        Answer::default()
-    }
-
-    /// The answer.
-    pub fn finish(self) -> Result<Answer, Failed> {
-        Ok(Answer {
-            rows: self.rows,
-            ..Answer::default()
-        })
-    }
-}
-
 /// Rows.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -258,13 +345,24 @@ pub struct Answer {
 /// One row of an answer.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerRow {
-    fields: Vec<(Arc<str>, String)>,
+    row: Row,
+    columns: Arc<[Arc<str>]>,
 }
 
 impl AnswerRow {
     /// Fields and values as they are shown, `@ptr` last where the row is a log event; fields without a value are left out.
     pub fn rendered(&self) -> Vec<(Arc<str>, String)> {
-        self.fields.clone()
+        let value = |name: &Arc<str>| {
+            let value = self.row.column(name);
+            (!value.is_null()).then(|| (name.clone(), value.to_string()))
+        };
+        let mut rendered: Vec<(Arc<str>, String)> = self.columns.iter().filter_map(value).collect();
+        if let Some(origin) = &self.row.origin
+            && !self.columns.iter().any(|name| **name == *"@ptr")
+        {
+            rendered.push(("@ptr".into(), origin.event().pointer.to_string()));
+        }
+        rendered
     }
 }
 
@@ -277,6 +375,10 @@ pub struct IndexCount {
     pub bin_millis: Option<i64>,
     /// Fields of the search language that it groups by, in order.
     pub by: Vec<&'static str>,
+    /// Which command counts.
+    place: usize,
+    /// What it counts by, as written.
+    order: Vec<CountedBy>,
     script: Script,
 }
 
@@ -289,7 +391,9 @@ impl IndexCount {
         context: Context,
         limits: Limits,
     ) -> Result<Answer, Failed> {
-        let _ = (groups, context, limits, &self.script);
-        Ok(Answer::default())
+        self.script.pipeline(context, limits).finish_counted(self.place, &self.order, groups)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

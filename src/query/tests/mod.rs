@@ -4,6 +4,7 @@ mod cold;
 mod counts;
 mod differential;
 mod hidden;
+mod insights;
 mod paging;
 mod patterns;
 mod semantics;

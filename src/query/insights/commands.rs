@@ -1,0 +1,729 @@
+//! Reads scripts: commands, and the rules of what may follow what.
+
+use std::sync::Arc;
+
+use super::lexer::{Kind, Token, malformed};
+use super::parser::{Parser, Result};
+use super::periods::Period;
+use super::syntax::{Command, Expression, Extraction, FieldName, Item, Outlier, SortKey, Stats, Totals};
+use super::value::{Number, Value};
+use super::{MAX_LIMIT, Source};
+
+/// Commands of one script.
+const MAX_COMMANDS: usize = 200;
+/// `stats` of one script.
+const MAX_STATS: usize = 10;
+/// How far back `autoregress` looks.
+const MAX_LAG: usize = 1_000;
+/// Rows that `appendcols` takes without `max`.
+const DEFAULT_APPENDED: usize = 10_000;
+/// Prefixes, accounts and data sources of `SOURCE`.
+const MAX_PREFIXES: usize = 5;
+const MAX_ACCOUNTS: usize = 20;
+const MAX_DATA_SOURCES: usize = 10;
+const MAX_NAMED: usize = 50;
+/// `sessionize` without `maxspan`.
+const DEFAULT_GAP_MILLIS: i64 = 30 * 60_000;
+
+/// Commands that are part of the language and not served, and why.
+const REFUSED: [(&str, &str); 8] = [
+    ("lookup", "there are no lookup tables here"),
+    ("cidrlookup", "there are no lookup tables here"),
+    ("diff", "comparing with an earlier period is not served; run the query for both periods"),
+    ("anomaly", "finding anomalies by machine learning is not served"),
+    ("logcompare", "comparing with an earlier period is not served; run the query for both periods"),
+    ("relevantfields", "scoring of fields is not served"),
+    ("estimate", "estimates are not served; the query's statistics say what was scanned"),
+    ("opensearch", "only Logs Insights QL is read here"),
+];
+
+/// What was seen so far, for the rules of order.
+#[derive(Default)]
+struct Seen {
+    n_stats: usize,
+    /// `sort` or `limit` behind a `stats`.
+    ends_stats: Option<&'static str>,
+    dedup: bool,
+    join: bool,
+    fields_are_gone: bool,
+}
+
+/// Sources and commands up to the end, or a parenthesis.
+pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)> {
+    let (mut sources, mut commands, mut seen) = (Vec::new(), Vec::new(), Seen::default());
+    // a pipe may stand before the first command
+    parser.eat_sign("|")?;
+    let is_end = |token: &Token| matches!(token.kind, Kind::End | Kind::Sign(")"));
+    if is_end(parser.lexer.peek()?) {
+        return Ok((sources, commands));
+    }
+    loop {
+        let token = parser.lexer.next()?;
+        let Kind::Word(word) = &token.kind else {
+            return parser.unexpected(&token, "a command");
+        };
+        let word = word.to_ascii_lowercase();
+        if word == "source" {
+            if !commands.is_empty() || !sources.is_empty() {
+                return malformed("`SOURCE` stands first in a query", token.start, token.end);
+            }
+            sources = source(parser)?;
+        } else {
+            let command = command(parser, &word, &token, &commands)?;
+            check_order(&command, &mut seen, &token)?;
+            commands.push(command);
+        }
+        if commands.len() > MAX_COMMANDS {
+            return malformed(format!("the query has more than {MAX_COMMANDS} commands"), token.start, token.end);
+        }
+        if is_end(parser.lexer.peek()?) {
+            return Ok((sources, commands));
+        }
+        let pipe = parser.lexer.next()?;
+        if !pipe.is_sign("|") {
+            return parser.unexpected(&pipe, &format!("`|` or the end behind `{word}`"));
+        }
+    }
+}
+
+fn check_order(command: &Command, seen: &mut Seen, token: &Token) -> Result<()> {
+    let refuse = |message: String| malformed(message, token.start, token.end);
+    if seen.dedup && !matches!(command, Command::Limit(_)) {
+        return refuse(format!("only `limit` may follow `dedup`, not `{}`", command.name()));
+    }
+    match command {
+        Command::Stats(_) => {
+            seen.n_stats += 1;
+            if seen.n_stats > MAX_STATS {
+                return refuse(format!("a query has at most {MAX_STATS} `stats`"));
+            }
+            if let Some(name) = seen.ends_stats {
+                return refuse(format!("`{name}` stands only behind the last `stats`"));
+            }
+            seen.fields_are_gone = true;
+        }
+        Command::Sort(_) | Command::Limit(_) if seen.n_stats > 0 => seen.ends_stats = Some(command.name()),
+        Command::Dedup(_) => seen.dedup = true,
+        Command::Join { .. } if seen.join => return refuse("a query has at most one `join`".into()),
+        Command::Join { .. } => seen.join = true,
+        Command::Pattern(_) if seen.fields_are_gone => return refuse("`pattern` works on log events, and `stats` left none".into()),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn command(parser: &mut Parser, word: &str, token: &Token, before: &[Command]) -> Result<Command> {
+    if let Some((name, why)) = REFUSED.iter().find(|(name, _)| *name == word) {
+        return malformed(format!("the command `{name}` is not supported: {why}"), token.start, token.end);
+    }
+    Ok(match word {
+        "fields" => Command::Fields(parser.items()?),
+        "display" => Command::Display(parser.items()?),
+        "filter" | "where" => Command::Filter(parser.expression()?),
+        "filterindex" => Command::Filter(index_filter(parser)?),
+        "stats" => Command::Stats(Box::new(stats(parser)?)),
+        "sort" | "order" => sort(parser)?,
+        "limit" | "head" => limit(parser)?,
+        "parse" => parse(parser)?,
+        "json" => json(parser)?,
+        "dedup" => Command::Dedup(parser.fields()?),
+        "unnest" => {
+            let field = parser.field()?;
+            parser.expect_word("into")?;
+            Command::Unnest {
+                field,
+                name: parser.alias()?,
+                reads_json: false,
+            }
+        }
+        "expand" => {
+            let field = parser.field()?;
+            Command::Unnest {
+                name: parser.optional_alias()?.unwrap_or_else(|| field.name.clone()),
+                field,
+                reads_json: true,
+            }
+        }
+        "pattern" => Command::Pattern(parser.expression()?),
+        "unmask" => unmask(parser)?,
+        "join" => join(parser, token)?,
+        "appendcols" => append_columns(parser)?,
+        "addtotals" => totals(parser)?,
+        "accum" => {
+            let field = parser.field()?;
+            Command::Accumulate {
+                name: parser.optional_alias()?.unwrap_or_else(|| field.name.clone()),
+                field,
+            }
+        }
+        "autoregress" => lag(parser)?,
+        "filldown" => Command::FillDown(match parser.lexer.peek()?.kind {
+            Kind::Word(_) | Kind::Ticked(_) => parser.fields()?,
+            _ => Vec::new(),
+        }),
+        "fillmissing" => fill_missing(parser, token, before)?,
+        "outlier" => outlier(parser)?,
+        "sessionize" => sessionize(parser)?,
+        "countfrequent" | "count_frequent" => Command::CountFrequent(parser.fields()?),
+        _ => return malformed(format!("there is no command '{word}'"), token.start, token.end),
+    })
+}
+
+/// `field = value` or `field in [..]`.
+fn index_filter(parser: &mut Parser) -> Result<Expression> {
+    let start = parser.lexer.place()?;
+    let expression = parser.expression()?;
+    fn is_served(expression: &Expression) -> bool {
+        match expression {
+            Expression::Compare(super::syntax::Comparison::Equal, sides) => matches!(**sides, (Expression::Field(_), Expression::Literal(_))),
+            Expression::In { value, list, negated: false } => {
+                matches!(**value, Expression::Field(_)) && list.iter().all(|item| matches!(item, Expression::Literal(_)))
+            }
+            Expression::And(parts) => parts.iter().all(is_served),
+            _ => false,
+        }
+    }
+    match is_served(&expression) {
+        true => Ok(expression),
+        false => malformed("`filterIndex` takes `field = value` or `field in [..]`", start, parser.lexer.end_before()),
+    }
+}
+
+fn stats(parser: &mut Parser) -> Result<Stats> {
+    let start = parser.lexer.place()?;
+    parser.aggregates = Some(Vec::new());
+    let items = parser.items();
+    let aggregates = parser.aggregates.take().unwrap_or_default();
+    let items = items?;
+    let (mut by, mut offset) = (Vec::new(), None);
+    if parser.eat_word("by")? {
+        by = parser.items()?;
+        if parser.eat_word("offset")? {
+            offset = Some(parser.period()?);
+        }
+    }
+    let end = parser.lexer.end_before();
+    let bin = by.iter().enumerate().find_map(|(place, item)| match &item.expression {
+        Expression::Call {
+            function,
+            arguments,
+            period: Some(period),
+            ..
+        } if function.name == "datefloor" && matches!(&arguments[..], [Expression::Field(field)] if *field.name == *"@timestamp") => Some((place, *period)),
+        _ => None,
+    });
+    if offset.is_some() && bin.is_none() {
+        return malformed("`offset` moves bins, and the groups have none", start, end);
+    }
+    // an item may use what stands before it, and nothing of single events
+    let mut known: Vec<Arc<str>> = by.iter().map(|item| item.name.clone()).collect();
+    for item in &items {
+        if let Some(unknown) = unknown_field(&item.expression, &known) {
+            return malformed(format!("'{unknown}' stands outside of an aggregate, and is no group"), start, end);
+        }
+        known.push(item.name.clone());
+    }
+    parser.columns = known;
+    Ok(Stats {
+        aggregates,
+        items,
+        by,
+        bin,
+        offset,
+    })
+}
+
+fn unknown_field(expression: &Expression, known: &[Arc<str>]) -> Option<Arc<str>> {
+    let unknown = |part: &Expression| unknown_field(part, known);
+    match expression {
+        Expression::Field(field) => (!known.contains(&field.name)).then(|| field.name.clone()),
+        Expression::Literal(_) | Expression::Aggregate(_) => None,
+        Expression::Negative(inner) | Expression::Not(inner) => unknown(inner),
+        Expression::Arithmetic(_, sides) | Expression::Compare(_, sides) => unknown(&sides.0).or_else(|| unknown(&sides.1)),
+        Expression::And(parts) | Expression::Or(parts) => parts.iter().find_map(unknown),
+        Expression::In { value, list, .. } => unknown(value).or_else(|| list.iter().find_map(unknown)),
+        Expression::InAnswer { value, .. } | Expression::Like { value, .. } => unknown(value),
+        Expression::Call { arguments, .. } => arguments.iter().find_map(unknown),
+    }
+}
+
+fn sort(parser: &mut Parser) -> Result<Command> {
+    parser.eat_word("by")?;
+    let mut keys = Vec::new();
+    loop {
+        let expression = parser.expression()?;
+        let descending = match parser.eat_word("desc")? {
+            true => true,
+            false => {
+                parser.eat_word("asc")?;
+                false
+            }
+        };
+        keys.push(SortKey { expression, descending });
+        if !parser.eat_sign(",")? {
+            return Ok(Command::Sort(keys));
+        }
+    }
+}
+
+fn limit(parser: &mut Parser) -> Result<Command> {
+    // any rows will do: the first are
+    parser.eat_word("any")?;
+    Ok(Command::Limit(parser.count(MAX_LIMIT)?))
+}
+
+fn parse(parser: &mut Parser) -> Result<Command> {
+    let mut multi = parser.eat_word("multi")?;
+    let message = || FieldName::new(["@message"]);
+    let first = parser.lexer.peek()?.clone();
+    let mut field = message();
+    let starts_extraction = matches!(first.kind, Kind::Quoted(_)) || first.is_sign("/");
+    if !starts_extraction {
+        field = parser.field()?;
+    }
+    multi |= parser.eat_word("multi")?;
+    let start = parser.lexer.place()?;
+    if let Some(regex) = parser.regex()? {
+        let end = parser.lexer.end_before();
+        multi |= parser.eat_word("multi")?;
+        let named: Vec<(usize, Arc<str>)> = regex
+            .capture_names()
+            .enumerate()
+            .filter_map(|(group, name)| name.map(|name| (group, name.into())))
+            .collect();
+        let groups = match parser.eat_word("as")? {
+            true => {
+                let names = aliases(parser)?;
+                let n_groups = regex.captures_len() - 1;
+                if names.len() != n_groups {
+                    let message = format!("the regular expression has {n_groups} groups, and these are {} names", names.len());
+                    return malformed(message, start, parser.lexer.end_before());
+                }
+                names.into_iter().enumerate().map(|(i, name)| (i + 1, name)).collect()
+            }
+            false => named,
+        };
+        if groups.is_empty() {
+            return malformed("the regular expression names no group: write `(?<name>..)`", start, end);
+        }
+        return Ok(Command::Parse {
+            field,
+            extraction: Extraction::Regex { regex, groups, multi },
+        });
+    }
+    let token = parser.lexer.next()?;
+    if let Kind::Quoted(glob) = &token.kind {
+        let glob = glob.clone();
+        multi |= parser.eat_word("multi")?;
+        parser.expect_word("as")?;
+        let names = aliases(parser)?;
+        let stars = glob.matches('*').count();
+        if stars != names.len() {
+            let message = format!("the pattern has {stars} `*`, and these are {} names", names.len());
+            return malformed(message, token.start, parser.lexer.end_before());
+        }
+        let regex = parser.compile(&glob_regex(&glob), token.start, token.end)?;
+        return Ok(Command::Parse {
+            field,
+            extraction: Extraction::Regex {
+                regex,
+                groups: names.into_iter().enumerate().map(|(i, name)| (i + 1, name)).collect(),
+                multi,
+            },
+        });
+    }
+    if token.is_word("logfmt") {
+        parser.expect_word("as")?;
+        let extraction = Extraction::Logfmt(parser.alias()?);
+        return Ok(Command::Parse { field, extraction });
+    }
+    if token.is_word("csv") {
+        parser.expect_word("as")?;
+        let extraction = Extraction::Csv(aliases(parser)?);
+        return Ok(Command::Parse { field, extraction });
+    }
+    parser.unexpected(&token, "a pattern in quotes, a regular expression between slashes, `logfmt` or `csv`")
+}
+
+fn aliases(parser: &mut Parser) -> Result<Vec<Arc<str>>> {
+    let mut names = vec![parser.alias()?];
+    while parser.eat_sign(",")? {
+        names.push(parser.alias()?);
+    }
+    Ok(names)
+}
+
+/// A pattern in which each `*` is as little as possible, and at its end all the rest.
+fn glob_regex(glob: &str) -> String {
+    let mut out = String::from("(?s)");
+    let pieces: Vec<&str> = glob.split('*').collect();
+    for (i, piece) in pieces.iter().enumerate() {
+        if i > 0 {
+            let is_last = i + 1 == pieces.len() && piece.is_empty();
+            out.push_str(if is_last { "(.*)$" } else { "(.*?)" });
+        } else if piece.is_empty() && pieces.len() > 1 {
+            out.push('^');
+        }
+        out.push_str(&regex::escape(piece));
+    }
+    out
+}
+
+/// `json [field=f] "a.b" as x, "c" as y`.
+fn json(parser: &mut Parser) -> Result<Command> {
+    let mut field = FieldName::new(["@message"]);
+    if parser.lexer.peek()?.is_word("field") {
+        parser.lexer.next()?;
+        parser.expect_sign("=")?;
+        field = parser.field()?;
+    }
+    let mut paths = Vec::new();
+    loop {
+        let token = parser.lexer.next()?;
+        let Kind::Quoted(path) = &token.kind else {
+            return parser.unexpected(&token, "a path in quotes");
+        };
+        // items of lists may be written `[0]`
+        let plain = path.replace('[', ".").replace(']', "");
+        let name = parser.optional_alias()?.unwrap_or_else(|| path.as_str().into());
+        paths.push((FieldName::plain(plain.trim_start_matches("$.")), name));
+        if !parser.eat_sign(",")? {
+            return Ok(Command::Json { field, paths });
+        }
+    }
+}
+
+fn unmask(parser: &mut Parser) -> Result<Command> {
+    let in_parentheses = parser.eat_sign("(")?;
+    let fields = parser.fields()?;
+    if in_parentheses {
+        parser.expect_sign(")")?;
+    }
+    Ok(Command::Unmask(fields))
+}
+
+/// `name=` if it stands here.
+fn option(parser: &mut Parser, names: &[&str]) -> Result<Option<String>> {
+    let token = parser.lexer.peek()?.clone();
+    let Kind::Word(word) = &token.kind else { return Ok(None) };
+    let word = word.to_ascii_lowercase();
+    if !names.contains(&word.as_str()) {
+        return Ok(None);
+    }
+    let before = parser.lexer.clone();
+    parser.lexer.next()?;
+    match parser.eat_sign("=")? {
+        true => Ok(Some(word)),
+        // a field of that name
+        false => {
+            parser.lexer = before;
+            Ok(None)
+        }
+    }
+}
+
+fn flag(parser: &mut Parser) -> Result<bool> {
+    let token = parser.lexer.next()?;
+    match () {
+        () if token.is_word("true") => Ok(true),
+        () if token.is_word("false") => Ok(false),
+        () => parser.unexpected(&token, "`true` or `false`"),
+    }
+}
+
+fn join(parser: &mut Parser, token: &Token) -> Result<Command> {
+    let (mut keeps_all, mut left, mut right) = (false, None, None);
+    while let Some(name) = option(parser, &["type", "left", "right"])? {
+        match name.as_str() {
+            "type" => {
+                let kind = parser.lexer.next()?;
+                keeps_all = match () {
+                    () if kind.is_word("inner") => false,
+                    () if kind.is_word("left") => true,
+                    () => return parser.unexpected(&kind, "`inner` or `left`"),
+                };
+            }
+            "left" => left = Some(parser.alias()?),
+            _ => right = Some(parser.alias()?),
+        }
+    }
+    let (Some(left), Some(right)) = (left, right) else {
+        return malformed("`join` needs `left=` and `right=`", token.start, token.end);
+    };
+    if left == right {
+        return malformed("the two sides of a `join` need two names", token.start, token.end);
+    }
+    parser.expect_word("where")?;
+    let mut keys = Vec::new();
+    loop {
+        let start = parser.lexer.place()?;
+        let one = parser.field()?;
+        parser.expect_sign("=")?;
+        let other = parser.field()?;
+        let of = |field: &FieldName, side: &str| field.name.strip_prefix(side).and_then(|rest| rest.strip_prefix('.')).map(FieldName::plain);
+        let pair = match (of(&one, &left), of(&other, &right)) {
+            (Some(one), Some(other)) => Some((one, other)),
+            _ => of(&other, &left).zip(of(&one, &right)),
+        };
+        match pair {
+            Some((left, right)) => keys.push((parser.named(left), right)),
+            None => {
+                let message = format!("`where` compares a field of each side: `{left}.x = {right}.y`");
+                return malformed(message, start, parser.lexer.end_before());
+            }
+        }
+        if !parser.eat_word("and")? {
+            break;
+        }
+    }
+    let open = parser.lexer.next()?;
+    if !open.is_sign("(") {
+        return parser.unexpected(&open, "`(SOURCE ..)`");
+    }
+    let subscript = parser.inner_script(open.start, super::MAX_JOINED_ROWS, false)?;
+    parser.left = Some(left.to_string());
+    Ok(Command::Join {
+        keeps_all,
+        right,
+        keys,
+        subscript,
+    })
+}
+
+fn append_columns(parser: &mut Parser) -> Result<Command> {
+    let (mut overrides, mut max) = (false, DEFAULT_APPENDED);
+    while let Some(name) = option(parser, &["override", "max"])? {
+        match name.as_str() {
+            "override" => overrides = flag(parser)?,
+            _ => max = parser.count(MAX_LIMIT)?,
+        }
+    }
+    let open = parser.lexer.next()?;
+    if !open.is_sign("(") {
+        return parser.unexpected(&open, "a subquery `(..)`");
+    }
+    Ok(Command::AppendColumns {
+        overrides,
+        subscript: parser.inner_script(open.start, max, false)?,
+    })
+}
+
+fn totals(parser: &mut Parser) -> Result<Command> {
+    let (mut name, mut row, mut column): (Arc<str>, _, _) = ("Total".into(), true, false);
+    while let Some(option) = option(parser, &["fieldname", "row", "col"])? {
+        match option.as_str() {
+            "fieldname" => name = parser.alias()?,
+            "row" => row = flag(parser)?,
+            _ => column = flag(parser)?,
+        }
+    }
+    Ok(Command::Totals(Totals {
+        name,
+        row,
+        column,
+        fields: spaced_fields(parser)?,
+    }))
+}
+
+/// Fields, with or without commas between; maybe none.
+fn spaced_fields(parser: &mut Parser) -> Result<Vec<FieldName>> {
+    let mut fields = Vec::new();
+    while matches!(parser.lexer.peek()?.kind, Kind::Word(_) | Kind::Ticked(_)) {
+        fields.push(parser.field()?);
+        if parser.eat_sign(",")? && !matches!(parser.lexer.peek()?.kind, Kind::Word(_) | Kind::Ticked(_)) {
+            let token = parser.lexer.next()?;
+            return parser.unexpected(&token, "a field");
+        }
+    }
+    Ok(fields)
+}
+
+fn lag(parser: &mut Parser) -> Result<Command> {
+    let field = parser.field()?;
+    let alias = parser.optional_alias()?;
+    let (mut first, mut last) = (1, 1);
+    if option(parser, &["p"])?.is_some() {
+        let start = parser.lexer.place()?;
+        first = parser.count(MAX_LAG)?;
+        last = first;
+        if parser.eat_sign("-")? {
+            last = parser.count(MAX_LAG)?;
+        }
+        if last < first || last - first >= 100 {
+            return malformed(
+                "`p=N-M` goes from the smaller to the larger, over at most 100",
+                start,
+                parser.lexer.end_before(),
+            );
+        }
+    }
+    let base = alias.clone().unwrap_or_else(|| field.name.clone());
+    let lags = match alias {
+        Some(alias) if first == last => vec![(first, alias)],
+        _ => (first..=last).map(|lag| (lag, format!("{base}_p{lag}").into())).collect(),
+    };
+    Ok(Command::Lag { field, lags })
+}
+
+fn fill_missing(parser: &mut Parser, token: &Token, before: &[Command]) -> Result<Command> {
+    let stats = before.iter().rev().find_map(|command| match command {
+        Command::Stats(stats) => Some(stats),
+        _ => None,
+    });
+    let Some((stats, (place, period))) = stats.and_then(|stats| Some((stats, stats.bin?))) else {
+        return malformed("`fillmissing` follows a `stats .. by bin(..)`", token.start, token.end);
+    };
+    let mut values = Vec::new();
+    if parser.eat_word("with")? {
+        loop {
+            let token = parser.lexer.next()?;
+            let (negative, token) = match token.is_sign("-") {
+                true => (true, parser.lexer.next()?),
+                false => (false, token),
+            };
+            let value = match &token.kind {
+                Kind::Number(text) => Number::read(&format!("{}{text}", if negative { "-" } else { "" })).map(Value::from),
+                Kind::Quoted(text) if !negative => Some(Value::text(text.as_str())),
+                _ => None,
+            };
+            let Some(value) = value else {
+                return parser.unexpected(&token, "a number or a text in quotes");
+            };
+            parser.expect_word("for")?;
+            values.push((parser.alias()?, value));
+            if !parser.eat_sign(",")? {
+                break;
+            }
+        }
+    }
+    let field = |item: &Item| FieldName::plain(&item.name);
+    let by = stats.by.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, item)| field(item)).collect();
+    Ok(Command::FillMissing {
+        bin: field(&stats.by[place]),
+        period,
+        offset: stats.offset,
+        by,
+        values,
+    })
+}
+
+fn outlier(parser: &mut Parser) -> Result<Command> {
+    let mut outlier = Outlier {
+        removes: false,
+        factor: 2.5,
+        uses_lower: false,
+        marks: false,
+        fields: Vec::new(),
+    };
+    while let Some(name) = option(parser, &["action", "param", "uselower", "mark"])? {
+        match name.as_str() {
+            "action" => {
+                let token = parser.lexer.next()?;
+                outlier.removes = match () {
+                    () if token.is_word("remove") => true,
+                    () if token.is_word("transform") => false,
+                    () => return parser.unexpected(&token, "`remove` or `transform`"),
+                };
+            }
+            "param" => {
+                let token = parser.lexer.next()?;
+                let number = match &token.kind {
+                    Kind::Number(text) => text.parse::<f64>().ok().filter(|factor| factor.is_finite()),
+                    _ => None,
+                };
+                match number {
+                    Some(number) => outlier.factor = number,
+                    None => return parser.unexpected(&token, "a number"),
+                }
+            }
+            "uselower" => outlier.uses_lower = flag(parser)?,
+            _ => outlier.marks = flag(parser)?,
+        }
+    }
+    outlier.fields = spaced_fields(parser)?;
+    match outlier.fields.is_empty() {
+        true => {
+            let token = parser.lexer.next()?;
+            parser.unexpected(&token, "a field")
+        }
+        false => Ok(Command::Outlier(outlier)),
+    }
+}
+
+fn sessionize(parser: &mut Parser) -> Result<Command> {
+    let fields = parser.fields()?;
+    let mut max_gap_millis = DEFAULT_GAP_MILLIS;
+    if parser.eat_word("maxspan")? {
+        parser.eat_sign("=")?;
+        max_gap_millis = Period::millis(parser.period()?);
+    }
+    let name = parser.optional_alias()?.unwrap_or_else(|| "session_id".into());
+    Ok(Command::Sessionize { fields, max_gap_millis, name })
+}
+
+fn source(parser: &mut Parser) -> Result<Vec<Source>> {
+    let token = parser.lexer.next()?;
+    match &token.kind {
+        Kind::Quoted(name) | Kind::Ticked(name) => {
+            let mut names = vec![name.clone()];
+            while parser.eat_sign(",")? {
+                names.push(text(parser)?);
+            }
+            if names.len() > MAX_NAMED {
+                return malformed(format!("`SOURCE` names at most {MAX_NAMED} log groups"), token.start, parser.lexer.end_before());
+            }
+            Ok(vec![Source::Named(names)])
+        }
+        Kind::Word(_) if token.is_word("logGroups") => {
+            parser.expect_sign("(")?;
+            let (mut prefixes, mut accounts, mut classes) = (Vec::new(), Vec::new(), Vec::new());
+            while !parser.lexer.peek()?.is_sign(")") {
+                let key = parser.lexer.next()?;
+                parser.expect_sign(":")?;
+                let (list, most) = match () {
+                    () if key.is_word("namePrefix") => (&mut prefixes, MAX_PREFIXES),
+                    () if key.is_word("accountIdentifiers") || key.is_word("accountIdentifier") => (&mut accounts, MAX_ACCOUNTS),
+                    () if key.is_word("class") => (&mut classes, 3),
+                    () => return parser.unexpected(&key, "`namePrefix`, `accountIdentifiers` or `class`"),
+                };
+                *list = texts(parser, most)?;
+                if !parser.eat_sign(",")? {
+                    break;
+                }
+            }
+            parser.expect_sign(")")?;
+            Ok(vec![Source::LogGroups { prefixes, accounts, classes }])
+        }
+        Kind::Word(_) if token.is_word("dataSource") => {
+            parser.expect_sign("(")?;
+            let names = texts(parser, MAX_DATA_SOURCES)?;
+            parser.expect_sign(")")?;
+            Ok(vec![Source::DataSource(names)])
+        }
+        // a name without signs needs no quotes
+        Kind::Word(name) => Ok(vec![Source::Named(vec![name.clone()])]),
+        _ => parser.unexpected(&token, "`logGroups(..)`, `dataSource(..)` or a log group in quotes"),
+    }
+}
+
+fn text(parser: &mut Parser) -> Result<String> {
+    let token = parser.lexer.next()?;
+    match token.kind {
+        Kind::Quoted(text) | Kind::Ticked(text) => Ok(text),
+        _ => parser.unexpected(&token, "a text in quotes"),
+    }
+}
+
+fn texts(parser: &mut Parser, most: usize) -> Result<Vec<String>> {
+    let start = parser.lexer.place()?;
+    parser.expect_sign("[")?;
+    let mut texts = vec![text(parser)?];
+    while parser.eat_sign(",")? {
+        texts.push(text(parser)?);
+    }
+    parser.expect_sign("]")?;
+    match texts.len() > most {
+        true => malformed(format!("at most {most} may be listed here"), start, parser.lexer.end_before()),
+        false => Ok(texts),
+    }
+}

@@ -1,0 +1,334 @@
+//! Values: what fields hold and expressions give, how they compare, sort and are shown.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::DateTime;
+
+/// A value.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Value {
+    /// There is none.
+    #[default]
+    Null,
+    /// Shown as 1 and 0.
+    Flag(bool),
+    /// A whole number.
+    Whole(i64),
+    /// Any other; never NaN or infinite.
+    Double(f64),
+    /// Milliseconds since the epoch, shown as a date.
+    Time(i64),
+    Text(Arc<str>),
+    List(Arc<Vec<Value>>),
+    /// In the order written.
+    Map(Arc<Vec<(Arc<str>, Value)>>),
+}
+
+/// A number, exact where it is whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Number {
+    Whole(i64),
+    Double(f64),
+}
+
+impl Number {
+    /// A number as people write it: `-1`, `.5`, `1e3`; words such as `inf` are none.
+    pub(super) fn read(text: &str) -> Option<Number> {
+        let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+        if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            return None;
+        }
+        if let Ok(whole) = text.parse::<i64>() {
+            return Some(Number::Whole(whole));
+        }
+        text.parse::<f64>().ok().filter(|double| double.is_finite()).map(Number::Double)
+    }
+
+    pub(super) fn as_f64(self) -> f64 {
+        match self {
+            Number::Whole(whole) => whole as f64,
+            Number::Double(double) => double,
+        }
+    }
+
+    pub(super) fn compare(self, other: Number) -> Ordering {
+        match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
+            // -0 equals 0
+            (a, b) => (a.as_f64() + 0.0).total_cmp(&(b.as_f64() + 0.0)),
+        }
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Value {
+        match number {
+            Number::Whole(whole) => Value::Whole(whole),
+            Number::Double(double) => Value::double(double),
+        }
+    }
+}
+
+impl Value {
+    pub(super) fn text(text: impl Into<Arc<str>>) -> Value {
+        Value::Text(text.into())
+    }
+
+    /// A double; what is none (NaN, infinite) is no value, and a whole one is a whole number.
+    pub(super) fn double(double: f64) -> Value {
+        if !double.is_finite() {
+            return Value::Null;
+        }
+        match double.fract() == 0.0 && double.abs() < 9e15 {
+            true => Value::Whole(double as i64),
+            false => Value::Double(double),
+        }
+    }
+
+    pub(super) fn list(items: Vec<Value>) -> Value {
+        Value::List(Arc::new(items))
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    /// The number that it is, or that its text is.
+    pub(super) fn number(&self) -> Option<Number> {
+        match self {
+            Value::Flag(flag) => Some(Number::Whole(i64::from(*flag))),
+            Value::Whole(whole) | Value::Time(whole) => Some(Number::Whole(*whole)),
+            Value::Double(double) => Some(Number::Double(*double)),
+            Value::Text(text) => Number::read(text),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    pub(super) fn as_f64(&self) -> Option<f64> {
+        self.number().map(Number::as_f64)
+    }
+
+    /// Its whole number, if it has no fraction and is one that fits.
+    pub(super) fn whole(&self) -> Option<i64> {
+        match self.number()? {
+            Number::Whole(whole) => Some(whole),
+            Number::Double(double) if double.fract() == 0.0 && double.abs() < 9e15 => Some(double as i64),
+            Number::Double(_) => None,
+        }
+    }
+
+    /// Text as functions of text take it: none of what is missing, a list or a map.
+    pub(super) fn as_text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+            Value::Text(text) => Some(Cow::Borrowed(text)),
+            other => Some(Cow::Owned(other.to_string())),
+        }
+    }
+
+    /// Whether a condition that gave it holds.
+    pub(super) fn holds(&self) -> bool {
+        match self {
+            Value::Flag(flag) => *flag,
+            Value::Text(text) if text.eq_ignore_ascii_case("true") => true,
+            other => other.as_f64().is_some_and(|number| number != 0.0),
+        }
+    }
+
+    /// How it compares: by number if both are, by their text if neither is; else they are merely not equal.
+    pub(super) fn compare(&self, other: &Value) -> Compared {
+        match (self, other) {
+            (Value::Null, _) | (_, Value::Null) => return Compared::Missing,
+            (Value::List(_) | Value::Map(_), _) | (_, Value::List(_) | Value::Map(_)) => {
+                return match self.to_string() == other.to_string() {
+                    true => Compared::As(Ordering::Equal),
+                    false => Compared::Differ,
+                };
+            }
+            (Value::Flag(flag), Value::Text(text)) | (Value::Text(text), Value::Flag(flag)) if text.parse() == Ok(*flag) => {
+                return Compared::As(Ordering::Equal);
+            }
+            _ => {}
+        }
+        match (self.number(), other.number(), self, other) {
+            (Some(a), Some(b), ..) => Compared::As(a.compare(b)),
+            (_, _, Value::Text(a), Value::Text(b)) => Compared::As(a.cmp(b)),
+            _ => Compared::Differ,
+        }
+    }
+
+    /// Natural order, as `sort` has it: what is missing, then texts, then numbers; texts by pieces of digits and others.
+    pub(super) fn natural_order(&self, other: &Value) -> Ordering {
+        fn class(value: &Value, number: Option<Number>) -> u8 {
+            match (value, number) {
+                (Value::Null, _) => 0,
+                (_, Some(_)) => 2,
+                _ => 1,
+            }
+        }
+        let (a, b) = (self.number(), other.number());
+        class(self, a).cmp(&class(other, b)).then_with(|| match (a, b) {
+            (Some(a), Some(b)) => a.compare(b),
+            _ => match (self, other) {
+                (Value::Null, Value::Null) => Ordering::Equal,
+                (Value::Text(a), Value::Text(b)) => natural_text_order(a, b),
+                (a, b) => natural_text_order(&a.to_string(), &b.to_string()),
+            },
+        })
+    }
+
+    /// Memory that it takes behind its own size, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len() + 16,
+            Value::List(items) => items.iter().map(|item| size_of::<Value>() + item.memory_bytes()).sum::<usize>() + 40,
+            Value::Map(entries) => {
+                entries
+                    .iter()
+                    .map(|(key, value)| size_of::<(Arc<str>, Value)>() + key.len() + value.memory_bytes())
+                    .sum::<usize>()
+                    + 40
+            }
+            _ => 0,
+        }
+    }
+
+    /// The member of a map, or item of a list, of this name.
+    pub(super) fn member(&self, name: &str) -> Value {
+        match self {
+            Value::Map(entries) => entries.iter().find(|(key, _)| **key == *name).map(|(_, value)| value.clone()),
+            Value::List(items) => name.parse::<usize>().ok().and_then(|at| items.get(at).cloned()),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+
+    /// From JSON; numbers beyond doubles, and `null`, have no value.
+    pub(super) fn from_json(json: serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(flag) => Value::Flag(flag),
+            serde_json::Value::Number(number) => match number.as_i64() {
+                Some(whole) => Value::Whole(whole),
+                None => number.as_f64().map_or(Value::Null, Value::double),
+            },
+            serde_json::Value::String(text) => Value::text(text),
+            serde_json::Value::Array(items) => Value::list(items.into_iter().map(Value::from_json).collect()),
+            serde_json::Value::Object(members) => Value::Map(Arc::new(
+                members.into_iter().map(|(key, value)| (key.into(), Value::from_json(value))).collect(),
+            )),
+        }
+    }
+
+    /// As JSON.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Null => serde_json::Value::Null,
+            Value::Flag(flag) => (*flag).into(),
+            Value::Whole(whole) => (*whole).into(),
+            Value::Double(double) => (*double).into(),
+            Value::Time(_) => self.to_string().into(),
+            Value::Text(text) => (**text).into(),
+            Value::List(items) => items.iter().map(Value::to_json).collect(),
+            Value::Map(entries) => entries.iter().map(|(key, value)| (key.to_string(), value.to_json())).collect(),
+        }
+    }
+}
+
+/// How two values compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Compared {
+    As(Ordering),
+    /// They are not equal, and neither comes first.
+    Differ,
+    /// One of them is missing.
+    Missing,
+}
+
+/// Pieces of digits compare by length without zeros before, then by value; others by their characters.
+pub(super) fn natural_text_order(a: &str, b: &str) -> Ordering {
+    fn pieces(text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let is_digit = rest.bytes().next()?.is_ascii_digit();
+            let end = rest.bytes().position(|b| b.is_ascii_digit() != is_digit).unwrap_or(rest.len());
+            let (piece, left) = rest.split_at(end);
+            rest = left;
+            Some(piece)
+        })
+    }
+    let mut others = pieces(b);
+    for piece in pieces(a) {
+        let Some(other) = others.next() else { return Ordering::Greater };
+        let both_digits = piece.as_bytes()[0].is_ascii_digit() && other.as_bytes()[0].is_ascii_digit();
+        let order = match both_digits {
+            true => {
+                let (a, b) = (piece.trim_start_matches('0'), other.trim_start_matches('0'));
+                a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+            }
+            false => piece.cmp(other),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    match others.next() {
+        Some(_) => Ordering::Less,
+        None => a.cmp(b),
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS.mmm`, UTC.
+pub(super) fn format_millis(millis: i64) -> String {
+    match DateTime::from_timestamp_millis(millis) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        None => millis.to_string(),
+    }
+}
+
+/// As results show it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Null => Ok(()),
+            Value::Flag(flag) => write!(f, "{}", u8::from(*flag)),
+            Value::Whole(whole) => write!(f, "{whole}"),
+            Value::Double(double) => write!(f, "{double}"),
+            Value::Time(millis) => f.write_str(&format_millis(*millis)),
+            Value::Text(text) => f.write_str(text),
+            Value::List(_) | Value::Map(_) => write!(f, "{}", self.to_json()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn natural_order_puts_texts_before_numbers_and_knows_digits_inside() {
+        let mut values: Vec<Value> = ["10", "x10", "9", "x9", "", "-1.5", "x09", "X1", "1e1"].into_iter().map(Value::text).collect();
+        values.push(Value::Null);
+        values.sort_by(Value::natural_order);
+        let shown: Vec<String> = values.iter().map(Value::to_string).collect();
+        assert_eq!(shown, ["", "", "X1", "x09", "x9", "x10", "-1.5", "9", "10", "1e1"]);
+        assert!(values[0].is_null());
+    }
+
+    #[test]
+    fn numbers_are_shown_without_zeros_behind() {
+        for (value, shown) in [
+            (Value::double(5.0), "5"),
+            (Value::double(0.1), "0.1"),
+            (Value::double(f64::NAN), ""),
+            (Value::Whole(-3), "-3"),
+            (Value::Flag(true), "1"),
+            (Value::Time(1_700_000_000_123), "2023-11-14 22:13:20.123"),
+        ] {
+            assert_eq!(value.to_string(), shown);
+        }
+    }
+}
