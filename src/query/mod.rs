@@ -10,7 +10,8 @@
 //! table `tests/fixtures/query/semantics.txt` runs all three ways.
 //!
 //! The whole language stands on the page of [`parse`](mod@parse), with examples that are rows of that table. CloudWatch's filter
-//! patterns ([`filter_pattern`]) are matched on their own; the engine answers which rows can match.
+//! patterns ([`filter_pattern`]) are matched on their own, and scripts of Logs Insights ([`insights`]) run over events; the engine
+//! answers which rows can match.
 //!
 //! # What a field is
 //!

@@ -67,6 +67,7 @@ mod value;
 mod periods;
 mod syntax;
 mod parser;
+mod expressions;
 mod commands;
 mod functions;
 mod discover;

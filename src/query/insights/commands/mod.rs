@@ -1,29 +1,22 @@
 //! Reads scripts: commands, and the rules of what may follow what.
 
+mod series;
+mod source;
+
 use std::sync::Arc;
 
+use self::series::{flag, option};
 use super::lexer::{Kind, Token, malformed};
 use super::parser::{Parser, Result};
-use super::periods::Period;
-use super::syntax::{Command, Expression, Extraction, FieldName, Item, Outlier, SortKey, Stats, Totals};
-use super::value::{Number, Value};
+use super::syntax::{Command, Expression, Extraction, FieldName, SortKey, Stats};
 use super::{MAX_LIMIT, Source};
 
 /// Commands of one script.
 const MAX_COMMANDS: usize = 200;
 /// `stats` of one script.
 const MAX_STATS: usize = 10;
-/// How far back `autoregress` looks.
-const MAX_LAG: usize = 1_000;
 /// Rows that `appendcols` takes without `max`.
 const DEFAULT_APPENDED: usize = 10_000;
-/// Prefixes, accounts and data sources of `SOURCE`.
-const MAX_PREFIXES: usize = 5;
-const MAX_ACCOUNTS: usize = 20;
-const MAX_DATA_SOURCES: usize = 10;
-const MAX_NAMED: usize = 50;
-/// `sessionize` without `maxspan`.
-const DEFAULT_GAP_MILLIS: i64 = 30 * 60_000;
 
 /// Commands that are part of the language and not served, and why.
 const REFUSED: [(&str, &str); 8] = [
@@ -67,7 +60,7 @@ pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)>
             if !commands.is_empty() || !sources.is_empty() {
                 return malformed("`SOURCE` stands first in a query", token.start, token.end);
             }
-            sources = source(parser)?;
+            sources = source::source(parser)?;
         } else {
             let command = command(parser, &word, &token, &commands)?;
             check_order(&command, &mut seen, &token)?;
@@ -148,7 +141,7 @@ fn command(parser: &mut Parser, word: &str, token: &Token, before: &[Command]) -
         "unmask" => unmask(parser)?,
         "join" => join(parser, token)?,
         "appendcols" => append_columns(parser)?,
-        "addtotals" => totals(parser)?,
+        "addtotals" => series::totals(parser)?,
         "accum" => {
             let field = parser.field()?;
             Command::Accumulate {
@@ -156,14 +149,14 @@ fn command(parser: &mut Parser, word: &str, token: &Token, before: &[Command]) -
                 field,
             }
         }
-        "autoregress" => lag(parser)?,
+        "autoregress" => series::lag(parser)?,
         "filldown" => Command::FillDown(match parser.lexer.peek()?.kind {
             Kind::Word(_) | Kind::Ticked(_) => parser.fields()?,
             _ => Vec::new(),
         }),
-        "fillmissing" => fill_missing(parser, token, before)?,
-        "outlier" => outlier(parser)?,
-        "sessionize" => sessionize(parser)?,
+        "fillmissing" => series::fill_missing(parser, token, before)?,
+        "outlier" => series::outlier(parser)?,
+        "sessionize" => series::sessionize(parser)?,
         "countfrequent" | "count_frequent" => Command::CountFrequent(parser.fields()?),
         _ => return malformed(format!("there is no command '{word}'"), token.start, token.end),
     })
@@ -402,35 +395,6 @@ fn unmask(parser: &mut Parser) -> Result<Command> {
     Ok(Command::Unmask(fields))
 }
 
-/// `name=` if it stands here.
-fn option(parser: &mut Parser, names: &[&str]) -> Result<Option<String>> {
-    let token = parser.lexer.peek()?.clone();
-    let Kind::Word(word) = &token.kind else { return Ok(None) };
-    let word = word.to_ascii_lowercase();
-    if !names.contains(&word.as_str()) {
-        return Ok(None);
-    }
-    let before = parser.lexer.clone();
-    parser.lexer.next()?;
-    match parser.eat_sign("=")? {
-        true => Ok(Some(word)),
-        // a field of that name
-        false => {
-            parser.lexer = before;
-            Ok(None)
-        }
-    }
-}
-
-fn flag(parser: &mut Parser) -> Result<bool> {
-    let token = parser.lexer.next()?;
-    match () {
-        () if token.is_word("true") => Ok(true),
-        () if token.is_word("false") => Ok(false),
-        () => parser.unexpected(&token, "`true` or `false`"),
-    }
-}
-
 fn join(parser: &mut Parser, token: &Token) -> Result<Command> {
     let (mut keeps_all, mut left, mut right) = (false, None, None);
     while let Some(name) = option(parser, &["type", "left", "right"])? {
@@ -506,224 +470,4 @@ fn append_columns(parser: &mut Parser) -> Result<Command> {
         overrides,
         subscript: parser.inner_script(open.start, max, false)?,
     })
-}
-
-fn totals(parser: &mut Parser) -> Result<Command> {
-    let (mut name, mut row, mut column): (Arc<str>, _, _) = ("Total".into(), true, false);
-    while let Some(option) = option(parser, &["fieldname", "row", "col"])? {
-        match option.as_str() {
-            "fieldname" => name = parser.alias()?,
-            "row" => row = flag(parser)?,
-            _ => column = flag(parser)?,
-        }
-    }
-    Ok(Command::Totals(Totals {
-        name,
-        row,
-        column,
-        fields: spaced_fields(parser)?,
-    }))
-}
-
-/// Fields, with or without commas between; maybe none.
-fn spaced_fields(parser: &mut Parser) -> Result<Vec<FieldName>> {
-    let mut fields = Vec::new();
-    while matches!(parser.lexer.peek()?.kind, Kind::Word(_) | Kind::Ticked(_)) {
-        fields.push(parser.field()?);
-        if parser.eat_sign(",")? && !matches!(parser.lexer.peek()?.kind, Kind::Word(_) | Kind::Ticked(_)) {
-            let token = parser.lexer.next()?;
-            return parser.unexpected(&token, "a field");
-        }
-    }
-    Ok(fields)
-}
-
-fn lag(parser: &mut Parser) -> Result<Command> {
-    let field = parser.field()?;
-    let alias = parser.optional_alias()?;
-    let (mut first, mut last) = (1, 1);
-    if option(parser, &["p"])?.is_some() {
-        let start = parser.lexer.place()?;
-        first = parser.count(MAX_LAG)?;
-        last = first;
-        if parser.eat_sign("-")? {
-            last = parser.count(MAX_LAG)?;
-        }
-        if last < first || last - first >= 100 {
-            return malformed(
-                "`p=N-M` goes from the smaller to the larger, over at most 100",
-                start,
-                parser.lexer.end_before(),
-            );
-        }
-    }
-    let base = alias.clone().unwrap_or_else(|| field.name.clone());
-    let lags = match alias {
-        Some(alias) if first == last => vec![(first, alias)],
-        _ => (first..=last).map(|lag| (lag, format!("{base}_p{lag}").into())).collect(),
-    };
-    Ok(Command::Lag { field, lags })
-}
-
-fn fill_missing(parser: &mut Parser, token: &Token, before: &[Command]) -> Result<Command> {
-    let stats = before.iter().rev().find_map(|command| match command {
-        Command::Stats(stats) => Some(stats),
-        _ => None,
-    });
-    let Some((stats, (place, period))) = stats.and_then(|stats| Some((stats, stats.bin?))) else {
-        return malformed("`fillmissing` follows a `stats .. by bin(..)`", token.start, token.end);
-    };
-    let mut values = Vec::new();
-    if parser.eat_word("with")? {
-        loop {
-            let token = parser.lexer.next()?;
-            let (negative, token) = match token.is_sign("-") {
-                true => (true, parser.lexer.next()?),
-                false => (false, token),
-            };
-            let value = match &token.kind {
-                Kind::Number(text) => Number::read(&format!("{}{text}", if negative { "-" } else { "" })).map(Value::from),
-                Kind::Quoted(text) if !negative => Some(Value::text(text.as_str())),
-                _ => None,
-            };
-            let Some(value) = value else {
-                return parser.unexpected(&token, "a number or a text in quotes");
-            };
-            parser.expect_word("for")?;
-            values.push((parser.alias()?, value));
-            if !parser.eat_sign(",")? {
-                break;
-            }
-        }
-    }
-    let field = |item: &Item| FieldName::plain(&item.name);
-    let by = stats.by.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, item)| field(item)).collect();
-    Ok(Command::FillMissing {
-        bin: field(&stats.by[place]),
-        period,
-        offset: stats.offset,
-        by,
-        values,
-    })
-}
-
-fn outlier(parser: &mut Parser) -> Result<Command> {
-    let mut outlier = Outlier {
-        removes: false,
-        factor: 2.5,
-        uses_lower: false,
-        marks: false,
-        fields: Vec::new(),
-    };
-    while let Some(name) = option(parser, &["action", "param", "uselower", "mark"])? {
-        match name.as_str() {
-            "action" => {
-                let token = parser.lexer.next()?;
-                outlier.removes = match () {
-                    () if token.is_word("remove") => true,
-                    () if token.is_word("transform") => false,
-                    () => return parser.unexpected(&token, "`remove` or `transform`"),
-                };
-            }
-            "param" => {
-                let token = parser.lexer.next()?;
-                let number = match &token.kind {
-                    Kind::Number(text) => text.parse::<f64>().ok().filter(|factor| factor.is_finite()),
-                    _ => None,
-                };
-                match number {
-                    Some(number) => outlier.factor = number,
-                    None => return parser.unexpected(&token, "a number"),
-                }
-            }
-            "uselower" => outlier.uses_lower = flag(parser)?,
-            _ => outlier.marks = flag(parser)?,
-        }
-    }
-    outlier.fields = spaced_fields(parser)?;
-    match outlier.fields.is_empty() {
-        true => {
-            let token = parser.lexer.next()?;
-            parser.unexpected(&token, "a field")
-        }
-        false => Ok(Command::Outlier(outlier)),
-    }
-}
-
-fn sessionize(parser: &mut Parser) -> Result<Command> {
-    let fields = parser.fields()?;
-    let mut max_gap_millis = DEFAULT_GAP_MILLIS;
-    if parser.eat_word("maxspan")? {
-        parser.eat_sign("=")?;
-        max_gap_millis = Period::millis(parser.period()?);
-    }
-    let name = parser.optional_alias()?.unwrap_or_else(|| "session_id".into());
-    Ok(Command::Sessionize { fields, max_gap_millis, name })
-}
-
-fn source(parser: &mut Parser) -> Result<Vec<Source>> {
-    let token = parser.lexer.next()?;
-    match &token.kind {
-        Kind::Quoted(name) | Kind::Ticked(name) => {
-            let mut names = vec![name.clone()];
-            while parser.eat_sign(",")? {
-                names.push(text(parser)?);
-            }
-            if names.len() > MAX_NAMED {
-                return malformed(format!("`SOURCE` names at most {MAX_NAMED} log groups"), token.start, parser.lexer.end_before());
-            }
-            Ok(vec![Source::Named(names)])
-        }
-        Kind::Word(_) if token.is_word("logGroups") => {
-            parser.expect_sign("(")?;
-            let (mut prefixes, mut accounts, mut classes) = (Vec::new(), Vec::new(), Vec::new());
-            while !parser.lexer.peek()?.is_sign(")") {
-                let key = parser.lexer.next()?;
-                parser.expect_sign(":")?;
-                let (list, most) = match () {
-                    () if key.is_word("namePrefix") => (&mut prefixes, MAX_PREFIXES),
-                    () if key.is_word("accountIdentifiers") || key.is_word("accountIdentifier") => (&mut accounts, MAX_ACCOUNTS),
-                    () if key.is_word("class") => (&mut classes, 3),
-                    () => return parser.unexpected(&key, "`namePrefix`, `accountIdentifiers` or `class`"),
-                };
-                *list = texts(parser, most)?;
-                if !parser.eat_sign(",")? {
-                    break;
-                }
-            }
-            parser.expect_sign(")")?;
-            Ok(vec![Source::LogGroups { prefixes, accounts, classes }])
-        }
-        Kind::Word(_) if token.is_word("dataSource") => {
-            parser.expect_sign("(")?;
-            let names = texts(parser, MAX_DATA_SOURCES)?;
-            parser.expect_sign(")")?;
-            Ok(vec![Source::DataSource(names)])
-        }
-        // a name without signs needs no quotes
-        Kind::Word(name) => Ok(vec![Source::Named(vec![name.clone()])]),
-        _ => parser.unexpected(&token, "`logGroups(..)`, `dataSource(..)` or a log group in quotes"),
-    }
-}
-
-fn text(parser: &mut Parser) -> Result<String> {
-    let token = parser.lexer.next()?;
-    match token.kind {
-        Kind::Quoted(text) | Kind::Ticked(text) => Ok(text),
-        _ => parser.unexpected(&token, "a text in quotes"),
-    }
-}
-
-fn texts(parser: &mut Parser, most: usize) -> Result<Vec<String>> {
-    let start = parser.lexer.place()?;
-    parser.expect_sign("[")?;
-    let mut texts = vec![text(parser)?];
-    while parser.eat_sign(",")? {
-        texts.push(text(parser)?);
-    }
-    parser.expect_sign("]")?;
-    match texts.len() > most {
-        true => malformed(format!("at most {most} may be listed here"), start, parser.lexer.end_before()),
-        false => Ok(texts),
-    }
 }
