@@ -189,7 +189,11 @@ fn queries(folder: &Path) -> Vec<(&'static str, f64, String)> {
         let sql = |text: &str| client.post(format!("{url}/sql")).json(&json!({ "query": text }));
         // not the very newest: generating ended in the middle of it
         let some = ask(search("trace_id:*", "200")).await;
-        let trace = some["hits"].as_array().and_then(|hits| hits.last()?["trace_id"].as_str()).expect("a traced row").to_string();
+        let trace = some["hits"]
+            .as_array()
+            .and_then(|hits| hits.last()?["trace_id"].as_str())
+            .expect("a traced row")
+            .to_string();
         let questions = [
             ("rare term", search(load::RARE, "1000")),
             ("newest 100 of a common term", search("request", "100")),

@@ -106,16 +106,17 @@ async fn a_running_hour_is_merged_by_like_sizes_and_no_row_more_than_twice_befor
 }
 
 /// Blocks of ten rows and one of thirty become blocks of twenty, and the one stays alone.
-async fn fills_blocks_of_twenty_rows(config: Config) {
+async fn fills_blocks_of_twenty_rows(table: Table, config: Config) {
     let mut world = World::new(config);
     let maintainer = world.maintainer(1).await;
+    let partition_nanos = START - START.rem_euclid(table.partition_width_nanos());
     for n_rows in [10, 10, 10, 10, 10, 30] {
-        world.flush(&maintainer, Table::Logs, START, n_rows).await;
+        world.flush(&maintainer, table, partition_nanos, n_rows).await;
     }
     world.clock.set(START + 2 * HOUR);
     maintainer.run_once().await;
     let snapshot = maintainer.catalog.snapshot();
-    let mut sizes: Vec<_> = snapshot.blocks(Table::Logs).iter().map(|meta| meta.n_rows).collect();
+    let mut sizes: Vec<_> = snapshot.blocks(table).iter().map(|meta| meta.n_rows).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [10, 20, 20, 30], "none above the bound, unless it came so");
     assert_eq!(levels(&snapshot, Table::Logs), (0, 4));
@@ -125,18 +126,24 @@ async fn fills_blocks_of_twenty_rows(config: Config) {
 
 #[tokio::test]
 async fn blocks_are_filled_up_to_their_bound() {
-    fills_blocks_of_twenty_rows(Config {
-        max_block_rows: 25,
-        ..Config::default()
-    })
+    fills_blocks_of_twenty_rows(
+        Table::Logs,
+        Config {
+            max_block_rows: 25,
+            ..Config::default()
+        },
+    )
     .await;
 }
 
 #[tokio::test]
-async fn what_is_merged_at_once_is_bounded_by_its_memory_however_well_it_compresses() {
-    fills_blocks_of_twenty_rows(Config {
-        max_merge_memory_bytes: 2_500,
-        ..Config::default()
-    })
+async fn what_is_merged_in_memory_is_bounded_by_it_however_well_it_compresses() {
+    fills_blocks_of_twenty_rows(
+        Table::MetricPoints,
+        Config {
+            max_merge_memory_bytes: 2_500,
+            ..Config::default()
+        },
+    )
     .await;
 }
