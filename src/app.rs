@@ -382,11 +382,15 @@ impl Faces {
             intake: intake.clone(),
             account_id: config.awslogs.account_id.clone(),
         });
+        let awsmetrics = receive::awsmetrics::Receiver::new(intake.clone(), clock.clone(), budget.clone());
+        let http_events = receive::awslogs::http_router(awslogs.clone(), gate.clone());
+        let awslogs = receive::awslogs::router(awslogs, gate.clone());
         let firehose = receive::firehose::Receiver::new(config.firehose.clone(), intake.clone(), clock.clone(), budget.clone(), gate.clone());
         let otlp_http = receive::otlp::or_signed(bearer(receive::otlp::http_router(otlp.clone())), &otlp, gate.clone());
         let all = bearer(serve::router(server.clone()))
             .merge(otlp_http.clone())
-            .merge(receive::awslogs::router(awslogs, gate.clone()))
+            .merge(receive::awsmetrics::router(awsmetrics, awslogs, gate.clone()))
+            .merge(http_events)
             .merge(receive::firehose::router(firehose))
             .merge(receive::xray::router(xray.clone(), gate.clone(), false));
         let xray = receive::xray::router(xray, gate, listen::is_loopback(&config.server.xray));

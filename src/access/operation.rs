@@ -3,6 +3,8 @@
 //! What is not in it needs [`Right::Admin`], and must name its log groups if the key is for some only: an operation that
 //! is served but was forgotten here is closed, not open.
 
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 /// What a key may be allowed.
@@ -155,6 +157,9 @@ const OTHERS: [(&str, &str, &[Right]); 12] = [
     ("firehose", "ListTagsForDeliveryStream", READ),
 ];
 
+/// The HTTP ingestion endpoints of CloudWatch Logs.
+const HTTP_EVENTS: [&str; 3] = ["/services/collector/event", "/ingest/bulk", "/ingest/json"];
+
 /// `X-Amz-Target` without the operation.
 const TARGETS: [(&str, &str); 3] = [
     ("Logs_20140328.", "logs"),
@@ -169,6 +174,9 @@ const OTLP: [(&str, &str, &str); 3] = [
     ("/v1/traces", "xray", "PutTraceSegments"),
     ("/v1/metrics", "monitoring", "PutMetricData"),
 ];
+/// The one operation that is served in the query form, whose bodies name the operation: whoever serves another there must read it
+/// before rights are checked.
+const QUERY: (&str, &str) = ("monitoring", "PutMetricData");
 /// An operation's name in messages is cut here.
 const MAX_NAME_CHARS: usize = 64;
 
@@ -222,6 +230,9 @@ impl Asked {
         let path = head.uri.path();
         if path == "/" {
             let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if target.is_empty() && is_query_form(&head.headers) {
+                return Asked::named(QUERY.0, QUERY.1);
+            }
             let named = TARGETS
                 .iter()
                 .find_map(|(prefix, service)| Some(Asked::named(service, target.strip_prefix(prefix)?)));
@@ -232,6 +243,9 @@ impl Asked {
         }
         if let Some((_, service, name)) = OTLP.into_iter().find(|(known, ..)| *known == path) {
             return Asked::named(service, name);
+        }
+        if HTTP_EVENTS.contains(&path) {
+            return Asked::named("logs", "PutLogEvents");
         }
         match XRAY.into_iter().find(|(known, ..)| *known == path) {
             Some((_, name, _)) => Asked::named("xray", name),
@@ -272,6 +286,13 @@ impl Asked {
     }
 }
 
+/// Whether a request is in the query form of older AWS protocols.
+pub fn is_query_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
 fn cut(name: &str) -> String {
     name.chars().take(MAX_NAME_CHARS).collect()
 }
@@ -302,9 +323,30 @@ mod tests {
         assert_eq!((metrics.action().as_str(), metrics.rights()), ("monitoring:PutMetricData", WRITE));
         assert_eq!(asked("/", Some("Firehose_20150804.PutRecordBatch")).rights(), WRITE);
         assert_eq!(asked("/", Some("GraniteServiceVersion20100801.ListMetrics")).rights(), READ);
-        for path in ["/v1/logs", "/v1/traces", "/v1/metrics"] {
+        for path in [
+            "/v1/logs",
+            "/v1/traces",
+            "/v1/metrics",
+            "/ingest/bulk",
+            "/ingest/json",
+            "/services/collector/event",
+        ] {
             assert_eq!(asked(path, None).rights(), WRITE, "{path}");
         }
+    }
+
+    #[test]
+    fn a_form_without_a_target_is_put_metric_data_on_its_own_path_alone() {
+        let form = |path: &str, target: Option<&str>| {
+            let mut request = http::Request::post(path).header("content-type", "Application/X-WWW-Form-Urlencoded; charset=utf-8");
+            if let Some(target) = target {
+                request = request.header("x-amz-target", target);
+            }
+            Asked::of(&request.body(()).expect("a request").into_parts().0).action()
+        };
+        assert_eq!(form("/", None), "monitoring:PutMetricData");
+        assert_eq!(form("/", Some("Logs_20140328.DeleteLogGroup")), "logs:DeleteLogGroup");
+        assert_eq!(form("/TraceSegments", None), "xray:PutTraceSegments");
     }
 
     #[test]

@@ -13,8 +13,10 @@ pub mod awslogs;
 pub mod cloudwatch;
 pub mod envelope;
 pub mod firehose;
+pub mod http_events;
 mod identity;
 pub mod otlp;
+pub mod put_metric_data;
 mod text;
 mod window;
 pub mod xray;
@@ -62,6 +64,18 @@ pub enum Kind {
     SelfMetrics = 12,
     /// A delivery of Firehose to an HTTP endpoint, JSON, behind the line that [`mod@firehose`] puts before it.
     Firehose = 13,
+    /// CloudWatch `PutMetricData`, query form.
+    PutMetricDataQuery = 14,
+    /// The same, JSON.
+    PutMetricDataJson = 15,
+    /// The same, CBOR.
+    PutMetricDataCbor = 16,
+    /// `/services/collector/event` of CloudWatch Logs, JSON, behind the line that [`mod@http_events`] puts before it.
+    HttpCollector = 17,
+    /// `/ingest/bulk`, the same.
+    HttpLines = 18,
+    /// `/ingest/json`, the same.
+    HttpJson = 19,
 }
 
 impl Kind {
@@ -82,6 +96,12 @@ impl Kind {
             SelfTraces,
             SelfMetrics,
             Firehose,
+            PutMetricDataQuery,
+            PutMetricDataJson,
+            PutMetricDataCbor,
+            HttpCollector,
+            HttpLines,
+            HttpJson,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -93,13 +113,14 @@ impl Kind {
             Kind::OtlpLogs | Kind::OtlpLogsJson => ("otlp", Signal::Logs),
             Kind::OtlpTraces | Kind::OtlpTracesJson => ("otlp", Signal::Traces),
             Kind::OtlpMetrics | Kind::OtlpMetricsJson => ("otlp", Signal::Metrics),
-            Kind::PutLogEvents => ("awslogs", Signal::Logs),
+            Kind::PutLogEvents | Kind::HttpCollector | Kind::HttpLines | Kind::HttpJson => ("awslogs", Signal::Logs),
             Kind::XraySegments => ("xray", Signal::Traces),
             Kind::Own => ("own", Signal::Logs),
             Kind::SelfLogs => ("self", Signal::Logs),
             Kind::SelfTraces => ("self", Signal::Traces),
             Kind::SelfMetrics => ("self", Signal::Metrics),
             Kind::Firehose => ("firehose", Signal::Logs),
+            Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => ("awsmetrics", Signal::Metrics),
         }
     }
 }
@@ -242,6 +263,7 @@ pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
     // the lists of the other protocols are bounded as they are read, and each of their bytes makes a few at the most
     let memory_bytes = match kind {
         Kind::Firehose => firehose::weigh(body)?,
+        Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => put_metric_data::weigh(body),
         kind => otlp::weigh(kind, body)?.unwrap_or(8 * body.len()),
     };
     Ok(Weighed { kind, body, memory_bytes })
@@ -267,6 +289,12 @@ impl Weighed<'_> {
             Kind::PutLogEvents => return awslogs::put_log_events(body, context),
             Kind::XraySegments => return xray::segments(body, context),
             Kind::Firehose => return firehose::deliveries(body, context).map(|(decoded, _)| decoded),
+            kind @ (Kind::HttpCollector | Kind::HttpLines | Kind::HttpJson) => {
+                return http_events::http_events(kind, body, context).map(|(decoded, _)| decoded);
+            }
+            kind @ (Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor) => {
+                return put_metric_data::put_metric_data(kind, body, context);
+            }
             Kind::Own => return own(body),
         };
         Ok(window::keep_inside(decoded?, context)?)

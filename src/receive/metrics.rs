@@ -27,7 +27,7 @@ struct SignatureLabels {
     outcome: &'static str,
 }
 
-/// Answered calls by receiver (`awslogs`, `xray`, `firehose`), operation of its API (`unknown` for others) and HTTP status.
+/// Answered calls by receiver (`awslogs`, `awsmetrics`, `xray`, `firehose`), operation of its API (`unknown` for others) and HTTP status.
 static REQUESTS: LazyLock<Family<RequestLabels, Counter>> =
     LazyLock::new(|| register("receive_requests", "Answered calls by receiver, operation and HTTP status", Family::default()));
 /// What daemons say of themselves in `PutTelemetryRecords`: `received`, `sent`, `spillover` (lost, queue full), `rejected`.

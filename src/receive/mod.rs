@@ -14,6 +14,7 @@
 //! |---|---|---|
 //! | [`otlp`] | OTLP over gRPC and HTTP, protobuf and JSON | `UNAVAILABLE` with `RetryInfo`; 503 with `Retry-After` |
 //! | [`awslogs`] | CloudWatch Logs, AWS JSON 1.1 on `POST /` | 503 `ServiceUnavailableException` |
+//! | [`awsmetrics`] | CloudWatch `PutMetricData`: query form, JSON, CBOR | 503 `ServiceUnavailable` |
 //! | [`firehose`] | Firehose's HTTP endpoint, `POST /firehose` | 503 |
 //! | [`itself`] | nothing: what our own telemetry caught | a pause |
 //! | [`xray`] | X-Ray, REST-JSON on `POST /TraceSegments` and others; the daemon's datagrams | 429 `ThrottledException`; datagrams: waits, then counts |
@@ -24,6 +25,7 @@ mod answer;
 pub mod signed;
 pub mod otlp;
 pub mod awslogs;
+pub mod awsmetrics;
 pub mod xray;
 pub mod firehose;
 pub mod itself;

@@ -17,6 +17,8 @@
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
 //!
+//! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
+//!
 //! Reads see what is acknowledged at once, of streams that exist. `unmask`, accounts and linked accounts are passed over.
 //!
 //! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.
@@ -36,6 +38,7 @@ mod events;
 mod records;
 mod event_stream;
 mod live_tail;
+mod http_events;
 
 use std::sync::{Arc, OnceLock};
 
@@ -210,6 +213,11 @@ pub fn router(receiver: Arc<Receiver>, gate: Arc<Gate>) -> Router {
         max_body_bytes: receiver.config.max_body_bytes,
     };
     guarded(calls(receiver), gate, face)
+}
+
+/// The HTTP ingestion endpoints ([`mod@http_events`]), behind the gate.
+pub fn http_router(receiver: Arc<Receiver>, gate: Arc<Gate>) -> Router {
+    http_events::router(receiver, gate)
 }
 
 fn calls(receiver: Arc<Receiver>) -> Router {
