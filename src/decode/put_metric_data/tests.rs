@@ -198,7 +198,7 @@ fn each_rule_has_its_fault_and_names_the_parameter() {
     for bad in [
         json!({"Value": "abc"}),
         json!({"Value": "Infinity"}),
-        json!({"Value": 2.4e108}),
+        json!({"Value": "2.4e108"}),
         json!({"Value": 1, "Unit": "Parsecs"}),
         json!({"Value": 1, "StorageResolution": 5}),
         json!({"Value": 1, "Timestamp": "yesterday"}),
