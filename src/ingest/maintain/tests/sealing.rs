@@ -119,7 +119,7 @@ async fn fills_blocks_of_twenty_rows(table: Table, config: Config) {
     let mut sizes: Vec<_> = snapshot.blocks(table).iter().map(|meta| meta.n_rows).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [10, 20, 20, 30], "none above the bound, unless it came so");
-    assert_eq!(levels(&snapshot, Table::Logs), (0, 4));
+    assert_eq!(levels(&snapshot, table), (0, 4));
     assert_eq!(maintainer.run_once().await.blocks_replaced, 0, "and that is the end of it");
     world.check(&maintainer).await;
 }
