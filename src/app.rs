@@ -368,7 +368,7 @@ impl Faces {
         let budget = config.receive.budget();
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
         let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
-        awslogs.answer_from(server.engine.clone());
+        awslogs.answer_from(server.engine.clone(), config.insights.clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());

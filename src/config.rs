@@ -31,6 +31,8 @@ pub struct Config {
     pub otlp: receive::otlp::Config,
     /// `[awslogs]`
     pub awslogs: receive::awslogs::Config,
+    /// `[insights]`
+    pub insights: receive::awslogs::InsightsConfig,
     /// `[xray]`
     pub xray: receive::xray::Config,
     /// `[firehose]`
@@ -146,6 +148,7 @@ impl Config {
                 "receive" => set(&mut config.receive, value),
                 "otlp" => set(&mut config.otlp, value),
                 "awslogs" => set(&mut config.awslogs, value),
+                "insights" => set(&mut config.insights, value),
                 "xray" => set(&mut config.xray, value),
                 "firehose" => set(&mut config.firehose, value),
                 "store" => set(&mut config.store, value),
@@ -229,6 +232,7 @@ impl Config {
         problems.extend(self.aws.problems());
         problems.extend(self.query.problems());
         problems.extend(self.awslogs.problems());
+        problems.extend(self.insights.problems());
         problems.extend(self.xray.problems());
         problems.extend(self.firehose.problems());
         problems.extend(self.node.problems());
@@ -258,7 +262,7 @@ impl Config {
 }
 
 const SECTIONS: &str =
-    "server, telemetry, auth, aws, tls, receive, otlp, awslogs, xray, firehose, store, wal, ingest, node, block, lake, retention, query, alert";
+    "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, store, wal, ingest, node, block, lake, retention, query, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

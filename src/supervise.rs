@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_secs(60);
 
 /// `work`: the name of the work (`flush`, `maintenance`, `nodes`, `alerts`, `self_telemetry`, `xray_udp`), or of the turn of a
-/// loop (`alert_rule`, `notification`, `xray_batch`, `wal_keeper`).
+/// loop (`alert_rule`, `notification`, `xray_batch`, `wal_keeper`, `insights_query`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkLabels {
     work: &'static str,

@@ -30,6 +30,19 @@ pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
 /// Facets over more rows of blocks than this are batch work.
 const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
 
+/// How much lies in the blocks and parts of the head that have rows of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Time of the first row of them; `i64::MAX` if there is none.
+    pub first_nanos: i64,
+    /// Time of the last one.
+    pub last_nanos: i64,
+    /// Rows of them, also outside the range.
+    pub rows: u64,
+    /// Bytes of blocks, with their indexes.
+    pub bytes: u64,
+}
+
 /// Answers questions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -87,12 +100,25 @@ impl Engine {
 
     /// The newest, or oldest, rows that match.
     pub async fn search(&self, request: &SearchRequest) -> Result<SearchResponse> {
-        self.timed(
-            "search",
-            |answer: &SearchResponse| &answer.coverage,
+        self.search_at("search", Priority::Interactive, request).await
+    }
+
+    /// The same for a report that asks page after page: it takes the place and the threads of no question that somebody waits for.
+    pub async fn search_for_report(&self, request: &SearchRequest) -> Result<SearchResponse> {
+        self.search_at("search_for_report", Priority::Batch, request).await
+    }
+
+    async fn search_at(&self, kind: &'static str, priority: Priority, request: &SearchRequest) -> Result<SearchResponse> {
+        self.timed_by(
+            kind,
+            priority,
+            |answer: &SearchResponse| answer.coverage.complete,
             async |begun, stop| {
                 let limit = request.limit.clamp(1, self.inner.config.max_limit);
-                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let filter = self.compile(request.table, &request.query)?;
+                let view = self.inner.source.view();
+                let mut job = Job::new(&view, request.table, filter, request.range, stop, self.workers(priority));
+                drop(view);
                 let bounds = search::Bounds {
                     rows: limit,
                     bytes: self.inner.config.max_answer_bytes,
@@ -111,6 +137,34 @@ impl Engine {
             },
         )
         .await
+    }
+
+    /// Computes what a report makes of its rows, on the threads of reports.
+    pub(super) async fn compute_for_report<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        self.workers(Priority::Batch).run(work).await
+    }
+
+    /// What there is in a range of time: when, and how much.
+    pub fn extent(&self, table: Table, range: TimeRange) -> Extent {
+        let view = self.inner.source.view();
+        let head = view.head.iter().filter(|rows| rows.table() == table && rows.overlaps(&range));
+        let head = head.filter_map(|rows| Some((rows.time_bounds()?, rows.len() as u64, 0)));
+        let metas = view.snapshot.prune(table, range);
+        let blocks = metas
+            .iter()
+            .map(|meta| ((meta.min_time_nanos, meta.max_time_nanos), meta.n_rows, meta.parquet_bytes + meta.index_bytes));
+        let nothing = Extent {
+            first_nanos: i64::MAX,
+            last_nanos: i64::MIN,
+            rows: 0,
+            bytes: 0,
+        };
+        head.chain(blocks).fold(nothing, |extent, ((first, last), rows, bytes)| Extent {
+            first_nanos: extent.first_nanos.min(first),
+            last_nanos: extent.last_nanos.max(last),
+            rows: extent.rows + rows,
+            bytes: extent.bytes + bytes,
+        })
     }
 
     /// Rows over time.

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::telemetry::register;
 
-/// `kind`: `search`, `histogram`, `count`, `count_by`, `facets`, `trace`, `record`, `sql`, `tail`;
+/// `kind`: `search`, `search_for_report`, `histogram`, `count`, `count_by`, `facets`, `trace`, `record`, `sql`, `tail`;
 /// `outcome`: `complete`, `partial`, `bad_query`, `busy`, `failed`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct Labels {

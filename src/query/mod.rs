@@ -90,7 +90,7 @@ pub use answer::{
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
-pub use engine::Engine;
+pub use engine::{Engine, Extent};
 pub use finder::SearchLanguage;
 pub use hit::{Attributes, DEFAULT_MAX_BODY, Hit, HitJson, LogHit, SpanEventHit, SpanHit, SpanLinkHit};
 pub use limits::Config;

@@ -45,7 +45,7 @@ pub(super) struct Failure {
     pub(super) name: &'static str,
     pub(super) message: String,
     /// Members beside the message.
-    pub(super) members: Vec<(&'static str, String)>,
+    pub(super) members: Vec<(&'static str, serde_json::Value)>,
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -69,8 +69,8 @@ pub(super) fn success(dialect: Dialect, value: &serde_json::Value) -> Response<B
 /// An error.
 pub(super) fn failure(dialect: Dialect, failure: &Failure) -> Response<Body> {
     let mut value = serde_json::json!({ "__type": failure.name, dialect.message_member: failure.message });
-    for (member, text) in &failure.members {
-        value[member] = text.as_str().into();
+    for (member, told) in &failure.members {
+        value[member] = told.clone();
     }
     let mut headers = HeaderMap::new();
     headers.insert(ERROR_TYPE, HeaderValue::from_static(failure.name));

@@ -27,6 +27,11 @@ struct SignatureLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: &'static str,
+}
+
 /// Answered calls by receiver (`awslogs`, `awsmetrics`, `xray`, `firehose`), operation of its API (`unknown` for others) and HTTP status.
 static REQUESTS: LazyLock<Family<RequestLabels, Counter>> =
     LazyLock::new(|| register("receive_requests", "Answered calls by receiver, operation and HTTP status", Family::default()));
@@ -67,6 +72,15 @@ pub(super) static UDP_QUEUE_BYTES: LazyLock<Gauge> = LazyLock::new(|| {
         Gauge::default(),
     )
 });
+
+/// Logs Insights queries that ended, by status (`Complete`, `Failed`, `Cancelled`, `Timeout`).
+static INSIGHTS_QUERIES: LazyLock<Family<StatusLabels, Counter>> =
+    LazyLock::new(|| register("receive_insights_queries", "Logs Insights queries that ended, by status", Family::default()));
+
+/// Counts a Logs Insights query that ended.
+pub(super) fn insights_ended(status: &'static str) {
+    INSIGHTS_QUERIES.get_or_create(&StatusLabels { status }).inc();
+}
 
 /// Counts an answer.
 pub(super) fn answered(receiver: &'static str, operation: &'static str, status: u16) {

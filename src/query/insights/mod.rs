@@ -76,6 +76,7 @@ mod evaluate;
 mod operators;
 mod prefilter;
 mod pipeline;
+mod run;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ use row::Row;
 use syntax::Command;
 
 pub use pipeline::Pipeline;
+
+pub use run::{Plan, Progress, RunError, Scanned, Scope, run};
 
 /// Longest script, characters.
 pub const MAX_CHARS: usize = 10_000;

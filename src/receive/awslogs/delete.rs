@@ -74,6 +74,16 @@ impl Registry {
         exists && !groups.gone.has(group, stream, ingestion_millis)
     }
 
+    /// Whether all events of a stream are shown, or none; `None` where some may be of an earlier stream of that name.
+    pub(super) fn shows_all(&self, group: &str, stream: &str) -> Option<bool> {
+        let groups = self.read();
+        if !groups.by_name.get(group).is_some_and(|group| group.streams.contains_key(stream)) {
+            return Some(false);
+        }
+        let was_gone = !groups.gone.0.is_empty() && (groups.gone.at(group).is_some() || groups.gone.at(&format!("{group}\0{stream}")).is_some());
+        (!was_gone).then_some(true)
+    }
+
     /// `DeleteLogGroup`.
     pub async fn delete_log_group(&self, call: &wire::Delete, now_millis: i64) -> Result<()> {
         let name = group_name(&call.log_group_name)?;

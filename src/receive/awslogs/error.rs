@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use serde_json::json;
 
 use super::super::answer::{BUSY_RETRY_AFTER, BodyFault, Failure, Refusal};
 use crate::decode;
 use crate::ingest::Refused;
-use crate::query;
+use crate::query::{self, insights::Malformed};
 
 /// Why a call failed. The messages are the service's: clients and people know them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,12 @@ pub enum Error {
     /// No more log groups or streams are taken.
     #[error("{0}")]
     LimitExceeded(String),
+    /// The query's text is none.
+    #[error("{0}")]
+    MalformedQuery(Malformed),
+    /// There is no such query, or not any more.
+    #[error("The specified query does not exist.")]
+    QueryNotFound,
     /// It may not be done to this group.
     #[error("{0}")]
     Refused(String),
@@ -127,6 +134,8 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::AlreadyExists(_) => (StatusCode::BAD_REQUEST, "ResourceAlreadyExistsException"),
         Error::NotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::LimitExceeded(_) => (StatusCode::BAD_REQUEST, "LimitExceededException"),
+        Error::MalformedQuery(_) => (StatusCode::BAD_REQUEST, "MalformedQueryException"),
+        Error::QueryNotFound => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::Refused(_) => (StatusCode::BAD_REQUEST, "ValidationException"),
         Error::TooManyTags { .. } => (StatusCode::BAD_REQUEST, "TooManyTagsException"),
         Error::AccessDenied(_) => (StatusCode::BAD_REQUEST, "AccessDeniedException"),
@@ -139,7 +148,11 @@ pub(super) fn failure(error: &Error) -> Failure {
     let mut failure = Failure::new(status, name, error.to_string());
     match error {
         Error::Unavailable { retry_after, .. } => failure.retry_after = Some(*retry_after),
-        Error::TooManyTags { resource, .. } => failure.members.push(("resourceName", resource.clone())),
+        Error::TooManyTags { resource, .. } => failure.members.push(("resourceName", resource.as_str().into())),
+        Error::MalformedQuery(Malformed { message, start, end }) => {
+            let location = json!({ "startCharOffset": start, "endCharOffset": end });
+            failure.members.push(("queryCompileError", json!({ "location": location, "message": message })));
+        }
         _ => {}
     }
     failure

@@ -15,6 +15,7 @@
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
+//! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL ([`insights`]); SQL and PPL are refused |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
 //!
 //! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
@@ -39,6 +40,7 @@ mod records;
 mod event_stream;
 mod live_tail;
 mod http_events;
+mod insights;
 
 use std::sync::{Arc, OnceLock};
 
@@ -52,6 +54,7 @@ use serde_json::{Value, json};
 
 pub use arn::Arns;
 pub use error::{Error, Result};
+pub use insights::Config as InsightsConfig;
 pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
 pub use wire::{
     CreateLogGroup, CreateLogStream, Delete, DescribeLogGroups, DescribeLogStreams, ListLogGroups, RetentionPolicy, TagFilter, TagLogGroup, TagResource,
@@ -72,7 +75,7 @@ pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 22] = [
+const OPERATIONS: [&str; 26] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -95,10 +98,14 @@ const OPERATIONS: [&str; 22] = [
     "StartLiveTail",
     "DeleteLogGroup",
     "DeleteLogStream",
+    "StartQuery",
+    "GetQueryResults",
+    "StopQuery",
+    "DescribeQueries",
 ];
 
 /// Those that read rows.
-const READS: [&str; 4] = ["FilterLogEvents", "GetLogEvents", "GetLogRecord", "GetLogGroupFields"];
+const READS: [&str; 5] = ["FilterLogEvents", "GetLogEvents", "GetLogRecord", "GetLogGroupFields", "GetQueryResults"];
 
 /// Settings; each with its default.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -158,6 +165,8 @@ pub struct Receiver {
     registry: Arc<Registry>,
     /// Answers reads; set once the server has one.
     engine: OnceLock<Engine>,
+    /// Logs Insights' queries; set with the engine.
+    queries: OnceLock<Arc<insights::Queries>>,
 }
 
 impl Receiver {
@@ -176,13 +185,19 @@ impl Receiver {
             budget,
             registry,
             engine: OnceLock::new(),
+            queries: OnceLock::new(),
         })
     }
 
-    /// Answers reads from `engine`; without one they fail.
-    pub fn answer_from(&self, engine: Engine) {
+    /// Answers reads from `engine`, and Logs Insights' queries within these bounds; without one they fail.
+    pub fn answer_from(&self, engine: Engine, bounds: InsightsConfig) {
         // a second one sees the same rows
         let _ = self.engine.set(engine);
+        let _ = self.queries.set(insights::Queries::new(bounds, self.clock.clone()));
+    }
+
+    fn queries(&self) -> Result<&Arc<insights::Queries>> {
+        self.queries.get().ok_or_else(|| Error::Internal("there is nothing to query".into()))
     }
 
     fn engine(&self) -> Result<&Engine> {
@@ -311,6 +326,10 @@ impl Receiver {
             "GetLogRecord" => return self.get_log_record(&read(bytes)?).await,
             "GetLogGroupFields" => return self.get_log_group_fields(&read(bytes)?).await,
             "TestMetricFilter" => return self.test_metric_filter(&read(bytes)?),
+            "StartQuery" => return self.start_query(&read(bytes)?, caller),
+            "GetQueryResults" => return self.get_query_results(&read(bytes)?, caller).await,
+            "StopQuery" => return self.stop_query(&read(bytes)?, caller),
+            "DescribeQueries" => return self.describe_queries(&read(bytes)?, caller),
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,

@@ -241,3 +241,61 @@ pub struct Delete {
     /// Required of a stream.
     pub log_stream_name: Option<String>,
 }
+
+/// `StartQuery`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StartQuery {
+    /// `CWLI` by default.
+    pub(super) query_language: Option<String>,
+    /// One of this and the next two, or none.
+    pub(super) log_group_name: Option<String>,
+    /// 1 to 50.
+    pub(super) log_group_names: Option<Vec<String>>,
+    /// Names or ARNs, 1 to 50.
+    pub(super) log_group_identifiers: Option<Vec<String>>,
+    /// Required. Seconds; inside.
+    pub(super) start_time: Option<i64>,
+    /// Required. Seconds; inside.
+    pub(super) end_time: Option<i64>,
+    /// Required, at most 10,000 characters.
+    pub(super) query_string: Option<String>,
+    /// 1 to 100,000.
+    pub(super) limit: Option<i64>,
+}
+
+/// `GetQueryResults`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct GetQueryResults {
+    /// Required.
+    pub(super) query_id: Option<String>,
+    /// Of the page before.
+    pub(super) next_token: Option<String>,
+    /// 0 to 10,000.
+    pub(super) max_items: Option<i64>,
+}
+
+/// `StopQuery`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StopQuery {
+    /// Required.
+    pub(super) query_id: Option<String>,
+}
+
+/// `DescribeQueries`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct DescribeQueries {
+    /// Queries about this group, and maybe others.
+    pub(super) log_group_name: Option<String>,
+    /// Queries that stand so.
+    pub(super) status: Option<String>,
+    /// 1 to 1,000.
+    pub(super) max_results: Option<i64>,
+    /// Of the page before.
+    pub(super) next_token: Option<String>,
+    /// Queries in this language.
+    pub(super) query_language: Option<String>,
+}

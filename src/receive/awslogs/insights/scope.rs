@@ -1,0 +1,84 @@
+//! The log groups of a query, and which rows are events of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::Registry;
+use crate::model::EventId;
+use crate::query::insights::{Event, Scope};
+use crate::query::{Hit, LogHit, Query};
+
+/// More groups than this are not asked for by name: the rows of all are looked at, and verified.
+const MAX_ASKED_BY_NAME: usize = 200;
+/// What resource attributes of events that came with an entity begin with, and how Insights calls those.
+const ENTITY: (&str, &str) = ("aws.entity.", "@entity.Attributes.");
+
+/// Groups, as they were when the query began, in streams that exist when a row is looked at.
+#[derive(Debug)]
+pub(super) struct OfGroups {
+    registry: Arc<Registry>,
+    /// Names, each in the form that events carry.
+    groups: BTreeMap<String, Arc<str>>,
+}
+
+impl OfGroups {
+    pub(super) fn new(registry: Arc<Registry>, groups: &[String]) -> Self {
+        Self {
+            registry,
+            groups: groups.iter().map(|name| (name.clone(), name.as_str().into())).collect(),
+        }
+    }
+}
+
+impl Scope for OfGroups {
+    fn query(&self) -> Query {
+        if self.groups.len() > MAX_ASKED_BY_NAME {
+            return Query::exists("@log_group");
+        }
+        Query::Or(self.groups.keys().map(|name| Query::equals("@log_group", name)).collect())
+    }
+
+    fn event(&self, hit: Hit) -> Option<Event> {
+        let Hit::Log(log) = hit else { return None };
+        let LogHit {
+            ingest_id,
+            time_unix_nano,
+            observed_time_micros,
+            trace_id,
+            span_id,
+            body,
+            resource_attributes,
+            ..
+        } = *log;
+        let resource = |key: &str| resource_attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+        let group = self.groups.get(resource("aws.log.group.names")?)?.clone();
+        let stream = resource("aws.log.stream.names")?;
+        let timestamp_millis = time_unix_nano.div_euclid(1_000_000);
+        let ingestion_millis = observed_time_micros.map_or(timestamp_millis, |micros| micros.div_euclid(1_000));
+        if !self.registry.shows(&group, stream, ingestion_millis) {
+            return None;
+        }
+        let fields = resource_attributes
+            .iter()
+            .filter_map(|(name, value)| Some((format!("{}{}", ENTITY.1, name.strip_prefix(ENTITY.0)?).into(), value.as_str().into())))
+            .collect();
+        Some(Event {
+            pointer: EventId::new(time_unix_nano, ingest_id, &group, stream).pointer().into(),
+            stream: stream.into(),
+            group,
+            timestamp_millis,
+            ingestion_millis,
+            message: body.unwrap_or_default().into(),
+            trace_id,
+            span_id,
+            fields,
+        })
+    }
+
+    fn has(&self, group: &str, stream: &str) -> Option<bool> {
+        if !self.groups.contains_key(group) {
+            return Some(false);
+        }
+        self.registry.shows_all(group, stream)
+    }
+}
