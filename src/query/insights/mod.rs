@@ -87,7 +87,6 @@ use row::Row;
 use syntax::Command;
 
 pub use pipeline::Pipeline;
-
 pub use run::{Plan, Progress, RunError, Scanned, Scope, run};
 
 /// Longest script, characters.
