@@ -169,6 +169,16 @@ def test_its_commands_and_clients_work(tmp_path):
         logs.create_log_stream(logGroupName="/demo", logStreamName="web-1")
         line = json.dumps({"level": "ERROR", "status": 502})
         logs.put_log_events(logGroupName="/demo", logStreamName="web-1", logEvents=[{"timestamp": int(time.time() * 1000), "message": line}])
+        # a script, in the shell's words: it starts a query and shows its rows
+        script = [line for line in README.splitlines() if re.match(r"query=\$\(aws logs start-query|aws logs get-query-results", line)]
+        assert len(script) == 2
+        for line in script:
+            remaining.remove(shlex.join(shlex.split(line)))
+        path = os.path.dirname(lakes.tool("aws")) + os.pathsep + os.environ["PATH"]
+        done = subprocess.run(["sh", "-ec", "\nsleep 3\n".join(script)], env={**os.environ, **at_us, "PATH": path}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        page = json.loads(done.stdout)
+        assert page["status"] == "Complete" and {"field": "errors", "value": "1"} in page["results"][0], page
         for command in [command for command in remaining if "aws logs " in command]:
             remaining.remove(command)
             words = shlex.split(command)
