@@ -200,7 +200,7 @@ async fn what_is_not_served_is_an_unknown_operation() {
     let server = Server::new();
     for target in [
         None,
-        Some("Logs_20140328.StartQuery"),
+        Some("Logs_20140328.PutQueryDefinition"),
         Some("Logs_20140328"),
         Some("Kinesis_20131202.PutRecords"),
         Some("PutLogEvents"),
