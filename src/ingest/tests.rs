@@ -166,18 +166,30 @@ fn numbered(range: Range<usize>) -> Vec<String> {
     range.map(|n| format!("line {n:03}")).collect()
 }
 
-/// What lies on the disk at this moment is what a crash leaves.
+/// What lies on the disk at this moment is what a crash leaves. A file that goes or gets its name meanwhile makes it another moment.
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            std::fs::create_dir(&target).expect("a new directory");
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
+    fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            let target = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                std::fs::create_dir(&target)?;
+                try_copy(&entry.path(), &target)?;
+            } else {
+                std::fs::copy(entry.path(), target)?;
+            }
+        }
+        Ok(())
+    }
+    for _ in 0..100 {
+        match try_copy(from, to) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::remove_dir_all(to).and_then(|()| std::fs::create_dir(to)).expect("emptied");
+            }
+            result => return result.expect("copied"),
         }
     }
+    panic!("{} does not come to rest", from.display());
 }
 
 /// A first life ends with its catalog record on the way; the second has replayed and joined its rows with new ones
