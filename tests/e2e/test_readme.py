@@ -3,6 +3,7 @@
 Each runs with the default ports, in a network of its own where nobody else has them.
 """
 
+import base64
 import json
 import os
 import re
@@ -54,6 +55,12 @@ def child(program, **env):
     assert done.returncode == 0, done.stderr[-3000:]
     # exporters tell of failures in their log only
     assert "rror" not in done.stderr, done.stderr[-3000:]
+
+
+METRIC = """
+import boto3
+boto3.client("cloudwatch", {}).put_metric_data(Namespace="Readme", MetricData=[dict(MetricName="ReadmeOrders", Value=1)])
+"""
 
 
 class Program:
@@ -193,6 +200,24 @@ def test_its_commands_and_clients_work(tmp_path):
             except subprocess.TimeoutExpired:
                 continue
             raise AssertionError(ended.stderr)
+
+        (command,) = re.findall(r"`(curl [^`]+)`", rows.pop("anything that posts JSON"))
+        before = count("@log_stream:web-1")
+        subprocess.run([*shlex.split(command), "--fail", "--silent"], check=True, timeout=60)
+        assert count("@log_stream:web-1 info") == 1 and count("@log_stream:web-1") == before + 1
+
+        argument, of, variable, call = re.findall(r"`([^`]+)`", rows.pop("CloudWatch metrics"))
+        assert (of, call) == ("cloudwatch", "PutMetricData")
+        child(METRIC.format(argument))
+        child(METRIC.format(""), **{variable: url})
+        answer = requests.post(f"{url}/api/v1/sql", json={"query": "SELECT count(*) AS n FROM metrics WHERE metric_name = 'ReadmeOrders'"}, timeout=10).json()
+        assert int(answer["rows"][0][0]) == 2, answer
+
+        # Firehose itself wants TLS on port 443: this is what it sends
+        path, _ = re.findall(r"`(?:https://HOST)?([^`]+)`", rows.pop("Amazon Data Firehose"))
+        delivery = {"requestId": "readme", "timestamp": int(time.time() * 1000), "records": [{"data": base64.b64encode(b"by firehose\n").decode()}]}
+        answer = requests.post(url + path, json=delivery, headers={"X-Amz-Firehose-Request-Id": "readme"}, timeout=10)
+        assert answer.status_code == 200 and count('"by firehose"') == 1, answer.text
 
         # no container is started here: README says so, and test_cli.py replays what the driver sends
         assert list(rows) == ["docker"] and "not run in our tests" in rows["docker"]
