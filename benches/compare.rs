@@ -187,8 +187,8 @@ fn queries(folder: &Path) -> Vec<(&'static str, f64, String)> {
         let all = [("start", "-8d"), ("end", "now")];
         let search = |q: &str, limit: &str| client.get(format!("{url}/search")).query(&all).query(&[("q", q), ("limit", limit)]);
         let sql = |text: &str| client.post(format!("{url}/sql")).json(&json!({ "query": text }));
-        // not the very newest: generating ended in the middle of it
-        let some = ask(search("trace_id:*", "200")).await;
+        // not the newest: generating ended before their spans were sent
+        let some = ask(search("trace_id:*", "5000")).await;
         let trace = some["hits"]
             .as_array()
             .and_then(|hits| hits.last()?["trace_id"].as_str())
