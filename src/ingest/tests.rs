@@ -50,7 +50,7 @@ impl Store for SlowStore {
     async fn put(&self, key: &Key, bytes: Bytes) -> storage::Result<()> {
         let now = self.puts_now.fetch_add(1, Ordering::SeqCst) + 1;
         self.puts_at_once.fetch_max(now, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         self.puts_now.fetch_sub(1, Ordering::SeqCst);
         self.inner.put(key, bytes).await
     }
