@@ -115,10 +115,7 @@ impl Engine {
             |answer: &SearchResponse| answer.coverage.complete,
             async |begun, stop| {
                 let limit = request.limit.clamp(1, self.inner.config.max_limit);
-                let filter = self.compile(request.table, &request.query)?;
-                let view = self.inner.source.view();
-                let mut job = Job::new(&view, request.table, filter, request.range, stop, self.workers(priority));
-                drop(view);
+                let mut job = self.job(priority, request.table, &request.query, request.range, stop)?;
                 let bounds = search::Bounds {
                     rows: limit,
                     bytes: self.inner.config.max_answer_bytes,
@@ -146,7 +143,7 @@ impl Engine {
 
     /// What there is in a range of time: when, and how much.
     pub fn extent(&self, table: Table, range: TimeRange) -> Extent {
-        let view = self.inner.source.view();
+        let view = self.view();
         let head = view.head.iter().filter(|rows| rows.table() == table && rows.overlaps(&range));
         let head = head.filter_map(|rows| Some((rows.time_bounds()?, rows.len() as u64, 0)));
         let metas = view.snapshot.prune(table, range);
@@ -173,7 +170,7 @@ impl Engine {
             "histogram",
             |answer: &Histogram| &answer.coverage,
             async |begun, stop| {
-                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop)?;
                 job.close_range();
                 let buckets = Buckets::over(&job.range, request.buckets);
                 let counted = histogram::histogram(&mut job, &self.inner.blocks, buckets).await?;
@@ -198,7 +195,7 @@ impl Engine {
             "count",
             |answer: &Counted| &answer.coverage,
             async |_, stop| {
-                let mut job = self.job(table, query, range, stop)?;
+                let mut job = self.job(Priority::Interactive, table, query, range, stop)?;
                 let count = count::count(&mut job, &self.inner.blocks).await?;
                 Ok(Counted { count, coverage: job.coverage })
             },
@@ -212,7 +209,7 @@ impl Engine {
             "count_by",
             |answer: &CountedBy| &answer.coverage,
             async |_, stop| {
-                let mut job = self.job(table, query, range, stop)?;
+                let mut job = self.job(Priority::Interactive, table, query, range, stop)?;
                 let counted = count::count_by(&mut job, &self.inner.blocks, fields, None, limit, self.inner.config.max_groups).await?;
                 Ok(CountedBy {
                     groups: counted.groups.into_iter().map(|(_, values, rows)| (values, rows)).collect(),
@@ -230,7 +227,7 @@ impl Engine {
             "count_groups",
             |answer: &CountResponse| &answer.coverage,
             async |begun, stop| {
-                let mut job = self.job(request.table, &request.query, request.range, stop)?;
+                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop)?;
                 let (count, groups, other) = if request.by.is_empty() && request.bucket_nanos.is_none() {
                     (count::count(&mut job, &self.inner.blocks).await?, Vec::new(), 0)
                 } else {
@@ -413,7 +410,7 @@ impl Engine {
 
     /// Facets of a page are for somebody who waits; those over very many rows are a report.
     fn priority_of_facets(&self, request: &FacetsRequest) -> Priority {
-        let blocks = self.inner.source.view().snapshot.prune(request.table, request.range);
+        let blocks = self.view().snapshot.prune(request.table, request.range);
         match blocks.iter().map(|meta| meta.n_rows).sum::<u64>() {
             ..=INTERACTIVE_FACET_ROWS => Priority::Interactive,
             _ => Priority::Batch,
@@ -438,9 +435,9 @@ impl Engine {
         })
     }
 
-    fn job(&self, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
+    fn job(&self, priority: Priority, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
         let filter = self.compile(table, query)?;
-        Ok(Job::new(&self.view(), table, filter, range, stop, self.workers(Priority::Interactive)))
+        Ok(Job::new(&self.view(), table, filter, range, stop, self.workers(priority)))
     }
 
     async fn timed<T, C, W>(&self, kind: &'static str, coverage: C, work: W) -> Result<T>
