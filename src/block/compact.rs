@@ -155,20 +155,41 @@ pub(crate) fn spans_in_progress(block: &Block) -> Result<Vec<SpanInProgress>> {
     Ok(rows.into_iter().enumerate().map(span).collect())
 }
 
+/// Which of the rows of spans in progress stays: of each span the last to arrive, and none once it is completed.
+#[derive(Default)]
+struct LastInProgress(HashMap<u128, Option<i64>>);
+
+impl LastInProgress {
+    /// A row in progress; all of them come before [`Self::complete`].
+    fn add(&mut self, span: u128, ingest_id: i64) {
+        let last = self.0.entry(span).or_insert(Some(ingest_id));
+        *last = (*last).max(Some(ingest_id));
+    }
+    /// A completed row.
+    fn complete(&mut self, span: u128) {
+        if let Some(last) = self.0.get_mut(&span) {
+            *last = None;
+        }
+    }
+    fn is_it(&self, span: u128, ingest_id: i64) -> bool {
+        self.0.get(&span) == Some(&Some(ingest_id))
+    }
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Of each block of `spans`, the rows in progress that another row of the blocks replaces, if any: see [`drop_superseded_spans`].
 fn superseded_spans(blocks: &[&Block]) -> Result<Vec<Option<BooleanBuffer>>> {
-    let mut best: HashMap<u128, Option<i64>> = HashMap::new();
+    let mut last = LastInProgress::default();
     let mut in_progress = Vec::with_capacity(blocks.len());
     for block in blocks {
         let mut spans = spans_in_progress(block)?;
         spans.retain(|span| !block.meta().hidden.contains(span.row));
-        for span in &spans {
-            let known = best.entry(span.key).or_insert(Some(i64::MIN));
-            *known = (*known).max(Some(span.ingest_id));
-        }
+        spans.iter().for_each(|span| last.add(span.key, span.ingest_id));
         in_progress.push(spans);
     }
-    if best.is_empty() {
+    if last.is_empty() {
         return Ok(vec![None; blocks.len()]);
     }
     for block in blocks {
@@ -181,9 +202,7 @@ fn superseded_spans(blocks: &[&Block]) -> Result<Vec<Option<BooleanBuffer>>> {
                 batch.column(2).as_string::<i32>(),
             );
             for row in (0..batch.num_rows()).filter(|row| !running.value(*row) && !block.meta().hidden.contains(at + *row as u32)) {
-                if let Some(known) = best.get_mut(&span_key(traces.value(row), spans.value(row))) {
-                    *known = None;
-                }
+                last.complete(span_key(traces.value(row), spans.value(row)));
             }
             at += batch.num_rows() as u32;
         }
@@ -191,7 +210,7 @@ fn superseded_spans(blocks: &[&Block]) -> Result<Vec<Option<BooleanBuffer>>> {
     let of_block = |(block, spans): (&&Block, Vec<SpanInProgress>)| {
         let mut gone = BooleanBufferBuilder::new(block.n_rows() as usize);
         gone.append_n(block.n_rows() as usize, false);
-        let superseded = spans.iter().filter(|span| best.get(&span.key) != Some(&Some(span.ingest_id)));
+        let superseded = spans.iter().filter(|span| !last.is_it(span.key, span.ingest_id));
         superseded.for_each(|span| gone.set_bit(span.row as usize, true));
         Some(gone.finish())
     };
@@ -206,8 +225,7 @@ pub(crate) fn has_spans_in_progress(part: &Rows) -> Result<bool> {
 /// Leaves out, of all `parts` together, the rows of spans in progress that a later row replaces: a completed one, or, of
 /// several in progress, the last to arrive.
 pub(crate) fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
-    // the best row in progress of each span; none once it is completed
-    let mut best: HashMap<u128, Option<i64>> = HashMap::new();
+    let mut last = LastInProgress::default();
     for part in parts.iter() {
         if !has_spans_in_progress(part)? {
             continue;
@@ -215,18 +233,17 @@ pub(crate) fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
         let ids = part.ingest_ids().values();
         each_span(part, |row, in_progress, key| {
             if in_progress {
-                let known = best.entry(key).or_insert(Some(i64::MIN));
-                *known = (*known).max(Some(ids[row]));
+                last.add(key, ids[row]);
             }
         })?;
     }
-    if best.is_empty() {
+    if last.is_empty() {
         return Ok(());
     }
     for part in parts.iter() {
         each_span(part, |_, in_progress, key| {
-            if !in_progress && let Some(known) = best.get_mut(&key) {
-                *known = None;
+            if !in_progress {
+                last.complete(key);
             }
         })?;
     }
@@ -237,7 +254,7 @@ pub(crate) fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
         let mut rows = Vec::with_capacity(part.len());
         let ids = part.ingest_ids().values();
         each_span(part, |row, in_progress, key| {
-            if !in_progress || best.get(&key) == Some(&Some(ids[row])) {
+            if !in_progress || last.is_it(key, ids[row]) {
                 rows.push(row);
             }
         })?;
