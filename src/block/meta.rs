@@ -1,6 +1,6 @@
 //! What the catalog knows of a block without opening it.
 
-use super::HiddenRows;
+use super::{HiddenRows, tokenizer};
 use crate::model::{Table, TimeRange};
 
 /// Rows in memory are this much larger than their Parquet file; measured on logs: 600 to 700 against 70 to 90 bytes.
@@ -103,6 +103,13 @@ impl BlockMeta {
             counted => counted,
         }
     }
+    /// Bytes of memory that its rows take while it is merged: none where its index is merged, and need not be made anew.
+    pub fn merge_memory_bytes(&self) -> u64 {
+        match self.has_index() && self.tokenizer_version == tokenizer::VERSION {
+            true => 0,
+            false => self.rows_memory_bytes(),
+        }
+    }
     /// Rows that answers have.
     pub fn n_visible_rows(&self) -> u64 {
         self.n_rows.saturating_sub(self.hidden.len() as u64)
@@ -132,7 +139,7 @@ impl BlockMeta {
             index_tail_bytes: 0,
             memory_bytes: 0,
             schema_version: 1,
-            tokenizer_version: 1,
+            tokenizer_version: tokenizer::VERSION,
             min_ingest_id: 0,
             max_ingest_id: 0,
             services: None,

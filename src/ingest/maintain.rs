@@ -91,8 +91,8 @@ pub struct Config {
     pub max_block_rows: u64,
     /// Bytes of the Parquet files that go into a merged block (256 MiB).
     pub max_block_bytes: u64,
-    /// Memory of the rows without an index that go into a merged block (512 MiB): those of metrics are merged in memory. Merging logs
-    /// and spans takes about as much as the block made, and 50 MiB.
+    /// Memory of the rows that are read to be merged (512 MiB): those of metrics, and those of which an index is missing or of an older
+    /// version. Where indexes are merged, rows stream through: 48 MiB of them, and the block that is made, its index twice for a moment.
     pub max_merge_memory_bytes: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
     /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].
@@ -287,6 +287,7 @@ pub struct Maintainer {
     retention: retention::Retention,
     lake_visible_at_once: bool,
     lake_swap_grace: Duration,
+    makes_indexes: bool,
     merge: Arc<dyn Merge>,
     catalog: Arc<Catalog>,
     store: Arc<dyn Store>,
@@ -313,6 +314,7 @@ impl Maintainer {
             retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
             lake_swap_grace: lake_swap_grace(parts.query_timeout),
+            makes_indexes: parts.block.index,
             merge,
             catalog: parts.catalog,
             store: parts.store,
@@ -398,10 +400,9 @@ impl Maintainer {
     async fn swap_all(&self, report: &mut Report) {
         let groups = policy::groups(&self.catalog.snapshot(), &self.config, self.lake_visible_at_once, self.clock.now_nanos());
         for group in groups {
-            let n_blocks = group.blocks.len();
             match self.swap(&group).await {
-                Ok(n_made) => {
-                    report.blocks_replaced += n_blocks;
+                Ok((n_replaced, n_made)) => {
+                    report.blocks_replaced += n_replaced;
                     report.blocks_made += n_made;
                     SWAPS.get_or_create(&SwapLabels { swap: group.swap.name() }).inc();
                 }
@@ -417,17 +418,19 @@ impl Maintainer {
         }
     }
 
-    /// Makes one block of a group's and puts it in their place; gives how many blocks that made (0 if no row was left).
-    async fn swap(&self, group: &Group) -> Result<usize, Error> {
+    /// Makes one block of a group's and puts it in their place; gives how many blocks went, and how many that made (0 if no row was left).
+    async fn swap(&self, group: &Group) -> Result<(usize, usize), Error> {
         let mut inputs = Vec::with_capacity(group.blocks.len());
         for meta in &group.blocks {
             inputs.push(self.read(meta).await?);
         }
+        self.bound(&mut inputs);
+        let blocks = &group.blocks[..inputs.len()];
         let (merge, level, partition_nanos, now_nanos) = (Arc::clone(&self.merge), group.level, group.partition_nanos, self.clock.now_nanos());
         let built = tokio::task::spawn_blocking(move || merge.merge(inputs, level, partition_nanos, now_nanos)).await??;
         fail_point::hit("merge.after_build");
         // from here on the blocks may be gone: every commit says so by a conflict
-        let removes: Vec<BlockId> = group.blocks.iter().map(|meta| meta.id.clone()).collect();
+        let removes: Vec<BlockId> = blocks.iter().map(|meta| meta.id.clone()).collect();
         let mut commit = Commit::new(
             match group.swap {
                 Swap::Seal => CommitKind::Seal,
@@ -438,10 +441,25 @@ impl Maintainer {
         commit.removes = removes;
         let Some(built) = built else {
             self.commit(commit).await?;
-            return Ok(0);
+            return Ok((blocks.len(), 0));
         };
-        self.put_in_place(commit, &group.blocks, built, MERGE_POINTS).await?;
-        Ok(1)
+        self.put_in_place(commit, blocks, built, MERGE_POINTS).await?;
+        Ok((blocks.len(), 1))
+    }
+
+    /// Where an index that should be there cannot be merged, rows are read into memory: only as many blocks as may be, one at least.
+    /// The next round takes the others.
+    fn bound(&self, inputs: &mut Vec<Input>) {
+        if self.makes_indexes && inputs.iter().all(|input| input.index.is_some() || !input.meta.has_index()) {
+            return;
+        }
+        let mut bytes = 0u64;
+        let fits = inputs.iter().take_while(|input| {
+            bytes = bytes.saturating_add(input.meta.rows_memory_bytes());
+            bytes <= self.config.max_merge_memory_bytes
+        });
+        let n_fit = fits.count().max(1);
+        inputs.truncate(n_fit);
     }
 
     async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {

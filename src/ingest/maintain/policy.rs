@@ -97,8 +97,7 @@ impl Size {
         Self {
             rows: meta.n_rows,
             parquet_bytes: meta.parquet_bytes,
-            // indexed blocks are merged without their rows in memory
-            memory_bytes: if meta.has_index() { 0 } else { meta.rows_memory_bytes() },
+            memory_bytes: meta.merge_memory_bytes(),
         }
     }
     fn and(self, other: Self) -> Self {

@@ -376,6 +376,29 @@ async fn a_damaged_index_is_made_anew_and_damaged_rows_are_reported() {
 }
 
 #[tokio::test]
+async fn blocks_whose_indexes_are_gone_are_merged_within_the_memory_of_their_rows() {
+    let mut world = World::new(Config {
+        max_merge_memory_bytes: 2_500,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    for n_rows in [10, 10, 10, 10, 10, 30] {
+        world.flush(&maintainer, Table::Logs, START, n_rows).await;
+    }
+    for meta in maintainer.catalog.snapshot().blocks(Table::Logs) {
+        world.inner.put(&block_path(meta).index(), Bytes::from_static(b"x")).await.expect("put");
+    }
+    world.clock.set(START + 2 * HOUR);
+    while maintainer.run_once().await.blocks_replaced > 0 {}
+    let snapshot = maintainer.catalog.snapshot();
+    assert_eq!(levels(&snapshot, Table::Logs).0, 0, "all are sealed");
+    let mut sizes: Vec<_> = snapshot.blocks(Table::Logs).iter().map(|meta| meta.n_rows).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [10, 20, 20, 30]);
+    world.check(&maintainer).await;
+}
+
+#[tokio::test]
 async fn the_sweep_takes_orphans_once_a_day_and_nothing_young() {
     let mut world = World::new(Config::default());
     let maintainer = world.maintainer(1).await;
