@@ -164,7 +164,7 @@ impl App {
             block: config.block.clone(),
             catalog,
             store,
-            cache,
+            cache: cache.clone(),
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
@@ -179,6 +179,10 @@ impl App {
         });
         app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
         app.work("alerts", alerting, |alerting, stop| async move { alerting.run(stop).await });
+        let max_mapped_bytes = config.store.max_mapped_bytes;
+        app.work("mapped_memory", cache, move |cache, stop| async move {
+            cache.keep_mapped_within(max_mapped_bytes, stop.cancelled_owned()).await
+        });
         if let Some(captured) = config.telemetry.self_ingest.then(telemetry::captured).flatten() {
             let keeper = receive::itself::Keeper {
                 captured,

@@ -101,6 +101,12 @@ impl Blocks {
         metrics::METRICS.open_blocks.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
     }
 
+    /// Closes every block that no question reads at this moment; those that are read close with their questions.
+    pub(super) fn close_all(&self) {
+        self.open.lock().clear();
+        metrics::METRICS.open_blocks.set(0);
+    }
+
     /// Opens a block, or finds it open, for a question.
     pub(super) async fn open(self: &Arc<Self>, meta: &Arc<BlockMeta>, demand: &Arc<Demand>) -> Result<Opened, Unopened> {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);

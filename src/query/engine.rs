@@ -66,10 +66,17 @@ struct Inner {
 impl Engine {
     /// An engine over what `source` shows, reading block objects through `cache`.
     pub fn new(source: Arc<dyn Source>, cache: Arc<Cache>, config: Config, clock: Arc<dyn Clock>) -> Engine {
+        let blocks = Arc::new(Blocks::new(cache.clone(), &config));
+        let open = Arc::downgrade(&blocks);
+        cache.when_full(move || {
+            if let Some(blocks) = open.upgrade() {
+                blocks.close_all();
+            }
+        });
         Engine {
             inner: Arc::new(Inner {
                 source,
-                blocks: Arc::new(Blocks::new(cache, &config)),
+                blocks,
                 gate: Gate::new(&config),
                 pool: Pool::start(config.threads),
                 tails: Arc::new(Semaphore::new(config.max_tails)),

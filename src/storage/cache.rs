@@ -6,7 +6,9 @@
 //! Copies lie flat in one folder, `,` for the `/` of their keys, written to a temporary name first. A copy that
 //! is longer or shorter than expected, or whose CRC32C is wrong, is thrown away and fetched once more; if it is wrong
 //! again, the object itself is, and that is [`ErrorKind::Corrupt`]. What is asked for by many at a time is fetched once.
-//! The least lately used copies go when the sum exceeds the bound; one object larger than the bound is kept alone.
+//! The least lately used copies go when the sum exceeds the bound; one object larger than the bound is kept alone. They go too
+//! when the disk is full before that: then who holds copies open is asked to let go ([`Cache::when_full`]), for a file that is
+//! mapped keeps its room, and what could not be written is written again, once.
 //!
 //! Objects of which the checksums of all pieces are known need not be fetched whole: [`Cache::object`] and
 //! [`Cache::object_in_chunks`] give an [`Object`], which fetches what is read of it. Of such [`partial`](super::partial)
@@ -17,7 +19,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::demand::Demand;
+use super::mapped::Maps;
 use super::object::{Checksums, Object};
 use super::partial::{Partial, SMALL_BYTES};
 use super::{Error, ErrorKind, Key, Result, Store, metrics};
@@ -35,6 +39,10 @@ const FETCH_BYTES: u64 = 32 << 20;
 const CHECKED_AT_ONCE_BYTES: usize = 256 << 10;
 /// Objects that are fetched at once, those included that nobody waits for any more.
 const MAX_FETCHES: usize = 8;
+/// Room made on a full disk, at least: one copy would soon be followed by the next.
+const ROOM_BYTES: u64 = 64 << 20;
+/// How often the memory of mapped files is looked at.
+const LOOK_AT_MAPS: Duration = Duration::from_secs(1);
 /// Ending of copies on their way; a dot in front keeps them from being taken for copies.
 const TEMP_PREFIX: &str = ".new-";
 
@@ -45,11 +53,22 @@ pub struct Cache {
     dir: PathBuf,
     max_bytes: u64,
     copies: Mutex<Copies>,
+    maps: Arc<Maps>,
     /// One lock a key that is being fetched or checked.
     flights: Mutex<HashMap<Key, Weak<tokio::sync::Mutex<()>>>>,
     fetches: Arc<Semaphore>,
+    /// Closes what is open and not in use.
+    when_full: OnceLock<WhenFull>,
     /// Where objects are fetched for threads that wait.
     io: Option<Handle>,
+}
+
+struct WhenFull(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for WhenFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WhenFull")
+    }
 }
 
 /// What was fetched from the store.
@@ -132,8 +151,10 @@ impl Cache {
             dir: dir.to_path_buf(),
             max_bytes,
             copies: Mutex::default(),
+            maps: Arc::default(),
             flights: Mutex::default(),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+            when_full: OnceLock::new(),
             io: Handle::try_current().ok(),
             store,
         };
@@ -218,12 +239,17 @@ impl Cache {
                 false => Bytes::new(),
             };
             let (this, its_name) = (cache.clone(), name.clone());
-            let partial = blocking(&name, move || {
+            let create = move || {
                 let partial = Partial::create(&this, &this.dir, &its_name, expect_bytes, tail_start)?;
+                this.maps.add_partial(partial.map());
                 partial.write_tail(&tail)?;
                 Ok(partial)
-            });
-            let partial = partial.await?;
+            };
+            let n_bytes = expect_bytes - tail_start;
+            let partial = match blocking(&name, create.clone()).await {
+                Err(error) if cache.has_made_room(&error, &name, n_bytes) => blocking(&name, create).await?,
+                created => created?,
+            };
             cache.keep(&name, partial.present_bytes(), None, Some(partial.clone()));
             Ok(Object::partial(partial))
         });
@@ -309,7 +335,10 @@ impl Cache {
         metrics::cache_lookup("miss");
         let mut tries_left = 1;
         loop {
-            let crc32c = self.fetch(key, expect_bytes, demand).await?;
+            let crc32c = match self.fetch(key, expect_bytes, demand).await {
+                Err(error) if self.has_made_room(&error, key, expect_bytes) => self.fetch(key, expect_bytes, demand).await?,
+                fetched => fetched?,
+            };
             if expect_crc32c.is_none_or(|expected| expected == crc32c) {
                 break;
             }
@@ -331,12 +360,16 @@ impl Cache {
         }
         let (n_bytes, name) = (bytes.len() as u64, key.clone());
         let dir = self.dir.clone();
-        let written = blocking(key, move || {
+        let write = move || {
             let mut copy = NewCopy::create(&dir)?;
             copy.append(&bytes)?;
             copy.publish(&copy_path(&dir, &name))
-        });
-        match written.await {
+        };
+        let written = match blocking(key, write.clone()).await {
+            Err(error) if self.has_made_room(&error, key, n_bytes) => blocking(key, write).await,
+            written => written,
+        };
+        match written {
             Ok(crc32c) => self.keep(key, n_bytes, Some(crc32c), None),
             Err(error) => tracing::warn!(%error, "no local copy is kept"),
         }
@@ -353,6 +386,19 @@ impl Cache {
         if !self.is_local() {
             let path = copy_path(&self.dir, key);
             let _ = blocking(key, move || remove_if_there(&path)).await;
+        }
+    }
+
+    /// Gives pages of mapped files back to the system, once a second, whenever there are more than `max_bytes` of them in this process's
+    /// memory. They stay in the system's page cache. Ends when `stop` does.
+    pub async fn keep_mapped_within(&self, max_bytes: u64, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        while tokio::time::timeout(LOOK_AT_MAPS, stop.as_mut()).await.is_err() {
+            let maps = self.maps.clone();
+            // a panic there is no reason to end; the next look tells again
+            if let Ok(true) = tokio::task::spawn_blocking(move || maps.give_back(max_bytes)).await {
+                metrics::mapped_given_back();
+            }
         }
     }
 
@@ -399,11 +445,11 @@ impl Cache {
         let path = self.store.local_path(key).unwrap_or_default();
         let verified = self.copies.lock().verified_files.get(key).copied();
         let to_verify = expect_crc32c.filter(|expected| verified != Some(*expected));
-        let name = key.clone();
+        let (name, maps) = (key.clone(), self.maps.clone());
         let mapped = move || {
             let file = File::open(path)?;
             let crc32c = to_verify.map(|_| crc32c_of(&file)).transpose()?;
-            Ok((map_file(&file)?, crc32c))
+            Ok((map_file(&file, &maps)?, crc32c))
         };
         let (bytes, crc32c) = blocking(&name, mapped).await?;
         if bytes.len() as u64 != expect_bytes {
@@ -429,14 +475,14 @@ impl Cache {
                 _ => return Ok(None),
             }
         };
-        let path = copy_path(&self.dir, key);
+        let (path, maps) = (copy_path(&self.dir, key), self.maps.clone());
         let mapped = blocking(key, move || {
             let file = File::open(path)?;
             let crc32c = match (known_crc32c, expect_crc32c) {
                 (None, Some(_)) => Some(crc32c_of(&file)?),
                 (known, _) => known,
             };
-            Ok((map_file(&file)?, crc32c))
+            Ok((map_file(&file, &maps)?, crc32c))
         });
         let (bytes, crc32c) = match mapped.await {
             Ok(found) => found,
@@ -485,7 +531,11 @@ impl Cache {
 
     /// Removes copies to make room.
     fn evict(&self, copies: &mut Copies) {
-        for evicted in copies.make_room(self.max_bytes) {
+        self.evict_down_to(copies, self.max_bytes);
+    }
+
+    fn evict_down_to(&self, copies: &mut Copies, max_bytes: u64) {
+        for evicted in copies.make_room(max_bytes) {
             metrics::cache_evicted();
             // a name is removed, not the pages that somebody may have mapped
             if let Err(error) = remove_if_there(&copy_path(&self.dir, &evicted)) {
@@ -493,6 +543,33 @@ impl Cache {
             }
         }
         metrics::cache_bytes(copies.n_bytes);
+    }
+
+    /// Says what closes the copies that are open and not in use, so that they leave the disk.
+    pub fn when_full(&self, close: impl Fn() + Send + Sync + 'static) {
+        let _ = self.when_full.set(WhenFull(Box::new(close)));
+    }
+
+    /// Whether what failed while it wrote `n_bytes` may be done again: the disk was full, and room has been made.
+    pub(super) fn has_made_room(&self, failed: &Error, key: &Key, n_bytes: u64) -> bool {
+        let is_full = failed.kind() == ErrorKind::Full;
+        if is_full {
+            tracing::warn!(%key, error = %failed, "the disk of local copies is full: the least lately used go");
+            self.make_room(n_bytes);
+        }
+        is_full
+    }
+
+    /// Removes the least lately used copies: enough for `n_bytes` more, and some.
+    fn make_room(&self, n_bytes: u64) {
+        {
+            let mut copies = self.copies.lock();
+            let left = copies.n_bytes.saturating_sub((2 * n_bytes).max(ROOM_BYTES));
+            self.evict_down_to(&mut copies, left);
+        }
+        if let Some(close) = self.when_full.get() {
+            close.0();
+        }
     }
 
     fn flight(&self, key: &Key) -> Arc<tokio::sync::Mutex<()>> {
@@ -575,7 +652,7 @@ fn crc32c_of(file: &File) -> io::Result<u32> {
 
 /// Maps a whole file.
 #[expect(unsafe_code, reason = "the one place that maps files; the proof stands at the call")]
-fn map_file(file: &File) -> io::Result<Bytes> {
+fn map_file(file: &File, maps: &Maps) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
@@ -584,8 +661,18 @@ fn map_file(file: &File) -> io::Result<Bytes> {
     // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
     // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
     // writes into our data directory in place breaks this, as it would break any database.
-    let map = unsafe { memmap2::Mmap::map(file)? };
-    Ok(Bytes::from_owner(map))
+    let map = Arc::new(unsafe { memmap2::Mmap::map(file)? });
+    maps.add(&map);
+    Ok(Bytes::from_owner(MappedFile(map)))
+}
+
+/// The bytes of a map that is known to the [`Maps`].
+struct MappedFile(Arc<memmap2::Mmap>);
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 pub(super) async fn blocking<T: Send + 'static>(key: &Key, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {

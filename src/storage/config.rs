@@ -28,6 +28,9 @@ pub struct Config {
     /// Bytes of bucket objects kept on the local disk (10 GiB); of objects that are read by ranges, those that were read.
     /// A local store needs no copies and ignores it.
     pub cache_bytes: u64,
+    /// Bytes of mapped files in the process's memory (256 MiB), looked at once a second: beyond, their pages are given back to the
+    /// system, in whose page cache they stay. 0 gives them back every second.
+    pub max_mapped_bytes: u64,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             session_token: Secret::default(),
             request_timeout_seconds: 20,
             cache_bytes: 10 << 30,
+            max_mapped_bytes: 256 << 20,
         }
     }
 }

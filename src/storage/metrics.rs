@@ -68,6 +68,15 @@ static CACHE_LOOKUPS: LazyLock<Family<CacheLabels, Counter>> =
 static CACHE_EVICTIONS: LazyLock<Counter> = LazyLock::new(|| register("storage_cache_evictions", "Local copies removed to make room", Counter::default()));
 static CACHE_BYTES: LazyLock<Gauge> = LazyLock::new(|| register("storage_cache_bytes", "Bytes of local copies", Gauge::default()));
 
+static MAPPED_BYTES: LazyLock<Gauge> = LazyLock::new(|| register("storage_mapped_bytes", "Bytes of mapped files in this process's memory", Gauge::default()));
+static MAPPED_GIVEN_BACK: LazyLock<Counter> = LazyLock::new(|| {
+    register(
+        "storage_mapped_given_back",
+        "Times that pages of mapped files were given back to the system, for there were too many",
+        Counter::default(),
+    )
+});
+
 /// Counts one call that began at `started`.
 pub(super) fn observe<T>(op: Op, started: Instant, n_bytes: usize, result: &Result<T>) {
     let outcome = match result {
@@ -103,4 +112,14 @@ pub(super) fn cache_evicted() {
 /// Says how many bytes the cache holds.
 pub(super) fn cache_bytes(n_bytes: u64) {
     CACHE_BYTES.set(i64::try_from(n_bytes).unwrap_or(i64::MAX));
+}
+
+/// Says how much of mapped files is in memory.
+pub(super) fn mapped_bytes(n_bytes: u64) {
+    MAPPED_BYTES.set(n_bytes.try_into().unwrap_or(i64::MAX));
+}
+
+/// Counts one time that pages were given back.
+pub(super) fn mapped_given_back() {
+    MAPPED_GIVEN_BACK.inc();
 }

@@ -25,6 +25,7 @@ mod credentials;
 mod metered;
 mod demand;
 mod object;
+mod mapped;
 mod cache;
 mod partial;
 #[cfg(test)]

@@ -38,8 +38,8 @@ use super::{Error, ErrorKind, Key, Result, metrics};
 /// Bytes of one request, at most; a bucket gives no more at once.
 const FETCH_BYTES: u64 = 8 << 20;
 /// Chunks no further apart than this come in one request: what a store gives in the time that a request takes to begin is about
-/// 2.5 MiB. (Little in tests, whose objects are small.)
-const MERGE_GAP_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 2 << 20 };
+/// 2.5 MiB, and a request costs money where bytes do not. (Little in tests, whose objects are small.)
+const MERGE_GAP_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 4 << 20 };
 /// An object of no more bytes than this is fetched whole when anything of it is missing. (None is, in tests.)
 pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 16 } else { 2 << 20 };
 /// Reads this many chunks behind the one before are still one behind the other.
@@ -219,6 +219,9 @@ impl Partial {
     pub(super) fn key(&self) -> &Key {
         &self.key
     }
+    pub(super) fn map(&self) -> &Arc<MmapRaw> {
+        &self.map
+    }
     pub(super) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
@@ -388,7 +391,12 @@ impl Partial {
         loop {
             let bytes = cache.get_range(&self.key, run.range.clone(), demand).await?;
             let (this, start, chunks) = (self.clone(), run.range.start, run.chunks);
-            let (written, wrong) = blocking(&self.key, move || this.write(start, &bytes, chunks)).await?;
+            let n_bytes = bytes.len() as u64;
+            let write = move || this.write(start, &bytes, &chunks);
+            let (written, wrong) = match blocking(&self.key, write.clone()).await {
+                Err(error) if cache.has_made_room(&error, &self.key, n_bytes) => blocking(&self.key, write).await?,
+                written => written?,
+            };
             cache.has_grown(self, written);
             self.name_if_whole(cache).await;
             let (Some(first), Some(last)) = (wrong.first(), wrong.last()) else {
@@ -410,11 +418,11 @@ impl Partial {
     }
 
     /// Writes those of some chunks that are right; gives their bytes, and the chunks that are wrong.
-    fn write(&self, start: u64, bytes: &[u8], chunks: Vec<u32>) -> io::Result<(u64, Vec<u32>)> {
+    fn write(&self, start: u64, bytes: &[u8], chunks: &[u32]) -> io::Result<(u64, Vec<u32>)> {
         let known = self.known().map_err(io::Error::other)?;
         let (mut written, mut wrong) = (0, Vec::new());
         let mut file = None;
-        for chunk in chunks {
+        for &chunk in chunks {
             if known.has(chunk) {
                 continue;
             }

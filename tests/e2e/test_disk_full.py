@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import lake as lakes
 from test_bad_input import EXPORT, PROTOBUF, good_logs, logs_call, segment
+from test_cold import N_ROWS, fill
 from test_crash import GROUP, STREAM, Sender, otlp_logs, otlp_traces, put_log_events, seqs_by_duckdb, seqs_by_search, seqs_by_sql, xray_segments
 from test_ledger import DATAGRAM, counted
 
@@ -178,3 +179,27 @@ def test_a_first_start_on_a_full_disk(small_disk, make_lake, tmp_path):
     assert sender.send(lake)
     lake.restart(kill=True)
     sender.check(seqs_by_sql(lake), "SQL")
+
+
+def test_copies_of_a_bucket_make_room_on_a_full_disk(small_disk, make_lake, tmp_path, weed):
+    """The disk ends long before `store.cache_bytes`: every question is answered whole, one block's copies after another's."""
+    disk = small_disk(8 * MIB)
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "cache").symlink_to(disk.path)
+    lake = make_lake(data_dir=data_dir, config={"store": weed.store(), "ingest": {"flush_age_seconds": 600}})
+    windows = []
+    for _ in range(6):
+        fill(lake)
+        after = windows[-1][1] if windows else 0
+        (window,) = lake.sql(f"select min(time_unix_nano) as first, max(time_unix_nano) as last from logs where time_unix_nano > {after}")
+        windows.append((int(window["first"]), int(window["last"])))
+        lake.restart()
+    for first, last in windows * 2:
+        of_block = f"select count(distinct body), count(distinct trace_id) from logs where time_unix_nano between {first} and {last}"
+        answer = lake.post("/api/v1/sql", {"query": of_block})
+        assert answer["coverage"]["complete"], answer["coverage"]
+        assert answer["rows"] == [[str(N_ROWS), str(N_ROWS - 2)]], answer
+    metrics = requests.get(lake.url + "/metrics", timeout=10).text
+    (evicted,) = [line for line in metrics.splitlines() if line.startswith("tracelake_storage_cache_evictions")]
+    assert int(evicted.split()[-1]) > 0, evicted

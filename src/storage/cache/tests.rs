@@ -85,7 +85,7 @@ async fn what_takes_longer_than_a_question_has_is_there_for_the_next() {
     let (store, dir) = (bucket().await, tempfile::tempdir().expect("a directory"));
     let cache = open(&store, dir.path(), 5000);
     let held_up = store.2.acquire_many(100).await.expect("never closed");
-    let asked = tokio::time::timeout(std::time::Duration::from_millis(50), cache.map(&key(1), 1000, crc(1))).await;
+    let asked = tokio::time::timeout(Duration::from_millis(50), cache.map(&key(1), 1000, crc(1))).await;
     assert!(asked.is_err(), "time was up");
     drop(held_up);
     assert_eq!(cache.map(&key(1), 1000, crc(1)).await.expect("maps"), object(1));
