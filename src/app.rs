@@ -376,6 +376,7 @@ impl Faces {
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());
+        xray.answer_from(server.engine.clone());
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
         let gate = Arc::new(Gate {

@@ -1,5 +1,6 @@
 //! The door: one method a kind of question.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -286,6 +287,57 @@ impl Engine {
 
     /// One trace; `None` if there is nothing of it, [`Error::Unread`] if that cannot be said.
     pub async fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
+        let logs = (Table::Logs, self.inner.config.max_trace_logs, "log records of a trace");
+        self.trace_with(id, Some(logs)).await
+    }
+
+    /// [`Self::trace`] without its log records.
+    pub async fn spans_of_trace(&self, id: TraceId) -> Result<Option<Trace>> {
+        self.trace_with(id, None).await
+    }
+
+    /// The spans of several traces at once, in the order of `ids`; of a trace without any there is none here. One answer's bounds
+    /// are for all together: `None` if they have more.
+    pub async fn spans_of_traces(&self, ids: &[TraceId]) -> Result<Option<Vec<Trace>>> {
+        self.timed(
+            "traces",
+            |answer: &(Coverage, _)| &answer.0,
+            async |begun, stop| {
+                let is = |id: &TraceId| Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+                let filter = Filter::or(ids.iter().map(is).collect());
+                let mut job = Job::new(&self.view(), Table::Spans, filter, TimeRange::ALL, stop, self.workers(Priority::Interactive));
+                let bounds = search::Bounds {
+                    rows: self.inner.config.max_trace_spans,
+                    bytes: self.inner.config.max_answer_bytes,
+                };
+                let page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, bounds, None).await?;
+                if !job.coverage.complete {
+                    return Err(Error::Unread {
+                        what: "spans of traces".into(),
+                        coverage: Box::new(job.coverage),
+                    });
+                }
+                if page.next.is_some() {
+                    return Ok((job.coverage, None));
+                }
+                let mut of_trace: HashMap<String, Vec<Hit>> = HashMap::new();
+                for hit in page.hits {
+                    let id = hit.trace_id().unwrap_or_default().to_string();
+                    of_trace.entry(id).or_default().push(hit);
+                }
+                let trace = |id: &TraceId| {
+                    let spans = of_trace.remove(&id.to_string())?;
+                    Trace::assemble(*id, spans, Vec::new(), job.coverage.clone(), begun.elapsed())
+                };
+                let traces = ids.iter().filter_map(trace).collect();
+                Ok((job.coverage, Some(traces)))
+            },
+        )
+        .await
+        .map(|(_, traces)| traces)
+    }
+
+    async fn trace_with(&self, id: TraceId, logs: Option<(Table, usize, &'static str)>) -> Result<Option<Trace>> {
         let none = Coverage::new(TimeRange::ALL);
         let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
         self.timed_by(
@@ -297,15 +349,12 @@ impl Engine {
                 // one view for both tables: a span and its logs are seen together
                 let view = self.view();
                 let mut coverage: Option<Coverage> = None;
-                let mut found = Vec::with_capacity(2);
-                let bounds = [
-                    (Table::Spans, self.inner.config.max_trace_spans, "spans of a trace"),
-                    (Table::Logs, self.inner.config.max_trace_logs, "log records of a trace"),
-                ];
+                let (mut spans, mut of_logs) = (Vec::new(), Vec::new());
+                let bounds = [Some((Table::Spans, self.inner.config.max_trace_spans, "spans of a trace")), logs];
                 // spans come first, and leave the logs at least a quarter
                 let max_bytes = self.inner.config.max_answer_bytes;
                 let mut bytes = max_bytes / 4 * 3;
-                for (table, rows, what) in bounds {
+                for (table, rows, what) in bounds.into_iter().flatten() {
                     let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
                     let page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, search::Bounds { rows, bytes }, None).await?;
                     bytes = max_bytes.saturating_sub(page.bytes);
@@ -314,23 +363,25 @@ impl Engine {
                         let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
                         job.coverage.incomplete(ProblemKind::Limit, what, message);
                     }
-                    found.push(page.hits);
+                    match table {
+                        Table::Spans => spans = page.hits,
+                        _ => of_logs = page.hits,
+                    }
                     match &mut coverage {
                         None => coverage = Some(job.coverage),
                         Some(coverage) => coverage.merge(job.coverage),
                     }
                 }
-                let (logs, spans) = (found.pop().unwrap_or_default(), found.pop().unwrap_or_default());
                 let mut coverage = coverage.unwrap_or(Coverage::new(TimeRange::ALL));
-                let is_empty = spans.is_empty() && logs.is_empty();
-                let first_and_last = spans.iter().chain(&logs).map(Hit::time_unix_nano);
+                let is_empty = spans.is_empty() && of_logs.is_empty();
+                let first_and_last = spans.iter().chain(&of_logs).map(Hit::time_unix_nano);
                 if let Some((first, last)) = first_and_last.fold(None, |bounds: Option<(i64, i64)>, time| {
                     Some(bounds.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
                 }) {
                     coverage.range = TimeRange::new(first, last.saturating_add(1));
                 }
                 let unread = (!coverage.complete && is_empty).then(|| coverage.clone());
-                let trace = Trace::assemble(id, spans, logs, coverage, begun.elapsed());
+                let trace = Trace::assemble(id, spans, of_logs, coverage, begun.elapsed());
                 match (trace, unread) {
                     (None, Some(coverage)) => Err(Error::Unread {
                         what: format!("trace {id}"),

@@ -56,6 +56,7 @@ mod ast;
 mod parse;
 pub mod filter_pattern;
 pub mod insights;
+pub mod xray;
 mod addresses;
 mod conditions;
 mod filter;

@@ -9,14 +9,17 @@
 //! | `/TelemetryRecords` | `PutTelemetryRecords` | counted in metrics |
 //! | `/GetSamplingRules` | `GetSamplingRules` | the configured rules and `Default`, on one page |
 //! | `/SamplingTargets` | `GetSamplingTargets` | each client's share ([`sampling`]) |
+//! | `/Traces` | `BatchGetTraces` | up to five traces, whatever protocol their spans came by, as segment documents ([`reads`]) |
+//! | `/TraceSummaries` | `GetTraceSummaries` | summaries of the traces of a time that a filter expression lets through |
 //!
 //! Errors: `InvalidRequestException` 400 (413 above the body cap), `ThrottledException` 429 at a bound of the write path,
 //! which every SDK retries.
 
+mod reads;
 mod sampling;
 pub mod udp;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,6 +42,7 @@ use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
 use crate::ingest::Received;
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, Share, body};
+use crate::query::Engine;
 
 /// The receiver's name in the ledger and in metrics.
 pub const RECEIVER: &str = "xray";
@@ -146,6 +150,7 @@ pub struct Receiver {
     budget: Arc<Budget>,
     sampling: Sampling,
     arn_prefix: String,
+    engine: OnceLock<Engine>,
 }
 
 impl Receiver {
@@ -159,7 +164,18 @@ impl Receiver {
             intake,
             clock,
             budget,
+            engine: OnceLock::new(),
         })
+    }
+
+    /// Answers reads from `engine`; without one they fail.
+    pub fn answer_from(&self, engine: Engine) {
+        // a second one sees the same rows
+        let _ = self.engine.set(engine);
+    }
+
+    fn engine(&self) -> Result<&Engine> {
+        self.engine.get().ok_or_else(|| Error::Internal("there is nothing to read from".into()))
     }
 }
 
@@ -188,6 +204,8 @@ fn calls(receiver: Arc<Receiver>) -> Router {
         .route("/TelemetryRecords", post(put_telemetry_records))
         .route("/GetSamplingRules", post(get_sampling_rules))
         .route("/SamplingTargets", post(get_sampling_targets))
+        .route("/Traces", post(batch_get_traces))
+        .route("/TraceSummaries", post(get_trace_summaries))
         .with_state(receiver)
 }
 
@@ -205,6 +223,14 @@ async fn get_sampling_rules(State(receiver): State<Arc<Receiver>>, request: Requ
 
 async fn get_sampling_targets(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
     answered("GetSamplingTargets", receiver.get_sampling_targets(request).await)
+}
+
+async fn batch_get_traces(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("BatchGetTraces", receiver.batch_get_traces(request).await)
+}
+
+async fn get_trace_summaries(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetTraceSummaries", receiver.get_trace_summaries(request).await)
 }
 
 fn answered(operation: &'static str, result: Result<Value>) -> Response<Body> {

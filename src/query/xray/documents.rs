@@ -1,0 +1,375 @@
+//! A trace as X-Ray's segment documents, whatever protocol its spans came by.
+//!
+//! | span | document |
+//! |---|---|
+//! | a segment (see [`super`]) | a segment; spans below it, down to the next segments, are its subsegments |
+//! | `CLIENT`, `PRODUCER` | `namespace` `remote`, or `aws` for a call of an AWS service |
+//! | the flags of [`super`] | `error`, `fault`, `throttle` |
+//! | HTTP attributes, old names and new | `http.request`, `http.response` |
+//! | `db.*` | `sql` |
+//! | `aws.*` of the call | `aws` |
+//! | events `exception` | `cause.exceptions` |
+//! | annotations of a document | `annotations` |
+//! | `aws.xray.metadata.<namespace>` | `metadata.<namespace>`; every other attribute stands in `metadata.default` |
+//! | `enduser.id`, links, `aws.xray.origin`, `aws.xray.resource_arn`, `service.version` | `user`, `links`, `origin`, `resource_arn`, `service.version` |
+//!
+//! Documents are written from the rows: what came as a segment comes out with the same members and values, but not byte for byte.
+//! Subsegments nest at most [`MAX_DEPTH`] levels and a document holds at most [`MAX_NODES`] of them; beyond, they are documents
+//! of their own (`type`, `parent_id`), as SDKs send those that come late.
+
+use serde_json::{Map, Value, json};
+
+use super::facts::{self, TraceFacts, annotations, names, of_resource, of_span, seconds};
+use crate::query::{Attributes, SpanHit};
+
+/// Levels of subsegments within a document.
+pub const MAX_DEPTH: usize = 40;
+/// Subsegments within a document.
+pub const MAX_NODES: usize = 1_000;
+
+/// A document and the ID of its segment or subsegment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// 16 hex digits.
+    pub id: String,
+    /// What it says.
+    pub body: Value,
+}
+
+#[derive(Default)]
+struct Below {
+    documents: Vec<Value>,
+    depth: usize,
+    nodes: usize,
+}
+
+/// The documents of a trace, in order of display.
+pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
+    let spans = &trace.trace.spans;
+    let mut below: Vec<Below> = Vec::with_capacity(spans.len());
+    below.resize_with(spans.len(), Below::default);
+    let mut out = Vec::new();
+    // children stand behind their parents: the last first, so that each is whole when its parent takes it
+    for at in (0..spans.len()).rev() {
+        let placed = &spans[at];
+        let is_segment = trace.segments[trace.segment_of[at]].span == at;
+        let mut inner = std::mem::take(&mut below[at]);
+        let mut body = document(&placed.span, is_segment);
+        if !inner.documents.is_empty() {
+            inner.documents.reverse();
+            body.insert("subsegments".into(), inner.documents.into());
+        }
+        let parent = placed.parent.filter(|_| !is_segment);
+        if let Some(above) = parent.map(|parent| &mut below[parent])
+            && inner.depth + 1 < MAX_DEPTH
+            && above.nodes + inner.nodes < MAX_NODES
+        {
+            above.nodes += inner.nodes + 1;
+            above.depth = above.depth.max(inner.depth + 1);
+            above.documents.push(body.into());
+            continue;
+        }
+        body.insert("trace_id".into(), trace.trace.trace_id.to_xray().into());
+        if !is_segment {
+            body.insert("type".into(), "subsegment".into());
+        }
+        if let Some(parent) = &placed.span.parent_span_id {
+            body.insert("parent_id".into(), parent.as_str().into());
+        }
+        out.push(Document {
+            id: placed.span.span_id.clone(),
+            body: body.into(),
+        });
+    }
+    out.reverse();
+    out
+}
+
+/// Attributes that stand in a member of their own.
+const TOLD: [&[&str]; 7] = [
+    names::URL,
+    names::METHOD,
+    names::USER_AGENT,
+    names::CLIENT_IP,
+    names::STATUS,
+    names::LENGTH,
+    names::USER,
+];
+
+fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
+    let mut out = Map::new();
+    let name = match is_segment {
+        true => of_resource(span, &["service.name"]).unwrap_or(&span.name),
+        false => &span.name,
+    };
+    out.insert("id".into(), span.span_id.as_str().into());
+    out.insert("name".into(), name.into());
+    out.insert("start_time".into(), seconds(span.start_time_unix_nano).into());
+    match span.in_progress {
+        true => out.insert("in_progress".into(), true.into()),
+        false => out.insert(
+            "end_time".into(),
+            seconds(span.start_time_unix_nano.saturating_add(span.duration_nano.max(0))).into(),
+        ),
+    };
+    let flags = facts::flags(span);
+    for (member, flag) in [("error", flags.error), ("fault", flags.fault), ("throttle", flags.throttle)] {
+        if flag {
+            out.insert(member.into(), true.into());
+        }
+    }
+    if !is_segment {
+        let namespace = of_span(span, &["aws.xray.namespace"]).or_else(|| match span.kind.as_str() {
+            "CLIENT" | "PRODUCER" if facts::is_aws_call(span) => Some("aws"),
+            "CLIENT" | "PRODUCER" => Some("remote"),
+            _ => None,
+        });
+        insert_text(&mut out, "namespace", namespace);
+    }
+    insert_text(&mut out, "user", of_span(span, names::USER));
+    insert_object(&mut out, "http", http(span));
+    insert_object(&mut out, "sql", sql(span));
+    insert_object(&mut out, "aws", aws(span, is_segment));
+    insert_object(&mut out, "cause", cause(span));
+    if is_segment {
+        insert_text(&mut out, "origin", of_resource(span, &["aws.xray.origin"]));
+        insert_text(&mut out, "resource_arn", of_resource(span, &["aws.xray.resource_arn"]));
+        let mut service = Map::new();
+        insert_text(&mut service, "version", of_resource(span, &["service.version"]));
+        insert_object(&mut out, "service", service);
+    }
+    let listed = annotations(span);
+    insert_object(
+        &mut out,
+        "annotations",
+        listed.iter().map(|(key, value)| ((*key).to_string(), typed(value))).collect(),
+    );
+    insert_object(&mut out, "metadata", metadata(span, &listed));
+    if !span.links.is_empty() {
+        let link = |link: &crate::query::SpanLinkHit| {
+            let mut out = Map::new();
+            let trace = link.trace_id.as_deref().and_then(facts::trace_id).map(|id| id.to_xray());
+            insert_text(&mut out, "trace_id", trace.as_deref());
+            insert_text(&mut out, "id", link.span_id.as_deref());
+            insert_object(&mut out, "attributes", object(&link.attributes));
+            Value::Object(out)
+        };
+        out.insert("links".into(), span.links.iter().map(link).collect());
+    }
+    for (name, member) in [
+        ("aws.xray.inferred", "inferred"),
+        ("aws.xray.precursor_ids", "precursor_ids"),
+        ("aws.xray.traced", "traced"),
+    ] {
+        if let Some(value) = of_span(span, &[name]) {
+            out.insert(member.into(), typed(value));
+        }
+    }
+    out
+}
+
+fn insert_text(out: &mut Map<String, Value>, member: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        out.insert(member.into(), value.into());
+    }
+}
+
+fn insert_object(out: &mut Map<String, Value>, member: &str, value: Map<String, Value>) {
+    if !value.is_empty() {
+        out.insert(member.into(), value.into());
+    }
+}
+
+/// A stored value with its type: the store keeps text.
+fn typed(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(Value::Null) | Err(_) => text.into(),
+        Ok(value) => value,
+    }
+}
+
+fn object(attributes: &Attributes) -> Map<String, Value> {
+    attributes.iter().map(|(key, value)| (key.clone(), typed(value))).collect()
+}
+
+fn http(span: &SpanHit) -> Map<String, Value> {
+    let (mut request, mut response, mut out) = (Map::new(), Map::new(), Map::new());
+    for (member, names) in [
+        ("method", names::METHOD),
+        ("url", names::URL),
+        ("user_agent", names::USER_AGENT),
+        ("client_ip", names::CLIENT_IP),
+    ] {
+        insert_text(&mut request, member, of_span(span, names));
+    }
+    if let Some(value) = of_span(span, &["aws.xray.x_forwarded_for"]) {
+        request.insert("x_forwarded_for".into(), typed(value));
+    }
+    for (member, names) in [("status", names::STATUS), ("content_length", names::LENGTH)] {
+        if let Some(value) = of_span(span, names) {
+            response.insert(member.into(), typed(value));
+        }
+    }
+    insert_object(&mut out, "request", request);
+    insert_object(&mut out, "response", response);
+    out
+}
+
+fn sql(span: &SpanHit) -> Map<String, Value> {
+    let mut out = Map::new();
+    let Some(system) = of_span(span, &["db.system.name", "db.system"]) else {
+        return out;
+    };
+    insert_text(&mut out, "database_type", Some(system));
+    insert_text(
+        &mut out,
+        "sanitized_query",
+        of_span(span, &["db.query.text", "db.statement", "db.query.summary"]),
+    );
+    insert_text(&mut out, "user", of_span(span, &["db.user"]));
+    let connection = of_span(span, &["db.connection_string"]);
+    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, &["db.namespace", "db.name"])) {
+        (Some(url), ..) => Some(url.to_string()),
+        (None, Some(connection), Some(database)) => Some(format!("{connection}/{database}")),
+        (None, connection, database) => connection.or(database).map(str::to_string),
+    };
+    insert_text(&mut out, "url", url.as_deref());
+    for (key, value) in &span.attributes {
+        if let Some(member) = key.strip_prefix("aws.xray.sql.").filter(|member| *member != "url") {
+            out.insert(member.into(), typed(value));
+        }
+    }
+    out
+}
+
+/// What of a call's attributes `aws.*` is not of X-Ray's own.
+fn aws_member(key: &str) -> Option<&str> {
+    match key {
+        "aws.service" => None,
+        "aws.xray.retries" => Some("retries"),
+        _ => key.strip_prefix("aws.").filter(|member| !member.starts_with("xray.") && !member.contains('.')),
+    }
+}
+
+fn aws(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (key, value) in &span.attributes {
+        if let Some(member) = aws_member(key) {
+            out.insert(member.into(), typed(value));
+        }
+    }
+    if !is_segment {
+        return out;
+    }
+    insert_text(&mut out, "account_id", of_resource(span, &["cloud.account.id"]));
+    let platform = of_resource(span, &["aws.xray.origin", "cloud.platform"]).unwrap_or_default().to_lowercase();
+    if platform.contains("ec2") {
+        let mut ec2 = Map::new();
+        for (member, name) in [
+            ("instance_id", "host.id"),
+            ("availability_zone", "cloud.availability_zone"),
+            ("instance_size", "host.type"),
+            ("ami_id", "host.image.id"),
+        ] {
+            insert_text(&mut ec2, member, of_resource(span, &[name]));
+        }
+        insert_object(&mut out, "ec2", ec2);
+    }
+    let mut ecs = Map::new();
+    for (member, name) in [
+        ("container_arn", "aws.ecs.container.arn"),
+        ("task_arn", "aws.ecs.task.arn"),
+        ("task_family", "aws.ecs.task.family"),
+        ("cluster_arn", "aws.ecs.cluster.arn"),
+        ("launch_type", "aws.ecs.launchtype"),
+    ] {
+        insert_text(&mut ecs, member, of_resource(span, &[name]));
+    }
+    if platform.contains("ecs") {
+        insert_text(&mut ecs, "container", of_resource(span, &["container.name"]));
+        insert_text(&mut ecs, "container_id", of_resource(span, &["container.id"]));
+    }
+    insert_object(&mut out, "ecs", ecs);
+    let mut eks = Map::new();
+    insert_text(&mut eks, "cluster_name", of_resource(span, &["k8s.cluster.name"]));
+    insert_text(&mut eks, "pod", of_resource(span, &["k8s.pod.name"]));
+    insert_object(&mut out, "eks", eks);
+    let mut xray = Map::new();
+    insert_text(&mut xray, "sdk", of_resource(span, &["telemetry.sdk.name"]));
+    insert_text(&mut xray, "sdk_version", of_resource(span, &["telemetry.sdk.version"]));
+    insert_text(&mut xray, "sampling_rule_name", of_span(span, &["aws.xray.sampling_rule_name"]));
+    insert_object(&mut out, "xray", xray);
+    out
+}
+
+fn cause(span: &SpanHit) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (key, value) in &span.attributes {
+        if let Some(member) = key.strip_prefix("aws.xray.cause.") {
+            out.insert(member.into(), typed(value));
+        }
+    }
+    let exceptions = span.events.iter().filter(|event| event.name.as_deref() == Some("exception")).map(|event| {
+        let mut out = Map::new();
+        for (key, value) in &event.attributes {
+            match key.as_str() {
+                "exception.type" => insert_text(&mut out, "type", Some(value)),
+                "exception.message" => insert_text(&mut out, "message", Some(value)),
+                "exception.stacktrace" => insert_object_list(&mut out, "stack", stack(value)),
+                _ => {
+                    if let Some(member) = key.strip_prefix("aws.xray.exception.") {
+                        out.insert(member.into(), typed(value));
+                    }
+                }
+            }
+        }
+        Value::Object(out)
+    });
+    let exceptions: Vec<Value> = exceptions.collect();
+    insert_object_list(&mut out, "exceptions", exceptions);
+    out
+}
+
+fn insert_object_list(out: &mut Map<String, Value>, member: &str, values: Vec<Value>) {
+    if !values.is_empty() {
+        out.insert(member.into(), values.into());
+    }
+}
+
+/// Frames of a stack as Java prints it: `at label(path: line)`. Of other stacks there are none.
+fn stack(text: &str) -> Vec<Value> {
+    let frame = |line: &str| {
+        let (label, place) = line.trim().strip_prefix("at ")?.strip_suffix(')')?.rsplit_once('(')?;
+        let (path, number) = place.rsplit_once(':').unwrap_or((place, "0"));
+        let number: i64 = number.trim().parse().unwrap_or_default();
+        Some(json!({ "path": path, "line": number, "label": label }))
+    };
+    text.lines().filter_map(frame).collect()
+}
+
+fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> {
+    let (mut out, mut rest) = (Map::new(), Map::new());
+    for (key, value) in &span.attributes {
+        let is_told = TOLD.iter().any(|names| names.contains(&key.as_str()))
+            || key.starts_with("db.")
+            || aws_member(key).is_some()
+            || annotations.iter().any(|(annotated, _)| annotated == key);
+        match key.strip_prefix("aws.xray.") {
+            Some(own) => {
+                if let Some(namespace) = own.strip_prefix("metadata.") {
+                    out.insert(namespace.into(), typed(value));
+                }
+            }
+            None if is_told || key == "aws.service" => {}
+            None => {
+                rest.insert(key.clone(), typed(value));
+            }
+        }
+    }
+    match out.get_mut("default") {
+        Some(Value::Object(own)) => own.extend(rest),
+        Some(_) => {}
+        None => insert_object(&mut out, "default", rest),
+    }
+    out
+}

@@ -1,0 +1,460 @@
+//! What a trace consists of, as X-Ray counts it.
+//!
+//! | inferred service | name | type |
+//! |---|---|---|
+//! | an AWS call (`aws.service`, `rpc.system` = `aws-api`, namespace `aws`) on a table or queue | the table or queue | `AWS::DynamoDB::Table`, `AWS::SQS::Queue` |
+//! | another AWS call | the service | `AWS::<service>` |
+//! | a database call (`db.system`) | `db.name` or the database, `@` and the host if there is one | `Database::<system>` |
+//! | any other call | `peer.service`, the RPC service, the host, the span's name: the first there is | `remote` |
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::model::TraceId;
+use crate::query::{Attributes, SpanHit, Trace};
+
+/// Flags of a segment, a call or a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// A 4xx answer.
+    pub error: bool,
+    /// A 5xx answer, or another failure.
+    pub fault: bool,
+    /// A 429 answer.
+    pub throttle: bool,
+}
+
+impl Flags {
+    /// None is set.
+    pub fn is_ok(self) -> bool {
+        !(self.error || self.fault || self.throttle)
+    }
+}
+
+/// A service as X-Ray tells them apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `AWS::ECS::Container`, `remote`, …; empty: not known.
+    pub kind: String,
+    /// The AWS account; empty: not known.
+    pub account_id: String,
+}
+
+impl Service {
+    /// As `ServiceId` of the API.
+    pub fn to_json(&self) -> Value {
+        let mut out = json!({ "Name": self.name, "Names": [self.name] });
+        for (key, value) in [("Type", &self.kind), ("AccountId", &self.account_id)] {
+            if !value.is_empty() {
+                out[key] = value.as_str().into();
+            }
+        }
+        out
+    }
+}
+
+/// A segment, or an inferred one.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its span among those of the trace.
+    pub span: usize,
+    /// Who.
+    pub service: usize,
+    /// Of a service that sends no segments.
+    pub is_inferred: bool,
+    /// The segment that calls it; `None` of a root.
+    pub caller: Option<usize>,
+    /// The span that is the call, as the caller sees it.
+    pub call: Option<usize>,
+}
+
+/// What a trace consists of.
+#[derive(Clone, Debug)]
+pub struct TraceFacts<'a> {
+    /// The trace.
+    pub trace: &'a Trace,
+    /// Its services, by name.
+    pub services: Vec<Service>,
+    /// Segments, then inferred ones, each in order of display.
+    pub segments: Vec<Segment>,
+    /// Of each span, the segment it belongs to.
+    pub segment_of: Vec<usize>,
+    /// The segment in which it begins.
+    pub root: Option<usize>,
+}
+
+/// The value of an attribute.
+pub fn attribute<'a>(attributes: &'a Attributes, names: &[&str]) -> Option<&'a str> {
+    names
+        .iter()
+        .find_map(|name| attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()))
+        .filter(|value| !value.is_empty())
+}
+
+/// A value of the span itself.
+pub fn of_span<'a>(span: &'a SpanHit, names: &[&str]) -> Option<&'a str> {
+    attribute(&span.attributes, names)
+}
+
+/// A value of the span's resource.
+pub fn of_resource<'a>(span: &'a SpanHit, names: &[&str]) -> Option<&'a str> {
+    attribute(&span.resource_attributes, names)
+}
+
+/// The names under which clients send what X-Ray asks for.
+pub mod names {
+    /// The request's URL, or what there is of it.
+    pub const URL: &[&str] = &["url.full", "http.url", "url.path", "http.target"];
+    /// The request's method.
+    pub const METHOD: &[&str] = &["http.request.method", "http.method"];
+    /// The client's program.
+    pub const USER_AGENT: &[&str] = &["user_agent.original", "http.user_agent"];
+    /// The client's address.
+    pub const CLIENT_IP: &[&str] = &["client.address", "http.client_ip", "net.peer.ip"];
+    /// The answer's status.
+    pub const STATUS: &[&str] = &["http.response.status_code", "http.status_code"];
+    /// The answer's length.
+    pub const LENGTH: &[&str] = &["http.response.body.size", "http.response_content_length"];
+    /// Who the request is for.
+    pub const USER: &[&str] = &["enduser.id", "user.id"];
+}
+
+/// The flags of one span.
+pub fn flags(span: &SpanHit) -> Flags {
+    let told = |name: &str| of_span(span, &[name]).map(|value| value == "true");
+    let (error, fault, throttle) = (told("aws.xray.error"), told("aws.xray.fault"), told("aws.xray.throttle"));
+    if error.or(fault).or(throttle).is_some() {
+        return Flags {
+            error: error == Some(true),
+            fault: fault == Some(true),
+            throttle: throttle == Some(true),
+        };
+    }
+    let status = of_span(span, names::STATUS).and_then(|status| status.parse::<u32>().ok());
+    match status {
+        Some(429) => Flags {
+            error: true,
+            throttle: true,
+            fault: false,
+        },
+        Some(400..=499) => Flags {
+            error: true,
+            ..Flags::default()
+        },
+        Some(500..=599) => Flags {
+            fault: true,
+            ..Flags::default()
+        },
+        _ => Flags {
+            fault: span.status_code == "ERROR",
+            ..Flags::default()
+        },
+    }
+}
+
+/// Whether a span begins a segment.
+pub fn is_segment(span: &SpanHit, has_parent_here: bool) -> bool {
+    match of_span(span, &["aws.xray.type"]) {
+        Some("segment") => true,
+        Some(_) => false,
+        None => !has_parent_here || matches!(span.kind.as_str(), "SERVER" | "CONSUMER"),
+    }
+}
+
+/// Its annotations: what an X-Ray document lists as such.
+pub fn annotations(span: &SpanHit) -> Vec<(&str, &str)> {
+    let Some(listed) = of_span(span, &["aws.xray.annotations"]) else {
+        return Vec::new();
+    };
+    let keys: Vec<String> = serde_json::from_str(listed).unwrap_or_default();
+    let of_key = |key: &String| span.attributes.iter().find(|(name, _)| name == key);
+    keys.iter().filter_map(of_key).map(|(key, value)| (key.as_str(), value.as_str())).collect()
+}
+
+/// Who sent a segment.
+fn sender(span: &SpanHit) -> Service {
+    let kind = of_resource(span, &["aws.xray.origin"]).or_else(|| match of_resource(span, &["cloud.platform"])? {
+        "aws_ec2" => Some("AWS::EC2::Instance"),
+        "aws_ecs" => Some("AWS::ECS::Container"),
+        "aws_eks" => Some("AWS::EKS::Container"),
+        "aws_lambda" => Some("AWS::Lambda::Function"),
+        "aws_elastic_beanstalk" => Some("AWS::ElasticBeanstalk::Environment"),
+        "aws_app_runner" => Some("AWS::AppRunner::Service"),
+        _ => None,
+    });
+    Service {
+        name: of_resource(span, &["service.name"]).unwrap_or(&span.name).to_string(),
+        kind: kind.unwrap_or_default().to_string(),
+        account_id: of_resource(span, &["cloud.account.id"]).unwrap_or_default().to_string(),
+    }
+}
+
+/// Whether a subsegment calls an AWS service.
+pub fn is_aws_call(span: &SpanHit) -> bool {
+    of_span(span, &["aws.xray.namespace"]) == Some("aws") || of_span(span, &["rpc.system"]) == Some("aws-api") || of_span(span, &["aws.service"]).is_some()
+}
+
+/// Who is called by a subsegment, where no segment tells.
+fn callee(span: &SpanHit) -> Service {
+    let account_id = of_span(span, &["aws.account_id"]).unwrap_or_default().to_string();
+    if is_aws_call(span) {
+        let service = of_span(span, &["aws.service", "rpc.service"]).unwrap_or(&span.name);
+        let table = of_span(span, &["aws.table_name", "aws.dynamodb.table_names"]);
+        let queue = of_span(span, &["aws.queue_url", "aws.sqs.queue.url", "messaging.destination.name"]);
+        let (name, kind) = match (service.to_ascii_lowercase().as_str(), table, queue) {
+            ("dynamodb", Some(table), _) => (table, "AWS::DynamoDB::Table".to_string()),
+            ("sqs", _, Some(queue)) => (queue.rsplit('/').next().unwrap_or(queue), "AWS::SQS::Queue".to_string()),
+            _ => (service, format!("AWS::{service}")),
+        };
+        return Service {
+            name: name.to_string(),
+            kind,
+            account_id,
+        };
+    }
+    let host = of_span(span, &["server.address", "net.peer.name", "http.host"]);
+    let database = of_span(span, &["db.system.name", "db.system"]);
+    if let Some(system) = database {
+        let name = of_span(span, &["db.namespace", "db.name"]).unwrap_or(system);
+        return Service {
+            name: host.map_or_else(|| name.to_string(), |host| format!("{name}@{host}")),
+            kind: format!("Database::{system}"),
+            account_id,
+        };
+    }
+    // an X-Ray subsegment is named after whom it calls
+    let own = of_span(span, &["aws.xray.type"]).map(|_| span.name.as_str());
+    let name = own
+        .or_else(|| of_span(span, &["peer.service", "rpc.service", "messaging.destination.name"]))
+        .or(host)
+        .unwrap_or(&span.name);
+    Service {
+        name: name.to_string(),
+        kind: "remote".into(),
+        account_id,
+    }
+}
+
+impl<'a> TraceFacts<'a> {
+    /// Looks through a trace.
+    pub fn of(trace: &'a Trace) -> Self {
+        let mut facts = TraceFacts {
+            trace,
+            services: Vec::new(),
+            segments: Vec::new(),
+            segment_of: Vec::with_capacity(trace.spans.len()),
+            root: None,
+        };
+        let mut numbers = BTreeMap::new();
+        // parents stand before their children
+        for (at, placed) in trace.spans.iter().enumerate() {
+            let number = match placed.parent {
+                Some(parent) if !is_segment(&placed.span, true) => facts.segment_of[parent],
+                parent => {
+                    let service = number_of(&mut numbers, sender(&placed.span));
+                    facts.segments.push(Segment {
+                        span: at,
+                        service,
+                        is_inferred: false,
+                        caller: parent.map(|parent| facts.segment_of[parent]),
+                        call: parent,
+                    });
+                    facts.segments.len() - 1
+                }
+            };
+            facts.segment_of.push(number);
+        }
+        let mut has_segment_below = vec![false; trace.spans.len()];
+        for segment in &facts.segments {
+            if let Some(call) = segment.call {
+                has_segment_below[call] = true;
+            }
+        }
+        for (at, placed) in trace.spans.iter().enumerate() {
+            let calls = matches!(placed.span.kind.as_str(), "CLIENT" | "PRODUCER");
+            let is_own_segment = facts.segments.get(facts.segment_of[at]).is_some_and(|segment| segment.span == at);
+            if calls && !is_own_segment && !has_segment_below[at] {
+                let service = number_of(&mut numbers, callee(&placed.span));
+                facts.segments.push(Segment {
+                    span: at,
+                    service,
+                    is_inferred: true,
+                    caller: Some(facts.segment_of[at]),
+                    call: Some(at),
+                });
+            }
+        }
+        let mut services = vec![Service::default(); numbers.len()];
+        for (service, number) in numbers {
+            services[number] = service;
+        }
+        facts.services = services;
+        let roots = facts.segments.iter().enumerate().filter(|(_, segment)| segment.caller.is_none());
+        facts.root = roots.min_by_key(|(_, segment)| facts.span(segment).start_time_unix_nano).map(|(at, _)| at);
+        facts
+    }
+
+    /// The span of a segment.
+    pub fn span(&self, segment: &Segment) -> &'a SpanHit {
+        &self.trace.spans[segment.span].span
+    }
+
+    /// The service of a segment.
+    pub fn service(&self, segment: &Segment) -> &Service {
+        &self.services[segment.service]
+    }
+
+    /// The span in which the trace begins.
+    pub fn root_span(&self) -> Option<&'a SpanHit> {
+        self.root.map(|root| self.span(&self.segments[root]))
+    }
+
+    /// Seconds from the first start to the last end.
+    pub fn duration(&self) -> f64 {
+        seconds(self.trace.duration_nano)
+    }
+
+    /// Seconds that the root took; `None` while it is in progress.
+    pub fn response_time(&self) -> Option<f64> {
+        let root = self.root_span().filter(|root| !root.in_progress)?;
+        Some(seconds(root.duration_nano))
+    }
+
+    /// Error and fault of the root; a throttle anywhere, as the API has it.
+    pub fn flags(&self) -> Flags {
+        let root = self.root_span().map(flags).unwrap_or_default();
+        let throttle = self.trace.spans.iter().any(|placed| flags(&placed.span).throttle);
+        Flags { throttle, ..root }
+    }
+
+    /// A part is in progress.
+    pub fn is_partial(&self) -> bool {
+        self.trace.spans.iter().any(|placed| placed.span.in_progress)
+    }
+
+    /// As `TraceSummary` of the API.
+    pub fn summary(&self) -> Value {
+        let flags = self.flags();
+        let mut out = json!({
+            "Id": self.trace.trace_id.to_xray(),
+            "StartTime": seconds(self.trace.start_unix_nano),
+            "Duration": self.duration(),
+            "HasFault": flags.fault,
+            "HasError": flags.error,
+            "HasThrottle": flags.throttle,
+            "IsPartial": self.is_partial(),
+            "Http": self.http(),
+            "Annotations": self.all_annotations(),
+            "Users": self.users(),
+            "ServiceIds": self.services.iter().map(Service::to_json).collect::<Vec<_>>(),
+            "Revision": self.trace.spans.len(),
+        });
+        if let Some(time) = self.response_time() {
+            out["ResponseTime"] = time.into();
+        }
+        if let Some(root) = self.root {
+            out["EntryPoint"] = self.services[self.segments[root].service].to_json();
+        }
+        for (member, inner, names) in [
+            ("ResourceARNs", "ARN", &["aws.xray.resource_arn", "cloud.resource_id"][..]),
+            ("InstanceIds", "Id", &["host.id"]),
+            ("AvailabilityZones", "Name", &["cloud.availability_zone"]),
+        ] {
+            let mut values: Vec<&str> = self.trace.spans.iter().filter_map(|placed| of_resource(&placed.span, names)).collect();
+            values.sort_unstable();
+            values.dedup();
+            out[member] = values.into_iter().map(|value| json!({ inner: value })).collect();
+        }
+        out
+    }
+
+    fn http(&self) -> Value {
+        let mut out = json!({});
+        let Some(root) = self.root_span() else { return out };
+        for (member, names) in [
+            ("HttpURL", names::URL),
+            ("HttpMethod", names::METHOD),
+            ("UserAgent", names::USER_AGENT),
+            ("ClientIp", names::CLIENT_IP),
+        ] {
+            if let Some(value) = of_span(root, names) {
+                out[member] = value.into();
+            }
+        }
+        if let Some(status) = of_span(root, names::STATUS).and_then(|status| status.parse::<i64>().ok()) {
+            out["HttpStatus"] = status.into();
+        }
+        out
+    }
+
+    /// The service of the segment that a span belongs to.
+    fn service_of_span(&self, at: usize) -> &Service {
+        &self.services[self.segments[self.segment_of[at]].service]
+    }
+
+    fn all_annotations(&self) -> Value {
+        let mut by_key: BTreeMap<&str, BTreeMap<&str, Vec<&Service>>> = BTreeMap::new();
+        for (at, placed) in self.trace.spans.iter().enumerate() {
+            for (key, value) in annotations(&placed.span) {
+                let services = by_key.entry(key).or_default().entry(value).or_default();
+                let service = self.service_of_span(at);
+                if !services.contains(&service) {
+                    services.push(service);
+                }
+            }
+        }
+        let value = |(value, services): (&str, Vec<&Service>)| {
+            json!({
+                "AnnotationValue": annotation_value(value),
+                "ServiceIds": services.into_iter().map(Service::to_json).collect::<Vec<_>>(),
+            })
+        };
+        let key = |(key, values): (&str, BTreeMap<&str, Vec<&Service>>)| (key.to_string(), values.into_iter().map(value).collect());
+        Value::Object(by_key.into_iter().map(key).collect())
+    }
+
+    fn users(&self) -> Value {
+        let mut users: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
+        for (at, placed) in self.trace.spans.iter().enumerate() {
+            if let Some(user) = of_span(&placed.span, names::USER) {
+                let services = users.entry(user).or_default();
+                let service = self.service_of_span(at);
+                if !services.contains(&service) {
+                    services.push(service);
+                }
+            }
+        }
+        let user = |(name, services): (&str, Vec<&Service>)| {
+            let services: Vec<Value> = services.into_iter().map(Service::to_json).collect();
+            json!({ "UserName": name, "ServiceIds": services })
+        };
+        users.into_iter().map(user).collect()
+    }
+}
+
+fn number_of(numbers: &mut BTreeMap<Service, usize>, service: Service) -> usize {
+    let next = numbers.len();
+    *numbers.entry(service).or_insert(next)
+}
+
+/// A stored value as `AnnotationValue` of the API.
+fn annotation_value(text: &str) -> Value {
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Bool(value)) => json!({ "BooleanValue": value }),
+        Ok(Value::Number(number)) => json!({ "NumberValue": number.as_f64() }),
+        _ => json!({ "StringValue": text }),
+    }
+}
+
+/// Nanoseconds as seconds.
+pub fn seconds(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// An ID as X-Ray's clients write it, or any other spelling.
+pub fn trace_id(text: &str) -> Option<TraceId> {
+    TraceId::from_xray(text).or_else(|| TraceId::parse_any(text))
+}

@@ -1,0 +1,217 @@
+//! Whether a filter expression holds of a trace.
+
+use super::expression::{Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
+use super::facts::{self, Flags, Segment, Service, TraceFacts, names};
+use crate::query::SpanHit;
+
+/// Of what a condition is asked.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    /// The whole trace.
+    Trace,
+    /// A segment, with its subsegments.
+    Segment(usize, &'a Segment),
+    /// The call that led to a segment.
+    Call(&'a Segment, usize),
+}
+
+impl Expression {
+    /// Whether it holds of a trace.
+    pub fn holds(&self, trace: &TraceFacts<'_>) -> bool {
+        self.holds_of(trace, Subject::Trace)
+    }
+
+    // as deep as the parser lets it be
+    fn holds_of(&self, trace: &TraceFacts<'_>, subject: Subject<'_>) -> bool {
+        match self {
+            Expression::All => true,
+            Expression::And(all) => all.iter().all(|part| part.holds_of(trace, subject)),
+            Expression::Or(any) => any.iter().any(|part| part.holds_of(trace, subject)),
+            Expression::Not(inner) => !inner.holds_of(trace, subject),
+            Expression::Condition(keyword, test) => condition(trace, subject, keyword, test),
+            Expression::Service(id, inner) => {
+                let of_id = trace.segments.iter().enumerate().filter(|(_, segment)| id.is_of(trace.service(segment)));
+                of_id.into_iter().any(|(at, segment)| inner.holds_of(trace, Subject::Segment(at, segment)))
+            }
+            Expression::Edge(from, to, inner) => trace.segments.iter().any(|segment| {
+                let call = segment.caller.zip(segment.call);
+                call.is_some_and(|(caller, call)| {
+                    from.is_of(trace.service(&trace.segments[caller]))
+                        && to.is_of(trace.service(segment))
+                        && inner.holds_of(trace, Subject::Call(segment, call))
+                })
+            }),
+        }
+    }
+}
+
+impl Id {
+    fn is_of(&self, service: &Service) -> bool {
+        let is = |asked: &Option<String>, value: &str| asked.as_ref().is_none_or(|asked| asked == value);
+        is(&self.name, &service.name) && is(&self.kind, &service.kind) && is(&self.account_id, &service.account_id)
+    }
+}
+
+fn condition(trace: &TraceFacts<'_>, subject: Subject<'_>, keyword: &Keyword, test: &Test) -> bool {
+    match keyword {
+        Keyword::Flag(flag) => {
+            let is = flag_of(trace, subject, *flag);
+            let expected = test.value == Value::Boolean(true);
+            (is == expected) == (test.operator == Operator::Equal)
+        }
+        Keyword::Number(number) => numbers(trace, subject, *number).any(|value| test.passes_number(value)),
+        Keyword::Text(text) => texts(trace, subject, *text).any(|value| test.passes_text(value)),
+        Keyword::Annotation(key) => {
+            let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|(its_key, _)| its_key == key);
+            of_key.into_iter().any(|(_, value)| test.passes_annotation(value))
+        }
+    }
+}
+
+/// The spans that a condition looks at: of a segment with its subsegments, but of an inferred one the call alone.
+fn spans<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>) -> Box<dyn Iterator<Item = &'t SpanHit> + 't> {
+    match subject {
+        Subject::Trace => Box::new(trace.trace.spans.iter().map(|placed| &placed.span)),
+        Subject::Segment(_, segment) if segment.is_inferred => Box::new(std::iter::once(trace.span(segment))),
+        Subject::Segment(at, _) => Box::new(
+            trace
+                .segment_of
+                .iter()
+                .zip(&trace.trace.spans)
+                .filter(move |(of, _)| **of == at)
+                .map(|(_, placed)| &placed.span),
+        ),
+        Subject::Call(_, call) => Box::new(std::iter::once(&trace.trace.spans[call].span)),
+    }
+}
+
+/// The one span that says how it went: the root's, the segment's, or the called segment's.
+fn chief<'t>(trace: &TraceFacts<'t>, subject: Subject<'_>) -> Option<&'t SpanHit> {
+    match subject {
+        Subject::Trace => trace.root_span(),
+        Subject::Segment(_, segment) | Subject::Call(segment, _) => Some(trace.span(segment)),
+    }
+}
+
+fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
+    let flags = match subject {
+        Subject::Trace => trace.flags(),
+        Subject::Segment(_, segment) => facts::flags(trace.span(segment)),
+        // as the caller saw it, and as the callee says
+        Subject::Call(segment, call) => {
+            let (caller, callee) = (facts::flags(&trace.trace.spans[call].span), facts::flags(trace.span(segment)));
+            Flags {
+                error: caller.error || callee.error,
+                fault: caller.fault || callee.fault,
+                throttle: caller.throttle || callee.throttle,
+            }
+        }
+    };
+    let inferred = |segment: &Segment| segment.is_inferred || facts::of_span(trace.span(segment), &["aws.xray.inferred"]) == Some("true");
+    match flag {
+        Flag::Ok => flags.is_ok(),
+        Flag::Error => flags.error,
+        Flag::Fault => flags.fault,
+        Flag::Throttle => flags.throttle,
+        Flag::Partial => match subject {
+            Subject::Trace => trace.is_partial(),
+            _ => chief(trace, subject).is_some_and(|span| span.in_progress),
+        },
+        Flag::Inferred => match subject {
+            Subject::Trace => trace.segments.iter().any(inferred),
+            Subject::Segment(_, segment) | Subject::Call(segment, _) => inferred(segment),
+        },
+        Flag::Root => match subject {
+            Subject::Trace => trace.root.is_some(),
+            Subject::Segment(at, _) => trace.root == Some(at),
+            Subject::Call(..) => false,
+        },
+    }
+}
+
+fn numbers<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, number: Number) -> Box<dyn Iterator<Item = f64> + 't> {
+    let took = || {
+        let chief = chief(trace, subject).filter(|span| !span.in_progress);
+        chief.map(|span| facts::seconds(span.duration_nano))
+    };
+    match (number, subject) {
+        (Number::ResponseTime, Subject::Trace) => Box::new(trace.response_time().into_iter()),
+        (Number::Duration, Subject::Trace) => Box::new(std::iter::once(trace.duration())),
+        // as the caller waited
+        (Number::ResponseTime, Subject::Call(_, call)) => {
+            let call = Some(&trace.trace.spans[call].span).filter(|span| !span.in_progress);
+            Box::new(call.map(|span| facts::seconds(span.duration_nano)).into_iter())
+        }
+        (Number::ResponseTime | Number::Duration, _) => Box::new(took().into_iter()),
+        (Number::HttpStatus, _) => Box::new(spans(trace, subject).filter_map(|span| facts::of_span(span, names::STATUS)?.parse().ok())),
+    }
+}
+
+fn texts<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, text: TextOf) -> Box<dyn Iterator<Item = &'t str> + 't> {
+    let of_spans = |names: &'static [&'static str]| spans(trace, subject).filter_map(move |span| facts::of_span(span, names));
+    let of_resources = |names: &'static [&'static str]| spans(trace, subject).filter_map(move |span| facts::of_resource(span, names));
+    let service = move |of: fn(&Service) -> &String| -> Box<dyn Iterator<Item = &'t str> + 't> {
+        match subject {
+            Subject::Trace => Box::new(trace.services.iter().map(move |service| of(service).as_str())),
+            Subject::Segment(_, segment) | Subject::Call(segment, _) => Box::new(std::iter::once(of(&trace.services[segment.service]).as_str())),
+        }
+    };
+    match text {
+        TextOf::Url => Box::new(of_spans(names::URL)),
+        TextOf::Method => Box::new(of_spans(names::METHOD)),
+        TextOf::UserAgent => Box::new(of_spans(names::USER_AGENT)),
+        TextOf::ClientIp => Box::new(of_spans(names::CLIENT_IP)),
+        TextOf::User => Box::new(of_spans(names::USER)),
+        TextOf::Name => service(|service| &service.name),
+        TextOf::Type => service(|service| &service.kind),
+        TextOf::Message => Box::new(spans(trace, subject).flat_map(|span| {
+            let exceptions = span
+                .events
+                .iter()
+                .filter_map(|event| facts::attribute(&event.attributes, &["exception.message"]));
+            span.status_message.as_deref().into_iter().chain(exceptions)
+        })),
+        TextOf::AvailabilityZone => Box::new(of_resources(&["cloud.availability_zone"])),
+        TextOf::InstanceId => Box::new(of_resources(&["host.id"])),
+        TextOf::ResourceArn => Box::new(of_resources(&["aws.xray.resource_arn", "cloud.resource_id"])),
+    }
+}
+
+impl Test {
+    fn passes_number(&self, value: f64) -> bool {
+        let Value::Number(asked) = self.value else { return false };
+        match self.operator {
+            Operator::Equal => value == asked,
+            Operator::NotEqual => value != asked,
+            Operator::Less => value < asked,
+            Operator::LessOrEqual => value <= asked,
+            Operator::Greater => value > asked,
+            Operator::GreaterOrEqual => value >= asked,
+            Operator::Contains | Operator::BeginsWith | Operator::EndsWith => false,
+        }
+    }
+
+    fn passes_text(&self, value: &str) -> bool {
+        let Value::Text(asked) = &self.value else { return false };
+        match self.operator {
+            Operator::Equal => value == asked,
+            Operator::NotEqual => value != asked,
+            Operator::Contains => value.contains(asked.as_str()),
+            Operator::BeginsWith => value.starts_with(asked.as_str()),
+            Operator::EndsWith => value.ends_with(asked.as_str()),
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => false,
+        }
+    }
+
+    /// The store keeps annotations as text: what reads as a number is one.
+    fn passes_annotation(&self, value: &str) -> bool {
+        match &self.value {
+            Value::Text(_) => self.passes_text(value),
+            Value::Number(_) => value.parse().is_ok_and(|number| self.passes_number(number)),
+            Value::Boolean(asked) => (value == if *asked { "true" } else { "false" }) == (self.operator == Operator::Equal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

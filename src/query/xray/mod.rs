@@ -1,0 +1,24 @@
+//! Traces as X-Ray has them: segments and subsegments of services, summaries of traces, and filter expressions over them.
+//!
+//! In: an assembled [`Trace`](super::Trace), from whatever protocol its spans came. Out: [`TraceFacts`], which say of which services,
+//! calls and flags it consists; from them a summary ([`TraceFacts::summary`]), the answer of a filter [`Expression`], and the
+//! trace's segment documents ([`documents`]).
+//!
+//! # What is a segment
+//!
+//! A span that came as a segment; of other spans, a `SERVER` or `CONSUMER` span and whatever has no parent here. All others are
+//! subsegments of the segment above them. A `CLIENT` or `PRODUCER` subsegment with no segment below it calls somebody who sends no
+//! segments: that is an *inferred* service, named as OpenTelemetry's X-Ray exporter names it ([`facts`]).
+//!
+//! # What is an error, a fault, a throttle
+//!
+//! What an X-Ray document says; else, from the HTTP status: 429 is a throttle and an error, other 4xx an error, 5xx a fault; else a
+//! status of `ERROR` is a fault.
+
+pub mod documents;
+pub mod expression;
+pub mod facts;
+mod matches;
+
+pub use expression::{Expression, ExpressionError};
+pub use facts::TraceFacts;

@@ -1,0 +1,155 @@
+"""What X-Ray's clients read, by boto3 and the AWS CLI: one trace of three protocols as documents and as a summary; filters, pages, errors."""
+
+import datetime
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+
+import lake as lakes
+from test_one_trace import send_request
+
+
+def document(number, start, took=0.1, **more):
+    """A segment of a trace of its own."""
+    trace = f"1-{int(start):08x}-{number:024x}"
+    return trace, {"name": "shop", "id": f"{number:016x}", "trace_id": trace, "start_time": start, "end_time": start + took, **more}
+
+
+def put(client, documents):
+    for at in range(0, len(documents), 50):
+        answer = client.put_trace_segments(TraceSegmentDocuments=[json.dumps(one) for one in documents[at : at + 50]])
+        assert answer["UnprocessedTraceSegments"] == []
+
+
+def summaries(client, seconds=60, ahead=60, **asked):
+    """Ids of all pages, in order."""
+    now = time.time()
+    pages = client.get_paginator("get_trace_summaries")
+    found = [one for page in pages.paginate(StartTime=now - seconds, EndTime=now + ahead, **asked) for one in page["TraceSummaries"]]
+    ids = [one["Id"] for one in found]
+    assert len(ids) == len(set(ids)), "a trace is told twice"
+    return found
+
+
+@pytest.mark.parametrize("settings", [{}, {"ingest": {"flush_age_seconds": 1}}], ids=["fresh", "flushed"])
+def test_one_trace_of_three_protocols_is_read_by_xray_clients(make_lake, monkeypatch, settings):
+    lake = make_lake(config=settings)
+    xray_id, hex_id, sent = send_request(lake, monkeypatch)
+    lake.wait_until(lambda: (trace := lake.trace(xray_id)) and trace["n_spans"] == 5, what="five spans")
+    if settings:
+        lake.wait_flushed()
+    client = lake.boto3("xray")
+
+    answer = client.batch_get_traces(TraceIds=[xray_id, "1-00000000-000000000000000000000001"])
+    assert answer["UnprocessedTraceIds"] == ["1-00000000-000000000000000000000001"]
+    (trace,) = answer["Traces"]
+    assert (trace["Id"], trace["LimitExceeded"]) == (xray_id, False)
+    documents = {segment["Id"]: json.loads(segment["Document"]) for segment in trace["Segments"]}
+    # the X-Ray SDK's segment with its subsegment, then a segment for each server span; an internal span is a subsegment
+    assert list(documents) == [sent["segment"], sent["checkout"], sent["payment"]]
+    assert all(one["trace_id"] == xray_id for one in documents.values())
+    front = documents[sent["segment"]]
+    assert (front["name"], front["annotations"]) == ("gateway", {"customer": "anna"})
+    assert front["http"]["request"] == {"method": "POST", "url": "https://shop.example/checkout"}
+    assert [(one["id"], one["namespace"]) for one in front["subsegments"]] == [(sent["subsegment"], "remote")]
+    assert documents[sent["checkout"]]["parent_id"] == sent["subsegment"]
+    assert documents[sent["payment"]]["fault"] is True
+    assert [one["id"] for one in documents[sent["payment"]]["subsegments"]] == [sent["ledger"]]
+    # W3C's spelling is the same trace
+    again = client.batch_get_traces(TraceIds=[hex_id])["Traces"]
+    assert again[0]["Segments"] == trace["Segments"]
+
+    def ids(expression):
+        return [one["Id"] for one in summaries(client, FilterExpression=expression)]
+
+    (summary,) = summaries(client)
+    assert summary["EntryPoint"]["Name"] == "gateway" and summary["Http"]["HttpMethod"] == "POST"
+    assert {service["Name"] for service in summary["ServiceIds"]} == {"gateway", "checkout", "payment"}
+    assert summary["Annotations"]["customer"][0]["AnnotationValue"] == {"StringValue": "anna"}
+    assert summary["HasFault"] is False and summary["IsPartial"] is False
+    for expression in ['annotation.customer = "anna"', 'service("payment") { fault }', 'edge("gateway", "checkout")', "ok AND responsetime < 10"]:
+        assert ids(expression) == [xray_id], expression
+    for expression in ["fault", 'service("gateway") { fault }', 'edge("checkout", "gateway")', 'annotation.customer = "bert"']:
+        assert ids(expression) == [], expression
+
+    def cli(*arguments):
+        command = [lakes.tool("aws"), "xray", *arguments, "--endpoint-url", lake.url, "--output", "json"]
+        keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **keys})
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    now = time.time()
+    times = ["--start-time", str(now - 300), "--end-time", str(now + 60)]
+    told = cli("get-trace-summaries", *times, "--filter-expression", 'service("checkout")')
+    assert [one["Id"] for one in told["TraceSummaries"]] == [xray_id]
+    assert cli("batch-get-traces", "--trace-ids", xray_id)["Traces"][0]["Segments"] == trace["Segments"]
+
+
+def test_summaries_go_on_from_page_to_page_and_tell_each_trace_once(lake):
+    """More spans than a page looks at; traces whose parts lie on different pages."""
+    client = lake.boto3("xray")
+    now = time.time()
+    made = {}
+    for number in range(1, 1501):
+        trace, first = document(number, now - 30 + number / 100, fault=number % 3 == 0)
+        late = {"name": "late", "id": f"{number + 10_000:016x}", "trace_id": trace, "parent_id": first["id"]}
+        made[trace] = [first, {**late, "start_time": first["start_time"] + 10, "end_time": first["start_time"] + 10.05}]
+    put(client, [one for documents in made.values() for one in documents])
+    found = summaries(client, Sampling=False)
+    assert {one["Id"] for one in found} == made.keys()
+    assert all(len(one["ServiceIds"]) == 2 for one in found)
+    faults = summaries(client, FilterExpression="fault")
+    assert {one["Id"] for one in faults} == {trace for trace, (first, _) in made.items() if first["fault"]}
+    half = summaries(client, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})
+    assert 600 < len(half) < 900
+    assert [one["Id"] for one in half] == [one["Id"] for one in summaries(client, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})]
+
+
+def test_time_frames_are_by_start_by_part_or_by_end_of_a_segment(lake):
+    client = lake.boto3("xray")
+    now = time.time()
+    long, first = document(1, now - 3000, took=2000)
+    short, second = document(2, now - 1500, took=1)
+    put(client, [first, second])
+
+    def ids(start, end, kind):
+        frame = {"StartTime": datetime.datetime.fromtimestamp(now + start), "EndTime": datetime.datetime.fromtimestamp(now + end)}
+        return {one["Id"] for one in client.get_trace_summaries(**frame, TimeRangeType=kind)["TraceSummaries"]}
+
+    assert ids(-3100, -2900, "TraceId") == {long}
+    assert ids(-1600, -900, "TraceId") == {short}
+    assert ids(-1600, -900, "Service") == {long, short}
+    assert ids(-1100, -900, "Event") == {long}
+    assert ids(-3100, -2900, "Event") == {long}
+    assert ids(-3100, -2900, "Service") == set()
+
+
+def test_wrong_calls_are_told_what_is_wrong(lake):
+    client = lake.boto3("xray")
+    now = time.time()
+    frame = {"StartTime": now - 60, "EndTime": now}
+
+    def refused(call, **asked):
+        with pytest.raises(ClientError) as failed:
+            call(**asked)
+        error = failed.value.response
+        assert error["Error"]["Code"] == "InvalidRequestException" and error["ResponseMetadata"]["HTTPStatusCode"] == 400
+        return error["Error"]["Message"]
+
+    assert refused(client.batch_get_traces, TraceIds=[f"1-00000000-{n:024x}" for n in range(6)]) == "Exceeding maximum query size: 5"
+    assert "NextToken" in refused(client.batch_get_traces, TraceIds=["1-00000000-000000000000000000000001"], NextToken="x")
+    assert client.batch_get_traces(TraceIds=["nonsense"])["UnprocessedTraceIds"] == ["nonsense"]
+    asked = client.get_trace_summaries
+    assert refused(asked, **frame, FilterExpression="fault AND speed > 3") == (
+        "Invalid filter expression at character 11: speed is no keyword"
+    )
+    assert "rootcause" in refused(asked, **frame, FilterExpression='rootcause.fault.service { name = "x" }')
+    assert "NextToken" in refused(asked, **frame, NextToken="x")
+    assert "before EndTime" in refused(asked, StartTime=now, EndTime=now - 1)
+    assert "FixedRate" in refused(asked, **frame, SamplingStrategy={"Name": "FixedRate", "Value": 2})
+    assert asked(**frame)["TraceSummaries"] == []
