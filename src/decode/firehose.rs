@@ -290,7 +290,8 @@ impl<'h> Walk<'h> {
     fn inflated(&mut self, bytes: &Bytes) -> Result<Bytes, inflate::Error> {
         let made_bytes = self.made_bytes();
         let hold = &mut self.hold;
-        let mut hold_also = |inflated: usize| hold(made_bytes.saturating_add(TEXT_COPIES * inflated));
+        // twice while it grows; what is made of it is asked for once its size is known
+        let mut hold_also = |inflated: usize| hold(made_bytes.saturating_add(2 * inflated));
         let inflated = inflate::inflate_holding(Encoding::Gzip, bytes, MAX_INFLATED_BYTES - self.inflated_bytes, &mut hold_also)?;
         // what is held now is not known
         self.held_bytes = 0;
