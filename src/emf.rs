@@ -14,7 +14,8 @@
 //! | an array of numbers | one point of a summary; one of a single number a point of a gauge |
 //! | a member that is missing, or of another type; a name that is empty or too long | rejected: `invalid_field` |
 //! | more than [`MAX_METRICS`] metrics of a directive, [`MAX_DIMENSIONS`] dimensions of a set, [`MAX_VALUES`] values | what is over is rejected: `too_large` |
-//! | points of one request that would take more memory than the lines warrant ([`MEMORY_FACTOR`]) | the same |
+//! | points of one request that would take more memory than the lines warrant ([`MEMORY_FACTOR`], [`MAX_BYTES`]), or are too many | the same |
+//! | a line above [`MAX_LINE_BYTES`] that may be EMF | counts as one point, the same |
 //! | `Timestamp` older than 14 days or more than 2 hours ahead of when the line was received | rejected: `too_old`, `too_new` |
 //! | no `Timestamp` | the time of the log record |
 //!
@@ -35,7 +36,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::decode::cloudwatch::{MAX_AGE_NANOS, MAX_AHEAD_NANOS, MAX_DIMENSIONS, Measured, NAMESPACE, Sample, push, ucum};
-use crate::decode::{Decoded, Reason, Rejected};
+use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejected};
 use crate::model::schema::RESOURCE_COLUMNS;
 use crate::model::{Context, ContextBuilder, MetricsBuilder, Rows, SpanId, Table, TraceId, Value, json};
 
@@ -49,6 +50,16 @@ pub const MAX_SETS: usize = 100;
 pub const MEMORY_FACTOR: usize = 16;
 /// What the points of one request may take in any case (8 MiB).
 const FREE_BYTES: usize = 8 << 20;
+/// What the points of one request may take at the most (256 MiB).
+pub const MAX_BYTES: usize = if cfg!(test) { 16 << 20 } else { 256 << 20 };
+/// Bytes of a line (1 MiB), CloudWatch's own for an event.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// Characters of a unit that CloudWatch does not have.
+const MAX_UNIT_CHARS: usize = 64;
+/// Bytes of a list of 100 numbers, however they are written.
+const MAX_LIST_BYTES: usize = 8 << 10;
+/// Bytes of a text of 1,024 characters, each escaped, in quotes.
+const MAX_TEXT_BYTES: usize = 12 * MAX_NAME_CHARS + 2;
 /// Characters of a namespace.
 const MAX_NAMESPACE_CHARS: usize = 1_024;
 /// Characters of a metric's name and of a dimension's value.
@@ -59,12 +70,14 @@ const MAX_DIMENSION_NAME_CHARS: usize = 250;
 const POINT_BYTES: usize = 160;
 
 const STREAM: &str = "aws.log.stream.names";
+const TOO_MUCH: Objection = (Reason::TooLarge, "EMF: the points of the request take too much memory");
 const MARK: &str = "CloudWatchMetrics";
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
 
 /// Adds the metrics that log lines hold: see the module's page.
 pub fn extract(mut decoded: Decoded, received_at_nanos: i64) -> Decoded {
-    let mut walk = Walk::new(received_at_nanos);
+    let made_already = decoded.batch.rows.iter().filter(|rows| rows.table() != Table::Logs).map(Rows::len);
+    let mut walk = Walk::new(received_at_nanos, MAX_RECORDS.saturating_sub(made_already.max().unwrap_or(0)));
     for rows in decoded.batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
         walk.rows(rows);
     }
@@ -153,6 +166,14 @@ type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 /// Why a part of a line makes no points.
 type Objection = (Reason, &'static str);
 
+/// A line's members, and what was read of them: directives may name the same ones again and again.
+struct Line<'a> {
+    members: &'a Members<'a>,
+    samples: HashMap<&'a str, Result<Sample, Objection>>,
+    /// `None` is no text, or too long a one.
+    texts: HashMap<&'a str, Option<String>>,
+}
+
 /// What is known of a line beside its text.
 struct Around<'r> {
     context: &'r Arc<Context>,
@@ -167,19 +188,33 @@ struct Walk {
     rejected: Vec<Rejected>,
     /// The contexts of points, by the number of their line's and their namespace.
     contexts: HashMap<(i32, String), Arc<Context>>,
-    /// What points may still take.
+    /// What points may still take, for the lines so far and at all.
     left_bytes: usize,
+    left_of_all: usize,
+    /// How many there may still be: each row of a request has a number.
+    left_points: usize,
 }
 
 impl Walk {
-    fn new(received_at_nanos: i64) -> Walk {
+    fn new(received_at_nanos: i64, left_points: usize) -> Walk {
         Walk {
             received_at_nanos,
             builder: MetricsBuilder::default(),
             rejected: Vec::new(),
             contexts: HashMap::new(),
             left_bytes: FREE_BYTES,
+            left_of_all: MAX_BYTES,
+            left_points,
         }
+    }
+
+    fn has_left(&self, bytes: usize) -> bool {
+        self.left_points > 0 && bytes <= self.left_bytes.min(self.left_of_all)
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.left_bytes = self.left_bytes.saturating_sub(bytes);
+        self.left_of_all = self.left_of_all.saturating_sub(bytes);
     }
 
     fn rows(&mut self, rows: &Rows) {
@@ -188,6 +223,10 @@ impl Walk {
         let Some(ordinals) = rows.ordinals() else { return };
         for row in 0..rows.len() {
             if bodies.is_null(row) || !may_be_emf(bodies.value(row)) {
+                continue;
+            }
+            if bodies.value(row).len() > MAX_LINE_BYTES {
+                self.reject(1, (Reason::TooLarge, "EMF: a line has more than 1 MiB"));
                 continue;
             }
             let Some(context) = rows.context(row) else { continue };
@@ -220,12 +259,17 @@ impl Walk {
             return self.reject(1, (Reason::InvalidField, "EMF: the metric directives are not of their form"));
         };
         self.left_bytes = self.left_bytes.saturating_add(MEMORY_FACTOR * body.len());
+        let mut line = Line {
+            members: &members,
+            samples: HashMap::new(),
+            texts: HashMap::new(),
+        };
         let time_unix_nano = match &aws.timestamp {
             None => Some(around.time_unix_nano),
             Some(millis) => millis.nanos(),
         };
         for directive in &aws.directives {
-            let Err((n, objection)) = self.directive(directive, &members, time_unix_nano, around) else {
+            let Err((n, objection)) = self.directive(directive, &mut line, time_unix_nano, around) else {
                 continue;
             };
             self.reject(n, objection);
@@ -233,13 +277,7 @@ impl Walk {
     }
 
     /// What is wrong with a directive as a whole, and how many metrics it had.
-    fn directive(
-        &mut self,
-        directive: &Directive<'_>,
-        members: &Members<'_>,
-        time_unix_nano: Option<i64>,
-        around: &Around<'_>,
-    ) -> Result<(), (u64, Objection)> {
+    fn directive(&mut self, directive: &Directive<'_>, line: &mut Line<'_>, time_unix_nano: Option<i64>, around: &Around<'_>) -> Result<(), (u64, Objection)> {
         let whole = |objection: Objection| (directive.metrics.len() as u64, objection);
         let Some(time_unix_nano) = time_unix_nano else {
             return Err(whole((Reason::InvalidTime, "EMF: Timestamp is not milliseconds since the epoch")));
@@ -264,10 +302,27 @@ impl Walk {
             n_sets_over * metrics.len() as u64,
             (Reason::TooLarge, "EMF: a directive has more than 100 dimension sets"),
         );
+        let sets = &sets[..sets.len().min(MAX_SETS)];
+        let n_points = (metrics.len() * sets.len()) as u64;
+        let context_bytes = around.context.memory_bytes() + directive.namespace.len();
+        if n_points == 0 {
+            return Ok(());
+        }
+        if !self.contexts.contains_key(&(around.ordinal, directive.namespace.to_string())) {
+            // a line may name many namespaces, and each makes a copy of its resource
+            if !self.has_left(context_bytes) {
+                return Err((n_points, TOO_MUCH));
+            }
+            self.take(context_bytes);
+        }
         let context = self.context(&directive.namespace, around);
-        let samples: Vec<Result<Sample, Objection>> = metrics.iter().map(|metric| sample(metric, members)).collect();
-        for set in sets.iter().take(MAX_SETS) {
-            let dimensions = match dimensions(set, members) {
+        let samples: Vec<Result<Sample, Objection>> = metrics.iter().map(|metric| line.sample(metric)).collect();
+        for set in sets {
+            if !self.has_left(POINT_BYTES) {
+                self.reject(metrics.len() as u64, TOO_MUCH);
+                continue;
+            }
+            let dimensions = match line.dimensions(set) {
                 Ok(dimensions) => dimensions,
                 Err(objection) => {
                     self.reject(metrics.len() as u64, objection);
@@ -284,11 +339,11 @@ impl Walk {
                     }
                 };
                 // a point's text is copied while it is made, and kept once a series
-                if self.left_bytes < POINT_BYTES + dimension_bytes {
-                    self.reject(1, (Reason::TooLarge, "EMF: the points of the request take too much memory"));
+                if !self.has_left(POINT_BYTES + dimension_bytes) {
+                    self.reject(1, TOO_MUCH);
                     continue;
                 }
-                let unit = metric.unit.as_deref().unwrap_or("None");
+                let unit = unit(metric);
                 for (name, value) in &dimensions {
                     self.builder.attribute(name, Value::Str(value));
                 }
@@ -304,11 +359,12 @@ impl Walk {
                 push(&mut self.builder, &context, &measured);
                 let is_new = self.builder.n_series() > n_series;
                 let series_bytes = if is_new {
-                    dimension_bytes + context.memory_bytes()
+                    dimension_bytes + context.memory_bytes() + metric.name.len() + unit.len()
                 } else {
                     dimension_bytes / 8
                 };
-                self.left_bytes = self.left_bytes.saturating_sub(POINT_BYTES + metric.name.len() + series_bytes);
+                self.take(POINT_BYTES + metric.name.len() + series_bytes);
+                self.left_points = self.left_points.saturating_sub(1);
             }
         }
         Ok(())
@@ -353,15 +409,57 @@ fn fits(text: &str, max_chars: usize) -> bool {
     !text.is_empty() && (text.len() <= max_chars || text.chars().count() <= max_chars)
 }
 
-/// What a metric's member holds.
-fn sample(metric: &Definition<'_>, members: &Members<'_>) -> Result<Sample, Objection> {
-    if !fits(&metric.name, MAX_NAME_CHARS) {
-        return Err((Reason::InvalidField, "EMF: a metric's name must have 1 to 1024 characters"));
+fn unit<'a>(metric: &'a Definition<'_>) -> &'a str {
+    metric.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("None")
+}
+
+impl<'a> Line<'a> {
+    /// What a metric's member holds.
+    fn sample(&mut self, metric: &Definition<'_>) -> Result<Sample, Objection> {
+        if !fits(&metric.name, MAX_NAME_CHARS) {
+            return Err((Reason::InvalidField, "EMF: a metric's name must have 1 to 1024 characters"));
+        }
+        if !fits(unit(metric), MAX_UNIT_CHARS) {
+            return Err((Reason::InvalidField, "EMF: a metric's unit must have at most 64 characters"));
+        }
+        let Some((name, member)) = self.members.get_key_value(&*metric.name) else {
+            return Err(NO_NUMBER);
+        };
+        self.samples.entry(name).or_insert_with(|| sample(member.get())).clone()
     }
-    let target = members.get(&metric.name).and_then(|member| serde_json::from_str::<Target>(member.get()).ok());
-    match target.ok_or((Reason::InvalidField, "EMF: a metric's member must be a number or an array of numbers"))? {
+
+    /// The names and values of a set.
+    fn dimensions<'l>(&'l mut self, set: &'l [Cow<'_, str>]) -> Result<Vec<(&'l str, &'l str)>, Objection> {
+        if set.len() > MAX_DIMENSIONS {
+            return Err((Reason::TooLarge, "EMF: a dimension set has more than 30 dimensions"));
+        }
+        for name in set {
+            if let Some((name, member)) = self.members.get_key_value(&**name) {
+                self.texts.entry(name).or_insert_with(|| text(member.get()));
+            }
+        }
+        let texts = &self.texts;
+        let one = |name: &'l Cow<'_, str>| {
+            let value = texts.get(&**name).and_then(Option::as_deref);
+            let value = value.filter(|_| fits(name, MAX_DIMENSION_NAME_CHARS));
+            value
+                .map(|value| (&**name, value))
+                .ok_or((Reason::InvalidField, "EMF: a dimension's member must be text of 1 to 1024 characters"))
+        };
+        set.iter().map(one).collect()
+    }
+}
+
+const NO_NUMBER: Objection = (Reason::InvalidField, "EMF: a metric's member must be a number or an array of numbers");
+const TOO_MANY_VALUES: Objection = (Reason::TooLarge, "EMF: a metric has more than 100 values");
+
+fn sample(member: &str) -> Result<Sample, Objection> {
+    if member.starts_with('[') && member.len() > MAX_LIST_BYTES {
+        return Err(TOO_MANY_VALUES);
+    }
+    match serde_json::from_str::<Target>(member).map_err(|_| NO_NUMBER)? {
         Target::One(value) => Ok(Sample::One(value)),
-        Target::Many(values) if values.len() > MAX_VALUES => Err((Reason::TooLarge, "EMF: a metric has more than 100 values")),
+        Target::Many(values) if values.len() > MAX_VALUES => Err(TOO_MANY_VALUES),
         Target::Many(values) => {
             let sample = Sample::of_many(values.into_iter().map(|value| (value, 1.0)).collect());
             sample.ok_or((Reason::InvalidField, "EMF: a metric has no values"))
@@ -369,20 +467,10 @@ fn sample(metric: &Definition<'_>, members: &Members<'_>) -> Result<Sample, Obje
     }
 }
 
-/// The names and values of a set.
-fn dimensions<'a>(set: &'a [Cow<'a, str>], members: &'a Members<'a>) -> Result<Vec<(&'a str, Cow<'a, str>)>, Objection> {
-    if set.len() > MAX_DIMENSIONS {
-        return Err((Reason::TooLarge, "EMF: a dimension set has more than 30 dimensions"));
-    }
-    set.iter()
-        .map(|name| {
-            let value = members.get(name).and_then(|member| serde_json::from_str::<Cow<'_, str>>(member.get()).ok());
-            let value = value.filter(|value| fits(value, MAX_NAME_CHARS) && fits(name, MAX_DIMENSION_NAME_CHARS));
-            value
-                .map(|value| (&**name, value))
-                .ok_or((Reason::InvalidField, "EMF: a dimension's member must be text of 1 to 1024 characters"))
-        })
-        .collect()
+fn text(member: &str) -> Option<String> {
+    let is_short = member.starts_with('"') && member.len() <= MAX_TEXT_BYTES;
+    let text: String = is_short.then(|| serde_json::from_str(member).ok()).flatten()?;
+    fits(&text, MAX_NAME_CHARS).then_some(text)
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ impl<'a> Request<'a> {
         let mut decoded = Decoded {
             batch: Batch::default(),
             rejected: self.rejected(verdict),
-            identity: Some(self.identity()),
+            identity: Some(self.identity(verdict, context)),
             ..Decoded::default()
         };
         if accepted.is_empty() {
@@ -200,8 +200,9 @@ impl<'a> Request<'a> {
     }
 
     /// Of all that the call says, however its body was written or compressed. Who goes on with the token of an answer has got
-    /// that answer: the same events with another token are no repetition.
-    fn identity(&self) -> Identity {
+    /// that answer: the same events with another token are no repetition. Neither are those of which some were rejected that would
+    /// be taken by now, since their time has come or the group's retention is another.
+    fn identity(&self, verdict: &Verdict, context: &Context) -> Identity {
         let mut identity = IdentityBuilder::new(Kind::PutLogEvents);
         identity.part(self.log_group.as_bytes());
         identity.part(self.log_stream.as_bytes());
@@ -210,6 +211,8 @@ impl<'a> Request<'a> {
             identity.part(&event.timestamp_millis.to_le_bytes());
             identity.part(event.message.as_bytes());
         }
+        identity.part(&verdict.too_new_start.map_or([0xff; 8], |start| (start as u64).to_le_bytes()));
+        identity.part(&context.retention_days.to_le_bytes());
         for (name, value) in [&self.entity.key_attributes, &self.entity.attributes].into_iter().flatten().flatten() {
             identity.part(name.as_bytes());
             identity.part(value.as_bytes());

@@ -13,7 +13,10 @@
 //! | anything else | a log record for each line of text that is not empty |
 //!
 //! A record that claims to be gzip or base64 and is not is rejected; the others of its delivery are kept. Records that tell no time
-//! have that of their delivery. Times outside [`Context::retention_days`] are rejected.
+//! have that of their delivery. Times outside [`Context::retention_days`] are rejected. A delivery that makes more than
+//! [`MAX_RECORDS`] rows is refused whole.
+//!
+//! What a record inflates to is not known before, and each two bytes of it may be a row: memory is asked for as rows are made.
 //!
 //! Resources: `cloud.provider`, what the stream's ARN tells, its common attributes, then what the record itself says; of those that name
 //! no service, it is the log group's last segment, or the delivery stream.
@@ -33,9 +36,9 @@ use serde_json::value::RawValue;
 
 use super::awslogs::service_of_group;
 use super::text::Text;
-use super::{AtMost, Context, Decoded, Error, Identity, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
+use super::{AtMost, Context, Decoded, Error, IdentityBuilder, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
 use crate::model::{self, ContextBuilder, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
-use crate::net::{Encoding, inflate};
+use crate::net::{Encoding, Exhausted, inflate};
 
 /// Records of one delivery.
 pub const MAX_DELIVERED: usize = 10_000;
@@ -43,6 +46,10 @@ pub const MAX_DELIVERED: usize = 10_000;
 pub const MAX_INFLATED_BYTES: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
 /// Common attributes of a stream.
 pub const MAX_COMMON_ATTRIBUTES: usize = 50;
+/// Memory of a row beside its text, in columns that double as they grow.
+const ROW_BYTES: usize = 192;
+/// Copies of a text while rows are made of it.
+const TEXT_COPIES: usize = 3;
 /// How gzip in base64 begins: `1f 8b 08`.
 const GZIP_BASE64: &str = "H4sI";
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -139,22 +146,31 @@ fn inflated_size(data: &str) -> usize {
     }
 }
 
+/// Asked before memory is taken: how many bytes making the rows will have taken in all, beside the body. May say no.
+pub type Hold<'h> = dyn FnMut(usize) -> Result<(), Exhausted> + 'h;
+
 /// Rows, and what they were.
-pub fn deliveries(body: &[u8], context: &Context) -> Result<(Decoded, Tally), Error> {
+pub fn deliveries(body: &[u8], context: &Context, hold: &mut Hold<'_>) -> Result<(Decoded, Tally), Error> {
     let (head, body) = envelope::open::<Head>(body)?;
     let delivery: Delivery<'_> = serde_json::from_slice(body)?;
     let delivered_nanos = delivery.timestamp.and_then(nanos_of_millis).unwrap_or(context.received_at_nanos);
-    // the same over all tries of a delivery
-    let identity = delivery.request_id.as_ref().map(|id| {
-        let stream = head.source_arn.as_deref().unwrap_or_default();
-        Identity::of(Kind::Firehose, [stream.as_bytes(), id.0.as_bytes()])
+    // the same over all tries of a delivery; the records too: senders that give all of theirs one ID must not lose any
+    let mut identity = delivery.request_id.as_ref().map(|id| {
+        let mut identity = IdentityBuilder::new(Kind::Firehose);
+        identity.part(head.source_arn.as_deref().unwrap_or_default().as_bytes());
+        identity.part(id.0.as_bytes());
+        identity
     });
-    let mut walk = Walk::new(head, delivered_nanos, context.received_at_nanos);
+    let mut walk = Walk::new(head, delivered_nanos, context.received_at_nanos, hold);
     for (index, record) in delivery.records()?.into_iter().enumerate() {
-        walk.record(index, &record.data.map(|data| data.0).unwrap_or_default())?;
+        let data = record.data.map(|data| data.0).unwrap_or_default();
+        if let Some(identity) = &mut identity {
+            identity.part(data.as_bytes());
+        }
+        walk.record(index, &data)?;
     }
     let (mut decoded, tally) = walk.finish(context)?;
-    decoded.identity = identity;
+    decoded.identity = identity.map(|identity| identity.finish());
     Ok((decoded, tally))
 }
 
@@ -188,7 +204,7 @@ struct Event<'a> {
 }
 
 /// What is being made of a delivery.
-struct Walk {
+struct Walk<'h> {
     head: Head,
     delivered_nanos: i64,
     received_nanos: i64,
@@ -203,13 +219,21 @@ struct Walk {
     /// Contexts of metrics by account, region and namespace.
     measured: HashMap<[String; 3], Arc<model::Context>>,
     inflated_bytes: usize,
+    hold: &'h mut Hold<'h>,
+    held_bytes: usize,
+    /// Bytes of the records so far, inflated.
+    text_bytes: usize,
+    /// Bytes of what is neither text of a record nor a row of the builders: contexts, texts that stand more than once, rows of OTLP.
+    other_bytes: usize,
+    /// Rows in `otlp`.
+    n_otlp: usize,
     tally: Tally,
     rejected: Vec<Rejected>,
     rejected_points: Vec<Rejected>,
 }
 
-impl Walk {
-    fn new(head: Head, delivered_nanos: i64, received_nanos: i64) -> Walk {
+impl<'h> Walk<'h> {
+    fn new(head: Head, delivered_nanos: i64, received_nanos: i64, hold: &'h mut Hold<'h>) -> Walk<'h> {
         Walk {
             head,
             delivered_nanos,
@@ -221,6 +245,11 @@ impl Walk {
             plain: None,
             measured: HashMap::new(),
             inflated_bytes: 0,
+            hold,
+            held_bytes: 0,
+            text_bytes: 0,
+            other_bytes: 0,
+            n_otlp: 0,
             tally: Tally::default(),
             rejected: Vec::new(),
             rejected_points: Vec::new(),
@@ -235,11 +264,9 @@ impl Walk {
         let bytes = Bytes::from(bytes);
         let bytes = match bytes.starts_with(&GZIP) {
             false => bytes,
-            true => match inflate::inflate(Encoding::Gzip, &bytes, MAX_INFLATED_BYTES - self.inflated_bytes) {
-                Ok(inflated) => {
-                    self.inflated_bytes += inflated.len();
-                    inflated
-                }
+            true => match self.inflated(&bytes) {
+                Ok(inflated) => inflated,
+                Err(inflate::Error::Exhausted(exhausted)) => return Err(exhausted.into()),
                 Err(inflate::Error::TooLarge { .. }) => {
                     return Err(Error::TooMany {
                         what: "bytes in gzip records",
@@ -252,54 +279,91 @@ impl Walk {
                 }
             },
         };
+        self.text_bytes += bytes.len();
+        self.hold_also(0)?;
         if !self.metric_stream_otlp(&bytes)? {
-            self.text(&String::from_utf8_lossy(&bytes));
-        }
-        if self.logs.len().max(self.metrics.n_points()) > MAX_RECORDS {
-            return Err(Error::TooMany {
-                what: "log records",
-                max: MAX_RECORDS,
-            });
+            self.text(&String::from_utf8_lossy(&bytes))?;
         }
         Ok(())
     }
 
+    fn inflated(&mut self, bytes: &Bytes) -> Result<Bytes, inflate::Error> {
+        let made_bytes = self.made_bytes();
+        let hold = &mut self.hold;
+        // twice while it grows; what is made of it is asked for once its size is known
+        let mut hold_also = |inflated: usize| hold(made_bytes.saturating_add(2 * inflated));
+        let inflated = inflate::inflate_holding(Encoding::Gzip, bytes, MAX_INFLATED_BYTES - self.inflated_bytes, &mut hold_also)?;
+        // what is held now is not known
+        self.held_bytes = 0;
+        self.inflated_bytes += inflated.len();
+        Ok(inflated)
+    }
+
+    /// Memory that was taken so far.
+    fn made_bytes(&self) -> usize {
+        let n_rows = self.logs.len() + self.metrics.n_points();
+        TEXT_COPIES * self.text_bytes + ROW_BYTES * n_rows + self.other_bytes
+    }
+
+    /// Asks for what was made so far and so many bytes more; not for every row.
+    fn hold_also(&mut self, more: usize) -> Result<(), Error> {
+        let bytes = self.made_bytes().saturating_add(more);
+        if bytes > self.held_bytes {
+            let bytes = bytes.saturating_add(bytes / 8);
+            (self.hold)(bytes)?;
+            self.held_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// A row was made.
+    fn made_one(&mut self) -> Result<(), Error> {
+        if self.logs.len().max(self.metrics.n_points() + self.n_otlp) > MAX_RECORDS {
+            return Err(Error::TooMany {
+                what: "log records or metric points",
+                max: MAX_RECORDS,
+            });
+        }
+        self.hold_also(0)
+    }
+
     /// JSON objects one after another, or lines.
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str) -> Result<(), Error> {
         if let Some(objects) = objects(text) {
-            objects.into_iter().for_each(|object| self.object(object));
-            return;
+            return objects.into_iter().try_for_each(|object| self.object(object));
         }
         for line in text.split('\n') {
             let line = line.strip_suffix('\r').unwrap_or(line);
             match objects(line) {
-                Some(objects) => objects.into_iter().for_each(|object| self.object(object)),
+                Some(objects) => objects.into_iter().try_for_each(|object| self.object(object))?,
                 None if line.trim_ascii().is_empty() => {}
                 None => {
-                    self.plain_record(line);
+                    self.plain_record(line)?;
                     self.tally.lines += 1;
                 }
             }
         }
+        Ok(())
     }
 
-    fn object(&mut self, text: &str) {
+    fn object(&mut self, text: &str) -> Result<(), Error> {
         let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
         if has("\"messageType\"")
             && has("\"logEvents\"")
             && let Ok(subscription) = serde_json::from_str::<Subscription<'_>>(text)
-            && self.subscription(subscription)
+            && self.subscription(subscription)?
         {
-            return;
+            return Ok(());
         }
-        if has("\"metric_stream_name\"") && self.metric_stream_json(text) {
-            return;
+        if has("\"metric_stream_name\"") && self.metric_stream_json(text)? {
+            return Ok(());
         }
-        self.plain_record(text);
+        self.plain_record(text)?;
         self.tally.json += 1;
+        Ok(())
     }
 
-    fn plain_record(&mut self, body: &str) {
+    fn plain_record(&mut self, body: &str) -> Result<(), Error> {
         let context = match self.plain {
             Some(context) => context,
             None => {
@@ -308,10 +372,10 @@ impl Walk {
                 *self.plain.insert(self.logs.context(resource.build()))
             }
         };
-        self.push(context, self.delivered_nanos, body);
+        self.push(context, self.delivered_nanos, body)
     }
 
-    fn push(&mut self, context: i32, time_unix_nano: i64, body: &str) {
+    fn push(&mut self, context: i32, time_unix_nano: i64, body: &str) -> Result<(), Error> {
         self.logs.push(
             context,
             &LogRecord {
@@ -321,19 +385,20 @@ impl Walk {
                 ..LogRecord::default()
             },
         );
+        self.made_one()
     }
 
     /// Whether it was one.
-    fn subscription(&mut self, record: Subscription<'_>) -> bool {
+    fn subscription(&mut self, record: Subscription<'_>) -> Result<bool, Error> {
         match &*record.message_type.0 {
             "CONTROL_MESSAGE" => {
                 self.tally.control_messages += 1;
-                return true;
+                return Ok(true);
             }
             "DATA_MESSAGE" => {}
-            _ => return false,
+            _ => return Ok(false),
         }
-        let Ok(events) = record.log_events.all() else { return false };
+        let Ok(events) = record.log_events.all() else { return Ok(false) };
         let name = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
         let (owner, group, stream) = (name(record.owner), name(record.log_group), name(record.log_stream));
         let key = (owner, group, stream);
@@ -348,7 +413,10 @@ impl Walk {
                     }
                 }
                 self.name_service(&mut resource, service_of_group(group));
-                let context = self.logs.context(resource.build());
+                let resource = resource.build();
+                self.other_bytes += resource.memory_bytes();
+                self.hold_also(0)?;
+                let context = self.logs.context(resource);
                 self.subscribed.insert(key, context);
                 context
             }
@@ -356,9 +424,9 @@ impl Walk {
         self.tally.subscription_events += events.len() as u64;
         for event in events {
             let time = event.timestamp.and_then(nanos_of_millis).unwrap_or(self.delivered_nanos);
-            self.push(context, time, &event.message.0);
+            self.push(context, time, &event.message.0)?;
         }
-        true
+        Ok(true)
     }
 
     /// What all records of the stream say; an account and a region of the record's own come before the stream's.
@@ -435,14 +503,16 @@ fn reject(rejected: &mut Vec<Rejected>, reason: Reason, message: impl FnOnce() -
     }
 }
 
-/// The objects of a text that is nothing but JSON objects, one after another; `None` if it is something else.
+/// The objects of a text that is nothing but JSON objects, one after another; `None` if it is something else. Of too many, as many as
+/// are needed to tell.
 fn objects(text: &str) -> Option<Vec<&str>> {
     let trimmed = text.trim_ascii();
     if !trimmed.starts_with('{') || !trimmed.ends_with('}') {
         return None;
     }
     let values = serde_json::Deserializer::from_str(trimmed).into_iter::<&RawValue>();
-    values.map(|value| value.ok().map(RawValue::get).filter(|text| text.starts_with('{'))).collect()
+    let objects = values.map(|value| value.ok().map(RawValue::get).filter(|text| text.starts_with('{')));
+    objects.take(MAX_RECORDS + 1).collect()
 }
 
 /// `arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME`

@@ -235,6 +235,9 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// There is no memory for what is being made of the request.
+    #[error(transparent)]
+    Exhausted(#[from] crate::net::Exhausted),
     /// A column overflowed or a builder was misused.
     #[error("cannot build columns: {0}")]
     Columns(#[from] arrow::error::ArrowError),
@@ -263,7 +266,7 @@ pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
     // the lists of the other protocols are bounded as they are read, and each of their bytes makes a few at the most
     let memory_bytes = match kind {
         Kind::Firehose => firehose::weigh(body)?,
-        Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => put_metric_data::weigh(body),
+        Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => put_metric_data::weigh(kind, body),
         kind => otlp::weigh(kind, body)?.unwrap_or(8 * body.len()),
     };
     Ok(Weighed { kind, body, memory_bytes })
@@ -288,7 +291,7 @@ impl Weighed<'_> {
             // these two know their windows, and tell which item lies outside
             Kind::PutLogEvents => return awslogs::put_log_events(body, context),
             Kind::XraySegments => return xray::segments(body, context),
-            Kind::Firehose => return firehose::deliveries(body, context).map(|(decoded, _)| decoded),
+            Kind::Firehose => return firehose::deliveries(body, context, &mut |_| Ok(())).map(|(decoded, _)| decoded),
             kind @ (Kind::HttpCollector | Kind::HttpLines | Kind::HttpJson) => {
                 return http_events::http_events(kind, body, context).map(|(decoded, _)| decoded);
             }

@@ -32,7 +32,9 @@ pub const MAX_VALUES: usize = 150;
 /// Nodes of one call: each datum with all its values, counts and dimensions.
 const MAX_NODES: usize = 500_000;
 /// Memory of a node in its list or map.
-const NODE_BYTES: usize = 64;
+const NODE_BYTES: usize = 128;
+/// The same in the query form: its parameter, its branch and the node itself.
+const QUERY_NODE_BYTES: usize = 320;
 /// Levels of a body.
 const MAX_DEPTH: usize = 16;
 /// 2^360
@@ -100,9 +102,15 @@ struct Entity {
 }
 
 /// About how many bytes of memory decoding takes beside the body.
-pub(super) fn weigh(body: &[u8]) -> usize {
-    // a node has a byte at the least
-    2 * body.len() + body.len().min(MAX_NODES) * NODE_BYTES
+pub(super) fn weigh(kind: Kind, body: &[u8]) -> usize {
+    let (n_nodes, node_bytes) = match kind {
+        // a part of a name each; a dot may be escaped
+        Kind::PutMetricDataQuery => (memchr::memchr3_iter(b'.', b'&', b'%', body).count(), QUERY_NODE_BYTES),
+        // a byte at the least
+        Kind::PutMetricDataCbor => (body.len(), NODE_BYTES),
+        _ => (memchr::memchr3_iter(b',', b'[', b'{', body).count(), NODE_BYTES),
+    };
+    2 * body.len() + (1 + n_nodes).min(MAX_NODES) * node_bytes
 }
 
 /// Rows of a call.

@@ -227,6 +227,83 @@ fn a_small_line_cannot_ask_for_much_memory() {
 }
 
 #[test]
+fn many_namespaces_do_not_copy_a_large_resource_without_end() {
+    let directives: Vec<_> = (0..2_000)
+        .map(|i| json!({"Namespace": format!("n{i}"), "Dimensions": [], "Metrics": [{"Name": "m"}]}))
+        .collect();
+    let line = json!({"m": 1, "_aws": {"Timestamp": NOW_MILLIS, "CloudWatchMetrics": directives}}).to_string();
+    let body = json!({"logGroupName": "g", "logStreamName": "s", "logEvents": [{"timestamp": NOW_MILLIS, "message": line}],
+        "entity": {"attributes": {"a": "x".repeat(50_000)}}});
+    let decoded = decode::decode(Kind::PutLogEvents, body.to_string().as_bytes(), &context()).expect("decodes");
+    let decoded = extract(decoded, NOW);
+    let taken = len(&decoded, Table::MetricPoints);
+    assert_eq!(reasons(&decoded), [(Reason::TooLarge, 2_000 - taken as u64)]);
+    assert!(taken > 10 && taken * 50_000 < FREE_BYTES + MEMORY_FACTOR * line.len(), "{taken}");
+}
+
+#[test]
+fn the_points_of_a_request_have_an_end() {
+    let metrics: Vec<_> = (0..MAX_METRICS).map(|_| json!({"Name": "m"})).collect();
+    let none: [&str; 0] = [];
+    let line = emf(
+        json!({"Namespace": "N", "Dimensions": vec![none; MAX_SETS], "Metrics": metrics}),
+        json!({"m": 1}),
+    )
+    .to_string();
+    let lines = vec![line.clone(); (1 << 20) / (line.len() + 26)];
+    assert!(MEMORY_FACTOR * lines.len() * line.len() + FREE_BYTES > MAX_BYTES);
+    let decoded = of_lines(&lines);
+    let taken = len(&decoded, Table::MetricPoints);
+    assert!(taken * POINT_BYTES <= MAX_BYTES, "{taken}");
+    assert_eq!(reasons(&decoded), [(Reason::TooLarge, (lines.len() * MAX_SETS * MAX_METRICS - taken) as u64)]);
+
+    let mut walk = Walk::new(NOW, 3);
+    walk.rows(table(&of_lines(&[line]), Table::Logs).expect("logs"));
+    assert_eq!((walk.builder.n_points(), walk.rejected[0].count), (3, (MAX_SETS * MAX_METRICS - 3) as u64));
+}
+
+#[test]
+fn units_lists_and_texts_that_are_too_long_are_rejected() {
+    let unit = |unit: &str| json!({"Name": "a", "Unit": unit});
+    let line = emf(
+        json!({"Namespace": "N", "Dimensions": [], "Metrics": [unit(""), unit("Parsecs"), unit(&"u".repeat(MAX_UNIT_CHARS)), unit(&"u".repeat(MAX_UNIT_CHARS + 1))]}),
+        json!({"a": 1}),
+    );
+    let decoded = of_line(&line);
+    let series = table(&decoded, Table::MetricSeries).expect("series");
+    let units: Vec<String> = (0..series.len()).map(|row| text(series, "unit", row)).collect();
+    assert_eq!(units, ["1", "Parsecs", &"u".repeat(MAX_UNIT_CHARS)]);
+    assert_eq!(reasons(&decoded), [(Reason::InvalidField, 1)]);
+
+    // each read once, however often it is named
+    let members = json!({"list": vec![1; 100_000], "text": "t".repeat(300_000), "escaped": "\u{1}".repeat(MAX_NAME_CHARS), "a": 1});
+    let directive = json!({"Namespace": "N", "Dimensions": [["text"], ["escaped"]], "Metrics": [{"Name": "list"}, {"Name": "a"}]});
+    let decoded = of_line(&emf(directive, members));
+    assert_eq!(len(&decoded, Table::MetricPoints), 1);
+    assert_eq!(reasons(&decoded), [(Reason::InvalidField, 2), (Reason::TooLarge, 1)]);
+}
+
+#[test]
+fn a_line_longer_than_cloudwatch_takes_is_a_log_record_alone() {
+    for (n_bytes, n_points, rejected) in [(MAX_LINE_BYTES, 1, vec![]), (MAX_LINE_BYTES + 1, 0, vec![(Reason::TooLarge, 1)])] {
+        let line = |text: &str| {
+            emf(
+                json!({"Namespace": "N", "Dimensions": [], "Metrics": [{"Name": "a"}]}),
+                json!({"a": 1, "t": text}),
+            )
+            .to_string()
+        };
+        let line = line(&"x".repeat(n_bytes - line("").len()));
+        assert_eq!(line.len(), n_bytes);
+        let record = json!({"timeUnixNano": NOW.to_string(), "body": {"stringValue": line}});
+        let body = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).to_string();
+        let decoded = extract(decode::decode(Kind::OtlpLogsJson, body.as_bytes(), &context()).expect("decodes"), NOW);
+        assert_eq!((len(&decoded, Table::Logs), len(&decoded, Table::MetricPoints)), (1, n_points));
+        assert_eq!(reasons(&decoded), rejected);
+    }
+}
+
+#[test]
 fn points_join_those_that_the_request_has_already() {
     let line = emf(json!({"Namespace": "N", "Dimensions": [], "Metrics": [{"Name": "a"}]}), json!({"a": 1})).to_string();
     let first = of_lines(&[line]);

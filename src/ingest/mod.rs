@@ -104,7 +104,7 @@ pub struct Config {
     /// Sources (service or log group, by receiver and signal) whose progress is told apart in `/api/v1/status` (1,000).
     pub max_sources: usize,
     /// Seconds for which a request that was acknowledged is known when it comes again (900): it is a success, and adds no rows.
-    /// Concerns `PutLogEvents` (same stream, events and sequence token) and Firehose (same `requestId`). 0 = off.
+    /// Concerns `PutLogEvents` (same stream, events and sequence token) and Firehose (same `requestId` and records). 0 = off.
     pub repeat_window_seconds: u64,
     /// Requests that are known so at the most (100,000, about 10 MB); then the oldest are forgotten first.
     pub max_remembered_requests: usize,

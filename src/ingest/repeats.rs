@@ -84,8 +84,10 @@ impl Repeats {
         loop {
             let mut other = {
                 let mut books = self.books.lock();
-                books.forget_before(now_nanos.saturating_sub(self.window_nanos));
-                if books.kept.get(&identity).is_some_and(|received| *received >= since_nanos) {
+                let window_start = now_nanos.saturating_sub(self.window_nanos);
+                books.forget_before(window_start);
+                // one may be kept beyond its time behind another that a clock ahead of its time dated
+                if books.kept.get(&identity).is_some_and(|received| *received >= since_nanos.max(window_start)) {
                     return Err(IsRepeat);
                 }
                 match books.under_way.get(&identity) {
@@ -184,6 +186,11 @@ mod tests {
         // what it brought was deleted since
         assert!(repeats.claim(id(1), 1, SECOND).await.is_ok());
         assert!(repeats.claim(id(1), i64::MIN, 10 * SECOND + 1).await.is_ok());
+        // behind one that a clock ahead of its time dated
+        repeats.note(id(3), 1_000 * SECOND);
+        repeats.note(id(4), 11 * SECOND);
+        assert!(repeats.claim(id(4), i64::MIN, 22 * SECOND).await.is_ok());
+        assert_eq!(repeats.claim(id(4), i64::MIN, 21 * SECOND).await.err(), Some(IsRepeat));
         // and once more from then on
         repeats.note(id(1), 11 * SECOND);
         assert_eq!(repeats.claim(id(1), i64::MIN, 20 * SECOND).await.err(), Some(IsRepeat));

@@ -12,7 +12,7 @@ pub mod listen;
 mod serve;
 mod traced;
 
-pub use budget::{Budget, Share};
+pub use budget::{Budget, Exhausted, Share};
 pub use inflate::Encoding;
 pub use listen::Listener;
 pub use serve::serve;

@@ -8,7 +8,7 @@
 //! | what | status |
 //! |---|---|
 //! | rows are durable; records that no retry can mend are counted, and logged once a delivery | 200 |
-//! | the same request ID again, within the window that [`crate::ingest`] remembers | 200, nothing is stored twice |
+//! | the same request ID with the same records again, within the window that [`crate::ingest`] remembers | 200, nothing is stored twice |
 //! | no `X-Amz-Firehose-Request-Id`, or another than the body's; a body or header that is not of its form, or above a cap | 400 |
 //! | a wrong access key, or none where one is needed | 401 |
 //! | the write path is full or draining; no memory | 503 |
@@ -31,7 +31,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::answer::{BUSY_RETRY_AFTER, Refusal};
-use super::signed::Gate;
+use super::signed::{Gate, discard};
 use super::{Intake, Undecoded, inflate_aside, metrics};
 use crate::decode::envelope::{self, Sealed};
 use crate::decode::firehose::{self, Tally};
@@ -188,6 +188,7 @@ impl Receiver {
         let prepared = inflate_aside(body, prepare).await;
         let (prepared, share) = prepared.map_err(|unfit| match unfit {
             Unfit::Undecoded(Undecoded::Body(error)) => self.unread(&error),
+            Unfit::Undecoded(Undecoded::Decode(decode::Error::Exhausted(exhausted))) => self.unread(&exhausted.into()),
             Unfit::Undecoded(Undecoded::Decode(error)) => self.malformed(error.reason(), error.to_string()),
             Unfit::OtherId => self.malformed(
                 Reason::Malformed,
@@ -261,7 +262,10 @@ fn prepare(
     let sealed = envelope::seal(head, raw, inflated, encoding)?;
     let weighed = decode::weigh(Kind::Firehose, &sealed.plain)?;
     share.hold_also(weighed.memory_bytes()).map_err(body::Error::from)?;
-    let (decoded, tally) = firehose::deliveries(&sealed.plain, context)?;
+    // what gzip records say of themselves need not be so: the rows are charged for as they are made
+    let (weighed_at, weight) = (share.bytes() - weighed.memory_bytes(), weighed.memory_bytes());
+    let hold = &mut |bytes: usize| share.hold(weighed_at.saturating_add(bytes.max(weight)));
+    let (decoded, tally) = firehose::deliveries(&sealed.plain, context, hold)?;
     let after = before.saturating_add(sealed.stored.len()).saturating_add(decoded.batch.memory_bytes());
     share.hold(after).map_err(body::Error::from)?;
     Ok(Prepared { sealed, decoded, tally })
@@ -291,9 +295,11 @@ async fn handle(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -
     let (parts, body) = request.into_parts();
     let id = parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_string();
     let result = if !receiver.is_allowed(&parts.headers) {
+        discard(body, receiver.config.max_body_bytes).await;
         let help = "the access key is not one of [firehose] access_keys";
         Err(Failure::new(StatusCode::UNAUTHORIZED, help))
     } else if id.is_empty() || id.len() > MAX_REQUEST_ID_BYTES {
+        discard(body, receiver.config.max_body_bytes).await;
         Err(receiver.malformed(Reason::Malformed, "the header X-Amz-Firehose-Request-Id is missing"))
     } else {
         receiver.deliver(&id, parts.headers, body).await

@@ -227,7 +227,7 @@ impl Gate {
 }
 
 /// Reads what is left of a body and forgets it: a client that is cut off while it sends would not read the answer.
-async fn discard(mut body: Body, max_bytes: usize) {
+pub(super) async fn discard(mut body: Body, max_bytes: usize) {
     let reading = async {
         let mut n_bytes = 0;
         while let Some(Ok(frame)) = body.frame().await {

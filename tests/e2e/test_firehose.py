@@ -124,8 +124,10 @@ def test_a_delivery_that_comes_again_is_stored_once_also_after_a_kill(make_lake)
     # the log does not have what was not stored: its count went with the process
     assert deliver(lake, records, request_id="again").status_code == 200
     assert deliver(lake, records, request_id="another").status_code == 200
-    books.add("firehose", "logs", accepted=4, repeated=2)
+    # a sender that gives all of its deliveries one ID
+    assert deliver(lake, [b"three"], request_id="again").status_code == 200
+    books.add("firehose", "logs", accepted=5, repeated=2)
     books.add("firehose", "metrics", accepted=2, repeated=1)
     books.agree(lake, "after repetitions")
     last = lake.sql("SELECT (SELECT count(*) FROM logs) AS logs, (SELECT count(*) FROM metric_summaries) AS points")
-    assert last == [{"logs": "4", "points": "2"}]
+    assert last == [{"logs": "5", "points": "2"}]

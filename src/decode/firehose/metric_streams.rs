@@ -9,7 +9,7 @@
 //! gauge of the metric's name, told apart by the attribute [`STATISTIC`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -22,10 +22,17 @@ use super::super::cloudwatch::{Measured, NAMESPACE, Sample, push, ucum};
 use super::super::{Error, Reason, otlp};
 use super::{Walk, nanos_of_millis, reject};
 use crate::decode;
-use crate::model::{self, Value};
+use crate::model::{self, Rows, Value};
 
 /// The attribute that names a further statistic.
 pub(super) const STATISTIC: &str = "aws.cloudwatch.statistic";
+
+/// Memory of a label of 0.7, which OTLP's own weight does not know; each begins with a byte 0x0a.
+const LABEL_BYTES: usize = 2 * size_of::<Label>() + 32;
+/// Memory of a message beside its parts.
+const MESSAGE_BYTES: usize = size_of::<Request>() + size_of::<&[u8]>() + 32;
+/// Memory of columns that hold next to nothing.
+const BATCH_BYTES: usize = 8 << 10;
 
 /// One object of the JSON form.
 #[derive(Deserialize)]
@@ -47,24 +54,24 @@ struct Json<'a> {
     unit: Option<Cow<'a, str>>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Whether it was one.
-    pub(super) fn metric_stream_json(&mut self, text: &str) -> bool {
+    pub(super) fn metric_stream_json(&mut self, text: &str) -> Result<bool, Error> {
         let Ok(metric) = serde_json::from_str::<Json<'_>>(text) else {
-            return false;
+            return Ok(false);
         };
         let Some(time_unix_nano) = metric.timestamp.and_then(nanos_of_millis) else {
             reject(&mut self.rejected_points, Reason::InvalidTime, || {
                 format!("metric {:?}: timestamp must be milliseconds since the epoch", metric.metric_name)
             });
-            return true;
+            return Ok(true);
         };
         let statistic = |name: &str| metric.value.get(name).copied();
         let (Some(count), Some(sum)) = (statistic("count"), statistic("sum")) else {
             reject(&mut self.rejected_points, Reason::InvalidField, || {
                 format!("metric {:?}: value must have count and sum", metric.metric_name)
             });
-            return true;
+            return Ok(true);
         };
         let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_string();
         let context = self.metric_context([text(&metric.account_id), text(&metric.region), metric.namespace.to_string()]);
@@ -90,6 +97,11 @@ impl Walk {
                 },
             }
         }
+        // each of the others has all of it again
+        let dimension_bytes: usize = metric.dimensions.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let series_bytes = dimension_bytes + 2 * metric.metric_name.len() + unit.len() + context.memory_bytes();
+        self.other_bytes = self.other_bytes.saturating_add(series_bytes.saturating_mul(1 + others.len()));
+        self.hold_also(0)?;
         quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
         let sample = Sample::Statistics { count, sum, quantiles };
         measured.sample = &sample;
@@ -97,6 +109,7 @@ impl Walk {
             self.metrics.attribute(name, Value::Str(value));
         }
         push(&mut self.metrics, &context, &measured);
+        self.made_one()?;
         self.tally.metric_points += 1;
         for (statistic, value) in others {
             for (name, value) in &metric.dimensions {
@@ -111,9 +124,10 @@ impl Walk {
                     ..measured.clone()
                 },
             );
+            self.made_one()?;
             self.tally.metric_points += 1;
         }
-        true
+        Ok(true)
     }
 
     fn metric_context(&mut self, key: [String; 3]) -> Arc<model::Context> {
@@ -124,6 +138,7 @@ impl Walk {
         let mut resource = self.resource(Some(account), Some(region));
         resource.attribute(NAMESPACE, Value::Str(namespace));
         let context = resource.build();
+        self.other_bytes += context.memory_bytes();
         self.measured.insert(key, context.clone());
         context
     }
@@ -135,6 +150,15 @@ impl Walk {
         if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
             return Ok(false);
         }
+        let mut bytes_of_all = 0usize;
+        for message in &messages {
+            match otlp::weigh_metrics(message) {
+                Ok(bytes) => bytes_of_all = bytes_of_all.saturating_add(bytes + MESSAGE_BYTES + LABEL_BYTES * memchr::memchr_iter(0x0a, message).count()),
+                Err(error @ Error::TooMany { .. }) => return Err(error),
+                Err(_) => return Ok(false),
+            }
+        }
+        self.hold_also(bytes_of_all)?;
         let Ok(requests) = messages.iter().map(|message| Request::decode(*message)).collect::<Result<Vec<_>, _>>() else {
             return Ok(false);
         };
@@ -152,19 +176,22 @@ impl Walk {
                     .filter(|rows| rows.table().holds_records())
                     .map(|rows| rows.len() as u64)
                     .sum::<u64>();
+                self.n_otlp += decoded.batch.rows.iter().map(Rows::len).max().unwrap_or(0);
+                self.other_bytes += decoded.batch.memory_bytes() + BATCH_BYTES * decoded.batch.rows.len();
                 self.otlp.extend(decoded.batch.rows);
+                self.made_one()?;
                 self.rejected_points.extend(decoded.rejected);
                 continue;
             }
             for resource_metrics in request.resource_metrics {
-                self.metric_stream_resource(resource_metrics);
+                self.metric_stream_resource(resource_metrics)?;
             }
         }
         Ok(true)
     }
 
-    fn metric_stream_resource(&mut self, resource_metrics: ResourceMetrics) {
-        let mut contexts: Vec<(String, Arc<model::Context>)> = Vec::new();
+    fn metric_stream_resource(&mut self, resource_metrics: ResourceMetrics) -> Result<(), Error> {
+        let mut contexts: HashMap<String, Arc<model::Context>> = HashMap::new();
         let attributes = resource_metrics.resource.map(|resource| resource.attributes).unwrap_or_default();
         for metric in resource_metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             for point in metric.summary.iter().flat_map(|summary| &summary.data_points) {
@@ -175,8 +202,8 @@ impl Walk {
                     });
                     continue;
                 };
-                let context = match contexts.iter().find(|(namespace, _)| namespace == named.namespace) {
-                    Some((_, context)) => context.clone(),
+                let context = match contexts.get(named.namespace) {
+                    Some(context) => context.clone(),
                     None => {
                         let mut resource = self.resource(None, None);
                         for attribute in &attributes {
@@ -186,7 +213,9 @@ impl Walk {
                             resource.attribute(NAMESPACE, Value::Str(named.namespace));
                         }
                         let context = resource.build();
-                        contexts.push((named.namespace.to_string(), context.clone()));
+                        self.other_bytes += context.memory_bytes();
+                        self.hold_also(0)?;
+                        contexts.insert(named.namespace.to_string(), context.clone());
                         context
                     }
                 };
@@ -206,10 +235,19 @@ impl Walk {
                     sample: &sample,
                     trace: None,
                 };
+                // its row has the name again; that of its series the unit and the resource too
+                let n_series = self.metrics.n_series();
+                self.other_bytes += named.name.len();
+                self.hold_also(metric.unit.len())?;
                 push(&mut self.metrics, &context, &measured);
+                if self.metrics.n_series() > n_series {
+                    self.other_bytes += named.name.len() + metric.unit.len() + context.memory_bytes();
+                }
+                self.made_one()?;
                 self.tally.metric_points += 1;
             }
         }
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ fn read(records: &[Vec<u8>]) -> (Decoded, Tally) {
     let head = head(Some(ARN), Some(r#"{"commonAttributes":{"team":"shop"}}"#)).expect("headers");
     let body = body(&head, records);
     assert!(weigh(&body).expect("weighs") > 0);
-    deliveries(&body, &context()).expect("decodes")
+    deliveries(&body, &context(), &mut |_| Ok(())).expect("decodes")
 }
 
 fn table(decoded: &Decoded, table: Table) -> Option<&Rows> {
@@ -138,7 +138,7 @@ fn what_is_neither_base64_nor_gzip_is_rejected_alone() {
     broken.truncate(12);
     let body = String::from_utf8(body(&head, &[b"fine".to_vec(), broken])).expect("text");
     let body = body.replace("]}", ",{\"data\":\"***\"},{}]}");
-    let (decoded, _) = deliveries(body.as_bytes(), &context()).expect("decodes");
+    let (decoded, _) = deliveries(body.as_bytes(), &context(), &mut |_| Ok(())).expect("decodes");
     assert_eq!(bodies(&decoded), ["fine"]);
     assert_eq!(decoded.rejected.iter().map(|rejected| rejected.count).sum::<u64>(), 2);
     assert!(decoded.rejected[0].message.starts_with("records[1].data"), "{:?}", decoded.rejected);
@@ -336,9 +336,81 @@ fn a_bomb_and_too_many_records_are_refused_whole() {
     let body = body(&Head::default(), &[bomb.clone(), bomb]);
     let weight = weigh(&body).expect("weighs");
     assert!(weight > MAX_INFLATED_BYTES, "a bomb is known by what it says of itself: {weight}");
-    assert!(matches!(deliveries(&body, &context()), Err(Error::TooMany { .. })));
+    assert!(matches!(deliveries(&body, &context(), &mut |_| Ok(())), Err(Error::TooMany { .. })));
     let many = format!("{{}}\n{{\"records\":[{}]}}", vec!["{}"; MAX_DELIVERED + 1].join(","));
     assert!(matches!(decode(Kind::Firehose, many.as_bytes(), &context()), Err(Error::TooMany { .. })));
+}
+
+/// What was asked for before a delivery was read, or refused at so many bytes.
+fn held(records: &[Vec<u8>], most: usize) -> Result<usize, Error> {
+    let mut asked = 0;
+    let mut hold = |bytes: usize| {
+        asked = asked.max(bytes);
+        match bytes > most {
+            true => Err(Exhausted::Busy { max_bytes: most }),
+            false => Ok(()),
+        }
+    };
+    deliveries(&body(&Head::default(), records), &context(), &mut hold)?;
+    Ok(asked)
+}
+
+#[test]
+fn memory_is_asked_for_as_rows_are_made_whatever_gzip_says_of_itself() {
+    let n = 100_000;
+    // the last member tells its size alone
+    let liar = [gzip("a\n".repeat(n).as_bytes()), gzip(b"b")].concat();
+    let weight = weigh(&body(&Head::default(), std::slice::from_ref(&liar))).expect("weighs");
+    assert!(weight < n * ROW_BYTES, "{weight}");
+    assert!(held(std::slice::from_ref(&liar), usize::MAX).expect("decodes") >= n * ROW_BYTES);
+    for most in [1_000, 1 << 20] {
+        assert!(matches!(held(std::slice::from_ref(&liar), most), Err(Error::Exhausted(_))), "{most}");
+    }
+    // contexts of their own
+    let streams: Vec<u8> = (0..1_000).flat_map(|n| subscription("DATA_MESSAGE", &format!("g{n}"), &[])).collect();
+    assert!(held(&[streams], usize::MAX).expect("decodes") > 1_000 * 200);
+    // points that two bytes each make, and labels
+    for (field, n_bytes) in [
+        (&[0x0a, 0][..], size_of::<otel::SummaryPoint>()),
+        (&[0x0a, 2, 0x0a, 0], 2 * size_of::<otel::Label>()),
+    ] {
+        let n = 10_000;
+        let wrapped = |tag: u8, inner: &[u8]| {
+            let mut out = vec![tag];
+            prost::encoding::encode_varint(inner.len() as u64, &mut out);
+            [&out[..], inner].concat()
+        };
+        let message = wrapped(0x0a, &wrapped(0x12, &wrapped(0x12, &wrapped(0x5a, &field.repeat(n)))));
+        let mut framed = Vec::new();
+        prost::encoding::encode_varint(message.len() as u64, &mut framed);
+        framed.extend(message);
+        assert!(held(&[framed], usize::MAX).expect("decodes") > n * n_bytes);
+    }
+    // dimensions that each statistic has again
+    let statistics: BTreeMap<String, f64> = (0..500)
+        .map(|i| (format!("TM({i})"), 1.0))
+        .chain([("count".into(), 1.0), ("sum".into(), 1.0)])
+        .collect();
+    let metric = json!({"metric_stream_name": "m", "namespace": "N", "metric_name": "C", "timestamp": NOW_MILLIS, "value": statistics,
+        "dimensions": {"d": "x".repeat(10_000)}});
+    assert!(held(&[metric.to_string().into_bytes()], usize::MAX).expect("decodes") > 500 * 10_000);
+}
+
+#[test]
+fn more_rows_than_a_request_may_have_are_refused_where_they_begin_to_be() {
+    let record = gzip("a\n".repeat(MAX_RECORDS + 1).as_bytes());
+    assert!(matches!(held(&[record], usize::MAX), Err(Error::TooMany { .. })));
+    let record = gzip("{}".repeat(MAX_RECORDS + 1).as_bytes());
+    assert!(matches!(held(&[record], usize::MAX), Err(Error::TooMany { .. })));
+}
+
+#[test]
+fn one_request_id_for_other_records_is_another_delivery() {
+    let identity = |records: &[Vec<u8>]| read(records).0.identity.expect("one");
+    let one = identity(&[b"a".to_vec(), b"b".to_vec()]);
+    assert_eq!(identity(&[b"a".to_vec(), b"b".to_vec()]), one);
+    assert_ne!(identity(&[b"a".to_vec(), b"c".to_vec()]), one);
+    assert_ne!(identity(&[b"a".to_vec()]), one);
 }
 
 #[test]
@@ -356,14 +428,14 @@ fn headers_that_are_wrong_are_told() {
 proptest::proptest! {
     #[test]
     fn no_delivery_panics(records in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80), 0..4), garbage in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
-        let _ = deliveries(&body(&Head::default(), &records), &context());
+        let _ = deliveries(&body(&Head::default(), &records), &context(), &mut |_| Ok(()));
         let zipped: Vec<_> = records.iter().map(|record| gzip(record)).collect();
-        let _ = deliveries(&body(&Head::default(), &zipped), &context());
+        let _ = deliveries(&body(&Head::default(), &zipped), &context(), &mut |_| Ok(()));
         let _ = decode(Kind::Firehose, &garbage, &context());
     }
 
     #[test]
     fn no_frame_panics(bytes in proptest::collection::vec(proptest::sample::select(vec![0u8, 1, 2, 5, 9, 0x0a, 0x12, 0x5a, 0x7b, 0xff]), 0..60)) {
-        let _ = deliveries(&body(&Head::default(), &[bytes]), &context());
+        let _ = deliveries(&body(&Head::default(), &[bytes]), &context(), &mut |_| Ok(()));
     }
 }

@@ -81,6 +81,11 @@ pub(super) fn weigh(kind: Kind, body: &[u8]) -> Result<Option<usize>, Error> {
     Ok(Some(bytes))
 }
 
+/// The same of `ExportMetricsServiceRequest`, protobuf, of any size: one of many in a larger body.
+pub(super) fn weigh_metrics(message: &[u8]) -> Result<usize, Error> {
+    weigh::protobuf(message, &shapes::METRICS)
+}
+
 /// `ExportLogsServiceRequest`, protobuf.
 pub fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
     logs::logs(body, context)

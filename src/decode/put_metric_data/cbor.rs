@@ -42,6 +42,7 @@ fn node(decoder: &mut Decoder<'_>, nodes: &mut Nodes, depth: usize) -> Result<No
             while more(decoder, &mut left)? {
                 items.push(node(decoder, nodes, depth + 1)?);
             }
+            items.shrink_to_fit();
             Ok(Node::List(items))
         }
         Type::Map | Type::MapIndef => {
@@ -51,6 +52,7 @@ fn node(decoder: &mut Decoder<'_>, nodes: &mut Nodes, depth: usize) -> Result<No
                 let name = text(decoder)?;
                 members.push((name, node(decoder, nodes, depth + 1)?));
             }
+            members.shrink_to_fit();
             Ok(Node::Map(members))
         }
         other => Err(Fault::Serialization(format!("CBOR of type {other} has no meaning here"))),

@@ -51,6 +51,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         while let Some(item) = items.next_element_seed(Tree(&mut *self.0))? {
             list.push(item);
         }
+        list.shrink_to_fit();
         Ok(Node::List(list))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Node, A::Error> {
@@ -58,6 +59,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         while let Some(name) = members.next_key::<String>()? {
             map.push((name, members.next_value_seed(Tree(&mut *self.0))?));
         }
+        map.shrink_to_fit();
         Ok(Node::Map(map))
     }
 }

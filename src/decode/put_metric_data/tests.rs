@@ -275,6 +275,18 @@ fn what_is_not_of_its_form_is_told_as_such() {
     assert_eq!(action(b""), None);
 }
 
+#[test]
+fn each_part_of_a_name_is_weighed() {
+    let n = 1_000;
+    let deep: String = (0..n).map(|i| format!("p{i}.a.a%2Ea.a.a.a.a.a=&")).collect();
+    assert!(weigh(Kind::PutMetricDataQuery, deep.as_bytes()) > 9 * n * 250);
+    assert!(query::read(deep.as_bytes()).is_ok());
+    let lists = format!("[{}[]]", "[],".repeat(n));
+    assert!(weigh(Kind::PutMetricDataJson, lists.as_bytes()) > n * 100);
+    let many = "a&".repeat(MAX_NODES + 1);
+    assert!(matches!(query::read(many.as_bytes()), Err(Fault::Serialization(_))));
+}
+
 proptest::proptest! {
     #[test]
     fn no_body_panics(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {

@@ -125,6 +125,19 @@ async fn events_for_a_stream_that_was_made_anew_are_new_and_nothing_is_known_whe
     assert_eq!(counted(&ingest), (4, 0));
 }
 
+#[tokio::test]
+async fn an_event_that_was_too_new_at_first_is_stored_once_it_is_not() {
+    let (dir, clock) = (tempfile::tempdir().expect("a directory"), clock());
+    let ingest = open(dir.path(), memory(), clock.clone()).await;
+    let events = [START, START + 2 * 3_600 * SECOND + 60 * SECOND].map(|time| serde_json::json!({"timestamp": time / 1_000_000, "message": "a"}));
+    let body = serde_json::json!({"logGroupName": "g", "logStreamName": "s", "logEvents": events}).to_string();
+    for (seconds, is_repeat, n_rows) in [(0, false, 1), (1, true, 1), (120, false, 3), (1, true, 3)] {
+        clock.advance(seconds * SECOND);
+        let ack = offer(&ingest, body.clone(), i64::MIN).await.expect("taken");
+        assert_eq!((ack.is_repeat, ingest.status().head_rows), (is_repeat, n_rows));
+    }
+}
+
 #[test]
 fn a_call_is_the_same_however_it_is_written_and_another_with_another_token_or_stream() {
     let identity = |body: &str| {

@@ -156,3 +156,18 @@ fn keys_that_cannot_be_are_told() {
     };
     assert_eq!((config.problems().len(), Config::default().problems().len()), (1, 0));
 }
+
+#[tokio::test]
+async fn who_is_turned_away_is_heard_to_the_end_so_that_the_answer_is_read() {
+    let config = Config {
+        access_keys: vec![Secret::new("firehose-1")],
+        ..Config::default()
+    };
+    let (_, router) = at_home(config, "", &[]);
+    let frames = futures::stream::iter(vec![Ok::<_, std::convert::Infallible>(Bytes::from_static(b"frame")); 3]);
+    let ended = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = ended.clone();
+    let frames = futures::StreamExt::inspect(frames, move |_| _ = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let (status, ..) = send(&router, built(request("a", ""), Body::from_stream(frames))).await;
+    assert_eq!((status, ended.load(std::sync::atomic::Ordering::Relaxed)), (StatusCode::UNAUTHORIZED, 3));
+}
