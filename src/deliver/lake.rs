@@ -63,7 +63,10 @@ impl Lake for EngineLake {
         }
     }
     async fn page(&self, table: Table, query: &Query, positions: RangeInclusive<i64>, after: Option<Cursor>) -> Result<Page, String> {
-        let answer = self.engine.arrived(table, query, positions, after, super::PAGE_ROWS).await;
+        let answer = self
+            .engine
+            .arrived(self.ingest.catalog().node(), table, query, positions, after, super::PAGE_ROWS)
+            .await;
         let answer = answer.map_err(|error| error.to_string())?;
         if !answer.coverage.complete {
             let why = answer.coverage.problems.first().map(|problem| problem.message.clone());

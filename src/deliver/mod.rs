@@ -25,8 +25,8 @@
 //! - A row that was acknowledged after its job began, and that matches, is delivered at least once, or is a dead letter, or was
 //!   deleted or expired before. It is delivered twice only if the process dies between a destination's yes and the checkpoint (up
 //!   to a page, [`PAGE_ROWS`]), if an answer was lost on its way, or where a job is changed or stopped while it tries again.
-//! - Each node delivers what it took itself. A node that catches up from blocks which other nodes' rows share a range of
-//!   `ingest_id` with may deliver some of theirs too.
+//! - Each node delivers what it took itself. One that catches up from blocks may also deliver rows of other nodes that have the
+//!   same `ingest_id`s; what a node that is gone for good had not delivered stays undelivered, though not lost: it is in the lake.
 //! - Rows go out in order of event time within what is delivered together; those of a record that is tried again come later.
 //! - Throttling, faults and silence are tried again, record by record where the service says which ([`crate::aws::wait_after`], at
 //!   most [`Config::longest_wait_seconds`]). A wrong name or a missing right likewise, but more rarely: somebody may mend it. What

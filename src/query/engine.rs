@@ -22,11 +22,15 @@ use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
 use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
+use crate::catalog::NodeId;
 use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
 /// The bound's name in answers that it cut.
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
+
+/// The low bits of an `ingest_id`, which number the rows of one log position.
+const INGEST_ID_ROW_BITS: u32 = crate::ingest::MAX_ROWS_PER_REQUEST.trailing_zeros();
 
 /// Facets over more rows of blocks than this are batch work.
 const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
@@ -145,8 +149,17 @@ impl Engine {
     }
 
     /// Rows that came with these `ingest_id`s and match, in order of time, behind `after`. A report, as above; blocks and parts of the
-    /// head that hold no such row are not looked at. Two nodes on one store may give the same `ingest_id`s.
-    pub async fn arrived(&self, table: Table, query: &Query, positions: RangeInclusive<i64>, after: Option<Cursor>, limit: usize) -> Result<SearchResponse> {
+    /// head that hold no such row are not looked at, and no block while `node`'s own rows of these positions are all in the head:
+    /// two nodes on one store may give the same `ingest_id`s.
+    pub async fn arrived(
+        &self,
+        node: &NodeId,
+        table: Table,
+        query: &Query,
+        positions: RangeInclusive<i64>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<SearchResponse> {
         let (first, last) = (*positions.start(), *positions.end());
         self.timed_by(
             "arrived",
@@ -155,10 +168,11 @@ impl Engine {
             async |begun, stop| {
                 let came = Filter::leaf(Leaf::Numbers("ingest_id", vec![positions]));
                 let filter = Filter::And(vec![came, self.compile(table, query)?]);
-                let view = self.inner.source.view();
+                let view = self.view();
+                let is_flushed = (first >> INGEST_ID_ROW_BITS).cast_unsigned() <= view.snapshot.flushed_lsn(node);
                 let mut job = Job::new(&view, table, filter, TimeRange::ALL, stop, self.workers(Priority::Batch));
                 drop(view);
-                job.metas.retain(|meta| meta.max_ingest_id >= first && meta.min_ingest_id <= last);
+                job.metas.retain(|meta| is_flushed && meta.max_ingest_id >= first && meta.min_ingest_id <= last);
                 let has_some = |rows: &Rows| rows.ingest_ids().values().iter().any(|id| (first..=last).contains(id));
                 job.head = Arc::new(job.head.iter().filter(|rows| has_some(rows)).cloned().collect());
                 let bounds = search::Bounds {

@@ -101,7 +101,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest", "AWS_R
 
 
 def the_job(lake):
-    (job,) = lake.status()["deliveries"]
+    (job,) = wait_until(lambda: lake.status()["deliveries"], what="a delivery")
     return job
 
 
