@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use super::lake::{Lake, Page};
 use super::sink::{Fault, MAX_RECORD_BYTES, Record, Remedy, Sink, Sinks, Taken};
 use super::*;
 use crate::model::{EventId, ManualClock};
+use crate::net::{Encoding, inflate};
 use crate::query::filter_pattern::FilterPattern;
 use crate::query::{Cursor, Hit, LogHit, Query};
 
@@ -297,9 +297,8 @@ impl Life {
 
 /// What a subscription's record holds.
 fn opened(record: &Record) -> Value {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(&record.data[..]).read_to_string(&mut text).expect("gzip");
-    serde_json::from_str(&text).expect("JSON")
+    let json = inflate::inflate(Encoding::Gzip, &record.data, 16 << 20).expect("gzip");
+    serde_json::from_slice(&json).expect("JSON")
 }
 
 fn all(messages: &[&str]) -> Vec<String> {
