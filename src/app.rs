@@ -20,6 +20,7 @@ use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::config::Config;
+use crate::deliver::{self, Deliveries, EngineLake};
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
@@ -129,9 +130,20 @@ impl App {
         let mut alert_options = config.alert.clone();
         alert_options.public_url = config.public_url(&addresses.http);
         let alerting = alerting(alert_options, &engine, &ingest, &clock)?;
+        let deliveries = deliver::Parts {
+            config: config.deliver.clone(),
+            lake: EngineLake {
+                engine: engine.clone(),
+                ingest: ingest.clone(),
+            },
+            data_dir: data_dir.clone(),
+            clock: clock.clone(),
+        };
+        let deliveries = Arc::new(Deliveries::open(deliveries).await);
         let stop_receiving = CancellationToken::new();
         let server = Arc::new(Server {
             engine,
+            deliveries: deliveries.clone(),
             ingest: ingest.clone(),
             alerting: alerting.handle(),
             store: store.clone(),
@@ -178,6 +190,7 @@ impl App {
             maintainer.run(stop.cancelled_owned()).await
         });
         app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
+        app.work("deliveries", deliveries, |deliveries, stop| async move { deliveries.run(stop).await });
         app.work("alerts", alerting, |alerting, stop| async move { alerting.run(stop).await });
         let max_mapped_bytes = config.store.max_mapped_bytes;
         app.work("mapped_memory", cache, move |cache, stop| async move {
@@ -373,6 +386,8 @@ impl Faces {
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
         let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
         awslogs.answer_from(server.engine.clone(), config.insights.clone());
+        awslogs.deliver_through(server.deliveries.sinks());
+        server.deliveries.follow(awslogs.registry().clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::net::{auth, listen};
-use crate::{access, alert, block, ingest, query, receive, storage, telemetry, wal};
+use crate::{access, alert, block, deliver, ingest, query, receive, storage, telemetry, wal};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -53,6 +53,8 @@ pub struct Config {
     pub retention: ingest::RetentionConfig,
     /// `[query]`
     pub query: query::Config,
+    /// `[deliver]`
+    pub deliver: deliver::Config,
     /// `[alert]`
     pub alert: alert::Options,
 }
@@ -159,6 +161,7 @@ impl Config {
                 "lake" => set(&mut config.lake, value),
                 "retention" => set(&mut config.retention, value),
                 "query" => set(&mut config.query, value),
+                "deliver" => set(&mut config.deliver, value),
                 "alert" => set(&mut config.alert, value),
                 _ => vec![format!("unknown section; there are {SECTIONS}")],
             };
@@ -235,6 +238,7 @@ impl Config {
         problems.extend(self.insights.problems());
         problems.extend(self.xray.problems());
         problems.extend(self.firehose.problems());
+        problems.extend(self.deliver.problems());
         problems.extend(self.node.problems());
         problems.extend(self.retention.problems());
         problems.extend(self.lake.problems(Duration::from_secs(self.query.timeout_seconds)));
@@ -261,8 +265,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str =
-    "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, store, wal, ingest, node, block, lake, retention, query, alert";
+const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, store, wal, ingest, node, block, lake, retention, query, deliver, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

@@ -37,6 +37,7 @@
 //! | [`fail_point`] | places at which a test lets the process die |
 //! | [`supervise`] | long-lived work: begun, watched, begun again after a panic |
 //! | [`net`] | sockets, TLS, body caps, capped decompression, the drain signal |
+//! | [`aws`] | clients of AWS's own services: how they are reached, when to try again |
 //! | [`storage`] | the bucket or directory, its keys, and the local cache of its objects |
 //! | [`access`] | who calls on the AWS faces: access keys, SigV4, rights |
 //! | [`decode`] | bytes of a protocol to a batch, pure |
@@ -47,6 +48,7 @@
 //! | [`catalog`] | which blocks exist: a commit log in the bucket |
 //! | [`ingest`] | the write path as one story, and the view that queries read |
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
+//! | [`deliver`] | rows that go on to Firehose and Kinesis as they come in |
 //! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |
 //! | [`alert`] | rules, their states, and SNS |
 //! | [`serve`] | HTTP for people and tools: API, health, pages |
@@ -71,6 +73,7 @@ pub mod telemetry;
 pub mod fail_point;
 pub mod supervise;
 pub mod net;
+pub mod aws;
 pub mod storage;
 pub mod access;
 pub mod decode;
@@ -81,6 +84,7 @@ pub mod block;
 pub mod catalog;
 pub mod ingest;
 pub mod query;
+pub mod deliver;
 pub mod receive;
 pub mod alert;
 pub mod serve;

@@ -22,7 +22,7 @@ use super::answer::{AlertAnswer, NotificationAnswer, RuleAnswer, urgency};
 use super::evaluate::{self, Observation, State, Window, judge, nanos, step};
 use super::message;
 use super::metrics;
-use super::notify::{ATTEMPT_TIMEOUT, Channel, SendError};
+use super::notify::{Channel, SendError};
 use super::observe::{MAX_GROUPS, Observed, Questions, group_query, observe};
 use super::outbox;
 use super::rows::{Evaluation, EvaluationSink, ROW_EVERY_NANOS, rows};
@@ -439,7 +439,7 @@ impl Book {
         }
         let sent = match self.channel(&notification.channel) {
             // twice the channel's own limit: it should end by itself, with a better message
-            Some(channel) => match tokio::time::timeout(ATTEMPT_TIMEOUT * 2, channel.send(notification)).await {
+            Some(channel) => match tokio::time::timeout(crate::aws::ATTEMPT_TIMEOUT * 2, channel.send(notification)).await {
                 Ok(sent) => sent,
                 Err(_) => Err(SendError {
                     message: "no answer".into(),

@@ -6,25 +6,16 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
 use aws_sdk_sns::Client;
-use aws_sdk_sns::config::retry::RetryConfig;
-use aws_sdk_sns::config::timeout::TimeoutConfig;
-use aws_sdk_sns::config::{BehaviorVersion, Region};
-use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::types::MessageAttributeValue;
-use aws_smithy_http_client::tls;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use super::state::Notification;
+use crate::aws::{self, Connection};
 
 /// Name of the attribute that carries [`Notification::id`].
 pub const ID_ATTRIBUTE: &str = "tracelake.notification_id";
-/// How long one attempt may take.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A delivery that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +67,7 @@ pub struct SnsConfig {
 /// Amazon SNS through aws-sdk-sns.
 pub struct SnsChannel {
     config: SnsConfig,
-    /// Read from environment and profiles at the first delivery, so that a server without AWS settings starts at once.
-    shared: OnceCell<aws_config::SdkConfig>,
+    connection: Connection,
     /// One client a region.
     clients: Mutex<HashMap<String, Client>>,
 }
@@ -92,42 +82,17 @@ impl SnsChannel {
     /// A channel with these settings; connects at the first delivery.
     pub fn new(config: SnsConfig) -> Self {
         Self {
+            connection: Connection::new(config.endpoint_url.as_deref(), config.region.as_deref()),
             config,
-            shared: OnceCell::new(),
             clients: Mutex::default(),
         }
     }
 
     async fn client(&self, topic_arn: &str) -> Client {
-        let region = self.config.region.clone().or_else(|| topic_arn.split(':').nth(3).map(str::to_string));
-        let region = region.unwrap_or_else(|| "us-east-1".into());
-        let shared = self.shared.get_or_init(|| self.load(region.clone())).await;
+        let region = self.connection.region(topic_arn.split(':').nth(3)).await;
+        let config = self.connection.config(&region).await;
         let mut clients = self.clients.lock().await;
-        let client = clients.entry(region.clone()).or_insert_with(|| {
-            let config = aws_sdk_sns::config::Builder::from(shared)
-                .region(Region::new(region))
-                // the outbox tries again; the SDK must not hide attempts inside one of ours
-                .retry_config(RetryConfig::disabled())
-                .timeout_config(
-                    TimeoutConfig::builder()
-                        .connect_timeout(CONNECT_TIMEOUT)
-                        .operation_timeout(ATTEMPT_TIMEOUT)
-                        .build(),
-                )
-                .build();
-            Client::from_conf(config)
-        });
-        client.clone()
-    }
-
-    async fn load(&self, region: String) -> aws_config::SdkConfig {
-        let provider = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(Region::new(region));
-        if let Some(url) = &self.config.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        loader.load().await
+        clients.entry(region).or_insert_with(|| Client::new(&config)).clone()
     }
 
     async fn publish(&self, notification: &Notification) -> Sent {
@@ -153,8 +118,8 @@ impl SnsChannel {
         match request.send().await {
             Ok(output) => Ok(output.message_id),
             Err(error) => Err(SendError {
-                message: describe(&error),
-                retry_may_help: retry_may_help(&error),
+                message: aws::describe(&error),
+                retry_may_help: aws::retry_may_help(&error),
             }),
         }
     }
@@ -166,41 +131,6 @@ impl Channel for SnsChannel {
     }
     fn send<'a>(&'a self, notification: &'a Notification) -> SendFuture<'a> {
         Box::pin(self.publish(notification))
-    }
-}
-
-fn describe<E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug>(error: &SdkError<E, R>) -> String {
-    match error {
-        SdkError::ServiceError(service) => match (service.err().code(), service.err().message()) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code.to_string(),
-            _ => DisplayErrorContext(service.err()).to_string(),
-        },
-        other => DisplayErrorContext(other).to_string(),
-    }
-}
-
-/// Throttling, server faults, timeouts and a network that is away pass by themselves; a wrong topic or missing right
-/// does not.
-fn retry_may_help<E: ProvideErrorMetadata, R: HttpStatus>(error: &SdkError<E, R>) -> bool {
-    match error {
-        SdkError::ServiceError(service) => {
-            let status = service.raw().status();
-            status >= 500 || status == 429 || service.err().code().is_some_and(|code| code.contains("Throttl"))
-        }
-        SdkError::ConstructionFailure(_) => false,
-        _ => true,
-    }
-}
-
-/// The one thing asked of a raw response.
-trait HttpStatus {
-    fn status(&self) -> u16;
-}
-
-impl HttpStatus for aws_sdk_sns::config::http::HttpResponse {
-    fn status(&self) -> u16 {
-        aws_sdk_sns::config::http::HttpResponse::status(self).as_u16()
     }
 }
 

@@ -2,32 +2,20 @@
 //!
 //! The notifications lie inside their alerts ([`super::state`]); this room only decides. Per alert the oldest pending one
 //! goes first, so "resolved" never overtakes "firing". Per target one delivery runs at a time, so a target that hangs
-//! holds up nobody else. A failed try is followed by another after twice the wait, from [`FIRST_WAIT`] to [`LONGEST_WAIT`],
-//! ± 20 %; after [`GIVE_UP_AFTER`] it is failed for good, with the last error.
+//! holds up nobody else. A failed try is followed by another after twice the wait, from [`FIRST_WAIT`](crate::aws::FIRST_WAIT)
+//! to [`LONGEST_WAIT`](crate::aws::LONGEST_WAIT), ± 20 %; after [`GIVE_UP_AFTER`] it is failed for good, with the last error.
 
 use std::time::Duration;
 
 use super::evaluate::nanos;
 use super::notify::{SendError, Sent};
 use super::state::{Notification, Status};
+use crate::aws::wait_after;
 
-/// Wait after the first failed try.
-pub const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait between two tries.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Age at which a notification is given up: by then nobody is helped by it.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(86_400);
 /// Deliveries under way at a time, over all targets.
 pub const MAX_IN_FLIGHT: usize = 16;
-
-/// The wait after try number `attempts`, before jitter.
-pub fn wait_after(attempts: u32, retry_may_help: bool) -> Duration {
-    if !retry_may_help {
-        return LONGEST_WAIT;
-    }
-    let doubled = FIRST_WAIT.saturating_mul(1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(LONGEST_WAIT)
-}
 
 /// Enters the outcome of one try at `now`. `jitter` is from -1 to 1.
 pub fn settle(notification: &mut Notification, sent: Sent, now_nanos: i64, jitter: f64) {
@@ -56,6 +44,7 @@ pub fn settle(notification: &mut Notification, sent: Sent, now_nanos: i64, jitte
 mod tests {
     use super::super::evaluate::Tell;
     use super::*;
+    use crate::aws::LONGEST_WAIT;
 
     #[test]
     fn waits_double_up_to_the_longest_and_end_after_a_day() {

@@ -49,7 +49,7 @@ impl Alerting {
     }
 
     /// Runs until `stop`; then waits for deliveries under way, so that what was sent is known as sent. Each ends within
-    /// twice [`super::notify::ATTEMPT_TIMEOUT`]. While another node leads nothing is evaluated or told here, and the
+    /// twice [`crate::aws::ATTEMPT_TIMEOUT`]. While another node leads nothing is evaluated or told here, and the
     /// leader's alerts are shown.
     pub async fn run(&self, stop: CancellationToken) {
         let mut duty = self.book.duty();

@@ -15,6 +15,57 @@ use crate::model::{Signal, Table};
 /// Why records are dropped. None is a decoder's reason to reject.
 pub(super) const DROP_REASONS: [&str; 5] = ["bad_datagram", "queue_full", "kernel_buffer_full", "refused", "internal_error"];
 
+/// State documents under this begin with [`Sent`].
+pub const SENT_KEY: &str = "deliver/";
+
+/// What became of rows that were to go on to another system: the beginning of a state document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Sent {
+    /// `logs`, `traces`.
+    pub signal: String,
+    /// Rows that the other system has taken.
+    pub delivered: u64,
+    /// Rows that it will never have, by reason.
+    pub undelivered: BTreeMap<String, u64>,
+}
+
+impl Sent {
+    /// Adds up.
+    pub fn add(&mut self, more: &Sent) {
+        self.delivered += more.delivered;
+        for (reason, n) in &more.undelivered {
+            *self.undelivered.entry(reason.clone()).or_default() += n;
+        }
+    }
+}
+
+/// The name under which the ledger has what was delivered.
+const DELIVER: &str = "deliver";
+
+/// What a node has delivered, by signal. A record may be in several deliveries, or in none.
+pub(super) fn sent_entries<'a>(node: &str, documents: impl Iterator<Item = &'a [u8]>) -> Vec<Entry> {
+    let mut by_signal: BTreeMap<String, Sent> = BTreeMap::new();
+    for sent in documents.filter_map(|bytes| serde_json::from_slice::<Sent>(bytes).ok()) {
+        by_signal.entry(sent.signal.clone()).or_default().add(&sent);
+    }
+    let entry = |signal: &str, outcome: &'static str, reason: Option<&String>, records: u64| Entry {
+        node: Some(node.to_string()),
+        receiver: Some(DELIVER.to_string()),
+        signal: signal.to_string(),
+        outcome,
+        reason: reason.cloned(),
+        records,
+    };
+    let of_signal = |(signal, sent): (&String, &Sent)| {
+        let undelivered = sent.undelivered.iter().map(|(reason, n)| entry(signal, "undelivered", Some(reason), *n));
+        std::iter::once(entry(signal, "delivered", None, sent.delivered))
+            .chain(undelivered)
+            .collect::<Vec<Entry>>()
+    };
+    by_signal.iter().flat_map(of_signal).filter(|entry| entry.records > 0).collect()
+}
+
 /// One sum of the ledger: how many records of a node, receiver and signal had one outcome, for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -24,9 +75,10 @@ pub struct Entry {
     pub receiver: Option<String>,
     /// `logs`, `traces`, `metrics`.
     pub signal: String,
-    /// `accepted`, `repeated`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`.
+    /// `accepted`, `repeated`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`, and, where they are
+    /// sent on, `delivered` or `undelivered`.
     pub outcome: &'static str,
-    /// Of rejected and dropped ones.
+    /// Of rejected, dropped and undelivered ones.
     pub reason: Option<String>,
     /// How many.
     pub records: u64,
@@ -229,6 +281,22 @@ mod tests {
         assert_eq!((later.sums()[0].2.accepted, later.sums()[0].2.repeated), (1, 0));
         assert_eq!(sums[0].2.reasons["too_old"], 2);
         assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
+    }
+
+    #[test]
+    fn what_was_delivered_is_added_up_by_signal() {
+        let documents: [&[u8]; 4] = [
+            br#"{"signal":"logs","delivered":5,"undelivered":{"too_old":2},"job":"a","done":7}"#,
+            br#"{"signal":"logs","delivered":1}"#,
+            br#"{"signal":"traces","delivered":0}"#,
+            b"none",
+        ];
+        let entries = sent_entries("n", documents.into_iter());
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.signal.as_str(), entry.outcome, entry.reason.as_deref(), entry.records))
+            .collect();
+        assert_eq!(shown, [("logs", "delivered", None, 6), ("logs", "undelivered", Some("too_old"), 2)]);
     }
 
     #[test]

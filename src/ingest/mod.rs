@@ -56,7 +56,7 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
-pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, add_up};
+pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, SENT_KEY, Sent, add_up};
 pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule, lake_swap_grace};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use view::{Source, View};
@@ -356,6 +356,18 @@ impl Ingest {
             .collect()
     }
 
+    /// The last position of the log.
+    pub fn last_lsn(&self) -> Lsn {
+        self.inner.wal.stats().last_lsn
+    }
+
+    /// The greatest `ingest_id` such that every acknowledged row with it, or a smaller one, is in every view from now on, and none
+    /// comes later. Requests that are on their way to the log are waited for, as a flush does.
+    pub async fn settled_ingest_id(&self) -> i64 {
+        let _quiescent = self.inner.publication.write().await;
+        ((self.last_lsn() as i64 + 1) << 20) - 1
+    }
+
     /// Where every record ended.
     pub fn ledger(&self) -> &Ledger {
         &self.inner.ledger
@@ -456,7 +468,9 @@ impl Source for Ingest {
     fn ledger(&self) -> Vec<LedgerEntry> {
         let nodes = self.nodes();
         let of_nodes = nodes.iter().flat_map(|node| ledger::entries(node.node.as_str(), &node.sums));
-        of_nodes.chain(ledger::gone_entries(self.inner.catalog.snapshot().gone())).collect()
+        let documents = self.states(SENT_KEY);
+        let sent = ledger::sent_entries(self.inner.catalog.node().as_str(), documents.iter().map(|(_, bytes)| bytes.as_ref()));
+        of_nodes.chain(ledger::gone_entries(self.inner.catalog.snapshot().gone())).chain(sent).collect()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {

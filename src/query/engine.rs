@@ -1,6 +1,7 @@
 //! The door: one method a kind of question.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::answer::{
-    CountGroup, CountRequest, CountResponse, Counted, CountedBy, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse, SqlRequest,
-    SqlResponse,
+    CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse,
+    SqlRequest, SqlResponse,
 };
 use super::blocks::Blocks;
 use super::conditions::ValueTest;
@@ -22,11 +23,15 @@ use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
 use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
-use crate::model::{Clock, Table, TimeRange, TraceId};
+use crate::catalog::NodeId;
+use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
 /// The bound's name in answers that it cut.
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
+
+/// The low bits of an `ingest_id`, which number the rows of one log position.
+const INGEST_ID_ROW_BITS: u32 = crate::ingest::MAX_ROWS_PER_REQUEST.trailing_zeros();
 
 /// Facets over more rows of blocks than this are batch work.
 const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
@@ -133,6 +138,49 @@ impl Engine {
                     let message = format!("the page ends after {} rows; the next one goes on behind them", page.hits.len());
                     job.coverage.note(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
                 }
+                Ok(SearchResponse {
+                    hits: page.hits,
+                    next_cursor: page.next,
+                    coverage: job.coverage,
+                    took: begun.elapsed(),
+                })
+            },
+        )
+        .await
+    }
+
+    /// Rows that came with these `ingest_id`s and match, in order of time, behind `after`. A report, as above; blocks and parts of the
+    /// head that hold no such row are not looked at, and no block while `node`'s own rows of these positions are all in the head:
+    /// two nodes on one store may give the same `ingest_id`s.
+    pub async fn arrived(
+        &self,
+        node: &NodeId,
+        table: Table,
+        query: &Query,
+        positions: RangeInclusive<i64>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<SearchResponse> {
+        let (first, last) = (*positions.start(), *positions.end());
+        self.timed_by(
+            "arrived",
+            Priority::Batch,
+            |answer: &SearchResponse| answer.coverage.complete,
+            async |begun, stop| {
+                let came = Filter::leaf(Leaf::Numbers("ingest_id", vec![positions]));
+                let filter = Filter::And(vec![came, self.compile(table, query)?]);
+                let view = self.view();
+                let is_flushed = (first >> INGEST_ID_ROW_BITS).cast_unsigned() <= view.snapshot.flushed_lsn(node);
+                let mut job = Job::new(&view, table, filter, TimeRange::ALL, stop, self.workers(Priority::Batch));
+                drop(view);
+                job.metas.retain(|meta| is_flushed && meta.max_ingest_id >= first && meta.min_ingest_id <= last);
+                let has_some = |rows: &Rows| rows.ingest_ids().values().iter().any(|id| (first..=last).contains(id));
+                job.head = Arc::new(job.head.iter().filter(|rows| has_some(rows)).cloned().collect());
+                let bounds = search::Bounds {
+                    rows: limit.clamp(1, self.inner.config.max_limit),
+                    bytes: self.inner.config.max_answer_bytes,
+                };
+                let page = search::page(&mut job, &self.inner.blocks, Order::OldestFirst, bounds, after).await?;
                 Ok(SearchResponse {
                     hits: page.hits,
                     next_cursor: page.next,

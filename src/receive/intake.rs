@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::decode::Decoded;
+use crate::deliver::Position;
 use crate::ingest::{Ack, DeleteError, DeleteRequest, Ingest, Ledger, Received, Refused};
 
 /// The write path as receivers see it. [`Ingest`] is the one outside tests.
@@ -27,6 +28,10 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
     fn states(&self, prefix: &str) -> Vec<(String, Bytes)>;
     /// See [`Ingest::delete`].
     async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError>;
+    /// Where the log is: what is acknowledged from here on has a later place.
+    fn position(&self) -> Position {
+        Position::default()
+    }
 }
 
 #[async_trait]
@@ -54,5 +59,11 @@ impl Intake for Ingest {
     }
     async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError> {
         Ingest::delete(self, request).await.map(|_| ())
+    }
+    fn position(&self) -> Position {
+        Position {
+            node: self.catalog().node().to_string(),
+            lsn: self.last_lsn(),
+        }
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Handle;
+use crate::deliver::Deliveries;
 use crate::ingest::{self, Ingest};
 use crate::model::Clock;
 use crate::query::Engine;
@@ -30,6 +31,8 @@ pub struct Server {
     pub engine: Engine,
     /// The write path: status and ledger.
     pub ingest: Ingest,
+    /// What goes on to other systems.
+    pub deliveries: Arc<Deliveries>,
     /// Alert states.
     pub alerting: Handle,
     /// To say whether it is reachable.

@@ -42,19 +42,10 @@ async fn sns_that_answers(answers: Vec<(u16, &'static str)>) -> (String, Arc<Mut
 
 /// A channel with fixed keys, without the environment of whoever runs the tests.
 async fn channel(url: &str) -> SnsChannel {
-    let channel = SnsChannel::new(SnsConfig {
-        endpoint_url: Some(url.into()),
-        region: None,
-    });
-    let loaded = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new("eu-west-1"))
-        .endpoint_url(url)
-        .test_credentials()
-        .load()
-        .await;
-    channel.shared.set(loaded).expect("unset before");
-    channel
+    SnsChannel {
+        connection: Connection::for_tests(url).await,
+        ..SnsChannel::new(SnsConfig::default())
+    }
 }
 
 fn notification(topic: &str) -> Notification {

@@ -483,3 +483,41 @@ async fn an_index_counts_what_it_knows_whole() {
     assert_eq!((nothing.values, nothing.missing), (vec![], 6));
     assert_eq!(counts("long"), None);
 }
+
+#[tokio::test]
+async fn what_arrived_is_found_by_its_positions_page_by_page() {
+    let lake = lake().await;
+    let node = NodeId::load_or_create(lake.folder.path()).expect("a node");
+    let arrived = async |query: &str, positions: std::ops::RangeInclusive<i64>| {
+        let (query, mut found, mut after) = (parse(query, Table::Logs).expect("a query"), Vec::new(), None);
+        loop {
+            let page = lake
+                .engine
+                .arrived(&node, Table::Logs, &query, positions.clone(), after, 37)
+                .await
+                .expect("a page");
+            assert!(page.coverage.complete);
+            found.extend(page.hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())));
+            after = page.next_cursor;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    // two parts of the head, a block with an index, one without
+    let found = arrived("*", 100..=3_099).await;
+    assert!(found.is_sorted());
+    let mut ids: Vec<i64> = found.iter().map(|(_, id)| *id).collect();
+    ids.sort_unstable();
+    let expected: Vec<i64> = (100..=150).chain(1_000..=1_009).chain(2_000..=2_399).chain(3_000..=3_099).collect();
+    assert_eq!(ids, expected);
+    let rare = arrived("rare", 2_000..=3_099).await;
+    assert!(!rare.is_empty() && rare.len() < 300, "{}", rare.len());
+    assert_eq!(arrived("*", 160..=900).await, []);
+    // of a node whose own rows of these positions are in the head, no block is looked at
+    let later = 1 << 20;
+    lake.block(&rows(7, 20, later), true).await;
+    lake.head(vec![rows(8, 5, later + 10)]);
+    let ids: Vec<i64> = arrived("*", later..=later + 100).await.into_iter().map(|(_, id)| id - later).collect();
+    assert!(ids.iter().all(|id| (10..15).contains(id)) && ids.len() == 5, "{ids:?}");
+}

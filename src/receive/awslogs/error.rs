@@ -25,6 +25,12 @@ pub enum Error {
     /// There is no such log group, stream or record.
     #[error("The specified log {0} does not exist.")]
     NotFound(&'static str),
+    /// The group has no filter of this name; which kind.
+    #[error("The specified {0} filter does not exist.")]
+    NoSuchFilter(&'static str),
+    /// It cannot be done to a group of this class.
+    #[error("{0}")]
+    InvalidOperation(String),
     /// No more log groups or streams are taken.
     #[error("{0}")]
     LimitExceeded(String),
@@ -132,7 +138,8 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "InvalidParameterException"),
         Error::Serialization(_) => (StatusCode::BAD_REQUEST, "SerializationException"),
         Error::AlreadyExists(_) => (StatusCode::BAD_REQUEST, "ResourceAlreadyExistsException"),
-        Error::NotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+        Error::NotFound(_) | Error::NoSuchFilter(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+        Error::InvalidOperation(_) => (StatusCode::BAD_REQUEST, "InvalidOperationException"),
         Error::LimitExceeded(_) => (StatusCode::BAD_REQUEST, "LimitExceededException"),
         Error::MalformedQuery(_) => (StatusCode::BAD_REQUEST, "MalformedQueryException"),
         Error::QueryNotFound => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),

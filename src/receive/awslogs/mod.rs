@@ -16,6 +16,7 @@
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
 //! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL ([`insights`]); SQL and PPL are refused |
+//! | `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter` | to Kinesis and Firehose ([`subscription_filters`]); delivered by [`crate::deliver`] |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
 //!
 //! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
@@ -37,6 +38,7 @@ mod put;
 mod delete;
 mod events;
 mod records;
+mod subscription_filters;
 mod event_stream;
 mod live_tail;
 mod http_events;
@@ -57,8 +59,8 @@ pub use error::{Error, Result};
 pub use insights::Config as InsightsConfig;
 pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
 pub use wire::{
-    CreateLogGroup, CreateLogStream, Delete, DescribeLogGroups, DescribeLogStreams, ListLogGroups, RetentionPolicy, TagFilter, TagLogGroup, TagResource,
-    UntagLogGroup,
+    CreateLogGroup, CreateLogStream, Delete, DescribeLogGroups, DescribeLogStreams, ListLogGroups, RetentionPolicy, SubscriptionFilter, TagFilter, TagLogGroup,
+    TagResource, UntagLogGroup,
 };
 
 use super::Intake;
@@ -66,6 +68,7 @@ use super::answer::{self, BodyFault, JSON_1_1};
 use super::signed::{Face, Gate, guarded};
 use super::{inflate_aside, metrics, read as read_body};
 use crate::access::{Asked, Caller};
+use crate::deliver::sink::Sinks;
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, body};
 use crate::query::Engine;
@@ -75,7 +78,7 @@ pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 26] = [
+const OPERATIONS: [&str; 29] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -102,6 +105,9 @@ const OPERATIONS: [&str; 26] = [
     "GetQueryResults",
     "StopQuery",
     "DescribeQueries",
+    "PutSubscriptionFilter",
+    "DescribeSubscriptionFilters",
+    "DeleteSubscriptionFilter",
 ];
 
 /// Those that read rows.
@@ -167,6 +173,8 @@ pub struct Receiver {
     engine: OnceLock<Engine>,
     /// Logs Insights' queries; set with the engine.
     queries: OnceLock<Arc<insights::Queries>>,
+    /// Reaches the destinations of subscription filters.
+    sinks: OnceLock<Arc<dyn Sinks>>,
 }
 
 impl Receiver {
@@ -186,6 +194,7 @@ impl Receiver {
             registry,
             engine: OnceLock::new(),
             queries: OnceLock::new(),
+            sinks: OnceLock::new(),
         })
     }
 
@@ -194,6 +203,12 @@ impl Receiver {
         // a second one sees the same rows
         let _ = self.engine.set(engine);
         let _ = self.queries.set(insights::Queries::new(bounds, self.clock.clone()));
+    }
+
+    /// Tries the destinations of subscription filters through these; without them none can be put.
+    pub fn deliver_through(&self, sinks: Arc<dyn Sinks>) {
+        // a second one reaches the same
+        let _ = self.sinks.set(sinks);
     }
 
     fn queries(&self) -> Result<&Arc<insights::Queries>> {
@@ -333,6 +348,9 @@ impl Receiver {
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,
+            "PutSubscriptionFilter" => self.put_subscription_filter(&read(bytes)?).await?,
+            "DescribeSubscriptionFilters" => return registry.describe_subscription_filters(&read(bytes)?),
+            "DeleteSubscriptionFilter" => registry.delete_subscription_filter(&read(bytes)?).await?,
             "TagResource" => registry.tag_resource(&read(bytes)?).await?,
             "UntagResource" => registry.untag_resource(&read(bytes)?).await?,
             "ListTagsForResource" => return Ok(json!({ "tags": registry.list_tags_for_resource(&read(bytes)?)? })),

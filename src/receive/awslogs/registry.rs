@@ -23,6 +23,7 @@ use super::arn::{Arns, group_of_arn};
 use super::delete::{GONE_KEY, Gone};
 use super::error::{Error, Result};
 use super::events::Streams;
+use super::subscription_filters::FilterRecord;
 use super::wire;
 use crate::decode::awslogs::Validation;
 use crate::ingest::{Facts, LogGroups};
@@ -60,6 +61,8 @@ pub(super) struct GroupRecord {
     pub(super) kms_key_id: Option<String>,
     pub(super) deletion_protection: bool,
     pub(super) tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) subscription_filters: BTreeMap<String, FilterRecord>,
     /// Grows with each change: of what two nodes know of a group, the greater is newer.
     pub(super) version: u64,
 }
@@ -279,6 +282,7 @@ impl Registry {
             kms_key_id: call.kms_key_id.clone(),
             deletion_protection: call.deletion_protection_enabled.unwrap_or(false),
             tags,
+            subscription_filters: BTreeMap::new(),
             version: 1,
         };
         self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
@@ -428,7 +432,7 @@ impl Registry {
     }
 
     /// Changes a group's record: durable first, then seen.
-    async fn change_group(&self, name: &str, change: impl FnOnce(&mut GroupRecord) -> Result<()>) -> Result<()> {
+    pub(super) async fn change_group(&self, name: &str, change: impl FnOnce(&mut GroupRecord) -> Result<()>) -> Result<()> {
         let _changing = self.changing(name).await;
         let before = {
             let groups = self.groups.read();

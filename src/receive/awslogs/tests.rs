@@ -5,6 +5,7 @@ use super::*;
 use crate::model::ManualClock;
 
 mod deletes;
+mod subscription_filters;
 
 const NOW_MILLIS: i64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;

@@ -110,6 +110,36 @@ pub struct UntagLogGroup {
     pub tags: Option<Vec<String>>,
 }
 
+/// `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SubscriptionFilter {
+    /// Required.
+    pub log_group_name: Option<String>,
+    /// Required, but where filters are described.
+    pub filter_name: Option<String>,
+    /// Required where one is put.
+    pub filter_pattern: Option<String>,
+    /// Required where one is put: of a Kinesis or Firehose stream.
+    pub destination_arn: Option<String>,
+    /// Kept and shown, not used.
+    pub role_arn: Option<String>,
+    /// `Random` or `ByLogStream` (default).
+    pub distribution: Option<String>,
+    /// No group of ours has a transformer.
+    pub apply_on_transformed_logs: Option<bool>,
+    /// Not supported.
+    pub field_selection_criteria: Option<String>,
+    /// Not supported.
+    pub emit_system_fields: Option<Vec<String>>,
+    /// A beginning of filters' names.
+    pub filter_name_prefix: Option<String>,
+    /// 1 to 50.
+    pub limit: Option<i64>,
+    /// Of the page before.
+    pub next_token: Option<String>,
+}
+
 /// `ListLogGroups`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

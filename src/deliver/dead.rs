@@ -1,0 +1,150 @@
+//! Dead letters: records that no destination will take, one line of JSON each, for a person to look at.
+//!
+//! | member | |
+//! |---|---|
+//! | `time` | when it was given up |
+//! | `job`, `destination` | whose it was, and where it was to go |
+//! | `reason` | `refused`: the destination will not have it; `too_large`: none would; `too_old`: tried for `[deliver] give_up_hours` |
+//! | `error` | what the destination said last |
+//! | `rows` | how many |
+//! | `data` | the record as it was to arrive, in base64 |
+//!
+//! A line is on disk (fsync) before the checkpoint passes its rows. `dead-letters.ndjson` is renamed to `dead-letters.1.ndjson` when
+//! it holds half of what both may, and replaces the one before. A letter that cannot be written is counted and logged; the rows
+//! themselves are still in the lake.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::metrics;
+use super::sink::Record;
+use crate::model::format_time;
+
+/// One that nobody takes.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) job: String,
+    pub(super) destination: String,
+    pub(super) reason: &'static str,
+    pub(super) error: String,
+    pub(super) record: Record,
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(super) struct DeadLetters {
+    folder: PathBuf,
+    max_bytes: u64,
+    writing: Arc<Mutex<()>>,
+}
+
+impl DeadLetters {
+    pub(super) fn new(folder: &Path, max_bytes: u64) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            max_bytes,
+            writing: Arc::default(),
+        }
+    }
+
+    /// Writes letters to their end, off the runtime.
+    pub(super) async fn write(&self, letters: Vec<Letter>, now_nanos: i64) {
+        if letters.is_empty() {
+            return;
+        }
+        let (file, n) = (self.clone(), letters.len());
+        let written = tokio::task::spawn_blocking(move || file.append(&letters, now_nanos)).await;
+        let failed = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        (0..n).for_each(|_| metrics::letter_lost());
+        tracing::error!(error = failed, letters = n, "dead letters could not be written");
+    }
+
+    fn append(&self, letters: &[Letter], now_nanos: i64) -> std::io::Result<()> {
+        let _one_at_a_time = self.writing.lock();
+        std::fs::create_dir_all(&self.folder)?;
+        let path = self.folder.join("dead-letters.ndjson");
+        for letter in letters {
+            let mut line = json!({
+                "time": format_time(now_nanos),
+                "job": letter.job,
+                "destination": letter.destination,
+                "reason": letter.reason,
+                "error": letter.error,
+                "rows": letter.record.rows,
+                "data": STANDARD.encode(&letter.record.data),
+            })
+            .to_string();
+            line.push('\n');
+            let so_far = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            if so_far > 0 && so_far + line.len() as u64 > self.max_bytes / 2 {
+                tracing::warn!(folder = %self.folder.display(), "the oldest dead letters go: [deliver] max_dead_letter_bytes is reached");
+                std::fs::rename(&path, self.folder.join("dead-letters.1.ndjson"))?;
+            }
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(data: &[u8]) -> Letter {
+        Letter {
+            job: "j".into(),
+            destination: "firehose:f".into(),
+            reason: "refused",
+            error: "no".into(),
+            record: Record {
+                data: data.to_vec().into(),
+                partition_key: "k".into(),
+                rows: 3,
+                newest_nanos: 0,
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn letters_are_lines_and_the_oldest_go_at_the_bound() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dead = DeadLetters::new(folder.path(), 2_000);
+        dead.write(vec![letter(b"first"), letter(&[255, 0])], 0).await;
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        let lines: Vec<serde_json::Value> = read("dead-letters.ndjson")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        assert_eq!(
+            (lines.len(), &lines[0]["rows"], &lines[0]["data"]),
+            (2, &json!(3), &json!(STANDARD.encode("first")))
+        );
+        assert_eq!(
+            (lines[1]["reason"].as_str(), lines[1]["destination"].as_str()),
+            (Some("refused"), Some("firehose:f"))
+        );
+        for n in 0..40u8 {
+            dead.write(vec![letter(&[n; 90])], 0).await;
+        }
+        let (now, before) = (read("dead-letters.ndjson"), read("dead-letters.1.ndjson"));
+        assert!(
+            now.len() + before.len() <= 2_000 && !before.is_empty(),
+            "{} and {} bytes",
+            now.len(),
+            before.len()
+        );
+        assert!(now.contains(&STANDARD.encode([39; 90])), "the newest stays");
+    }
+}

@@ -1,0 +1,280 @@
+"""What goes out: subscription filters to Kinesis and Firehose, and rows by a query, through the SDKs to moto and to ourselves."""
+
+import base64
+import gzip
+import json
+import time
+import uuid
+
+import pytest
+import requests
+from botocore.exceptions import ClientError, ParamValidationError
+
+from lake import client, free_port, Server, tool, wait_until
+
+GROUP = "/deliver/shop"
+ROLE = "arn:aws:iam::123456789012:role/deliver"
+
+
+def now():
+    return int(time.time() * 1000)
+
+
+def put(logs, texts, stream="s", group=GROUP):
+    at = now()
+    answer = logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[{"timestamp": at + i, "message": t} for i, t in enumerate(texts)])
+    assert "rejectedLogEventsInfo" not in answer
+
+
+def make_group(lake, streams=("s",), group=GROUP):
+    logs = lake.boto3()
+    logs.create_log_group(logGroupName=group)
+    for stream in streams:
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    return logs
+
+
+class Kinesis:
+    """A stream of moto's and what came to it."""
+
+    def __init__(self, url, shards=2):
+        self.client = client("kinesis", url)
+        self.name = f"out-{uuid.uuid4().hex[:8]}"
+        self.client.create_stream(StreamName=self.name, ShardCount=shards)
+        self.arn = self.client.describe_stream(StreamName=self.name)["StreamDescription"]["StreamARN"]
+
+    def records(self):
+        """(shard, what it holds) of every record."""
+        found = []
+        for shard in self.client.list_shards(StreamName=self.name)["Shards"]:
+            shard = shard["ShardId"]
+            at = self.client.get_shard_iterator(StreamName=self.name, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+            while True:
+                page = self.client.get_records(ShardIterator=at, Limit=1000)
+                found += [(shard, json.loads(gzip.decompress(record["Data"]))) for record in page["Records"]]
+                at = page["NextShardIterator"]
+                if not page["Records"]:
+                    break
+        return found
+
+    def events(self):
+        return [event for _, envelope in self.records() if envelope["messageType"] == "DATA_MESSAGE" for event in envelope["logEvents"]]
+
+    def messages(self):
+        return sorted(event["message"] for event in self.events())
+
+
+class Firehose:
+    """A delivery stream of moto's into a bucket."""
+
+    def __init__(self, url, name=None):
+        self.s3, self.client = client("s3", url), client("firehose", url)
+        self.name = name or f"out-{uuid.uuid4().hex[:8]}"
+        self.bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+        self.s3.create_bucket(Bucket=self.bucket)
+        to = {"RoleARN": ROLE, "BucketARN": f"arn:aws:s3:::{self.bucket}"}
+        self.arn = self.client.create_delivery_stream(DeliveryStreamName=self.name, ExtendedS3DestinationConfiguration=to)["DeliveryStreamARN"]
+
+    def bytes(self):
+        keys = [one["Key"] for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket) for one in page.get("Contents", [])]
+        return b"".join(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in sorted(keys))
+
+    def envelopes(self):
+        text, found, decoder = gzip.decompress(self.bytes() or gzip.compress(b"")).decode(), [], json.JSONDecoder()
+        at = 0
+        while at < len(text):
+            envelope, at = decoder.raw_decode(text, at)
+            found.append(envelope)
+        return found
+
+    def messages(self):
+        return sorted(event["message"] for envelope in self.envelopes() if envelope["messageType"] == "DATA_MESSAGE" for event in envelope["logEvents"])
+
+    def rows(self):
+        return [json.loads(line) for line in self.bytes().splitlines()]
+
+
+def make_deliver_lake(make_lake, url, **deliver):
+    return make_lake(config={"deliver": {"endpoint_url": url, "every_millis": 100, "longest_wait_seconds": 1, **deliver}}, env=KEYS)
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest", "AWS_REGION": "us-east-1"}
+
+
+def the_job(lake):
+    (job,) = wait_until(lambda: lake.status()["deliveries"], what="a delivery")
+    return job
+
+
+def error_code(call, **members):
+    with pytest.raises(ClientError) as caught:
+        call(**members)
+    return caught.value.response["Error"]["Code"]
+
+
+def test_matching_events_reach_kinesis_once(make_lake, moto):
+    stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)
+    logs = make_group(lake, ("s", "t"))
+    put(logs, ["ERROR before there was a filter"])
+    logs.put_subscription_filter(logGroupName=GROUP, filterName="errors", filterPattern='"ERROR" -healthz', destinationArn=stream.arn, roleArn=ROLE)
+    ((_, control),) = stream.records()
+    assert control["messageType"] == "CONTROL_MESSAGE" and control["logEvents"][0]["message"].startswith("CWL CONTROL MESSAGE")
+    put(logs, ["ERROR one", "fine", "ERROR /healthz", "ERROR zwei: größer"])
+    put(logs, ["ERROR three"], stream="t")
+    wanted = ["ERROR one", "ERROR three", "ERROR zwei: größer"]
+    wait_until(lambda: stream.messages() == wanted, what="three events at Kinesis")
+    # a clean restart repeats nothing, and a flush changes nothing
+    lake.restart()
+    logs = lake.boto3()
+    put(logs, ["ERROR four"])
+    wait_until(lambda: "ERROR four" in stream.messages())
+    assert stream.messages() == sorted(wanted + ["ERROR four"])
+    assert the_job(lake)["delivered"] == 4
+    data = [(shard, one) for shard, one in stream.records() if one["messageType"] == "DATA_MESSAGE"]
+    for _, one in data:
+        assert (one["owner"], one["logGroup"], one["subscriptionFilters"]) == ("000000000000", GROUP, ["errors"])
+    assert len({shard for shard, one in data if one["logStream"] == "s"}) == 1, "a stream's records go to one shard"
+    # the same event, under the same name
+    seen = {event["eventId"]: event["message"] for event in logs.filter_log_events(logGroupName=GROUP, filterPattern="ERROR -healthz -before")["events"]}
+    assert {event["id"]: event["message"] for event in stream.events()} == seen
+    rows = lake.sql("SELECT outcome, sum(records) AS n FROM ledger WHERE receiver = 'deliver' GROUP BY 1")
+    assert [(row["outcome"], int(row["n"])) for row in rows] == [("delivered", 4)]
+
+
+def test_firehose_gets_what_the_receiver_takes_back(make_lake, moto):
+    """moto's Firehose writes to S3; the same records, delivered to our own POST /firehose, are the same events."""
+    stream, lake = Firehose(moto), make_deliver_lake(make_lake, moto)
+    logs = make_group(lake)
+    logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
+    wanted = sorted(f"line {i} " + "x" * 500 for i in range(3000))
+    put(logs, wanted[:1500])
+    put(logs, wanted[1500:])
+    wait_until(lambda: stream.messages() == wanted, timeout=40, what="3,000 events in the bucket")
+    other = make_lake("other")
+    records = [{"data": base64.b64encode(gzip.compress(json.dumps(one).encode())).decode()} for one in stream.envelopes()]
+    body, headers = {"requestId": "r-1", "timestamp": now(), "records": records}, {"X-Amz-Firehose-Request-Id": "r-1"}
+    answer = other.session.post(other.url + "/firehose", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert sorted(hit["body"] for hit in other.hits(limit=1000)) == wanted
+
+
+def test_the_three_calls(make_lake, moto):
+    """Happy path, every modelled error, paging, limits; shapes are checked by botocore's own model."""
+    stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)
+    logs = make_group(lake)
+    good = {"logGroupName": GROUP, "filterName": "f", "filterPattern": "", "destinationArn": stream.arn, "roleArn": ROLE}
+    put_filter, describe, delete = logs.put_subscription_filter, logs.describe_subscription_filters, logs.delete_subscription_filter
+    assert describe(logGroupName=GROUP)["subscriptionFilters"] == []
+    put_filter(**good, distribution="Random")
+    (shown,) = describe(logGroupName=GROUP)["subscriptionFilters"]
+    assert abs(shown.pop("creationTime") - now()) < 60_000
+    assert shown == good | {"distribution": "Random", "applyOnTransformedLogs": False}
+    put_filter(**good | {"filterPattern": "x"})
+    assert [f["filterPattern"] for f in describe(logGroupName=GROUP)["subscriptionFilters"]] == ["x"]
+    put_filter(**good | {"filterName": "n" * 512, "filterPattern": "y" * 1024})
+    pages = logs.get_paginator("describe_subscription_filters").paginate(logGroupName=GROUP, PaginationConfig={"PageSize": 1})
+    assert [[f["filterName"] for f in page["subscriptionFilters"]] for page in pages] == [["f"], ["n" * 512]]
+    assert [f["filterName"] for f in describe(logGroupName=GROUP, filterNamePrefix="nn")["subscriptionFilters"]] == ["n" * 512]
+    assert error_code(put_filter, **good | {"filterName": "third"}) == "LimitExceededException"
+    delete(logGroupName=GROUP, filterName="n" * 512)
+    for wrong in (
+        {"filterName": "a*"},
+        {"filterName": "n" * 513},
+        {"filterPattern": "y" * 1025},
+        {"filterPattern": "{ $.a = "},
+        {"destinationArn": "arn:aws:lambda:us-east-1:123456789012:function:f"},
+        {"destinationArn": "arn:aws:logs:us-east-1:123456789012:destination:d"},
+        {"destinationArn": stream.arn + "-absent"},
+        {"distribution": "Even"},
+    ):
+        with pytest.raises((ClientError, ParamValidationError)) as caught:
+            put_filter(**good | wrong)
+        if isinstance(caught.value, ClientError):
+            assert caught.value.response["Error"]["Code"] == "InvalidParameterException", wrong
+    for call in (put_filter, describe, delete):
+        members = good if call == put_filter else {"logGroupName": GROUP} if call == describe else {"logGroupName": GROUP, "filterName": "f"}
+        assert error_code(call, **members | {"logGroupName": "absent"}) == "ResourceNotFoundException"
+    assert error_code(delete, logGroupName=GROUP, filterName="absent") == "ResourceNotFoundException"
+    assert error_code(describe, logGroupName=GROUP, nextToken="none") == "InvalidParameterException"
+    logs.create_log_group(logGroupName="/rare", logGroupClass="INFREQUENT_ACCESS")
+    assert error_code(put_filter, **good | {"logGroupName": "/rare"}) == "InvalidOperationException"
+    lake.restart(kill=True)
+    assert [f["filterName"] for f in lake.boto3().describe_subscription_filters(logGroupName=GROUP)["subscriptionFilters"]] == ["f"]
+    lake.boto3().delete_log_group(logGroupName=GROUP)
+    lake.boto3().create_log_group(logGroupName=GROUP)
+    assert lake.boto3().describe_subscription_filters(logGroupName=GROUP)["subscriptionFilters"] == []
+
+
+def test_kills_lose_nothing(make_lake, moto):
+    """kill -9 while events come in and go out: each is at Kinesis at least once, under one ID."""
+    stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)
+    logs = make_group(lake)
+    logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn)
+    sent = []
+    for life in range(4):
+        for batch in range(5):
+            texts = [f"life {life} batch {batch} line {i}" for i in range(200)]
+            put(logs, texts)
+            sent += texts
+        lake.restart(kill=True)
+        logs = lake.boto3()
+    wait_until(lambda: set(stream.messages()) >= set(sent), timeout=40, what="all events at Kinesis")
+    events = stream.events()
+    assert {event["message"] for event in events} == set(sent)
+    assert len({event["id"] for event in events}) == len(sent), "what comes twice has its ID again"
+
+
+def test_a_destination_that_is_away_gets_all_later(make_lake, tmp_path):
+    """Events wait in the lake while there is no Kinesis, over flushes and kills, and arrive when there is one."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    def start():
+        (tmp_path / "kinesis").mkdir(exist_ok=True)
+        server = Server([tool("moto_server"), "-H", "127.0.0.1", "-p", str(port)], tmp_path / "kinesis")
+        server.wait_ready(lambda: requests.get(url + "/moto-api/data.json", timeout=5).ok)
+        return server
+
+    server = start()
+    try:
+        stream = Kinesis(url)
+        lake = make_lake(
+            config={"deliver": {"endpoint_url": url, "every_millis": 100, "longest_wait_seconds": 1}, "ingest": {"flush_age_seconds": 1}}, env=KEYS
+        )
+        logs = make_group(lake)
+        logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn)
+        server.kill()
+        put(logs, [f"while away {i}" for i in range(100)])
+        wait_until(lambda: the_job(lake)["failing_since"], what="the job says that it fails")
+        wait_until(lambda: lake.status()["head"]["rows"] == 0, what="a flush")
+        lake.restart(kill=True)
+        put(lake.boto3(), [f"and later {i}" for i in range(100)])
+        assert the_job(lake)["delivered"] == 0
+        server = start()
+        again = client("kinesis", url)
+        again.create_stream(StreamName=stream.name, ShardCount=1)
+        wanted = sorted([f"while away {i}" for i in range(100)] + [f"and later {i}" for i in range(100)])
+        wait_until(lambda: stream.messages() == wanted, timeout=60, what="all 200 events, once each")
+        lake.wait_until(lambda: the_job(lake)["failing_since"] is None)
+    finally:
+        server.kill()
+
+
+def test_rows_by_a_query_reach_firehose_as_the_api_gives_them(make_lake, moto):
+    stream = Firehose(moto)
+    rows = [{"name": "errors", "query": "severity>=ERROR", "stream": stream.name}]
+    lake = make_deliver_lake(make_lake, moto, rows=rows)
+    logs = make_group(lake)
+    put(logs, ["ERROR first", "INFO nothing", "ERROR second"])
+    wait_until(lambda: len(stream.rows()) == 2, what="two rows in the bucket")
+    lake.restart()
+    put(lake.boto3(), ["ERROR third"])
+    wait_until(lambda: len(stream.rows()) == 3)
+    given = lake.session.get(lake.url + "/api/v1/search", params={"q": "severity>=ERROR"}, headers={"Accept": "application/x-ndjson"}).text
+    given = [json.loads(line) for line in given.splitlines() if '"body"' in line]
+    key = lambda row: row["id"]  # noqa: E731
+    assert sorted(stream.rows(), key=key) == sorted(given, key=key)
+    job = the_job(lake)
+    assert (job["job"], job["service"], job["delivered"], job["dead_letters"]) == ("rows errors", "firehose", 3, {})
+    metrics = lake.session.get(lake.url + "/metrics").text
+    assert 'deliver_rows_total{outcome="delivered",reason=""} 1' in metrics
