@@ -21,6 +21,7 @@ use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::config::Config;
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
+use crate::metric_filter::Filters;
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::net::traced;
@@ -93,6 +94,7 @@ impl App {
         let mut wal_config = config.wal.clone();
         wal_config.node = xxhash_rust::xxh3::xxh3_64(node.as_str().as_bytes());
         let cache = Cache::open(store.clone(), &data_dir.join("cache"), config.store.cache_bytes)?;
+        let filters = Arc::<Filters>::default();
         let (catalog, ingest) = when_the_store_answers(async || {
             storage::probe(store.as_ref())
                 .await
@@ -107,6 +109,7 @@ impl App {
                 cache: cache.clone(),
                 catalog: catalog.clone(),
                 finder: Arc::new(SearchLanguage),
+                rules: filters.clone(),
                 clock: clock.clone(),
             })
             .await?;
@@ -154,7 +157,7 @@ impl App {
             working: Vec::new(),
             drain: Duration::from_secs(config.server.drain_seconds),
         };
-        let faces = Faces::new(&config, keys, &app.server, &clock);
+        let faces = Faces::new(&config, keys, &app.server, &clock, filters);
         let maintainer = Maintainer::new(MaintainParts {
             config: config.lake.clone(),
             retention: config.retention.clone(),
@@ -367,11 +370,11 @@ struct Faces {
 }
 
 impl Faces {
-    fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>) -> Faces {
+    fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>, filters: Arc<Filters>) -> Faces {
         let intake: Arc<dyn Intake> = Arc::new(server.ingest.clone());
         let budget = config.receive.budget();
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
-        let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
+        let awslogs = receive::awslogs::Receiver::with_filters(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone(), filters);
         awslogs.answer_from(server.engine.clone(), config.insights.clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();

@@ -18,7 +18,8 @@
 //! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
 //!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
 //! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be; [`emf`] adds the
-//!    metrics that lines hold.
+//!    metrics that lines hold, and metric filters ([`metric_filter`]) their points: the frame holds the filters as they were, since
+//!    those change and a replay must make the same of the same frame.
 //! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
@@ -47,6 +48,7 @@
 //! | [`catalog`] | which blocks exist: a commit log in the bucket |
 //! | [`ingest`] | the write path as one story, and the view that queries read |
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
+//! | [`metric_filter`] | what metric filters make of log records |
 //! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |
 //! | [`alert`] | rules, their states, and SNS |
 //! | [`serve`] | HTTP for people and tools: API, health, pages |
@@ -81,6 +83,7 @@ pub mod block;
 pub mod catalog;
 pub mod ingest;
 pub mod query;
+pub mod metric_filter;
 pub mod receive;
 pub mod alert;
 pub mod serve;

@@ -104,7 +104,7 @@ impl Registry {
         let mut shown = json!({
             "logGroupName": name,
             "creationTime": record.created_millis,
-            "metricFilterCount": 0,
+            "metricFilterCount": record.metric_filters.len(),
             "arn": arn,
             "storedBytes": group.bytes,
             "logGroupClass": record.class,
@@ -375,13 +375,13 @@ fn check_identifiers(validation: &mut Validation, identifiers: &[String]) {
     }
 }
 
-fn page_size(validation: &mut Validation, limit: Option<i64>) -> usize {
+pub(super) fn page_size(validation: &mut Validation, limit: Option<i64>) -> usize {
     let limit = limit.unwrap_or(MAX_PAGE);
     validation.range(limit, "limit", 1, MAX_PAGE);
     usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(1)
 }
 
-fn with_token(member: &str, items: Vec<Value>, next: Option<String>) -> Value {
+pub(super) fn with_token(member: &str, items: Vec<Value>, next: Option<String>) -> Value {
     let mut answer = json!({ member: items });
     if let Some(token) = next {
         answer["nextToken"] = token.into();
@@ -389,11 +389,11 @@ fn with_token(member: &str, items: Vec<Value>, next: Option<String>) -> Value {
     answer
 }
 
-fn write_token(kind: char, after: &str) -> String {
+pub(super) fn write_token(kind: char, after: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{kind}{after}"))
 }
 
-fn read_token(token: &str, kind: char) -> Result<String> {
+pub(super) fn read_token(token: &str, kind: char) -> Result<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid_token())?;
     let text = String::from_utf8(bytes).map_err(|_| invalid_token())?;
     Ok(text.strip_prefix(kind).ok_or_else(invalid_token)?.to_string())

@@ -25,6 +25,9 @@ pub enum Error {
     /// There is no such log group, stream or record.
     #[error("The specified log {0} does not exist.")]
     NotFound(&'static str),
+    /// The log group has no filter of this kind and name.
+    #[error("The specified {0} filter does not exist.")]
+    FilterNotFound(&'static str),
     /// No more log groups or streams are taken.
     #[error("{0}")]
     LimitExceeded(String),
@@ -135,7 +138,7 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::NotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::LimitExceeded(_) => (StatusCode::BAD_REQUEST, "LimitExceededException"),
         Error::MalformedQuery(_) => (StatusCode::BAD_REQUEST, "MalformedQueryException"),
-        Error::QueryNotFound => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+        Error::QueryNotFound | Error::FilterNotFound(_) => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
         Error::Refused(_) => (StatusCode::BAD_REQUEST, "ValidationException"),
         Error::TooManyTags { .. } => (StatusCode::BAD_REQUEST, "TooManyTagsException"),
         Error::AccessDenied(_) => (StatusCode::BAD_REQUEST, "AccessDeniedException"),

@@ -5,6 +5,7 @@ use super::*;
 use crate::model::ManualClock;
 
 mod deletes;
+mod metric_filters;
 
 const NOW_MILLIS: i64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;
@@ -579,6 +580,7 @@ async fn write_path(dir: &std::path::Path, clock: Arc<ManualClock>) -> crate::in
         cache,
         catalog,
         finder: Arc::new(crate::query::SearchLanguage),
+        rules: Arc::new(ingest::NoRules),
         clock,
     };
     ingest::Ingest::open(parts).await.expect("opens")
