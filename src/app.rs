@@ -19,6 +19,7 @@ use crate::access::AccessKey;
 use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, Life, NodeId};
+use crate::collect::{self, Collector};
 use crate::config::Config;
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::metric_filter::Filters;
@@ -145,6 +146,7 @@ impl App {
                 head_bytes: config.ingest.max_head_bytes,
             },
             stopping: stop_receiving.clone(),
+            collecting: Arc::default(),
             supervisor: Arc::default(),
         });
 
@@ -171,6 +173,7 @@ impl App {
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
+        let collectors = collectors(&config.collect, &app.server, &faces.log_groups, &clock);
         let peers = Peers::new(config.node.clone(), ingest.clone(), faces.log_groups, alert::state::KEY_PREFIX);
         // what other nodes know is known before the first request
         if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
@@ -181,6 +184,11 @@ impl App {
             maintainer.run(stop.cancelled_owned()).await
         });
         app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
+        if !collectors.is_empty() {
+            app.work("collect", collectors, |collectors, stop| async move {
+                futures::future::join_all(collectors.iter().map(|collector| collector.run(stop.clone()))).await;
+            });
+        }
         app.work("alerts", alerting, |alerting, stop| async move { alerting.run(stop).await });
         let max_mapped_bytes = config.store.max_mapped_bytes;
         app.work("mapped_memory", cache, move |cache, stop| async move {
@@ -413,6 +421,21 @@ impl Faces {
             log_groups,
         }
     }
+}
+
+/// One for each source.
+fn collectors(config: &collect::Config, server: &Arc<Server>, log_groups: &Arc<receive::awslogs::Registry>, clock: &Arc<dyn Clock>) -> Vec<Collector> {
+    let lake = Arc::new(collect::Lake {
+        intake: Arc::new(server.ingest.clone()),
+        registry: log_groups.clone(),
+        engine: server.engine.clone(),
+        clock: clock.clone(),
+    });
+    let collector = |source: &collect::SourceConfig| {
+        let remote = Arc::new(collect::Aws::new(source));
+        Collector::new(config, source.clone(), remote, lake.clone(), server.collecting.clone())
+    };
+    config.sources.iter().map(collector).collect()
 }
 
 fn alerting(options: alert::Options, engine: &Engine, ingest: &Ingest, clock: &Arc<dyn Clock>) -> anyhow::Result<Alerting> {

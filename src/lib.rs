@@ -38,6 +38,7 @@
 //! | [`fail_point`] | places at which a test lets the process die |
 //! | [`supervise`] | long-lived work: begun, watched, begun again after a panic |
 //! | [`net`] | sockets, TLS, body caps, capped decompression, the drain signal |
+//! | [`aws`] | clients of AWS's own services: how they are reached, when to try again |
 //! | [`storage`] | the bucket or directory, its keys, and the local cache of its objects |
 //! | [`access`] | who calls on the AWS faces: access keys, SigV4, rights |
 //! | [`decode`] | bytes of a protocol to a batch, pure |
@@ -50,6 +51,7 @@
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
 //! | [`metric_filter`] | what metric filters make of log records |
 //! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |
+//! | [`collect`] | events pulled out of CloudWatch Logs, backfilled and followed |
 //! | [`alert`] | rules, their states, and SNS |
 //! | [`serve`] | HTTP for people and tools: API, health, pages |
 //! | [`config`] | all settings, read and checked together |
@@ -73,6 +75,7 @@ pub mod telemetry;
 pub mod fail_point;
 pub mod supervise;
 pub mod net;
+pub mod aws;
 pub mod storage;
 pub mod access;
 pub mod decode;
@@ -85,6 +88,7 @@ pub mod ingest;
 pub mod query;
 pub mod metric_filter;
 pub mod receive;
+pub mod collect;
 pub mod alert;
 pub mod serve;
 pub mod config;
