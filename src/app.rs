@@ -19,9 +19,11 @@ use crate::access::AccessKey;
 use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
 use crate::catalog::{self, Catalog, Life, NodeId};
+use crate::collect::{self, Collector};
 use crate::config::Config;
 use crate::deliver::{self, Deliveries, EngineLake};
 use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
+use crate::metric_filter::Filters;
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
 use crate::net::traced;
@@ -94,6 +96,7 @@ impl App {
         let mut wal_config = config.wal.clone();
         wal_config.node = xxhash_rust::xxh3::xxh3_64(node.as_str().as_bytes());
         let cache = Cache::open(store.clone(), &data_dir.join("cache"), config.store.cache_bytes)?;
+        let filters = Arc::<Filters>::default();
         let (catalog, ingest) = when_the_store_answers(async || {
             storage::probe(store.as_ref())
                 .await
@@ -108,6 +111,7 @@ impl App {
                 cache: cache.clone(),
                 catalog: catalog.clone(),
                 finder: Arc::new(SearchLanguage),
+                rules: filters.clone(),
                 clock: clock.clone(),
             })
             .await?;
@@ -154,6 +158,7 @@ impl App {
                 head_bytes: config.ingest.max_head_bytes,
             },
             stopping: stop_receiving.clone(),
+            collecting: Arc::default(),
             supervisor: Arc::default(),
         });
 
@@ -166,7 +171,7 @@ impl App {
             working: Vec::new(),
             drain: Duration::from_secs(config.server.drain_seconds),
         };
-        let faces = Faces::new(&config, keys, &app.server, &clock);
+        let faces = Faces::new(&config, keys, &app.server, &clock, filters);
         let maintainer = Maintainer::new(MaintainParts {
             config: config.lake.clone(),
             retention: config.retention.clone(),
@@ -180,6 +185,7 @@ impl App {
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });
+        let collectors = collectors(&config.collect, &app.server, &faces.log_groups, &clock);
         let peers = Peers::new(config.node.clone(), ingest.clone(), faces.log_groups, alert::state::KEY_PREFIX);
         // what other nodes know is known before the first request
         if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
@@ -191,6 +197,11 @@ impl App {
         });
         app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
         app.work("deliveries", deliveries, |deliveries, stop| async move { deliveries.run(stop).await });
+        if !collectors.is_empty() {
+            app.work("collect", collectors, |collectors, stop| async move {
+                futures::future::join_all(collectors.iter().map(|collector| collector.run(stop.clone()))).await;
+            });
+        }
         app.work("alerts", alerting, |alerting, stop| async move { alerting.run(stop).await });
         let max_mapped_bytes = config.store.max_mapped_bytes;
         app.work("mapped_memory", cache, move |cache, stop| async move {
@@ -380,11 +391,11 @@ struct Faces {
 }
 
 impl Faces {
-    fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>) -> Faces {
+    fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>, filters: Arc<Filters>) -> Faces {
         let intake: Arc<dyn Intake> = Arc::new(server.ingest.clone());
         let budget = config.receive.budget();
         let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
-        let awslogs = receive::awslogs::Receiver::new(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone());
+        let awslogs = receive::awslogs::Receiver::with_filters(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone(), filters);
         awslogs.answer_from(server.engine.clone(), config.insights.clone());
         awslogs.deliver_through(server.deliveries.sinks());
         server.deliveries.follow(awslogs.registry().clone());
@@ -426,6 +437,21 @@ impl Faces {
             log_groups,
         }
     }
+}
+
+/// One for each source.
+fn collectors(config: &collect::Config, server: &Arc<Server>, log_groups: &Arc<receive::awslogs::Registry>, clock: &Arc<dyn Clock>) -> Vec<Collector> {
+    let lake = Arc::new(collect::Lake {
+        intake: Arc::new(server.ingest.clone()),
+        registry: log_groups.clone(),
+        engine: server.engine.clone(),
+        clock: clock.clone(),
+    });
+    let collector = |source: &collect::SourceConfig| {
+        let remote = Arc::new(collect::Aws::new(source));
+        Collector::new(config, source.clone(), remote, lake.clone(), server.collecting.clone())
+    };
+    config.sources.iter().map(collector).collect()
 }
 
 fn alerting(options: alert::Options, engine: &Engine, ingest: &Ingest, clock: &Arc<dyn Clock>) -> anyhow::Result<Alerting> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::net::{auth, listen};
-use crate::{access, alert, block, deliver, ingest, query, receive, storage, telemetry, wal};
+use crate::{access, alert, block, collect, deliver, ingest, query, receive, storage, telemetry, wal};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -37,6 +37,8 @@ pub struct Config {
     pub xray: receive::xray::Config,
     /// `[firehose]`
     pub firehose: receive::firehose::Config,
+    /// `[collect]`
+    pub collect: collect::Config,
     /// `[store]`
     pub store: storage::Config,
     /// `[wal]`
@@ -153,6 +155,7 @@ impl Config {
                 "insights" => set(&mut config.insights, value),
                 "xray" => set(&mut config.xray, value),
                 "firehose" => set(&mut config.firehose, value),
+                "collect" => set(&mut config.collect, value),
                 "store" => set(&mut config.store, value),
                 "wal" => set(&mut config.wal, value),
                 "ingest" => set(&mut config.ingest, value),
@@ -238,6 +241,7 @@ impl Config {
         problems.extend(self.insights.problems());
         problems.extend(self.xray.problems());
         problems.extend(self.firehose.problems());
+        problems.extend(self.collect.problems());
         problems.extend(self.deliver.problems());
         problems.extend(self.node.problems());
         problems.extend(self.retention.problems());
@@ -265,7 +269,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, store, wal, ingest, node, block, lake, retention, query, deliver, alert";
+const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, collect, store, wal, ingest, node, block, lake, retention, query, deliver, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

@@ -89,8 +89,8 @@ pub fn extract(mut decoded: Decoded, received_at_nanos: i64) -> Decoded {
     decoded
 }
 
-/// One entry a table.
-fn add(decoded: &mut Decoded, made: Rows) {
+/// Adds rows to a request's: one entry a table.
+pub(crate) fn add(decoded: &mut Decoded, made: Rows) {
     let known = decoded.batch.rows.iter_mut().find(|rows| rows.table() == made.table());
     match known {
         None => decoded.batch.rows.push(made),
@@ -373,20 +373,7 @@ impl Walk {
     /// The line's resource with the namespace, without the log stream.
     fn context(&mut self, namespace: &str, around: &Around<'_>) -> Arc<Context> {
         let key = (around.ordinal, namespace.to_string());
-        let made = self.contexts.entry(key).or_insert_with(|| {
-            let mut resource = ContextBuilder::new();
-            for (attribute, column) in RESOURCE_COLUMNS {
-                if let Some(value) = around.context.column(column).filter(|_| attribute != STREAM) {
-                    resource.attribute(attribute, Value::Str(value));
-                }
-            }
-            for (name, value) in around.context.resource_attributes() {
-                resource.attribute(name, Value::Str(value));
-            }
-            resource.attribute(NAMESPACE, Value::Str(namespace));
-            resource.build()
-        });
-        made.clone()
+        self.contexts.entry(key).or_insert_with(|| measured_by(around.context, namespace)).clone()
     }
 
     fn reject(&mut self, count: u64, (reason, message): Objection) {
@@ -403,6 +390,21 @@ impl Walk {
             }),
         }
     }
+}
+
+/// The resource of the points that a line makes: the line's with a namespace, without the log stream.
+pub(crate) fn measured_by(line: &Context, namespace: &str) -> Arc<Context> {
+    let mut resource = ContextBuilder::new();
+    for (attribute, column) in RESOURCE_COLUMNS {
+        if let Some(value) = line.column(column).filter(|_| attribute != STREAM) {
+            resource.attribute(attribute, Value::Str(value));
+        }
+    }
+    for (name, value) in line.resource_attributes() {
+        resource.attribute(name, Value::Str(value));
+    }
+    resource.attribute(NAMESPACE, Value::Str(namespace));
+    resource.build()
 }
 
 fn fits(text: &str, max_chars: usize) -> bool {

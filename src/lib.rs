@@ -18,7 +18,8 @@
 //! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
 //!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
 //! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be; [`emf`] adds the
-//!    metrics that lines hold.
+//!    metrics that lines hold, and metric filters ([`metric_filter`]) their points: the frame holds the filters as they were, since
+//!    those change and a replay must make the same of the same frame.
 //! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
@@ -49,7 +50,9 @@
 //! | [`ingest`] | the write path as one story, and the view that queries read |
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
 //! | [`deliver`] | rows that go on to Firehose and Kinesis as they come in |
+//! | [`metric_filter`] | what metric filters make of log records |
 //! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |
+//! | [`collect`] | events pulled out of CloudWatch Logs, backfilled and followed |
 //! | [`alert`] | rules, their states, and SNS |
 //! | [`serve`] | HTTP for people and tools: API, health, pages |
 //! | [`config`] | all settings, read and checked together |
@@ -85,7 +88,9 @@ pub mod catalog;
 pub mod ingest;
 pub mod query;
 pub mod deliver;
+pub mod metric_filter;
 pub mod receive;
+pub mod collect;
 pub mod alert;
 pub mod serve;
 pub mod config;

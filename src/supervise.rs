@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Work that has gone on for so long is well again: the next panic is a first one.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// `work`: the name of the work (`flush`, `maintenance`, `nodes`, `deliveries`, `alerts`, `self_telemetry`, `mapped_memory`,
+/// `work`: the name of the work (`flush`, `maintenance`, `nodes`, `deliveries`, `collect`, `alerts`, `self_telemetry`, `mapped_memory`,
 /// `xray_udp`), or of the turn of a
 /// loop (`alert_rule`, `notification`, `xray_batch`, `wal_keeper`, `insights_query`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -86,7 +86,7 @@ impl AccessKey {
 }
 
 /// Whether `text` is of a pattern in which `*` stands for any characters and `?` for one.
-pub(super) fn is_match(pattern: &str, text: &str) -> bool {
+pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // after the last `*`: where the pattern goes on, and from where in the text it is tried next

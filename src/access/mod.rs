@@ -33,4 +33,5 @@ pub mod sigv4;
 pub use caller::{Caller, Denied};
 pub use config::{Config, Error, KeyConfig, Result, SecretSource};
 pub use key::AccessKey;
+pub(crate) use key::is_match;
 pub use operation::{Asked, Groups, Operation, Right, SERVICES, is_query_form};

@@ -78,7 +78,7 @@ const LOGS: [(&str, &[Right], Groups); 46] = [
     ("DescribeIndexPolicies", READ, Groups::Named),
     ("DescribeLogGroups", EITHER, Groups::Listed),
     ("DescribeLogStreams", EITHER, Groups::Named),
-    ("DescribeMetricFilters", READ, Groups::Named),
+    ("DescribeMetricFilters", READ, Groups::Listed),
     ("DescribeQueries", READ, Groups::Listed),
     ("DescribeQueryDefinitions", READ, Groups::Named),
     ("DescribeSubscriptionFilters", READ, Groups::Named),

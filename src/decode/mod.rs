@@ -11,6 +11,7 @@
 mod at_most;
 pub mod awslogs;
 pub mod cloudwatch;
+pub mod collected;
 pub mod envelope;
 pub mod firehose;
 pub mod http_events;
@@ -76,6 +77,8 @@ pub enum Kind {
     HttpLines = 18,
     /// `/ingest/json`, the same.
     HttpJson = 19,
+    /// Events pulled out of CloudWatch Logs, JSON of our own ([`mod@collected`]).
+    Collected = 20,
 }
 
 impl Kind {
@@ -102,6 +105,7 @@ impl Kind {
             HttpCollector,
             HttpLines,
             HttpJson,
+            Collected,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -114,6 +118,7 @@ impl Kind {
             Kind::OtlpTraces | Kind::OtlpTracesJson => ("otlp", Signal::Traces),
             Kind::OtlpMetrics | Kind::OtlpMetricsJson => ("otlp", Signal::Metrics),
             Kind::PutLogEvents | Kind::HttpCollector | Kind::HttpLines | Kind::HttpJson => ("awslogs", Signal::Logs),
+            Kind::Collected => ("collect", Signal::Logs),
             Kind::XraySegments => ("xray", Signal::Traces),
             Kind::Own => ("own", Signal::Logs),
             Kind::SelfLogs => ("self", Signal::Logs),
@@ -298,6 +303,7 @@ impl Weighed<'_> {
             kind @ (Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor) => {
                 return put_metric_data::put_metric_data(kind, body, context);
             }
+            Kind::Collected => return collected::collected(body, context),
             Kind::Own => return own(body),
         };
         Ok(window::keep_inside(decoded?, context)?)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tracing::Instrument as _;
 
 use super::repeats::IsRepeat;
-use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, STATE_FRAME, metrics};
+use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, Rules, STATE_FRAME, metrics, rules};
 use crate::correlate::correlate;
 use crate::decode::{Context, Decoded, Kind, Rejected};
 use crate::emf;
@@ -78,7 +78,8 @@ impl Ingest {
             self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
             0
         } else {
-            let frame = Frame {
+            let rules = self.inner.rules.in_effect(&decoded.batch);
+            let mut frame = Frame {
                 kind: kind as u8,
                 flags: encoding as u8,
                 // what the decoder knew, so that replay finds the same: at most ten years of days
@@ -86,8 +87,12 @@ impl Ingest {
                 received_at_nanos: context.received_at_nanos,
                 payload: body,
             };
+            if let Some(rules) = &rules {
+                rules::write(&mut frame, rules.as_ref());
+            }
             let publish = Publish::Batch {
                 decoded,
+                rules,
                 received_at_nanos: context.received_at_nanos,
                 receiver,
                 signal,
@@ -227,6 +232,7 @@ impl Drop for Unanswered<'_> {
 enum Publish {
     Batch {
         decoded: Decoded,
+        rules: Option<Arc<dyn Rules>>,
         received_at_nanos: i64,
         receiver: &'static str,
         signal: Signal,
@@ -242,6 +248,7 @@ impl Inner {
         match publish {
             Publish::Batch {
                 decoded,
+                rules,
                 received_at_nanos,
                 receiver,
                 signal,
@@ -254,7 +261,7 @@ impl Inner {
                     rejected,
                     rejected_points,
                     ..
-                } = completed(decoded, received_at_nanos);
+                } = completed(decoded, received_at_nanos, rules.as_deref());
                 if receiver != Kind::Own.origin().0 {
                     self.watermarks.observe(receiver, &batch, self.clock.now_nanos());
                 }
@@ -315,14 +322,18 @@ impl Inner {
     }
 }
 
-/// What is found in the rows of a request once it is in the log: trace IDs, severities, and the metrics that lines hold. The
-/// same at replay.
-pub(super) fn completed(decoded: Decoded, received_at_nanos: i64) -> Decoded {
+/// What is found in the rows of a request once it is in the log: trace IDs, severities, the metrics that lines hold, and what rules
+/// make of them. The same at replay.
+pub(super) fn completed(decoded: Decoded, received_at_nanos: i64, rules: Option<&dyn Rules>) -> Decoded {
     let correlated = Decoded {
         batch: correlate(decoded.batch),
         ..decoded
     };
-    emf::extract(correlated, received_at_nanos)
+    let extracted = emf::extract(correlated, received_at_nanos);
+    match rules {
+        Some(rules) => rules.apply(extracted),
+        None => extracted,
+    }
 }
 
 /// The rows of a request that were records to the client, not made beside them, by what they are to the ledger.

@@ -17,7 +17,8 @@
 //! - The store may be away: acknowledgements go on until the bounds; flushes retry and say so in [`Ingest::status`].
 //!
 //! On start ([`Ingest::open`]) the frames above the catalog's position are decoded again, from the same bytes and
-//! received time, so the same rows come back with the same ingest IDs.
+//! received time, so the same rows come back with the same ingest IDs. What rules that change over time made of them, such as metric
+//! filters, comes back too: the frame holds the rules ([`rules`]).
 //!
 //! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
 
@@ -31,6 +32,7 @@ mod metrics;
 mod peers;
 mod repeats;
 mod replay;
+mod rules;
 mod supersede;
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,7 @@ pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, SENT_KEY, Sent, add_up};
 pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule, lake_swap_grace};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
+pub use rules::{NoRules, RuleBook, Rules};
 pub use view::{Source, View};
 pub use watermark::Progress;
 
@@ -260,6 +263,8 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     /// Tells which rows a delete means.
     pub finder: Arc<dyn Finder>,
+    /// What else is made of log records.
+    pub rules: Arc<dyn RuleBook>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -293,6 +298,7 @@ struct Inner {
     committing_state: tokio::sync::Mutex<()>,
     /// Since when a document waits for a flush.
     states_since_nanos: Mutex<Option<i64>>,
+    rules: Arc<dyn RuleBook>,
     ledger: Ledger,
     watermarks: watermark::Watermarks,
     repeats: Arc<repeats::Repeats>,

@@ -13,7 +13,7 @@ use super::accept::{RecordCounts, completed, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::repeats::{REPEATS_KEY, Repeats};
 use super::watermark::Watermarks;
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics};
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, rules};
 use crate::catalog::{self, Commit, CommitKind};
 use crate::decode::{Context, Kind, decode};
 use crate::model::Signal;
@@ -57,6 +57,7 @@ impl Ingest {
             cache,
             catalog,
             finder,
+            rules,
             clock,
         } = parts;
         // nothing in the folder is touched that another process may have to answer for
@@ -111,6 +112,7 @@ impl Ingest {
             known: Mutex::default(),
             duty: tokio::sync::watch::Sender::default(),
             superseded: tokio::sync::watch::Sender::default(),
+            rules,
             ledger,
             watermarks,
             repeats,
@@ -173,14 +175,21 @@ impl Inner {
             return Ok(());
         }
         let kind = Kind::from_u8(frame.kind).ok_or_else(|| format!("its kind, {}, is unknown", frame.kind))?;
-        let encoding = Encoding::from_u8(frame.flags).ok_or_else(|| format!("its encoding, {}, is unknown", frame.flags))?;
+        let parts = rules::parts(frame.flags, &frame.payload).ok_or("the rules before its body are cut short")?;
+        let encoding = Encoding::from_u8(parts.encoding).ok_or_else(|| format!("its encoding, {}, is unknown", parts.encoding))?;
+        let rules = parts.rules.and_then(|bytes| {
+            let read = self.rules.read(&bytes);
+            // the records come back without what the rules made of them
+            read.inspect_err(|error| tracing::error!(lsn, error, "the rules in a frame of the log cannot be read"))
+                .ok()
+        });
         let context = Context {
             received_at_nanos: frame.received_at_nanos,
             retention_days: i32::from(frame.source),
         };
-        let body = inflate::inflate(encoding, &frame.payload, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
+        let body = inflate::inflate(encoding, &parts.body, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
         let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
-        let decoded = completed(decoded, frame.received_at_nanos);
+        let decoded = completed(decoded, frame.received_at_nanos, rules.as_deref());
         let (receiver, signal) = kind.origin();
         if kind != Kind::Own {
             self.watermarks.observe(receiver, &decoded.batch, frame.received_at_nanos);

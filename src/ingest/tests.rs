@@ -2,6 +2,7 @@
 
 mod lives;
 mod repeats;
+mod rules;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -114,6 +115,7 @@ fn parts(wal: wal::Config, config: Config, dir: &Path, store: Arc<dyn Store>, ca
         store,
         cache,
         finder: Arc::new(crate::query::SearchLanguage),
+        rules: Arc::new(NoRules),
         clock,
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Handle;
+use crate::collect::Board;
 use crate::deliver::Deliveries;
 use crate::ingest::{self, Ingest};
 use crate::model::Clock;
@@ -45,6 +46,8 @@ pub struct Server {
     pub bounds: Bounds,
     /// Cancelled once the server is stopping.
     pub stopping: CancellationToken,
+    /// How far the collectors are.
+    pub collecting: Arc<Board>,
     /// Background work.
     pub supervisor: Arc<Supervisor>,
 }

@@ -39,6 +39,7 @@ async fn open(dir: &Path, store: &Arc<dyn Store>) -> Ingest {
         cache,
         clock: Arc::new(ManualClock::new(START)),
         finder: Arc::new(crate::query::SearchLanguage),
+        rules: Arc::new(ingest::NoRules),
     };
     Ingest::open(parts).await.expect("opens")
 }

@@ -82,6 +82,11 @@ impl Delimited {
         Ok(Self { before, behind, n_regexes })
     }
 
+    /// Whether a field has this name.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        self.before.iter().chain(self.behind.iter().flatten()).any(|field| field.name == name)
+    }
+
     pub(super) fn n_regexes(&self) -> usize {
         self.n_regexes
     }

@@ -151,6 +151,30 @@ impl JsonPattern {
         Ok(Self { tests, condition, n_regexes })
     }
 
+    /// Selectors without conditions, each of one value.
+    pub(super) fn of_selectors(written: &[&str]) -> Result<Self> {
+        let read = |written: &&str| {
+            let mut cursor = Cursor::new(written);
+            let test = SelectorTest {
+                written: written.to_string(),
+                steps: selector(&mut cursor)?,
+                value: ValueTest::NotThere,
+            };
+            if cursor.peek().is_some() {
+                return Err(cursor.unexpected("nothing behind the selector"));
+            }
+            match test.n_wildcards() {
+                0 => Ok(test),
+                _ => Err(Error::new(format_args!("{written} selects more than one value"))),
+            }
+        };
+        Ok(Self {
+            tests: written.iter().map(read).collect::<Result<_>>()?,
+            condition: Condition::And(Vec::new()),
+            n_regexes: 0,
+        })
+    }
+
     pub(super) fn n_regexes(&self) -> usize {
         self.n_regexes
     }

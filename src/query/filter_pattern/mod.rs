@@ -71,6 +71,17 @@ pub struct FilterPattern {
     kind: Kind,
 }
 
+/// What is taken out of events: see [`FilterPattern::values`].
+#[derive(Clone, Debug)]
+pub struct Values(ValueKind);
+
+#[derive(Clone, Debug)]
+enum ValueKind {
+    None,
+    Json(JsonPattern),
+    Delimited,
+}
+
 #[derive(Clone, Debug)]
 enum Kind {
     All,
@@ -137,6 +148,32 @@ impl FilterPattern {
             Kind::Regex(regex) => regex.in_body(),
             Kind::Json(pattern) => pattern.prefilter(),
             Kind::Delimited(pattern) => pattern.prefilter(),
+        }
+    }
+
+    /// Reads what a metric filter takes out of events that match: `$.a.b` of JSON patterns, whether the pattern asks for it or not;
+    /// `$name` of delimited patterns, a field of theirs.
+    pub fn values(&self, written: &[&str]) -> Result<Values> {
+        match &self.kind {
+            _ if written.is_empty() => Ok(Values(ValueKind::None)),
+            Kind::Json(_) => Ok(Values(ValueKind::Json(JsonPattern::of_selectors(written)?))),
+            Kind::Delimited(pattern) => {
+                let has = |name: &&&str| name.strip_prefix('$').is_some_and(|name| pattern.has_field(name));
+                match written.iter().find(|name| !has(name)) {
+                    Some(name) => Err(Error(format!("the filter pattern has no field for {name}"))),
+                    None => Ok(Values(ValueKind::Delimited)),
+                }
+            }
+            Kind::All | Kind::Terms(_) | Kind::Regex(_) => Err(Error("only JSON and space-delimited filter patterns have fields".into())),
+        }
+    }
+
+    /// The texts of those values in an event that matches, by what was written; without those that are not there or are no single value.
+    pub fn take(&self, values: &Values, message: &str) -> BTreeMap<String, String> {
+        match (&values.0, &self.kind) {
+            (ValueKind::Json(selectors), _) => selectors.extract(message),
+            (ValueKind::Delimited, Kind::Delimited(pattern)) => pattern.extract(message),
+            _ => BTreeMap::new(),
         }
     }
 

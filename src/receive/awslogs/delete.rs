@@ -227,11 +227,13 @@ impl Registry {
 impl Groups {
     fn take_group(&mut self, name: &str) -> Option<Group> {
         let group = self.by_name.remove(name)?;
+        self.filters.set(name, &[]);
         self.n_streams -= group.streams.len();
         Some(group)
     }
 
     fn put_group(&mut self, name: &str, group: Group) {
+        self.tell_filters(name, &group.record);
         self.n_streams += group.streams.len();
         self.by_name.insert(name.to_string(), group);
     }

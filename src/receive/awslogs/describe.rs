@@ -104,7 +104,7 @@ impl Registry {
         let mut shown = json!({
             "logGroupName": name,
             "creationTime": record.created_millis,
-            "metricFilterCount": 0,
+            "metricFilterCount": record.metric_filters.len(),
             "arn": arn,
             "storedBytes": group.bytes,
             "logGroupClass": record.class,

@@ -15,6 +15,7 @@
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
+//! | `PutMetricFilter`, `DescribeMetricFilters`, `DeleteMetricFilter` | as documented, without `defaultValue` ([`metric_filters`]) |
 //! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL ([`insights`]); SQL and PPL are refused |
 //! | `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter` | to Kinesis and Firehose ([`subscription_filters`]); delivered by [`crate::deliver`] |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
@@ -43,6 +44,7 @@ mod event_stream;
 mod live_tail;
 mod http_events;
 mod insights;
+mod metric_filters;
 
 use std::sync::{Arc, OnceLock};
 
@@ -59,8 +61,8 @@ pub use error::{Error, Result};
 pub use insights::Config as InsightsConfig;
 pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
 pub use wire::{
-    CreateLogGroup, CreateLogStream, Delete, DescribeLogGroups, DescribeLogStreams, ListLogGroups, RetentionPolicy, SubscriptionFilter, TagFilter, TagLogGroup,
-    TagResource, UntagLogGroup,
+    CreateLogGroup, CreateLogStream, Delete, DeleteMetricFilter, DescribeLogGroups, DescribeLogStreams, DescribeMetricFilters, ListLogGroups,
+    MetricTransformation, PutMetricFilter, RetentionPolicy, SubscriptionFilter, TagFilter, TagLogGroup, TagResource, UntagLogGroup,
 };
 
 use super::Intake;
@@ -69,6 +71,7 @@ use super::signed::{Face, Gate, guarded};
 use super::{inflate_aside, metrics, read as read_body};
 use crate::access::{Asked, Caller};
 use crate::deliver::sink::Sinks;
+use crate::metric_filter::Filters;
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, body};
 use crate::query::Engine;
@@ -78,7 +81,7 @@ pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 29] = [
+const OPERATIONS: [&str; 32] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -98,6 +101,9 @@ const OPERATIONS: [&str; 29] = [
     "GetLogRecord",
     "GetLogGroupFields",
     "TestMetricFilter",
+    "PutMetricFilter",
+    "DescribeMetricFilters",
+    "DeleteMetricFilter",
     "StartLiveTail",
     "DeleteLogGroup",
     "DeleteLogStream",
@@ -180,12 +186,17 @@ pub struct Receiver {
 impl Receiver {
     /// A receiver that knows the groups and streams of its earlier life; requests hold memory out of `budget`.
     pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
+        Self::with_filters(config, intake, clock, budget, Arc::default())
+    }
+
+    /// The same, which tells `filters` the metric filters of its groups: the write path applies them.
+    pub fn with_filters(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>, filters: Arc<Filters>) -> Arc<Self> {
         let limits = Limits {
             max_log_groups: config.max_log_groups,
             max_log_streams: config.max_log_streams,
         };
         let arns = Arns::new(&config.region, &config.account_id);
-        let registry = Arc::new(Registry::open(intake.clone(), arns, limits));
+        let registry = Arc::new(Registry::open(intake.clone(), arns, limits, filters));
         Arc::new(Self {
             config,
             intake,
@@ -345,6 +356,9 @@ impl Receiver {
             "GetQueryResults" => return self.get_query_results(&read(bytes)?, caller).await,
             "StopQuery" => return self.stop_query(&read(bytes)?, caller),
             "DescribeQueries" => return self.describe_queries(&read(bytes)?, caller),
+            "PutMetricFilter" => registry.put_metric_filter(&read(bytes)?, self.now_millis()).await?,
+            "DeleteMetricFilter" => registry.delete_metric_filter(&read(bytes)?).await?,
+            "DescribeMetricFilters" => return registry.describe_metric_filters(&read(bytes)?, caller),
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,

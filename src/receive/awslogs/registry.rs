@@ -24,9 +24,11 @@ use super::delete::{GONE_KEY, Gone};
 use super::error::{Error, Result};
 use super::events::Streams;
 use super::subscription_filters::FilterRecord;
+use super::metric_filters::{MetricFilters, definitions};
 use super::wire;
 use crate::decode::awslogs::Validation;
 use crate::ingest::{Facts, LogGroups};
+use crate::metric_filter::Filters;
 
 /// Tags of one log group.
 pub const MAX_TAGS: usize = 50;
@@ -63,6 +65,7 @@ pub(super) struct GroupRecord {
     pub(super) tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) subscription_filters: BTreeMap<String, FilterRecord>,
+    pub(super) metric_filters: MetricFilters,
     /// Grows with each change: of what two nodes know of a group, the greater is newer.
     pub(super) version: u64,
 }
@@ -92,6 +95,8 @@ pub(super) struct Groups {
     pub(super) by_name: BTreeMap<String, Group>,
     pub(super) n_streams: usize,
     pub(super) gone: Gone,
+    /// Told of every change of a group's metric filters.
+    pub(super) filters: Arc<Filters>,
 }
 
 /// The log groups and streams of this server.
@@ -138,14 +143,22 @@ impl LogGroups for Registry {
     }
 }
 
+impl Groups {
+    /// The metric filters of a group are these from now on.
+    pub(super) fn tell_filters(&self, name: &str, record: &GroupRecord) {
+        self.filters.set(name, &definitions(&record.metric_filters));
+    }
+}
+
 impl Registry {
     /// Reads back what an earlier life stored.
-    pub fn open(intake: Arc<dyn Intake>, arns: Arns, limits: Limits) -> Self {
-        let mut groups = Groups::default();
+    pub fn open(intake: Arc<dyn Intake>, arns: Arns, limits: Limits, filters: Arc<Filters>) -> Self {
+        let mut groups = Groups { filters, ..Groups::default() };
         for (key, value) in intake.states(GROUP_KEY) {
             match serde_json::from_slice(&value) {
                 Ok(record) => {
                     let name = key[GROUP_KEY.len()..].to_string();
+                    groups.tell_filters(&name, &record);
                     groups.by_name.insert(name, Group { record, ..Group::default() });
                 }
                 Err(error) => tracing::error!(key, %error, "a stored log group is damaged and is left out"),
@@ -283,6 +296,7 @@ impl Registry {
             deletion_protection: call.deletion_protection_enabled.unwrap_or(false),
             tags,
             subscription_filters: BTreeMap::new(),
+            metric_filters: MetricFilters::new(),
             version: 1,
         };
         self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
@@ -445,7 +459,11 @@ impl Registry {
         }
         record.version += 1;
         self.intake.put_state(&group_key(name), Some(to_json(&record).into())).await?;
-        if let Some(group) = self.groups.write().by_name.get_mut(name) {
+        let mut groups = self.groups.write();
+        if record.metric_filters != before.metric_filters && groups.by_name.contains_key(name) {
+            groups.tell_filters(name, &record);
+        }
+        if let Some(group) = groups.by_name.get_mut(name) {
             group.record = record;
         }
         Ok(())
@@ -462,6 +480,7 @@ impl Registry {
             return;
         }
         let n_groups = groups.by_name.len();
+        let learnt = record.clone();
         match groups.by_name.get_mut(name) {
             Some(known) if (known.record.version, to_json(&known.record)) >= (record.version, to_json(&record)) => return,
             Some(known) => known.record = record,
@@ -472,6 +491,7 @@ impl Registry {
                 groups.by_name.insert(name.to_string(), Group { record, ..Group::default() });
             }
         }
+        groups.tell_filters(name, &learnt);
         self.intake.put_state_relaxed(&group_key(name), value.clone());
     }
 

@@ -6,6 +6,7 @@ use crate::model::ManualClock;
 
 mod deletes;
 mod subscription_filters;
+mod metric_filters;
 
 const NOW_MILLIS: i64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;
@@ -580,6 +581,7 @@ async fn write_path(dir: &std::path::Path, clock: Arc<ManualClock>) -> crate::in
         cache,
         catalog,
         finder: Arc::new(crate::query::SearchLanguage),
+        rules: Arc::new(ingest::NoRules),
         clock,
     };
     ingest::Ingest::open(parts).await.expect("opens")

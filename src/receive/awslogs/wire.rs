@@ -272,6 +272,72 @@ pub struct Delete {
     pub log_stream_name: Option<String>,
 }
 
+/// `PutMetricFilter`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PutMetricFilter {
+    /// Required.
+    pub log_group_name: Option<String>,
+    /// Required.
+    pub filter_name: Option<String>,
+    /// Required; empty matches all.
+    pub filter_pattern: Option<String>,
+    /// Required, one.
+    pub metric_transformations: Option<Vec<MetricTransformation>>,
+    /// Kept and shown.
+    pub apply_on_transformed_logs: Option<bool>,
+    /// Not served.
+    pub field_selection_criteria: Option<String>,
+    /// Not served.
+    pub emit_system_field_dimensions: Option<Vec<String>>,
+}
+
+/// What a metric filter makes of a match.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricTransformation {
+    /// Required.
+    pub metric_name: Option<String>,
+    /// Required.
+    pub metric_namespace: Option<String>,
+    /// Required; a number or a field.
+    pub metric_value: Option<String>,
+    /// Not served.
+    pub default_value: Option<f64>,
+    /// Name and field, at most three.
+    pub dimensions: Option<BTreeMap<String, String>>,
+    /// One of CloudWatch's.
+    pub unit: Option<String>,
+}
+
+/// `DescribeMetricFilters`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DescribeMetricFilters {
+    /// All groups without one.
+    pub log_group_name: Option<String>,
+    /// Counts with a group only.
+    pub filter_name_prefix: Option<String>,
+    /// With the namespace.
+    pub metric_name: Option<String>,
+    /// With the name.
+    pub metric_namespace: Option<String>,
+    /// 1 to 50.
+    pub limit: Option<i64>,
+    /// Of the page before.
+    pub next_token: Option<String>,
+}
+
+/// `DeleteMetricFilter`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteMetricFilter {
+    /// Required.
+    pub log_group_name: Option<String>,
+    /// Required.
+    pub filter_name: Option<String>,
+}
+
 /// `StartQuery`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -48,6 +48,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "ledger": outcomes(ingest::add_up(nodes.into_iter().map(|node| node.sums))),
         "gone": gone(&snapshot),
         "deliveries": server.deliveries.reports(),
+        "collect": server.collecting.sources(),
         "background": server.supervisor.works(),
     }))
 }
