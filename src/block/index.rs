@@ -208,6 +208,11 @@ impl BlockIndex {
         &self.opened.terms
     }
 
+    /// How many different tokens the table's text has.
+    pub fn n_tokens(&self) -> usize {
+        self.opened.text.terms().num_terms()
+    }
+
     /// Whether the answers to `query` need no verification of rows.
     pub fn is_exact(&self, query: &IndexQuery) -> Result<bool> {
         self.guard(|| Ok(Evaluator::new(self).evaluate(query)?.1))

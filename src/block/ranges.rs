@@ -7,6 +7,7 @@ use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::{Block, Error, Result};
@@ -129,12 +130,36 @@ impl Wanted<'_> {
 impl Block {
     /// Has the pages of some rows of some row groups fetched together, with the dictionaries they need.
     pub(super) fn want_pages<'a>(&self, groups: impl Iterator<Item = (usize, Wanted<'a>)>, projection: &ProjectionMask) -> Result<()> {
+        let ranges = self.ranges_of(groups, |leaf, _| projection.leaf_included(leaf))?;
+        self.parquet().0.want(&ranges).map_err(|error| Error::parquet_unread(&self.meta().id, error))
+    }
+
+    /// Bytes of the Parquet object that reading some rows (ascending) of some columns takes: the pages they stand on, with the
+    /// dictionaries those need. None named = all columns.
+    pub fn bytes_of_rows(&self, rows: &[u32], columns: &[&str]) -> u64 {
+        let groups = self.by_group(rows).into_iter().map(|(group, rows)| (group, Wanted::Rows(rows)));
+        let is_named = |_, column: &ColumnChunkMetaData| {
+            let name = column.column_path().parts().first();
+            columns.is_empty() || name.is_some_and(|name| columns.contains(&name.as_str()))
+        };
+        match self.ranges_of(groups, is_named) {
+            Ok(ranges) => ranges.iter().map(|range| range.end - range.start).sum(),
+            Err(_) => self.bytes_of(rows.len(), columns),
+        }
+    }
+
+    /// Where the pages lie that hold some rows of some row groups, of the columns that are included.
+    fn ranges_of<'a>(
+        &self,
+        groups: impl Iterator<Item = (usize, Wanted<'a>)>,
+        is_included: impl Fn(usize, &ColumnChunkMetaData) -> bool,
+    ) -> Result<Vec<Range<u64>>> {
         let metadata = self.footer().metadata();
         let mut ranges = Vec::new();
         for (group, wanted) in groups {
             let first_row = self.group_starts()[group];
             let columns = metadata.row_group(group).columns();
-            for (leaf, column) in columns.iter().enumerate().filter(|(leaf, _)| projection.leaf_included(*leaf)) {
+            for (leaf, column) in columns.iter().enumerate().filter(|(leaf, column)| is_included(*leaf, column)) {
                 let (start, length) = column.byte_range();
                 let located = metadata.offset_index().and_then(|groups| groups.get(group)?.get(leaf));
                 let pages = located.map_or(&[][..], |leaf| leaf.page_locations());
@@ -159,7 +184,7 @@ impl Block {
                 }
             }
         }
-        self.parquet().0.want(&ranges).map_err(|error| Error::parquet_unread(&self.meta().id, error))
+        Ok(ranges)
     }
 
     fn page_range(&self, offset: i64, length: i32) -> Result<Range<u64>> {

@@ -267,7 +267,7 @@ impl Block {
 
     /// Rows (ascending) by row group. Only row groups with hits: a selection over the whole file would read the dictionaries of
     /// every earlier one.
-    fn by_group<'r>(&self, rows: &'r [u32]) -> Vec<(usize, &'r [u32])> {
+    pub(super) fn by_group<'r>(&self, rows: &'r [u32]) -> Vec<(usize, &'r [u32])> {
         let mut groups: Vec<(usize, &[u32])> = Vec::new();
         let mut rest = rows;
         for (group, bounds) in self.inner.group_starts.windows(2).enumerate() {

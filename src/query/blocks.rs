@@ -35,6 +35,12 @@ const INFLATION: u64 = 16;
 const LEAST_AT_ONCE: u64 = 16;
 /// Where at least one row in so many is wanted, a scan of all is cheaper than reading them one by one.
 const SCAN_ABOVE_ONE_IN: usize = 8;
+/// From so many rows on that would be read, all tokens of the block are looked through to leave some of them out. (Few in tests.)
+const REFINE_FROM_ROWS: usize = if cfg!(test) { 16 } else { 8_192 };
+
+/// Rows that are tried first: where at least one in so many matches, looking through all tokens is in vain.
+const TRIED_ROWS: u32 = if cfg!(test) { 64 } else { 2_048 };
+const RARE_BELOW_ONE_IN: usize = 32;
 
 /// Why a block's rows are missing from an answer.
 #[derive(Debug)]
@@ -309,7 +315,9 @@ impl<'a> Matcher<'a> {
         let (mut at, mut helping) = (rows.start, FIRST_HELPING);
         while at < rows.end && found.len() < k && !self.stop.is_over() {
             let end = rows.end.min(at.saturating_add(helping as u32));
-            let bits = self.piece(at..end)?;
+            // few rows are soon found where many match
+            let refines = at - rows.start >= REFINE_FROM_ROWS as u32;
+            let bits = self.piece(at..end, refines)?;
             let wanted = k - found.len();
             found.extend(bits.set_indices().take(wanted).map(|row| row as u32));
             at = end;
@@ -329,7 +337,7 @@ impl<'a> Matcher<'a> {
         let (mut end, mut helping) = (rows.end, first_helping);
         while rows.start < end && found.len() < k && !self.stop.is_over() {
             let at = end.saturating_sub(u32::try_from(helping).unwrap_or(u32::MAX)).max(rows.start);
-            let bits = self.piece(at..end)?;
+            let bits = self.piece(at..end, rows.end - end >= REFINE_FROM_ROWS as u32)?;
             let before = found.len();
             found.extend(bits.set_indices().map(|row| row as u32));
             // the latest first, until all are there
@@ -354,9 +362,10 @@ impl<'a> Matcher<'a> {
         let mut out = BooleanBufferBuilder::new(n_rows);
         out.append_n(n_rows, false);
         let mut at = rows.start;
+        let refines = rows.len() >= REFINE_FROM_ROWS;
         while at < rows.end && !self.stop.is_over() {
             let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
-            for row in self.piece(at..end)?.set_indices() {
+            for row in self.piece(at..end, refines)?.set_indices() {
                 out.set_bit(row, true);
             }
             at = end;
@@ -374,20 +383,49 @@ impl<'a> Matcher<'a> {
         Ok(self.all(rows)?.count_set_bits() as u64)
     }
 
-    /// Matching rows of a piece, as bits over the block: the index's candidates, verified.
-    fn piece(&self, rows: Range<u32>) -> Result<BooleanBuffer> {
-        let n_rows = self.block.meta().n_rows as usize;
-        let candidates = match (&self.plan, self.block.index()) {
-            (Some(plan), Some(index)) => match index.bitmap(&plan.index, rows.clone()) {
-                Ok(bits) => Some((bits, plan.residual.as_ref())),
-                Err(error) => {
-                    scan_instead(self.block, error)?;
-                    None
-                }
-            },
-            _ => None,
+    /// Every matching row of a range, and perhaps more, as bits over the block, by the index alone.
+    pub(super) fn candidates(&self, rows: Range<u32>) -> Result<BooleanBuffer> {
+        Ok(self.asked(rows.clone(), true)?.map_or_else(|| self.block.visible(rows), |(bits, _)| bits))
+    }
+
+    /// The index's candidates of a range, and what they must pass; `None` where the index does not answer.
+    fn asked(&self, rows: Range<u32>, refines: bool) -> Result<Option<(BooleanBuffer, Option<&Filter>)>> {
+        let (Some(plan), Some(index)) = (&self.plan, self.block.index()) else {
+            return Ok(None);
         };
-        let (mask, filter) = match candidates {
+        let bits = match index.bitmap(&plan.index, rows.clone()) {
+            Ok(bits) => bits,
+            Err(error) => {
+                scan_instead(self.block, error)?;
+                return Ok(None);
+            }
+        };
+        let residual = plan.residual.as_ref();
+        if refines
+            && residual.is_some()
+            && bits.count_set_bits() >= REFINE_FROM_ROWS
+            && self.is_rare(plan, &rows)?
+            && let Some(refined) = plan.refined(index)
+        {
+            return Ok(Some((&bits & refined, residual)));
+        }
+        Ok(Some((bits, residual)))
+    }
+
+    /// Whether few of the index's rows match: of many, most would be read anyway. Tried once a block, on the first rows of a range.
+    fn is_rare(&self, plan: &Plan, rows: &Range<u32>) -> Result<bool> {
+        if let Some(is_rare) = plan.is_rare.get() {
+            return Ok(*is_rare);
+        }
+        let tried = rows.start..rows.end.min(rows.start.saturating_add(TRIED_ROWS));
+        let found = self.piece(tried.clone(), false)?.count_set_bits();
+        Ok(*plan.is_rare.get_or_init(|| found * RARE_BELOW_ONE_IN < tried.len()))
+    }
+
+    /// Matching rows of a piece, as bits over the block: the index's candidates, verified.
+    fn piece(&self, rows: Range<u32>, refines: bool) -> Result<BooleanBuffer> {
+        let n_rows = self.block.meta().n_rows as usize;
+        let (mask, filter) = match self.asked(rows.clone(), refines)? {
             Some((bits, None)) => return Ok(bits),
             Some((bits, Some(residual))) => (bits, residual),
             None => (self.block.visible(rows.clone()), self.filter),
@@ -396,9 +434,9 @@ impl<'a> Matcher<'a> {
         out.append_n(n_rows, false);
         let wanted = mask.count_set_bits();
         let columns = with_a_column(filter.columns(self.table), self.table);
-        self.stop.has_read(self.block.bytes_of(wanted, &columns));
         let at_once = rows_at_once(self.block, &columns);
         if wanted * SCAN_ABOVE_ONE_IN >= rows.len() {
+            self.stop.has_read(self.block.bytes_of(rows.len(), &columns));
             let mut at = rows.start as usize;
             while at < rows.end as usize && !self.stop.is_over() {
                 let end = rows.end.min(at as u32 + at_once as u32);
@@ -411,6 +449,7 @@ impl<'a> Matcher<'a> {
             }
         } else {
             let numbers: Vec<u32> = mask.set_indices().map(|row| row as u32).collect();
+            self.stop.has_read(self.block.bytes_of_rows(&numbers, &columns));
             for numbers in numbers.chunks(at_once) {
                 let batch = self.block.read(numbers, &columns)?;
                 let found = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
@@ -511,12 +550,13 @@ impl Visit {
             if wanted == 0 {
                 continue;
             }
-            self.stop.has_read(self.block.bytes_of(wanted, &self.columns));
             if wanted * SCAN_ABOVE_ONE_IN >= piece.len() {
+                self.stop.has_read(self.block.bytes_of(piece.len(), &self.columns));
                 self.scanning = Some((self.block.scan(at..end, &self.columns)?, piece, 0));
                 continue;
             }
             let numbers: Vec<u32> = piece.set_indices().map(|row| row as u32 + at).collect();
+            self.stop.has_read(self.block.bytes_of_rows(&numbers, &self.columns));
             let batch = self.block.read(&numbers, &self.columns)?;
             let mask = BooleanBuffer::new_set(batch.num_rows());
             return Ok(Some((batch, mask)));

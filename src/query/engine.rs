@@ -22,6 +22,7 @@ use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
+use super::report::{self, Taker};
 use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
 use crate::catalog::NodeId;
 use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
@@ -187,6 +188,29 @@ impl Engine {
                     coverage: job.coverage,
                     took: begun.elapsed(),
                 })
+            },
+        )
+        .await
+    }
+
+    /// Hands every row of `logs` that may match to takers, in no order, with some of its columns; gives the takers back, and what was
+    /// read. Who takes verifies: rows may be too many, never too few where the coverage is complete.
+    pub(super) async fn share_for_report<T: Taker>(
+        &self,
+        query: &Query,
+        range: TimeRange,
+        columns: &Arc<[&'static str]>,
+        taker: impl Fn() -> T,
+    ) -> Result<(Vec<T>, Coverage)> {
+        self.timed_by(
+            "share_for_report",
+            Priority::Batch,
+            |(_, coverage): &(Vec<T>, Coverage)| coverage.complete,
+            async |_, stop| {
+                let filter = self.compile(Table::Logs, query)?;
+                let mut job = Job::new(&self.view(), Table::Logs, filter, range, stop, self.workers(Priority::Batch));
+                let takers = report::share(&mut job, &self.inner.blocks, columns, taker).await?;
+                Ok((takers, job.coverage))
             },
         )
         .await

@@ -1,11 +1,13 @@
 //! What a block's index can say about a filter, and what must be verified on the rows it names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use arrow::buffer::BooleanBuffer;
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::conditions::{Alike, Key, Phrase, Sought, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
+use super::refine;
 use super::scan::context_passes;
 use crate::block::{self, BlockIndex, IndexQuery, RawField, tokenizer};
 use crate::model::Table;
@@ -21,6 +23,19 @@ pub(super) struct Plan {
     pub(super) index: IndexQuery,
     /// What those rows must pass; `None` when the index is exact.
     pub(super) residual: Option<Filter>,
+    /// The rows that may pass it, once they were asked for ([`Plan::refined`]).
+    refined: OnceLock<Option<BooleanBuffer>>,
+    /// Whether few of the index's rows pass the residual, once some were tried.
+    pub(super) is_rare: OnceLock<bool>,
+}
+
+impl Plan {
+    /// Rows that may match the residual, as bits over the block, by a question that looks through all tokens of it; `None` where
+    /// that says nothing, or costs more than the rows. Worked out once.
+    pub(super) fn refined(&self, index: &BlockIndex) -> Option<&BooleanBuffer> {
+        let residual = self.residual.as_ref()?;
+        self.refined.get_or_init(|| refine::rows(&refine::questions(residual), index)).as_ref()
+    }
 }
 
 /// Part of a plan: the index's question, and whether its answer is exact.
@@ -62,6 +77,8 @@ pub(super) fn plan(filter: &Filter, table: Table, index: &BlockIndex) -> block::
             _ => IndexQuery::And(asked),
         },
         residual: (!residual.is_empty()).then(|| Filter::and(residual)),
+        refined: OnceLock::new(),
+        is_rare: OnceLock::new(),
     })
 }
 

@@ -131,6 +131,10 @@ def test_a_count_of_a_rare_term_is_answered_by_the_index(lake):
     # what cannot be counted without rows gives the same
     by_rows = logs.ask('filter @message like "rareterm" | fields strlen(@message) as l | stats count(*) as n, max(l) as m by bin(5m) as t | sort t asc', hours=3)
     assert only(by_rows, "n", "t") == only(counted, "n", "t")
+    # nor does it matter that the index knows words, not pieces of them; case does
+    for piece in ('like "areter"', "like /(?i)ARETERM$/", 'not like "request 9" and @message like "raret"'):
+        assert rows(logs.wait(logs.start(text.replace('like "rareterm"', piece), hours=3))) == counted, piece
+    assert logs.ask(text.replace("rareterm", "Areter"), hours=3) == []
     figures = page["statistics"]
     total = figures["bytesScanned"] + figures["estimatedBytesSkipped"]
     assert figures["recordsMatched"] == 80.0 and total > 200_000
@@ -145,6 +149,24 @@ def test_a_count_of_a_rare_term_is_answered_by_the_index(lake):
     logs.client.create_log_stream(logGroupName=logs.group, logStreamName="t")
     logs.put("t", "rareterm anew", at=at + 3_000_000)
     assert [row["n"] for row in logs.ask(text, hours=3)] == ["10"] * 4 + ["1"]
+
+
+def test_patterns_are_compared_with_an_earlier_time(lake):
+    logs = Insights(lake).create("s")
+    at = now()
+    logs.put("s", *[f"user {i} logged in" for i in range(4)], "cache is cold", at=at - 5_400_000)
+    logs.put("s", *[f"user {i} logged in" for i in range(7)], "ERROR disk 7 is full", at=at - 1_800_000)
+    lake.wait_flushed()
+    found = logs.ask("pattern @message | diff")
+    assert only(found, "@pattern", "@sampleCount", "@differenceEventCount", "@differenceDescription") == [
+        {"@pattern": "user <Number-1> logged in", "@sampleCount": "7", "@differenceEventCount": "3", "@differenceDescription": "more"},
+        {"@pattern": "ERROR disk <Number-1> is full", "@sampleCount": "1", "@differenceEventCount": "1", "@differenceDescription": "new"},
+        {"@pattern": "cache is cold", "@sampleCount": "0", "@differenceEventCount": "-1", "@differenceDescription": "gone"},
+    ]
+    assert {row["@differenceDescription"] for row in logs.ask("pattern @message | diff previousDay")} == {"new"}
+    with pytest.raises(ClientError) as caught:
+        logs.start("stats count(*) | diff")
+    assert caught.value.response["queryCompileError"]["location"] == {"startCharOffset": 17, "endCharOffset": 21}
 
 
 def test_pages_go_to_the_end(lake):
@@ -251,7 +273,7 @@ def fill(logs, stream, n):
 
 # what a query takes must be longer than nine calls do
 MANY = 200_000
-SLOW = "fields n | parse @message /(?<word>l[a-z]+e) (?<number>\\d+)/ | stats count(*) as c by number, word | sort c desc | limit 10"
+SLOW = "fields n | parse @message /(?<word>l[a-z]+e) (?<number>\\d+)/ | sort word asc, number desc, n asc | limit 10"
 
 
 def test_queries_wait_run_are_stopped_and_are_listed(make_lake):

@@ -21,12 +21,12 @@
 //! | `stats` | every aggregate, expressions over them and over items before (`max(a) - min(a)`), by expressions and `bin(p)`; up to ten in a row |
 //! | `parse` | globs, regular expressions (RE2's syntax), `multi`, `logfmt`, `csv`; a text that does not fit leaves the row as it is |
 //! | `json`, `unnest`, `expand` | |
-//! | `pattern` | patterns of our own making (`operators`) |
+//! | `pattern`, `diff` right behind it | patterns of our own making (`operators`), and how often they fit in the time right before, or a day, week or month earlier |
 //! | `join`, `in (…)`, `appendcols` | with another script in parentheses |
 //! | `addtotals`, `accum`, `autoregress`, `filldown`, `fillmissing`, `outlier`, `sessionize`, `countFrequent` | |
 //! | `SOURCE` | first; who runs the script finds the groups |
 //!
-//! `lookup`, `cidrlookup`, `diff`, `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: what cannot be
+//! `lookup`, `cidrlookup`, `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: what cannot be
 //! done faithfully is refused, never answered otherwise. Functions stand in one table (`functions`).
 //!
 //! # Fields
@@ -54,6 +54,8 @@
 //! - `bin(…) offset 1h` shows bins an hour later. `stddev` and `variance` are those of the population, `pct` is the value at its
 //!   rank. `values` is sorted, `topk` has the most frequent first.
 //! - `outlier` reaches from the quartiles, marks `<field>_outlier`. Sessions are numbered by their start, from 1.
+//! - `diff` shows `@differenceEventCount`, how many more events fit a pattern than did earlier, and `@differenceDescription`: `new`,
+//!   `more`, `same`, `fewer` or `gone`.
 //! - Of a `parse` glob the last `*`, where it ends the pattern, takes the rest of the text over all lines.
 //!
 //! # Bounds
@@ -76,6 +78,7 @@ mod evaluate;
 mod operators;
 mod prefilter;
 mod pipeline;
+mod shares;
 mod run;
 
 use std::collections::HashSet;
@@ -219,7 +222,7 @@ impl Script {
 
     /// Fields of its answer, if none are those of other scripts.
     fn n_columns(&self) -> usize {
-        operators::build(&self.commands, &[], Limits::default()).columns.len()
+        operators::build(&self.commands, &[], Limits::default(), None).columns.len()
     }
 }
 

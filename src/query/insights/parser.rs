@@ -298,8 +298,9 @@ impl Parser {
         self.aggregates = aggregates;
         let (sources, commands) = parsed?;
         self.expect_sign(")")?;
-        // the outer script may name any of its fields
-        let script = Script::new(sources, commands, Vec::new(), None);
+        // the outer script may name any of its fields, but none of its events behind a command that gathers
+        let wanted = commands.iter().any(super::operators::leaves_only_what_it_gathers).then(|| self.names.clone());
+        let script = Script::new(sources, commands, Vec::new(), wanted);
         if is_set && script.n_columns() != 1 {
             let message = "a subquery behind `in` gives one field: end it with `fields f` or `display f`";
             return malformed(message, start, self.lexer.end_before());

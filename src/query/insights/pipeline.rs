@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::evaluate::{Scope, key};
 use super::operators::{self, Built, Next, Operator, Shared};
@@ -16,6 +17,8 @@ use crate::query::Order;
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     operators: Vec<Box<dyn Operator>>,
+    /// As they were before the first event.
+    blank: Arc<[Box<dyn Operator>]>,
     /// Which operator each command became.
     places: Vec<Option<usize>>,
     commands: Arc<[Command]>,
@@ -36,7 +39,7 @@ impl Pipeline {
             mut failed,
             oldest_first,
             may_stop_early,
-        } = operators::build(&script.commands, &context.answers, limits);
+        } = operators::build(&script.commands, &context.answers, limits, script.wanted.as_deref());
         let mut sets = Vec::new();
         for (number, subscript) in script.subscripts.iter().enumerate() {
             let answer = context.answers.get(number).filter(|_| subscript.is_set);
@@ -59,6 +62,7 @@ impl Pipeline {
         let mut shared = Shared::new(scope, limits);
         shared.failed = failed;
         Self {
+            blank: operators.clone().into(),
             operators,
             places,
             commands: script.commands.clone(),
@@ -84,7 +88,7 @@ impl Pipeline {
         if let Some(failed) = &self.shared.failed {
             return Err(failed.clone());
         }
-        if self.is_enough {
+        if self.is_enough || self.shared.stopped.load(Ordering::Relaxed) {
             return Ok(Flow::Enough);
         }
         let row = Row::of(Origin::new(event, self.account.clone(), self.wanted.clone()));
@@ -101,6 +105,64 @@ impl Pipeline {
             // what failed once stays so
             Err(failed) => Err(self.shared.failed.insert(failed).clone()),
         }
+    }
+
+    /// Set, it ends the work of this pipeline and of its shares, since nobody waits for an answer; what they give then is none.
+    pub(super) fn stopper(&self) -> Arc<AtomicBool> {
+        self.shared.stopped.clone()
+    }
+
+    /// The first and last millisecond of the earlier time that `diff` asks for.
+    pub(super) fn earlier(&self) -> Option<(i64, i64)> {
+        let compared = self.commands.iter().find_map(|command| match command {
+            Command::Pattern { compared, .. } => *compared,
+            _ => None,
+        })?;
+        Some(compared.range(self.shared.scope.start_millis, self.shared.scope.end_millis))
+    }
+
+    /// Whether events may come in any order and be shared among several copies of it ([`share`](Self::share)), since the first step
+    /// that looks at more than one of them only gathers.
+    pub(super) fn can_share(&self) -> bool {
+        self.gathers_at().is_some() && self.shared.failed.is_none()
+    }
+
+    fn gathers_at(&self) -> Option<usize> {
+        let place = self.operators.iter().position(|operator| !operator.is_rowwise())?;
+        self.operators[place].can_absorb().then_some(place)
+    }
+
+    /// A copy for a share of the events, that was given none yet; what it holds counts against the same bound.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            operators: self.blank.to_vec(),
+            blank: self.blank.clone(),
+            places: self.places.clone(),
+            commands: self.commands.clone(),
+            shared: self.shared.share(),
+            columns: self.columns.clone(),
+            account: self.account.clone(),
+            wanted: self.wanted.clone(),
+            wants: self.wants,
+            is_enough: false,
+        }
+    }
+
+    /// Takes what a share has gathered.
+    pub(super) fn absorb(&mut self, mut other: Pipeline) -> Result<(), Failed> {
+        let place = self.gathers_at().filter(|place| *place < other.operators.len());
+        let absorbed = match (other.shared.failed.take(), place) {
+            (Some(failed), _) => Err(failed),
+            (None, Some(place)) => {
+                self.shared.n_matched += other.shared.n_matched;
+                let gathered = other.operators.swap_remove(place);
+                // what it holds is counted again as it is taken
+                drop(other);
+                self.operators[place].absorb(gathered, &mut self.shared)
+            }
+            (None, None) => Ok(()),
+        };
+        absorbed.map_err(|failed| self.shared.failed.insert(failed).clone())
     }
 
     /// The answer if these were all events; without rows, where it would take too much to say.

@@ -3,7 +3,9 @@
 //! 1. The scripts inside it run first, one after the other, each the same way.
 //! 2. A script that is nothing but a count is asked of the index ([`Engine::count_groups`]). Where that cannot be exact (too many groups,
 //!    a stream of which only some rows are in scope, an index that is away) its rows are read after all.
-//! 3. Else pages of rows come from [`Engine::search_for_report`], in the order that the steps want; what the index lets through is
+//! 3. A script that only gathers (`… | stats`, `pattern`) is indifferent to order: the workers share its events, read no more of them
+//!    than the columns it needs ([`shares`](super::shares)), and each feeds a copy of the steps, which are put together.
+//! 4. Else pages of rows come from [`Engine::search_for_report`], in the order that the steps want; what the index lets through is
 //!    verified by the [`Scope`] and by the steps themselves, which compute on the threads of reports.
 //!
 //! An answer never lacks rows: if one cannot be read, the run fails. A page that takes longer than `[query] timeout_seconds` is asked
@@ -19,9 +21,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
+use super::shares::{Needs, Share};
 use super::{Answer, Context, Event, Failed, Flow, IndexCount, Limits, Pipeline, Script};
 use crate::model::{Table, TimeRange};
-use crate::query::{CountRequest, Coverage, Cursor, Engine, Error, ErrorKind, Extent, Hit, Order, ProblemKind, Query, SearchRequest};
+use crate::query::{CountGroup, CountRequest, Coverage, Cursor, Engine, Error, ErrorKind, Extent, Hit, Order, ProblemKind, Query, SearchRequest};
 
 /// Rows asked for at a time.
 const HELPING: usize = if cfg!(test) { 64 } else { 10_000 };
@@ -29,10 +32,16 @@ const HELPING: usize = if cfg!(test) { 64 } else { 10_000 };
 const FIRST_HELPING: usize = if cfg!(test) { 4 } else { 256 };
 /// Between tries while all places of the engine are taken.
 const BUSY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
+/// Rows that are shared out at a time, about: between, the answer so far is put together.
+const SLICE_ROWS: u64 = if cfg!(test) { 500 } else { 4_000_000 };
 /// No page is asked for over less time than this: where that is too long, trying is in vain.
 const LEAST_SLICE_NANOS: i64 = 1_000_000;
 /// Values at least as long may have been cut by the index.
 const MAYBE_CUT_BYTES: usize = 509;
+/// Bins that are counted at once.
+const BINS_AT_ONCE: i64 = if cfg!(test) { 3 } else { 9_000 };
+/// Groups of a count that are held.
+const MAX_COUNTED_GROUPS: usize = 500_000;
 /// The fields by which a count is also made, so that each group can be verified.
 const OF_STREAM: [&str; 2] = ["@log_group", "@log_stream"];
 
@@ -44,6 +53,8 @@ pub trait Scope: std::fmt::Debug + Send + Sync {
     fn event(&self, hit: Hit) -> Option<Event>;
     /// Whether all rows of a stream are of the scope, or none; `None` if that depends on the row.
     fn has(&self, group: &str, stream: &str) -> Option<bool>;
+    /// Whether a row of a stream is, which came in at a time.
+    fn shows(&self, group: &str, stream: &str, ingestion_millis: i64) -> bool;
 }
 
 /// What is to be run.
@@ -144,17 +155,49 @@ fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, is_w
             context.answers.push(run_plan(engine, subplan, progress, false).await?);
         }
         let range = range_of(&context);
-        progress.has_there(&engine.extent(Table::Logs, range));
         if let Some(count) = plan.script.index_count()
             && let Some(groups) = count_by_index(engine, plan, &count, range, progress).await?
         {
+            progress.has_there(&engine.extent(Table::Logs, range));
             return Ok(count.answer(groups, context, plan.limits)?);
         }
-        let pipeline = plan.script.pipeline(context, plan.limits);
-        let walk = Walk::new(range, pipeline.wants().order);
-        read_rows(engine, plan, pipeline, walk, progress, is_whole).await
+        let mut pipeline = plan.script.pipeline(context, plan.limits);
+        let _ends_its_work = StopsWhenDropped(pipeline.stopper());
+        let needs = Needs::of(plan.script.wanted.as_deref()).filter(|_| pipeline.can_share());
+        for range in ranges_of(range, pipeline.earlier()) {
+            progress.has_there(&engine.extent(Table::Logs, range));
+            pipeline = match needs {
+                Some(needs) => share_rows(engine, plan, pipeline, needs, range, progress, is_whole).await?,
+                None => {
+                    let walk = Walk::new(range, pipeline.wants().order);
+                    read_rows(engine, plan, pipeline, walk, progress, is_whole).await?
+                }
+            };
+        }
+        Ok(engine.compute_for_report(move || Ok(pipeline.finish())).await??)
     }
     .boxed()
+}
+
+/// Ends the work on other threads of a run that is dropped.
+struct StopsWhenDropped(Arc<AtomicBool>);
+
+impl Drop for StopsWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A range, and an earlier one if there is one, each time in one of them only.
+fn ranges_of(range: TimeRange, earlier: Option<(i64, i64)>) -> Vec<TimeRange> {
+    let nanos = |millis: i64| millis.saturating_mul(1_000_000);
+    match earlier {
+        None => vec![range],
+        Some((start, end)) => {
+            let end = nanos(end.saturating_add(1)).min(range.start_nanos);
+            vec![range, TimeRange::new(nanos(start), end)]
+        }
+    }
 }
 
 /// From the first millisecond to the end of the last one.
@@ -168,6 +211,60 @@ type Group = (Option<i64>, Vec<Option<String>>, u64);
 
 /// What the index counts; `None` where rows must be read.
 async fn count_by_index(engine: &Engine, plan: &Plan, count: &IndexCount, range: TimeRange, progress: &Progress) -> Result<Option<Vec<Group>>> {
+    let extent = engine.extent(Table::Logs, range);
+    let range = range.intersect(&TimeRange::new(extent.first_nanos, extent.last_nanos.saturating_add(1)));
+    let mut groups: BTreeMap<(Option<i64>, Vec<Option<String>>), u64> = BTreeMap::new();
+    let mut n_events = 0;
+    for range in pieces_of(range, count.bin_millis.map(|millis| millis.saturating_mul(1_000_000))) {
+        let Some(found) = count_of_range(engine, plan, count, range, progress).await? else {
+            return Ok(None);
+        };
+        for mut group in found {
+            let is_cut = |value: &Option<String>| value.as_ref().is_some_and(|text| text.len() >= MAYBE_CUT_BYTES);
+            if group.values.iter().any(is_cut) {
+                return Ok(None);
+            }
+            let of_stream = group.values.split_off(count.by.len());
+            let [Some(log_group), Some(log_stream)] = &of_stream[..] else { continue };
+            match plan.scope.has(log_group, log_stream) {
+                Some(true) => {
+                    n_events += group.count;
+                    let start_millis = group.start_unix_nano.map(|nanos| nanos.div_euclid(1_000_000));
+                    *groups.entry((start_millis, group.values)).or_default() += group.count;
+                }
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        if groups.len() > MAX_COUNTED_GROUPS {
+            return Ok(None);
+        }
+    }
+    progress.has_scanned(n_events, 0);
+    Ok(Some(groups.into_iter().map(|((start, values), count)| (start, values, count)).collect()))
+}
+
+/// A range in pieces of no more bins than one count may have, each of which begins with a bin.
+fn pieces_of(range: TimeRange, bin_nanos: Option<i64>) -> Vec<TimeRange> {
+    let Some(width) = bin_nanos.map(|bin| bin.saturating_mul(BINS_AT_ONCE)) else {
+        return vec![range];
+    };
+    let mut pieces = Vec::new();
+    let mut left = range;
+    // so many bins have no room anyway, and the last piece has too many of them
+    while pieces.len() < MAX_COUNTED_GROUPS / BINS_AT_ONCE as usize && left.start_nanos < left.end_nanos {
+        let end = left.start_nanos.div_euclid(width).saturating_add(1).saturating_mul(width).min(left.end_nanos);
+        pieces.push(TimeRange::new(left.start_nanos, end));
+        left.start_nanos = end;
+    }
+    if left.start_nanos < left.end_nanos {
+        pieces.push(left);
+    }
+    pieces
+}
+
+/// Groups by the fields of a count and by stream; `None` where the index does not tell them exactly.
+async fn count_of_range(engine: &Engine, plan: &Plan, count: &IndexCount, range: TimeRange, progress: &Progress) -> Result<Option<Vec<CountGroup>>> {
     let request = CountRequest {
         table: Table::Logs,
         query: plan.scope.query().and(count.query.clone()),
@@ -188,30 +285,7 @@ async fn count_by_index(engine: &Engine, plan: &Plan, count: &IndexCount, range:
         }
     };
     progress.has_scanned(0, answer.coverage.bytes_read);
-    if !answer.coverage.complete || answer.other > 0 {
-        return Ok(None);
-    }
-    let mut groups: BTreeMap<(Option<i64>, Vec<Option<String>>), u64> = BTreeMap::new();
-    let mut n_events = 0;
-    for mut group in answer.groups {
-        let is_cut = |value: &Option<String>| value.as_ref().is_some_and(|text| text.len() >= MAYBE_CUT_BYTES);
-        if group.values.iter().any(is_cut) {
-            return Ok(None);
-        }
-        let of_stream = group.values.split_off(count.by.len());
-        let [Some(log_group), Some(log_stream)] = &of_stream[..] else { continue };
-        match plan.scope.has(log_group, log_stream) {
-            Some(true) => {
-                n_events += group.count;
-                let start_millis = group.start_unix_nano.map(|nanos| nanos.div_euclid(1_000_000));
-                *groups.entry((start_millis, group.values)).or_default() += group.count;
-            }
-            Some(false) => {}
-            None => return Ok(None),
-        }
-    }
-    progress.has_scanned(n_events, 0);
-    Ok(Some(groups.into_iter().map(|((start, values), count)| (start, values, count)).collect()))
+    Ok((answer.coverage.complete && answer.other == 0).then_some(answer.groups))
 }
 
 /// Where in a range of time a run is, and how much of it is asked for at once.
@@ -222,6 +296,8 @@ struct Walk {
     left: TimeRange,
     /// At most so much of it at once; `None`: all.
     width_nanos: Option<i64>,
+    /// Never more than this.
+    widest_nanos: i64,
     /// Within the slice that is asked for.
     cursor: Option<Cursor>,
 }
@@ -232,7 +308,25 @@ impl Walk {
             order,
             left: range,
             width_nanos: None,
+            widest_nanos: i64::MAX,
             cursor: None,
+        }
+    }
+
+    /// The same in slices of about so many rows each, if those of an extent lie evenly.
+    fn in_slices_of(self, rows: u64, extent: &Extent) -> Self {
+        let n_slices = i64::try_from(extent.rows / rows).unwrap_or(i64::MAX);
+        let there = extent.last_nanos.saturating_sub(extent.first_nanos);
+        if n_slices < 2 || there <= 0 {
+            return self;
+        }
+        let width = (there / n_slices).max(LEAST_SLICE_NANOS);
+        let left = self.left.intersect(&TimeRange::new(extent.first_nanos, extent.last_nanos.saturating_add(1)));
+        Self {
+            left,
+            width_nanos: Some(width),
+            widest_nanos: width,
+            ..self
         }
     }
 
@@ -260,7 +354,7 @@ impl Walk {
             Order::OldestFirst => self.left.start_nanos = slice.end_nanos,
         }
         // what follows may be quicker
-        self.width_nanos = self.width_nanos.map(|width| width.saturating_mul(2));
+        self.width_nanos = self.width_nanos.map(|width| width.saturating_mul(2).min(self.widest_nanos));
     }
 
     /// Time was up for a page of the slice: less of it next time. `false` if that is in vain.
@@ -288,7 +382,7 @@ impl Walk {
 }
 
 /// Pushes what there is into the steps.
-async fn read_rows(engine: &Engine, plan: &Plan, mut pipeline: Pipeline, mut walk: Walk, progress: &Progress, is_whole: bool) -> Result<Answer> {
+async fn read_rows(engine: &Engine, plan: &Plan, mut pipeline: Pipeline, mut walk: Walk, progress: &Progress, is_whole: bool) -> Result<Pipeline> {
     let query = plan.scope.query().and(plan.script.prefilter());
     let mut helping = if pipeline.wants().may_stop_early { FIRST_HELPING } else { HELPING };
     while let Some(slice) = walk.slice() {
@@ -348,8 +442,65 @@ async fn read_rows(engine: &Engine, plan: &Plan, mut pipeline: Pipeline, mut wal
         }
         helping = (helping * 4).min(HELPING);
     }
-    let answer = engine.compute_for_report(move || Ok(pipeline.finish())).await??;
-    Ok(answer)
+    Ok(pipeline)
+}
+
+/// Feeds the events to copies of the steps, slice by slice, and puts together what they gathered.
+async fn share_rows(
+    engine: &Engine,
+    plan: &Plan,
+    mut pipeline: Pipeline,
+    needs: Needs,
+    range: TimeRange,
+    progress: &Progress,
+    is_whole: bool,
+) -> Result<Pipeline> {
+    let query = plan.scope.query().and(plan.script.prefilter());
+    let columns = needs.columns();
+    let mut walk = Walk::new(range, Order::NewestFirst).in_slices_of(SLICE_ROWS, &engine.extent(Table::Logs, range));
+    while let Some(slice) = walk.slice() {
+        let share = || Share::new(pipeline.share(), plan.scope.clone(), needs);
+        let (shares, coverage) = match engine.share_for_report(&query, slice, &columns, share).await {
+            Ok(shared) => shared,
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(failed) = shares.iter().find_map(|share| share.failed.clone()) {
+            return Err(failed.into());
+        }
+        let (n_events, message_bytes) = shares
+            .iter()
+            .fold((0, 0), |(n, bytes), share| (n + share.n_events, bytes + share.message_bytes));
+        if !coverage.complete {
+            progress.has_scanned(0, coverage.bytes_read);
+            // what these shares gathered is gathered again
+            if is_time_up(&coverage) && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
+                continue;
+            }
+            return Err(RunError::Unread(why(&coverage)));
+        }
+        walk.has_read(slice, None);
+        let wants_partial = is_whole && progress.wants_partial.swap(false, Ordering::Relaxed);
+        let compute = move || {
+            for share in shares {
+                if let Err(failed) = pipeline.absorb(share.pipeline) {
+                    return Ok(Err(failed));
+                }
+            }
+            let partial = wants_partial.then(|| pipeline.partial());
+            Ok(Ok((pipeline, partial)))
+        };
+        let (absorbed, partial) = engine.compute_for_report(compute).await??;
+        pipeline = absorbed;
+        progress.has_scanned(n_events, if coverage.blocks_read == 0 { message_bytes } else { coverage.bytes_read });
+        if let Some(partial) = partial {
+            *progress.partial.lock() = Arc::new(partial);
+        }
+    }
+    Ok(pipeline)
 }
 
 fn is_time_up(coverage: &Coverage) -> bool {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Months};
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::functions::Function;
@@ -164,6 +166,11 @@ pub(super) struct SortKey {
 
 #[derive(Clone, Debug)]
 pub(super) enum Extraction {
+    /// What stands around the `*` of a pattern, one more than there are, and their names; `None` where nobody asks for one.
+    Glob {
+        pieces: Arc<[Finder<'static>]>,
+        stars: Vec<Option<Arc<str>>>,
+    },
     /// A regular expression, and the names of its groups' values.
     Regex {
         regex: Regex,
@@ -193,6 +200,33 @@ pub(super) struct Totals {
     pub(super) fields: Vec<FieldName>,
 }
 
+/// An earlier time of the same length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Earlier {
+    /// Right before.
+    Period,
+    Day,
+    Week,
+    Month,
+}
+
+impl Earlier {
+    /// The first and last millisecond of it.
+    pub(super) fn range(self, start: i64, end: i64) -> (i64, i64) {
+        const DAY: i64 = 86_400_000;
+        let shift = match self {
+            Earlier::Period => end.saturating_sub(start).saturating_add(1),
+            Earlier::Day => DAY,
+            Earlier::Week => 7 * DAY,
+            Earlier::Month => {
+                let before = DateTime::from_timestamp_millis(start).and_then(|time| time.checked_sub_months(Months::new(1)));
+                before.map_or(30 * DAY, |before| start - before.timestamp_millis())
+            }
+        };
+        (start.saturating_sub(shift), end.saturating_sub(shift))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Command {
     Fields(Vec<Item>),
@@ -217,7 +251,11 @@ pub(super) enum Command {
         /// Texts of JSON arrays too.
         reads_json: bool,
     },
-    Pattern(Expression),
+    Pattern {
+        of: Expression,
+        /// `diff` behind it: with which time it is compared.
+        compared: Option<Earlier>,
+    },
     Unmask(Vec<FieldName>),
     Join {
         keeps_all: bool,
@@ -273,7 +311,7 @@ impl Command {
             Command::Dedup(_) => "dedup",
             Command::Unnest { reads_json: false, .. } => "unnest",
             Command::Unnest { .. } => "expand",
-            Command::Pattern(_) => "pattern",
+            Command::Pattern { .. } => "pattern",
             Command::Unmask(_) => "unmask",
             Command::Join { .. } => "join",
             Command::AppendColumns { .. } => "appendcols",

@@ -176,6 +176,86 @@ fn every_script_of_the_table_gives_the_rows_it_should() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn scripts_that_only_gather_do_so_in_shares_too() {
+    let (sets, cases) = table();
+    let mut n_shared = 0;
+    for case in cases {
+        let (Ok(script), Expected::Rows(_)) = (Script::parse(&case.script), &case.expected) else {
+            continue;
+        };
+        let events = &sets[case.set];
+        let mut whole = script.pipeline(context(vec![]), Limits::default());
+        if !script.subscripts().is_empty() || !whole.can_share() {
+            continue;
+        }
+        n_shared += 1;
+        let mut shares: Vec<Pipeline> = (0..3).map(|_| whole.share()).collect();
+        for (number, event) in events.iter().rev().filter(|event| sourced(&script, event)).enumerate() {
+            shares[number % 3].push(event.clone()).expect("room");
+        }
+        for share in shares {
+            whole.absorb(share).expect("room");
+        }
+        let expected = run(&script, events, Limits::default()).expect("an answer");
+        let found = whole.finish().expect("an answer");
+        assert_eq!(
+            (shown(&found), found.n_matched),
+            (shown(&expected), expected.n_matched),
+            "line {}: {}",
+            case.line,
+            case.script
+        );
+    }
+    assert!(n_shared >= 40, "{n_shared}");
+}
+
+#[test]
+fn long_series_gathered_in_shares_come_as_near_as_those_gathered_at_once() {
+    let all = events(60_000);
+    let script = parsed("stats pct(n, 50) as p, count_distinct(n) as d, avg(n) as a, variance(n) as v, sum(n) as s");
+    let mut whole = script.pipeline(context(vec![]), Limits::default());
+    // one with few values, one with many
+    let (mut few, mut many) = (whole.share(), whole.share());
+    for event in &all {
+        let share = if event.timestamp_millis < START_MILLIS + 10_000 {
+            &mut few
+        } else {
+            &mut many
+        };
+        share.push(event.clone()).expect("room");
+    }
+    whole.absorb(few).expect("room");
+    whole.absorb(many).expect("room");
+    let (found, expected) = (
+        shown(&whole.finish().expect("an answer")),
+        shown(&run(&script, &all, Limits::default()).expect("an answer")),
+    );
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn groups_are_of_what_is_shown_alike() {
+    let script = parsed(r#"parse @message "* *" as a, b | fields if(a = 1, @timestamp, b) as t | stats count(*) as n by t"#);
+    let event = |message: &str| Event {
+        timestamp_millis: START_MILLIS,
+        message: message.into(),
+        ..Event::default()
+    };
+    let events = [
+        event("1 x"),
+        event("2 2026-11-22 05:00:00.000"),
+        event("2 2026-11-22 05:00:00.0"),
+        event("2 7"),
+        event("2 7"),
+    ];
+    let answer = run(&script, &events, Limits::default()).expect("an answer");
+    assert_eq!(
+        shown(&answer),
+        ["t=2026-11-22 05:00:00.0 | n=1", "t=7 | n=2", "t=2026-11-22 05:00:00.000 | n=2"]
+    );
+}
+
 fn events(n: usize) -> Vec<Event> {
     let event = |i: usize| Event {
         group: "/g".into(),
@@ -504,6 +584,15 @@ proptest! {
                 prop_assert!(!error.message.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn globs_find_what_their_regular_expressions_do(glob in "[ab*]{0,4}[*][ab* ]{0,4}", text in "[ab \\né]{0,12}") {
+        let pieces: Vec<_> = glob.split('*').map(|piece| memchr::memmem::Finder::new(piece).into_owned()).collect();
+        let places = operators::glob_places(&pieces, &text).map(|places| places.to_vec());
+        let regex = regex::Regex::new(&commands::glob_regex(&glob)).expect("a regex");
+        let groups = regex.captures(&text).map(|found| found.iter().skip(1).flatten().map(|group| group.range()).collect::<Vec<_>>());
+        prop_assert_eq!(places, groups, "{}", glob);
     }
 
     #[test]

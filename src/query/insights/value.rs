@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDateTime};
 
 /// A value.
 #[derive(Clone, Debug, Default)]
@@ -287,6 +287,18 @@ pub(super) fn format_millis(millis: i64) -> String {
         Some(time) => time.format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
         None => millis.to_string(),
     }
+}
+
+/// The time that [`format_millis`] writes so, to the letter.
+pub(super) fn read_millis(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    // most texts are told by their length
+    if bytes.len() != 23 || (bytes[4], bytes[10], bytes[19]) != (b'-', b' ', b'.') {
+        return None;
+    }
+    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.3f").ok()?;
+    let millis = time.and_utc().timestamp_millis();
+    (format_millis(millis) == text).then_some(millis)
 }
 
 /// As results show it.

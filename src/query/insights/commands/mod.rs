@@ -5,10 +5,12 @@ mod source;
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use self::series::{flag, option};
 use super::lexer::{Kind, Token, malformed};
 use super::parser::{Parser, Result};
-use super::syntax::{Command, Expression, Extraction, FieldName, SortKey, Stats};
+use super::syntax::{Command, Earlier, Expression, Extraction, FieldName, SortKey, Stats};
 use super::{MAX_LIMIT, Source};
 
 /// Commands of one script.
@@ -19,12 +21,11 @@ const MAX_STATS: usize = 10;
 const DEFAULT_APPENDED: usize = 10_000;
 
 /// Commands that are part of the language and not served, and why.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 7] = [
     ("lookup", "there are no lookup tables here"),
     ("cidrlookup", "there are no lookup tables here"),
-    ("diff", "comparing with an earlier period is not served; run the query for both periods"),
     ("anomaly", "finding anomalies by machine learning is not served"),
-    ("logcompare", "comparing with an earlier period is not served; run the query for both periods"),
+    ("logcompare", "it is not served; `pattern .. | diff` compares with an earlier time"),
     ("relevantfields", "scoring of fields is not served"),
     ("estimate", "estimates are not served; the query's statistics say what was scanned"),
     ("opensearch", "only Logs Insights QL is read here"),
@@ -61,6 +62,12 @@ pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)>
                 return malformed("`SOURCE` stands first in a query", token.start, token.end);
             }
             sources = source::source(parser)?;
+        } else if word == "diff" {
+            let earlier = earlier(parser)?;
+            match commands.last_mut() {
+                Some(Command::Pattern { compared, .. }) if compared.is_none() => *compared = Some(earlier),
+                _ => return malformed("`diff` compares patterns: it stands right behind `pattern`", token.start, token.end),
+            }
         } else {
             let command = command(parser, &word, &token, &commands)?;
             check_order(&command, &mut seen, &token)?;
@@ -77,6 +84,20 @@ pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)>
             return parser.unexpected(&pipe, &format!("`|` or the end behind `{word}`"));
         }
     }
+}
+
+/// What `diff` compares with.
+fn earlier(parser: &mut Parser) -> Result<Earlier> {
+    let token = parser.lexer.peek()?.clone();
+    let Kind::Word(word) = &token.kind else { return Ok(Earlier::Period) };
+    let earlier = match word.to_ascii_lowercase().as_str() {
+        "previousday" => Earlier::Day,
+        "previousweek" => Earlier::Week,
+        "previousmonth" => Earlier::Month,
+        _ => return parser.unexpected(&token, "`previousDay`, `previousWeek`, `previousMonth` or nothing behind `diff`"),
+    };
+    parser.lexer.next()?;
+    Ok(earlier)
 }
 
 fn check_order(command: &Command, seen: &mut Seen, token: &Token) -> Result<()> {
@@ -99,7 +120,7 @@ fn check_order(command: &Command, seen: &mut Seen, token: &Token) -> Result<()> 
         Command::Dedup(_) => seen.dedup = true,
         Command::Join { .. } if seen.join => return refuse("a query has at most one `join`".into()),
         Command::Join { .. } => seen.join = true,
-        Command::Pattern(_) if seen.fields_are_gone => return refuse("`pattern` works on log events, and `stats` left none".into()),
+        Command::Pattern { .. } if seen.fields_are_gone => return refuse("`pattern` works on log events, and `stats` left none".into()),
         _ => {}
     }
     Ok(())
@@ -137,7 +158,10 @@ fn command(parser: &mut Parser, word: &str, token: &Token, before: &[Command]) -
                 reads_json: true,
             }
         }
-        "pattern" => Command::Pattern(parser.expression()?),
+        "pattern" => Command::Pattern {
+            of: parser.expression()?,
+            compared: None,
+        },
         "unmask" => unmask(parser)?,
         "join" => join(parser, token)?,
         "appendcols" => append_columns(parser)?,
@@ -315,6 +339,13 @@ fn parse(parser: &mut Parser) -> Result<Command> {
             let message = format!("the pattern has {stars} `*`, and these are {} names", names.len());
             return malformed(message, token.start, parser.lexer.end_before());
         }
+        if !multi {
+            let extraction = Extraction::Glob {
+                pieces: glob.split('*').map(|piece| Finder::new(piece).into_owned()).collect(),
+                stars: names.into_iter().map(Some).collect(),
+            };
+            return Ok(Command::Parse { field, extraction });
+        }
         let regex = parser.compile(&glob_regex(&glob), token.start, token.end)?;
         return Ok(Command::Parse {
             field,
@@ -347,7 +378,7 @@ fn aliases(parser: &mut Parser) -> Result<Vec<Arc<str>>> {
 }
 
 /// A pattern in which each `*` is as little as possible, and at its end all the rest.
-fn glob_regex(glob: &str) -> String {
+pub(super) fn glob_regex(glob: &str) -> String {
     let mut out = String::from("(?s)");
     let pieces: Vec<&str> = glob.split('*').collect();
     for (i, piece) in pieces.iter().enumerate() {

@@ -3,6 +3,7 @@
 //! Percentiles are exact up to [`EXACT_VALUES`] values of a group and within half a percent beyond; counts of distinct values
 //! are exact up to [`EXACT_DISTINCT`] and within about one percent beyond. Deviation and variance are those of the population.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ const EXACT_VALUES: usize = 16_384;
 const EXACT_DISTINCT: usize = 16_384;
 /// Ratio of the ends of a bucket of values, beyond that.
 const BUCKET_RATIO: f64 = 1.01;
+/// What a hash takes, and a bucket of values.
+const BYTES_OF_HASH: usize = 16;
+const BYTES_OF_BUCKET: usize = 24;
 /// The command whose memory it is.
 const STATS: &str = "stats";
 
@@ -103,14 +107,8 @@ impl State {
         match self {
             State::Count(n) => *n += 1,
             State::Distinct(hashes) => {
-                if let Some(key) = key(&value)
-                    && hashes.insert(xxh3_64(key.as_bytes()))
-                {
-                    match hashes.len() > EXACT_DISTINCT {
-                        // the smallest of the hashes tell how many there are
-                        true => drop(hashes.pop_last()),
-                        false => shared.hold(STATS, 16)?,
-                    }
+                if let Some(key) = key(&value) {
+                    add_hash(hashes, xxh3_64(key.as_bytes()), shared)?;
                 }
             }
             State::Sum { whole, double, n, is_whole } => {
@@ -149,7 +147,7 @@ impl State {
                 if let Some(key) = key(&value)
                     && !values.contains_key(&key)
                 {
-                    shared.hold(STATS, key.len() + value.memory_bytes() + 64)?;
+                    shared.hold(STATS, values_bytes(&key, &value))?;
                     values.insert(key, value);
                 }
             }
@@ -158,7 +156,7 @@ impl State {
                 if let Some((n, _)) = values.get_mut(&key) {
                     *n += 1;
                 } else {
-                    shared.hold(STATS, key.len() + value.memory_bytes() + 96)?;
+                    shared.hold(STATS, top_bytes(&key, &value))?;
                     values.insert(key, (1, value));
                 }
             }
@@ -194,6 +192,116 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Takes what another of its kind holds, which was given other rows.
+    pub(super) fn absorb(&mut self, other: State, shared: &mut Shared) -> Result<(), Failed> {
+        match (self, other) {
+            (State::Count(n), State::Count(more)) => *n += more,
+            (State::Distinct(hashes), State::Distinct(more)) => {
+                for hash in more {
+                    add_hash(hashes, hash, shared)?;
+                }
+            }
+            (
+                State::Sum { whole, double, n, is_whole },
+                State::Sum {
+                    whole: more_whole,
+                    double: more_double,
+                    n: more,
+                    is_whole: is_more_whole,
+                },
+            ) => {
+                *whole += more_whole;
+                *double += more_double;
+                *n += more;
+                *is_whole &= is_more_whole;
+            }
+            (State::Average { sum, n }, State::Average { sum: more_sum, n: more }) => {
+                *sum += more_sum;
+                *n += more;
+            }
+            (State::Minimum(best), State::Minimum(Some(value))) => keep(best, value, |order| order.is_lt(), shared)?,
+            (State::Maximum(best), State::Maximum(Some(value))) => keep(best, value, |order| order.is_gt(), shared)?,
+            (State::Percentile(_, sketch), State::Percentile(_, more)) => sketch.absorb(more, shared)?,
+            (
+                State::Spread { n, mean, squares, .. },
+                State::Spread {
+                    n: more,
+                    mean: more_mean,
+                    squares: more_squares,
+                    ..
+                },
+            ) if more > 0 => {
+                let (of_both, difference) = ((*n + more) as f64, more_mean - *mean);
+                *squares += more_squares + difference * difference * (*n as f64) * (more as f64) / of_both;
+                *mean += difference * more as f64 / of_both;
+                *n += more;
+            }
+            (State::Values(values), State::Values(more)) => {
+                for (key, value) in more {
+                    if let Entry::Vacant(entry) = values.entry(key) {
+                        shared.hold(STATS, values_bytes(entry.key(), &value))?;
+                        entry.insert(value);
+                    }
+                }
+            }
+            (State::Top(_, values), State::Top(_, more)) => {
+                for (key, (n, value)) in more {
+                    if let Some((known, _)) = values.get_mut(&key) {
+                        *known += n;
+                    } else {
+                        shared.hold(STATS, top_bytes(&key, &value))?;
+                        values.insert(key, (n, value));
+                    }
+                }
+            }
+            (State::Earliest(best), State::Earliest(Some(At(time, value)))) if best.as_ref().is_none_or(|At(other, _)| time < *other) => {
+                *best = Some(At(time, value));
+            }
+            (State::Latest(best), State::Latest(Some(At(time, value)))) if best.as_ref().is_none_or(|At(other, _)| time > *other) => {
+                *best = Some(At(time, value));
+            }
+            (
+                State::Rate { first, last, .. },
+                State::Rate {
+                    first: other_first,
+                    last: other_last,
+                    ..
+                },
+            ) => {
+                if let Some(at) = other_first
+                    && first.is_none_or(|(time, _)| at.0 < time)
+                {
+                    *first = Some(at);
+                }
+                if let Some(at) = other_last
+                    && last.is_none_or(|(time, _)| at.0 > time)
+                {
+                    *last = Some(at);
+                }
+            }
+            (State::Histogram(_, values), State::Histogram(_, more)) => {
+                shared.hold(STATS, more.len() * 8)?;
+                values.extend(more);
+            }
+            // nothing is there to take
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What it has counted as held.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            State::Distinct(hashes) => hashes.len() * BYTES_OF_HASH,
+            State::Minimum(best) | State::Maximum(best) => best.as_ref().map_or(0, Value::memory_bytes),
+            State::Percentile(_, sketch) => sketch.held_bytes(),
+            State::Values(values) => values.iter().map(|(key, value)| values_bytes(key, value)).sum(),
+            State::Top(_, values) => values.iter().map(|(key, (_, value))| top_bytes(key, value)).sum(),
+            State::Histogram(_, values) => values.len() * 8,
+            _ => 0,
+        }
     }
 
     pub(super) fn value(&self) -> Value {
@@ -239,6 +347,25 @@ impl State {
             State::Histogram(n, values) => histogram(values, *n),
         }
     }
+}
+
+fn values_bytes(key: &str, value: &Value) -> usize {
+    key.len() + value.memory_bytes() + 64
+}
+
+fn top_bytes(key: &str, value: &Value) -> usize {
+    key.len() + value.memory_bytes() + 96
+}
+
+fn add_hash(hashes: &mut BTreeSet<u64>, hash: u64, shared: &mut Shared) -> Result<(), Failed> {
+    if hashes.insert(hash) {
+        match hashes.len() > EXACT_DISTINCT {
+            // the smallest of the hashes tell how many there are
+            true => drop(hashes.pop_last()),
+            false => shared.hold(STATS, BYTES_OF_HASH)?,
+        }
+    }
+    Ok(())
 }
 
 fn keep(best: &mut Option<Value>, value: Value, replaces: fn(std::cmp::Ordering) -> bool, shared: &mut Shared) -> Result<(), Failed> {
@@ -318,14 +445,57 @@ impl Sketch {
                     std::cmp::Ordering::Less => below,
                     _ => above,
                 };
-                let count = counts.entry(bucket).or_default();
-                if *count == 0 {
-                    shared.hold(STATS, 24)?;
-                }
-                *count += 1;
+                add_to_bucket(counts, bucket, 1, shared)?;
             }
         }
         Ok(())
+    }
+
+    fn absorb(&mut self, other: Sketch, shared: &mut Shared) -> Result<(), Failed> {
+        let other = match (&mut *self, other) {
+            (Sketch::Exact(values), other @ Sketch::Buckets { .. }) => {
+                let values = std::mem::take(values);
+                shared.release(values.len() * 8);
+                shared.hold(STATS, other.held_bytes())?;
+                *self = other;
+                Sketch::Exact(values)
+            }
+            (_, other) => other,
+        };
+        match (&mut *self, other) {
+            (_, Sketch::Exact(more)) => {
+                for number in more {
+                    self.add(number, shared)?;
+                }
+            }
+            (
+                Sketch::Buckets { below, zero, above, n },
+                Sketch::Buckets {
+                    below: more_below,
+                    zero: more_zero,
+                    above: more_above,
+                    n: more,
+                },
+            ) => {
+                *zero += more_zero;
+                *n += more;
+                for (counts, more) in [(below, more_below), (above, more_above)] {
+                    for (bucket, count) in more {
+                        add_to_bucket(counts, bucket, count, shared)?;
+                    }
+                }
+            }
+            // was turned round above
+            (Sketch::Exact(_), Sketch::Buckets { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Sketch::Exact(values) => values.len() * 8,
+            Sketch::Buckets { below, above, .. } => (below.len() + above.len()) * BYTES_OF_BUCKET,
+        }
     }
 
     /// The value that so many percent are not above; one of the values, where they are exact.
@@ -356,4 +526,13 @@ impl Sketch {
             }
         }
     }
+}
+
+fn add_to_bucket(counts: &mut BTreeMap<i32, u64>, bucket: i32, more: u64, shared: &mut Shared) -> Result<(), Failed> {
+    let count = counts.entry(bucket).or_default();
+    if *count == 0 {
+        shared.hold(STATS, BYTES_OF_BUCKET)?;
+    }
+    *count += more;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Next, Operator};
 use crate::query::insights::evaluate::key;
@@ -58,6 +59,10 @@ impl Operator for Join {
             };
         };
         for other in found {
+            // of one row there may be very many
+            if next.shared.stopped.load(Ordering::Relaxed) {
+                return Ok(Flow::Enough);
+            }
             let mut row = row.clone();
             row.joined = Some((self.name.clone(), other.clone()));
             if next.push(row)? == Flow::Enough {
@@ -69,6 +74,9 @@ impl Operator for Join {
 
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+    fn is_rowwise(&self) -> bool {
+        true
     }
 }
 

@@ -11,18 +11,22 @@ mod series;
 mod sort;
 mod stats;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::evaluate::Scope;
 use super::row::Row;
 use super::syntax::{Command, Expression, FieldName};
 use super::{Answer, Failed, Flow, Limits};
+#[cfg(test)]
+pub(super) use rows::glob_places;
 pub(super) use stats::group_rows;
 
 /// A step.
-pub(super) trait Operator: Debug + Send + Sync {
+pub(super) trait Operator: Any + Debug + Send + Sync {
     /// Takes a row. [`Flow::Enough`]: no further row changes what comes out.
     fn push(&mut self, row: Row, next: &mut Next<'_>) -> Result<Flow, Failed>;
     /// There are no more rows.
@@ -32,6 +36,26 @@ pub(super) trait Operator: Debug + Send + Sync {
     }
     /// A copy as it is.
     fn copy(&self) -> Box<dyn Operator>;
+    /// Whether what it gives for a row depends on that row alone, and comes at once.
+    fn is_rowwise(&self) -> bool {
+        false
+    }
+    /// Whether it gives nothing before the end, and the order of rows does not matter to it: then each of several copies may be fed
+    /// with a share of the rows, and [`absorb`](Self::absorb) puts them together.
+    fn can_absorb(&self) -> bool {
+        false
+    }
+    /// Takes what a copy of it holds that was fed with other rows.
+    fn absorb(&mut self, other: Box<dyn Operator>, shared: &mut Shared) -> Result<(), Failed> {
+        let _ = (other, shared);
+        Ok(())
+    }
+}
+
+/// The copy of a step, by its own type.
+fn copy_of<O: Operator>(other: Box<dyn Operator>) -> Option<O> {
+    let other: Box<dyn Any> = other;
+    other.downcast::<O>().ok().map(|other| *other)
 }
 
 impl Clone for Box<dyn Operator> {
@@ -74,31 +98,73 @@ impl Next<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) scope: Arc<Scope>,
-    held_bytes: usize,
+    held: Held,
     max_bytes: usize,
     pub(super) out: Vec<Row>,
     /// Rows that the leading filters kept.
     pub(super) n_matched: u64,
     /// What was wrong before the first row.
     pub(super) failed: Option<Failed>,
+    /// Nobody waits for the answer any more.
+    pub(super) stopped: Arc<AtomicBool>,
+}
+
+/// Bytes that are held, and of all shares of one run together. What is dropped is held no more; a copy is counted by itself.
+#[derive(Debug, Default)]
+struct Held {
+    own: usize,
+    of_all: Arc<AtomicUsize>,
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self {
+            own: self.own,
+            of_all: Arc::new(AtomicUsize::new(self.own)),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
     pub(super) fn new(scope: Scope, limits: Limits) -> Self {
         Self {
             scope: Arc::new(scope),
-            held_bytes: 0,
+            held: Held::default(),
             max_bytes: limits.max_memory_bytes,
             out: Vec::new(),
             n_matched: 0,
             failed: None,
+            stopped: Arc::default(),
+        }
+    }
+
+    /// For a share of the rows: nothing is held yet, and what will be counts against the same bound.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            scope: self.scope.clone(),
+            held: Held {
+                own: 0,
+                of_all: self.held.of_all.clone(),
+            },
+            max_bytes: self.max_bytes,
+            out: Vec::new(),
+            n_matched: 0,
+            failed: None,
+            stopped: self.stopped.clone(),
         }
     }
 
     /// Counts so many more bytes.
     pub(super) fn hold(&mut self, command: &'static str, bytes: usize) -> Result<(), Failed> {
-        self.held_bytes = self.held_bytes.saturating_add(bytes);
-        match self.held_bytes > self.max_bytes {
+        self.held.own = self.held.own.saturating_add(bytes);
+        let of_all = self.held.of_all.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        match of_all > self.max_bytes {
             true => Err(Failed::Memory {
                 command,
                 max_bytes: self.max_bytes,
@@ -108,12 +174,14 @@ impl Shared {
     }
 
     pub(super) fn release(&mut self, bytes: usize) {
-        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        let bytes = bytes.min(self.held.own);
+        self.held.own -= bytes;
+        self.held.of_all.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether a copy of all that is held fits.
     pub(super) fn can_copy(&self) -> bool {
-        self.held_bytes <= self.max_bytes / 2
+        self.held.own <= self.max_bytes / 2
     }
 }
 
@@ -163,7 +231,8 @@ impl Shown {
 }
 
 /// The steps that commands are.
-pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits) -> Built {
+/// Of fields that `parse` makes, only those in `wanted` are made where a later command leaves only what it gathers.
+pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits, wanted: Option<&HashSet<Arc<str>>>) -> Built {
     let mut built = Built {
         operators: Vec::new(),
         places: Vec::new(),
@@ -212,10 +281,9 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits) ->
                 let names = extraction.names();
                 names.iter().for_each(|name| shown.add(name));
                 is_in_order &= !names.iter().any(|name| **name == *"@timestamp");
-                operator = Some(Box::new(rows::Parse {
-                    field: field.clone(),
-                    extraction: extraction.clone(),
-                }));
+                let is_gathered = commands[number..].iter().any(leaves_only_what_it_gathers);
+                let is_made = |name: &str| !is_gathered || name.starts_with('@') || wanted.is_none_or(|wanted| wanted.contains(name));
+                operator = Some(Box::new(rows::Parse::new(field.clone(), extraction.clone(), &is_made)));
             }
             Command::Json { field, paths } => {
                 paths.iter().for_each(|(_, name)| shown.add(name));
@@ -278,11 +346,12 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits) ->
                     reads_json: *reads_json,
                 }));
             }
-            Command::Pattern(of) => {
-                shown.replace(pattern::COLUMNS.iter().map(|name| (*name).into()).collect(), false);
+            Command::Pattern { of, compared } => {
+                let columns = pattern::columns(compared.is_some());
+                shown.replace(columns.iter().map(|name| (*name).into()).collect(), false);
                 is_in_order = false;
                 built.may_stop_early &= has_limit;
-                operator = Some(Box::new(pattern::Pattern::new(of.clone())));
+                operator = Some(Box::new(pattern::Pattern::new(of.clone(), *compared)));
             }
             Command::Join {
                 keeps_all,
@@ -370,6 +439,11 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits) ->
     }
     built.columns = shown.columns;
     built
+}
+
+/// Whether nothing of a row is left behind a command but what it made of many.
+pub(super) fn leaves_only_what_it_gathers(command: &Command) -> bool {
+    matches!(command, Command::Stats(_) | Command::Pattern { .. } | Command::CountFrequent(_))
 }
 
 /// Behind how many commands an event has passed all filters at the beginning.

@@ -3,20 +3,30 @@
 //! A text is cut into words and signs. What is plainly of a kind (a number, a date, a time, a UUID, an address, hex digits)
 //! becomes `<Kind-N>`; then patterns that are alike but for a few words become one in which those are `<Token-N>`. N counts the
 //! places of a pattern from 1. The service finds its patterns otherwise, so its texts differ in detail.
+//!
+//! With `diff` behind it, the texts of an earlier time are cut and put together with the others, so that both times have the same
+//! patterns; each has how many more texts fit it than did earlier, and what that says of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Next, Operator};
-use crate::query::insights::evaluate::Place;
+use super::{Next, Operator, Shared, copy_of};
+use crate::query::insights::evaluate::{Place, Scope};
 use crate::query::insights::row::Row;
-use crate::query::insights::syntax::Expression;
+use crate::query::insights::syntax::{Earlier, Expression};
 use crate::query::insights::value::Value;
 use crate::query::insights::{Failed, Flow};
 
-/// Fields of its rows.
-pub(super) const COLUMNS: [&str; 4] = ["@pattern", "@ratio", "@sampleCount", "@severityLabel"];
+/// Fields of its rows, and of those that are compared.
+const COLUMNS: [&str; 6] = [
+    "@pattern",
+    "@ratio",
+    "@sampleCount",
+    "@severityLabel",
+    "@differenceEventCount",
+    "@differenceDescription",
+];
 /// Bytes of a text that are looked at.
 const MAX_TEXT_BYTES: usize = 4_096;
 /// Patterns that are held, before those that are alike become one.
@@ -37,30 +47,81 @@ enum Word {
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     of: Expression,
-    counts: HashMap<Vec<Word>, u64>,
+    compared: Option<Earlier>,
+    counts: HashMap<Vec<Word>, Counts>,
 }
 
-impl Pattern {
-    pub(super) fn new(of: Expression) -> Self {
-        Self { of, counts: HashMap::new() }
+/// Fields of the rows.
+pub(super) fn columns(is_compared: bool) -> &'static [&'static str] {
+    if is_compared { &COLUMNS } else { &COLUMNS[..4] }
+}
+
+/// Texts of a pattern, in the time that is asked about and in the earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Counts {
+    now: u64,
+    earlier: u64,
+}
+
+impl Counts {
+    fn add(&mut self, more: Counts) {
+        self.now += more.now;
+        self.earlier += more.earlier;
+    }
+
+    fn sum(self) -> u64 {
+        self.now + self.earlier
+    }
+
+    fn difference(self) -> i64 {
+        self.now.cast_signed().saturating_sub(self.earlier.cast_signed())
+    }
+
+    fn description(self) -> &'static str {
+        match (self.now, self.earlier) {
+            (_, 0) => "new",
+            (0, _) => "gone",
+            (now, earlier) if now > earlier => "more",
+            (now, earlier) if now < earlier => "fewer",
+            _ => "same",
+        }
     }
 }
 
-impl Operator for Pattern {
-    fn push(&mut self, row: Row, next: &mut Next<'_>) -> Result<Flow, Failed> {
-        let value = Place::of(&row, &next.shared.scope).value(&self.of);
-        let Some(text) = value.as_text() else { return Ok(Flow::More) };
-        let words = words(&text);
-        if let Some(count) = self.counts.get_mut(&words) {
-            *count += 1;
-            return Ok(Flow::More);
+impl Pattern {
+    pub(super) fn new(of: Expression, compared: Option<Earlier>) -> Self {
+        Self {
+            of,
+            compared,
+            counts: HashMap::new(),
         }
-        let bytes = words.len() * size_of::<Word>() + text.len() + 64;
-        next.shared.hold("pattern", bytes)?;
-        self.counts.insert(words, 1);
+    }
+
+    /// In which of the times a row lies; they may overlap.
+    fn counts_of(&self, row: &Row, scope: &Scope) -> Counts {
+        let (Some(earlier), Some(origin)) = (self.compared, &row.origin) else {
+            return Counts { now: 1, earlier: 0 };
+        };
+        let time = origin.event().timestamp_millis;
+        let (start, end) = earlier.range(scope.start_millis, scope.end_millis);
+        Counts {
+            now: u64::from((scope.start_millis..=scope.end_millis).contains(&time)),
+            earlier: u64::from((start..=end).contains(&time)),
+        }
+    }
+
+    fn add(&mut self, words: Vec<Word>, more: Counts, shared: &mut Shared) -> Result<(), Failed> {
+        if let Some(counts) = self.counts.get_mut(&words) {
+            counts.add(more);
+            return Ok(());
+        }
+        shared.hold("pattern", pattern_bytes(&words))?;
+        self.counts.insert(words, more);
         if self.counts.len() > MAX_PATTERNS {
-            let merged = merge(std::mem::take(&mut self.counts));
-            self.counts = merged.into_iter().collect();
+            let before: usize = self.counts.keys().map(|words| pattern_bytes(words)).sum();
+            self.counts = merge(std::mem::take(&mut self.counts)).into_iter().collect();
+            let after: usize = self.counts.keys().map(|words| pattern_bytes(words)).sum();
+            shared.release(before.saturating_sub(after));
             if self.counts.len() > MAX_PATTERNS / 2 {
                 return Err(Failed::TooMany {
                     command: "pattern",
@@ -69,21 +130,45 @@ impl Operator for Pattern {
                 });
             }
         }
+        Ok(())
+    }
+}
+
+/// Memory that a pattern takes, about.
+fn pattern_bytes(words: &[Word]) -> usize {
+    let of_words = words.iter().map(|word| match word {
+        Word::Text(text) => size_of::<Word>() + text.len() + 16,
+        Word::Any(_) => size_of::<Word>(),
+    });
+    of_words.sum::<usize>() + 64
+}
+
+impl Operator for Pattern {
+    fn push(&mut self, row: Row, next: &mut Next<'_>) -> Result<Flow, Failed> {
+        let value = Place::of(&row, &next.shared.scope).value(&self.of);
+        let Some(text) = value.as_text() else { return Ok(Flow::More) };
+        let counts = self.counts_of(&row, &next.shared.scope);
+        self.add(words(&text), counts, next.shared)?;
         Ok(Flow::More)
     }
 
     fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Failed> {
         let merged = merge(std::mem::take(&mut self.counts));
-        let total: u64 = merged.iter().map(|(_, count)| count).sum();
-        let mut shown: Vec<(String, u64)> = merged.iter().map(|(words, count)| (show(words), *count)).collect();
-        shown.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-        let row = |(pattern, count): (String, u64)| {
+        let total: u64 = merged.iter().map(|(_, counts)| counts.now).sum();
+        let mut shown: Vec<(String, Counts)> = merged.iter().map(|(words, counts)| (show(words), *counts)).collect();
+        shown.sort_by(|(a, n), (b, m)| (m.now, m.earlier).cmp(&(n.now, n.earlier)).then_with(|| a.cmp(b)));
+        let is_compared = self.compared.is_some();
+        let row = |(pattern, counts): (String, Counts)| {
             let mut row = Row::default();
             let severity = severity(&pattern);
             row.set(&COLUMNS[0].into(), Value::text(pattern));
-            row.set(&COLUMNS[1].into(), Value::double(count as f64 / total as f64));
-            row.set(&COLUMNS[2].into(), Value::Whole(count as i64));
+            row.set(&COLUMNS[1].into(), Value::double(counts.now as f64 / total.max(1) as f64));
+            row.set(&COLUMNS[2].into(), Value::Whole(counts.now.cast_signed()));
             row.set(&COLUMNS[3].into(), Value::text(severity));
+            if is_compared {
+                row.set(&COLUMNS[4].into(), Value::Whole(counts.difference()));
+                row.set(&COLUMNS[5].into(), Value::text(counts.description()));
+            }
             row
         };
         next.push_all(shown.into_iter().map(row))
@@ -91,6 +176,17 @@ impl Operator for Pattern {
 
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+
+    fn can_absorb(&self) -> bool {
+        true
+    }
+
+    fn absorb(&mut self, other: Box<dyn Operator>, shared: &mut Shared) -> Result<(), Failed> {
+        for (words, counts) in copy_of::<Pattern>(other).map(|other| other.counts).unwrap_or_default() {
+            self.add(words, counts, shared)?;
+        }
+        Ok(())
     }
 }
 
@@ -181,19 +277,19 @@ fn kind(word: &str) -> Option<&'static str> {
 }
 
 /// Patterns of which those that are alike are one.
-fn merge(counts: HashMap<Vec<Word>, u64>) -> Vec<(Vec<Word>, u64)> {
-    let mut all: Vec<(Vec<Word>, u64)> = counts.into_iter().collect();
+fn merge(counts: HashMap<Vec<Word>, Counts>) -> Vec<(Vec<Word>, Counts)> {
+    let mut all: Vec<(Vec<Word>, Counts)> = counts.into_iter().collect();
     // the most frequent first, and always in the same order
-    all.sort_by_cached_key(|(words, count)| (std::cmp::Reverse(*count), show(words)));
+    all.sort_by_cached_key(|(words, counts)| (std::cmp::Reverse(counts.sum()), show(words)));
     let mut shapes: HashMap<usize, Vec<usize>> = HashMap::new();
-    let mut merged: Vec<(Vec<Word>, u64)> = Vec::new();
-    for (words, count) in all {
+    let mut merged: Vec<(Vec<Word>, Counts)> = Vec::new();
+    for (words, counts) in all {
         let alike = shapes.entry(words.len()).or_default();
         let found = alike.iter().take(MAX_COMPARED).copied().find(|at| are_alike(&merged[*at].0, &words));
         match found {
             Some(at) => {
-                let (pattern, n) = &mut merged[at];
-                *n += count;
+                let (pattern, of_all) = &mut merged[at];
+                of_all.add(counts);
                 for (place, word) in pattern.iter_mut().zip(words) {
                     if *place != word {
                         *place = Word::Any("Token");
@@ -202,7 +298,7 @@ fn merge(counts: HashMap<Vec<Word>, u64>) -> Vec<(Vec<Word>, u64)> {
             }
             None => {
                 alike.push(merged.len());
-                merged.push((words, count));
+                merged.push((words, counts));
             }
         }
     }

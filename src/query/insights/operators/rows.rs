@@ -1,7 +1,12 @@
 //! Steps that look at one row at a time.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
+
+use memchr::memmem::Finder;
+use regex::CaptureLocations;
+use smallvec::SmallVec;
 
 use super::{Next, Operator};
 use crate::query::insights::evaluate::{Place, key};
@@ -25,6 +30,9 @@ impl Operator for Matched {
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
     }
+    fn is_rowwise(&self) -> bool {
+        true
+    }
 }
 
 /// Gives fields values, one after the other.
@@ -42,6 +50,9 @@ impl Operator for Assign {
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
     }
+    fn is_rowwise(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +67,9 @@ impl Operator for Filter {
     }
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+    fn is_rowwise(&self) -> bool {
+        true
     }
 }
 
@@ -80,14 +94,17 @@ impl Operator for Limit {
 /// Takes fields out of a text. A row whose text does not fit stays as it is.
 #[derive(Clone, Debug)]
 pub(super) struct Parse {
-    pub(super) field: FieldName,
-    pub(super) extraction: Extraction,
+    field: FieldName,
+    extraction: Extraction,
+    /// Where the groups of the last match began and ended.
+    found: Option<CaptureLocations>,
 }
 
 impl Extraction {
     /// Of the fields that it makes.
     pub(in crate::query::insights) fn names(&self) -> Vec<Arc<str>> {
         match self {
+            Extraction::Glob { stars, .. } => stars.iter().flatten().cloned().collect(),
             Extraction::Regex { groups, .. } => groups.iter().map(|(_, name)| name.clone()).collect(),
             Extraction::Logfmt(name) => vec![name.clone()],
             Extraction::Csv(names) => names.clone(),
@@ -95,16 +112,58 @@ impl Extraction {
     }
 }
 
+impl Parse {
+    /// Of its fields only those are made which `is_made` says.
+    pub(super) fn new(field: FieldName, mut extraction: Extraction, is_made: &dyn Fn(&str) -> bool) -> Self {
+        match &mut extraction {
+            Extraction::Glob { stars, .. } => stars.iter_mut().for_each(|star| {
+                star.take_if(|name| !is_made(name));
+            }),
+            Extraction::Regex { groups, multi: false, .. } => groups.retain(|(_, name)| is_made(name)),
+            // lists and maps are asked for by what is in them
+            Extraction::Regex { .. } | Extraction::Logfmt(_) | Extraction::Csv(_) => {}
+        }
+        let found = match &extraction {
+            Extraction::Regex { regex, .. } => Some(regex.capture_locations()),
+            _ => None,
+        };
+        Self { field, extraction, found }
+    }
+}
+
+/// Where the text of each `*` lies, if a text fits: each is as short as possible, and one at the end has all the rest.
+pub(in crate::query::insights) fn glob_places(pieces: &[Finder<'static>], text: &str) -> Option<SmallVec<[Range<usize>; 8]>> {
+    let (first, rest) = pieces.split_first()?;
+    let mut at = first.find(text.as_bytes())? + first.needle().len();
+    let mut places = SmallVec::new();
+    for (number, piece) in rest.iter().enumerate() {
+        let is_last = number + 1 == rest.len() && piece.needle().is_empty();
+        let end = if is_last { text.len() } else { at + piece.find(&text.as_bytes()[at..])? };
+        places.push(at..end);
+        at = end + piece.needle().len();
+    }
+    Some(places)
+}
+
 impl Operator for Parse {
     fn push(&mut self, mut row: Row, next: &mut Next<'_>) -> Result<Flow, Failed> {
         let value = row.get(&self.field);
         let Some(text) = value.as_text() else { return next.push(row) };
         match &self.extraction {
+            Extraction::Glob { pieces, stars } => {
+                for (name, place) in stars.iter().zip(glob_places(pieces, &text).unwrap_or_default()) {
+                    if let Some(name) = name {
+                        row.set(name, Value::text(&text[place]));
+                    }
+                }
+            }
+            Extraction::Regex { groups, .. } if groups.is_empty() => {}
             Extraction::Regex { regex, groups, multi: false } => {
-                if let Some(found) = regex.captures(&text) {
+                let found = self.found.get_or_insert_with(|| regex.capture_locations());
+                if regex.captures_read(found, &text).is_some() {
                     for (group, name) in groups {
-                        if let Some(part) = found.get(*group) {
-                            row.set(name, Value::text(part.as_str()));
+                        if let Some((start, end)) = found.get(*group) {
+                            row.set(name, Value::text(&text[start..end]));
                         }
                     }
                 }
@@ -138,6 +197,9 @@ impl Operator for Parse {
     }
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+    fn is_rowwise(&self) -> bool {
+        true
     }
 }
 
@@ -240,6 +302,9 @@ impl Operator for Json {
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
     }
+    fn is_rowwise(&self) -> bool {
+        true
+    }
 }
 
 /// The first row of each key; one that lacks a part of it passes.
@@ -309,5 +374,8 @@ impl Operator for Unnest {
     }
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+    fn is_rowwise(&self) -> bool {
+        true
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Next, Operator};
+use super::{Next, Operator, Shared, copy_of};
 use crate::query::insights::evaluate::key;
 use crate::query::insights::periods::Period;
 use crate::query::insights::row::Row;
@@ -421,19 +421,24 @@ impl CountFrequent {
             counts: HashMap::new(),
         }
     }
+
+    fn add(&mut self, keys: Vec<Option<String>>, values: Vec<Value>, more: i64, shared: &mut Shared) -> Result<(), Failed> {
+        if let Some((_, count)) = self.counts.get_mut(&keys) {
+            *count += more;
+            return Ok(());
+        }
+        let bytes: usize = keys.iter().flatten().map(|key| 2 * key.len() + 64).sum();
+        shared.hold("countFrequent", bytes + 96)?;
+        self.counts.insert(keys, (values, more));
+        Ok(())
+    }
 }
 
 impl Operator for CountFrequent {
     fn push(&mut self, row: Row, next: &mut Next<'_>) -> Result<Flow, Failed> {
         let values: Vec<Value> = self.fields.iter().map(|field| row.get(field)).collect();
         let keys: Vec<Option<String>> = values.iter().map(key).collect();
-        if let Some((_, count)) = self.counts.get_mut(&keys) {
-            *count += 1;
-            return Ok(Flow::More);
-        }
-        let bytes: usize = keys.iter().flatten().map(|key| 2 * key.len() + 64).sum();
-        next.shared.hold("countFrequent", bytes + 96)?;
-        self.counts.insert(keys, (values, 1));
+        self.add(keys, values, 1, next.shared)?;
         Ok(Flow::More)
     }
 
@@ -456,5 +461,16 @@ impl Operator for CountFrequent {
 
     fn copy(&self) -> Box<dyn Operator> {
         Box::new(self.clone())
+    }
+
+    fn can_absorb(&self) -> bool {
+        true
+    }
+
+    fn absorb(&mut self, other: Box<dyn Operator>, shared: &mut Shared) -> Result<(), Failed> {
+        for (keys, (values, count)) in copy_of::<CountFrequent>(other).map(|other| other.counts).unwrap_or_default() {
+            self.add(keys, values, count, shared)?;
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@
 //! | `startTime`, `endTime` | seconds; the whole of both is in the range |
 //! | `limit` | rows of a script without a `limit` of its own: 1 to 100,000, by default 10,000 |
 //! | `queryLanguage` | `CWLI`; `SQL` and `PPL` are refused: OpenSearch's SQL is another than ours, which `POST /api/v1/sql` takes |
-//! | `statistics` | `bytesScanned` is what was truly read of blocks, compressed; what was skipped is an estimate over all log groups |
+//! | `statistics` | `bytesScanned` is what was read of rows in blocks, compressed, pages and columns counted as far as they were needed; what an index reads does not count. What was skipped is an estimate over all log groups |
 //! | `nextToken` of `GetQueryResults` | a place in the results of a query that has ended, good for an hour |
 //!
 //! Results are in memory: a query that ran before a restart is unknown. A key that is for some log groups only sees and stops the

@@ -81,4 +81,8 @@ impl Scope for OfGroups {
         }
         self.registry.shows_all(group, stream)
     }
+
+    fn shows(&self, group: &str, stream: &str, ingestion_millis: i64) -> bool {
+        self.groups.contains_key(group) && self.registry.shows(group, stream, ingestion_millis)
+    }
 }

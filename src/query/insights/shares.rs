@@ -1,0 +1,170 @@
+//! Events of a script that only gathers, from the columns that it needs: shared among the workers, in no order.
+//!
+//! Of an event, only what the script names is made: a place in an answer (`@ptr`) or a trace's ID costs its column, and most scripts
+//! name neither. Scripts that name fields of an event's entity, or may name any, are not for here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{ArrowPrimitiveType, Int64Type, TimestampMicrosecondType};
+
+use super::run::Scope;
+use super::{Event, Failed, Flow, Pipeline};
+use crate::model::EventId;
+use crate::query::report::Taker;
+use crate::query::{Error, Result};
+
+/// What a script needs of events, beside message, time, group and stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pointer: bool,
+    trace: bool,
+}
+
+impl Needs {
+    /// Of the fields that a script may ask for; `None` where that is more than columns tell.
+    pub(super) fn of(wanted: Option<&HashSet<Arc<str>>>) -> Option<Needs> {
+        let wanted = wanted?;
+        if wanted.iter().any(|name| name.starts_with("@entity")) {
+            return None;
+        }
+        Some(Needs {
+            pointer: wanted.contains("@ptr"),
+            trace: wanted.contains("@xrayTraceId") || wanted.contains("@xraySegmentId"),
+        })
+    }
+
+    /// The columns of `logs` that are read.
+    pub(super) fn columns(self) -> Arc<[&'static str]> {
+        let mut columns = vec!["time_unix_nano", "observed_time", "body", "aws_log_group", "aws_log_stream"];
+        if self.pointer {
+            columns.push("ingest_id");
+        }
+        if self.trace {
+            columns.extend(["trace_id", "span_id"]);
+        }
+        columns.into()
+    }
+}
+
+/// A share of the events on its way through a copy of the steps.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) pipeline: Pipeline,
+    scope: Arc<dyn Scope>,
+    needs: Needs,
+    /// Streams that were met, by group.
+    streams: HashMap<String, HashMap<String, Stream>>,
+    nowhere: Arc<str>,
+    /// Rows that were taken, and the bytes of their messages.
+    pub(super) n_events: u64,
+    pub(super) message_bytes: u64,
+    pub(super) failed: Option<Failed>,
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    group: Arc<str>,
+    stream: Arc<str>,
+    /// Whether its events are of the scope; `None` if that depends on the event.
+    is_in: Option<bool>,
+}
+
+impl Share {
+    pub(super) fn new(pipeline: Pipeline, scope: Arc<dyn Scope>, needs: Needs) -> Self {
+        Self {
+            pipeline,
+            scope,
+            needs,
+            streams: HashMap::new(),
+            nowhere: "".into(),
+            n_events: 0,
+            message_bytes: 0,
+            failed: None,
+        }
+    }
+}
+
+fn texts<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b StringArray> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    column.ok_or_else(|| Error::internal(format!("column {name} was not read as text")))
+}
+
+fn numbers<'b, T: ArrowPrimitiveType>(batch: &'b RecordBatch, name: &str) -> Result<&'b PrimitiveArray<T>> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
+    column.ok_or_else(|| Error::internal(format!("column {name} was not read as numbers")))
+}
+
+fn text(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+impl Taker for Share {
+    fn take(&mut self, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<bool> {
+        let times = numbers::<Int64Type>(batch, "time_unix_nano")?;
+        let observed = numbers::<TimestampMicrosecondType>(batch, "observed_time")?;
+        let bodies = texts(batch, "body")?;
+        let (groups, streams) = (texts(batch, "aws_log_group")?, texts(batch, "aws_log_stream")?);
+        let ids = if self.needs.pointer {
+            Some(numbers::<Int64Type>(batch, "ingest_id")?)
+        } else {
+            None
+        };
+        let traces = match self.needs.trace {
+            true => Some((texts(batch, "trace_id")?, texts(batch, "span_id")?)),
+            false => None,
+        };
+        for row in rows.set_indices() {
+            self.n_events += 1;
+            let (Some(group), Some(stream)) = (text(groups, row), text(streams, row)) else {
+                continue;
+            };
+            let known = match self.streams.get(group).and_then(|streams| streams.get(stream)) {
+                Some(known) => known,
+                None => {
+                    let known = Stream {
+                        group: group.into(),
+                        stream: stream.into(),
+                        is_in: self.scope.has(group, stream),
+                    };
+                    self.streams.entry(group.to_string()).or_default().entry(stream.to_string()).or_insert(known)
+                }
+            };
+            let timestamp_millis = times.value(row).div_euclid(1_000_000);
+            let ingestion_millis = match observed.is_valid(row) {
+                true => observed.value(row).div_euclid(1_000),
+                false => timestamp_millis,
+            };
+            if !known.is_in.unwrap_or_else(|| self.scope.shows(group, stream, ingestion_millis)) {
+                continue;
+            }
+            let message = text(bodies, row).unwrap_or_default();
+            self.message_bytes += message.len() as u64;
+            let event = Event {
+                pointer: match ids {
+                    Some(ids) => EventId::new(times.value(row), ids.value(row), group, stream).pointer().into(),
+                    None => self.nowhere.clone(),
+                },
+                group: known.group.clone(),
+                stream: known.stream.clone(),
+                timestamp_millis,
+                ingestion_millis,
+                message: message.into(),
+                trace_id: traces.and_then(|(ids, _)| text(ids, row)).map(str::to_string),
+                span_id: traces.and_then(|(_, ids)| text(ids, row)).map(str::to_string),
+                fields: Vec::new(),
+            };
+            match self.pipeline.push(event) {
+                Ok(Flow::More) => {}
+                Ok(Flow::Enough) => return Ok(false),
+                Err(failed) => {
+                    self.failed = Some(failed);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
