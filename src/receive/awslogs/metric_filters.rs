@@ -86,7 +86,7 @@ impl Registry {
         validation.finish().map_err(Error::InvalidParameter)?;
         let name = call.filter_name.as_deref().unwrap_or_default();
         self.change_group(group_name(&call.log_group_name)?, |group| {
-            group.metric_filters.remove(name).map(drop).ok_or(Error::FilterNotFound("metric"))
+            group.metric_filters.remove(name).map(drop).ok_or(Error::NoSuchFilter("metric"))
         })
         .await
     }
