@@ -72,10 +72,13 @@ pub struct SourceStatus {
     pub log_groups: Vec<GroupStatus>,
 }
 
+/// A source and its log groups.
+type Known = (SourceStatus, BTreeMap<String, GroupStatus>);
+
 /// Where collectors write and the status reads.
 #[derive(Debug, Default)]
 pub struct Board {
-    sources: Mutex<BTreeMap<String, (SourceStatus, BTreeMap<String, GroupStatus>)>>,
+    sources: Mutex<BTreeMap<String, Known>>,
 }
 
 impl Board {

@@ -1,6 +1,7 @@
 //! The work of one source: its log groups take turns.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,10 +169,10 @@ impl Collector {
             loop {
                 let (names, next) = self.asked(state, stop, || self.remote.groups(&prefix, token.as_deref())).await?;
                 for name in names.into_iter().filter(|name| self.source.has_group(name)) {
-                    if !state.groups.contains_key(&name) {
-                        let group = self.open(&name);
+                    if let Entry::Vacant(place) = state.groups.entry(name) {
+                        let group = self.open(place.key());
                         self.board.group(&self.source.name, group.status(self.home.now_millis()));
-                        state.groups.insert(name, group);
+                        place.insert(group);
                     }
                 }
                 match next {
