@@ -39,7 +39,7 @@ const SCAN_ABOVE_ONE_IN: usize = 8;
 const REFINE_FROM_ROWS: usize = if cfg!(test) { 16 } else { 8_192 };
 
 /// Rows that are tried first: where at least one in so many matches, looking through all tokens is in vain.
-const TRIED_ROWS: u32 = if cfg!(test) { 64 } else { 2_048 };
+const TRIED_ROWS: u32 = if cfg!(test) { 8 } else { 2_048 };
 const RARE_BELOW_ONE_IN: usize = 32;
 
 /// Why a block's rows are missing from an answer.
