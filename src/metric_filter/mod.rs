@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::cloudwatch::{Measured, Sample, push, ucum};
-use crate::decode::{Decoded, Reason, Rejected};
+use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejected};
 use crate::emf;
 use crate::ingest::{RuleBook, Rules};
 use crate::model::{Batch, Context, MetricsBuilder, Rows, SpanId, Table, TraceId, Value};
@@ -169,7 +169,7 @@ impl Rules for InEffect {
         &self.bytes
     }
     fn apply(&self, mut decoded: Decoded) -> Decoded {
-        let mut walk = Walk::new(&self.groups);
+        let mut walk = Walk::new(&self.groups, room(&decoded.batch));
         for rows in decoded.batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
             walk.rows(rows);
         }
@@ -259,6 +259,14 @@ struct Walk<'f> {
     builder: MetricsBuilder,
     rejected: Vec<Rejected>,
     left_bytes: usize,
+    max_points: usize,
+}
+
+/// Points that there may be more: the rows of a request have their numbers within its place in the log, which also the metrics inside
+/// its lines take.
+fn room(batch: &Batch) -> usize {
+    let others = batch.rows.iter().filter(|rows| rows.table() != Table::Logs).map(Rows::len);
+    MAX_RECORDS.saturating_sub(others.max().unwrap_or(0)).min(MAX_POINTS)
 }
 
 /// What is known of an event beside its text.
@@ -269,12 +277,13 @@ struct Around<'r> {
 }
 
 impl Walk<'_> {
-    fn new(groups: &[Arc<OfGroup>]) -> Walk<'_> {
+    fn new(groups: &[Arc<OfGroup>], max_points: usize) -> Walk<'_> {
         Walk {
             groups,
             builder: MetricsBuilder::default(),
             rejected: Vec::new(),
             left_bytes: FREE_BYTES,
+            max_points,
         }
     }
 
@@ -337,7 +346,7 @@ impl Walk<'_> {
             dimension_bytes += name.len() + value.len() + 48;
             self.builder.attribute(name, Value::Str(value));
         }
-        if self.left_bytes < POINT_BYTES + dimension_bytes || self.builder.n_points() >= MAX_POINTS {
+        if self.left_bytes < POINT_BYTES + dimension_bytes || self.builder.n_points() >= self.max_points {
             self.builder.abandon();
             return Err((Reason::TooLarge, "metric filter: the points of the request take too much memory"));
         }

@@ -224,3 +224,22 @@ fn numbers_are_finite_and_written_as_numbers() {
         assert_eq!(read_number(text), None, "{text}");
     }
 }
+
+#[test]
+fn points_of_lines_and_of_filters_together_are_bounded() {
+    let filters = Filters::default();
+    filters.set("g", &[definition("", "1")]);
+    let before = decoded("g", &["a", "b", "c"]);
+    let rules = filters.in_effect(&before.batch).expect("a filter");
+    let of_lines = rules.apply(before).batch;
+    assert_eq!(room(&of_lines), MAX_POINTS, "three points leave room for as many as filters may make");
+    let groups = [Arc::new(OfGroup::new("g", &[definition("", "1")]))];
+    let mut walk = Walk::new(&groups, 2);
+    for rows in decoded("g", &["a", "b", "c"]).batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
+        walk.rows(rows);
+    }
+    assert_eq!(
+        (walk.builder.n_points(), walk.rejected[0].reason, walk.rejected[0].count),
+        (2, Reason::TooLarge, 1)
+    );
+}
