@@ -330,9 +330,9 @@ impl<'a> TraceFacts<'a> {
         Flags { throttle, ..root }
     }
 
-    /// A part is in progress.
+    /// A part is in progress, or the trace has more spans than an answer holds.
     pub fn is_partial(&self) -> bool {
-        self.trace.spans.iter().any(|placed| placed.span.in_progress)
+        !self.trace.coverage.complete || self.trace.spans.iter().any(|placed| placed.span.in_progress)
     }
 
     /// As `TraceSummary` of the API.

@@ -2,7 +2,7 @@
 //!
 //! `GetTraceSummaries` goes through the spans of the time frame, newest first, [`SPANS_A_PAGE`] a page. A trace is told on the page on which
 //! its newest span of that time lies, so that no page need remember what the others told. `TimeRangeType`: `TraceId` takes traces that
-//! start in the time frame, `Event` those of which a part came or ended in it, `Service` those of which a segment ended in it.
+//! start in the time frame, `Event` those of which a span began or ended in it, `Service` those of which a segment ended in it.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -13,7 +13,7 @@ use super::{Error, Receiver, Result, missing};
 use crate::decode::AtMost;
 use crate::model::{Table, TimeRange, TraceId};
 use crate::query::xray::{Expression, TraceFacts, documents, facts};
-use crate::query::{self, Cursor, Hit, Order, Query, SearchRequest, Trace};
+use crate::query::{self, Cursor, Hit, Order, ProblemKind, Query, SearchRequest, Trace};
 
 /// Traces of one `BatchGetTraces`, as the service has it.
 const MAX_TRACE_IDS: usize = 5;
@@ -103,7 +103,7 @@ impl Receiver {
         let mut bytes_left = MAX_DOCUMENT_BYTES;
         for text in ids {
             let found = match facts::trace_id(&text) {
-                Some(id) => self.engine()?.spans_of_trace(id).await?,
+                Some(id) => self.engine()?.spans_of_trace(id).await?.map(readable).transpose()?,
                 None => None,
             };
             let Some(trace) = found else {
@@ -144,14 +144,13 @@ impl Receiver {
         };
         let page = engine.search(&page).await?;
         if !page.coverage.complete {
-            return Err(Error::Throttled {
-                message: "not all spans of that time can be read at the moment".into(),
-                retry_after: super::BUSY_RETRY_AFTER,
-            });
+            return Err(unreadable());
         }
+        // the rows themselves are not needed any more
+        let (begun, next) = (page.hits.last().map_or(start, Hit::time_unix_nano), page.next_cursor);
         let mut ids: Vec<TraceId> = Vec::new();
         let mut seen = std::collections::HashSet::new();
-        for id in page.hits.iter().filter_map(|hit| TraceId::from_hex(hit.trace_id()?)) {
+        for id in page.hits.into_iter().filter_map(|hit| TraceId::from_hex(hit.trace_id()?)) {
             if seen.insert(id) {
                 ids.push(id);
             }
@@ -163,7 +162,7 @@ impl Receiver {
             let (some, others) = waiting.split_at(at_once.min(waiting.len()));
             let read = match some {
                 // a large one, within the bounds of an answer
-                [id] => engine.spans_of_trace(*id).await?.into_iter().collect(),
+                [id] => engine.spans_of_trace(*id).await?.map(readable).transpose()?.into_iter().collect(),
                 _ => match engine.spans_of_traces(some).await? {
                     Some(traces) => traces,
                     None => {
@@ -192,13 +191,30 @@ impl Receiver {
         }
         let mut out = json!({
             "TraceSummaries": summaries,
-            "ApproximateTime": facts::seconds(page.hits.last().map_or(start, Hit::time_unix_nano)),
+            "ApproximateTime": facts::seconds(begun),
             "TracesProcessedCount": n_processed,
         });
-        if let Some(next) = page.next_cursor {
+        if let Some(next) = next {
             out["NextToken"] = next.to_string().into();
         }
         Ok(out)
+    }
+}
+
+fn unreadable() -> Error {
+    Error::Throttled {
+        message: "not all spans of that time can be read at the moment".into(),
+        retry_after: super::BUSY_RETRY_AFTER,
+    }
+}
+
+/// A trace all of which was read, or as much as an answer may hold; of another nothing is said.
+fn readable(trace: Trace) -> Result<Trace> {
+    let coverage = &trace.coverage;
+    let is_cut = coverage.further_problems == 0 && coverage.problems.iter().all(|problem| problem.kind == ProblemKind::Limit);
+    match coverage.complete || is_cut {
+        true => Ok(trace),
+        false => Err(unreadable()),
     }
 }
 
@@ -273,6 +289,44 @@ fn is_asked_for(trace: &Trace, range: TimeRange, by: TimeRangeType) -> bool {
             let facts = TraceFacts::of(trace);
             let mut segments = facts.segments.iter().filter(|segment| !segment.is_inferred);
             segments.any(|segment| range.contains(end(facts.span(segment))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::query::{Coverage, Problem};
+
+    #[test]
+    fn a_trace_that_cannot_be_read_is_no_answer_and_one_that_is_cut_is() {
+        let with = |kinds: &[ProblemKind]| {
+            let mut coverage = Coverage::new(TimeRange::ALL);
+            coverage.complete = kinds.is_empty();
+            let problem = |kind: &ProblemKind| Problem {
+                kind: *kind,
+                what: String::new(),
+                message: String::new(),
+            };
+            coverage.problems = kinds.iter().map(problem).collect();
+            readable(Trace {
+                trace_id: TraceId::from_bytes(&[1; 16]).expect("16 bytes"),
+                start_unix_nano: 0,
+                duration_nano: 0,
+                services: vec![],
+                spans: vec![],
+                logs: vec![],
+                n_errors: 0,
+                coverage,
+                took: Duration::ZERO,
+            })
+        };
+        assert!(with(&[]).is_ok());
+        assert!(with(&[ProblemKind::Limit]).is_ok());
+        for kind in [ProblemKind::Unreachable, ProblemKind::Corrupt, ProblemKind::Timeout] {
+            assert!(matches!(with(&[ProblemKind::Limit, kind]), Err(Error::Throttled { .. })), "{kind:?}");
         }
     }
 }

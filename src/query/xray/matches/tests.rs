@@ -271,6 +271,13 @@ fn a_summary_says_what_the_api_says_of_a_trace() {
     assert_eq!(flags(4), [false, false, true, false], "a throttle counts wherever it is, an error at the root");
     assert_eq!(flags(6), [false, false, false, true]);
     assert!(summary(6).get("ResponseTime").is_none());
+    let mut cut = corpus[0].clone();
+    cut.coverage.complete = false;
+    assert_eq!(
+        TraceFacts::of(&cut).summary()["IsPartial"],
+        json!(true),
+        "a trace of which an answer holds only a part says so"
+    );
 }
 
 #[test]
