@@ -12,35 +12,24 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tracelake::block::{self, Level, Settings};
 use tracelake::catalog::{Catalog, Commit, CommitKind, NodeId, block_path};
-use tracelake::model::{Batch, ContextBuilder, LogRecord, LogsBuilder, Rows, SystemClock, Table, TimeRange, Value};
+use tracelake::model::{ContextBuilder, LogRecord, LogsBuilder, Rows, SystemClock, Table, TimeRange, Value};
 use tracelake::query::filter_pattern::FilterPattern;
 use tracelake::query::insights::{self, Context, Event, Limits, Plan, Progress, Scope, Script};
-use tracelake::query::{Config, Engine, Hit, Order, Query, SearchRequest, Source, View, parse};
+use tracelake::query::{Config, Engine, Hit, Order, Query, SearchRequest, View, parse};
 use tracelake::storage::{Cache, LocalStore, Store};
+
+use fixed::Fixed;
 
 #[expect(dead_code, reason = "the rows of the shop have no log group; only the number of records is asked for here")]
 mod support;
+#[path = "support/fixed.rs"]
+mod fixed;
 
 const BLOCKS: usize = 10;
 const ROUNDS: usize = 5;
 const GROUP: &str = "/shop/logs";
 /// 2026-11-22T05:00:00Z.
 const START_NANOS: i64 = 1_795_323_600_000_000_000;
-
-#[derive(Debug)]
-struct Fixed {
-    view: View,
-    batches: broadcast::Sender<Arc<Batch>>,
-}
-
-impl Source for Fixed {
-    fn view(&self) -> View {
-        self.view.clone()
-    }
-    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.batches.subscribe()
-    }
-}
 
 /// All events of the group.
 #[derive(Debug)]

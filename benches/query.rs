@@ -14,32 +14,21 @@ use arrow::array::AsArray;
 use tokio::sync::broadcast;
 use tracelake::block::{self, Block, BlockMeta, IndexQuery, Level, RawField, Settings};
 use tracelake::catalog::{Catalog, Commit, CommitKind, NodeId, block_path};
-use tracelake::model::{Batch, Rows, SystemClock, Table, TimeRange, TraceId};
-use tracelake::query::{Config, CountRequest, Engine, HistogramRequest, Order, SearchRequest, Source, SqlRequest, View, parse};
+use tracelake::model::{Rows, SystemClock, Table, TimeRange, TraceId};
+use tracelake::query::{Config, CountRequest, Engine, HistogramRequest, Order, SearchRequest, SqlRequest, View, parse};
 use tracelake::storage::{Cache, LocalStore, Store};
 
+use fixed::Fixed;
+
 mod support;
+#[path = "support/fixed.rs"]
+mod fixed;
 #[path = "support/raw.rs"]
 #[expect(dead_code, reason = "of what is alone only the CPU clock is used here")]
 mod raw;
 
 const BLOCKS: usize = 10;
 const ROUNDS: usize = 7;
-
-#[derive(Debug)]
-struct Fixed {
-    view: View,
-    batches: broadcast::Sender<Arc<Batch>>,
-}
-
-impl Source for Fixed {
-    fn view(&self) -> View {
-        self.view.clone()
-    }
-    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.batches.subscribe()
-    }
-}
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

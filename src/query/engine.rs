@@ -139,12 +139,7 @@ impl Engine {
                     let message = format!("the page ends after {} rows; the next one goes on behind them", page.hits.len());
                     job.coverage.note(ProblemKind::Limit, MAX_ANSWER_BYTES, message);
                 }
-                Ok(SearchResponse {
-                    hits: page.hits,
-                    next_cursor: page.next,
-                    coverage: job.coverage,
-                    took: begun.elapsed(),
-                })
+                Ok(page.answer(job.coverage, begun))
             },
         )
         .await
@@ -182,12 +177,7 @@ impl Engine {
                     bytes: self.inner.config.max_answer_bytes,
                 };
                 let page = search::page(&mut job, &self.inner.blocks, Order::OldestFirst, bounds, after).await?;
-                Ok(SearchResponse {
-                    hits: page.hits,
-                    next_cursor: page.next,
-                    coverage: job.coverage,
-                    took: begun.elapsed(),
-                })
+                Ok(page.answer(job.coverage, begun))
             },
         )
         .await

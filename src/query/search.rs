@@ -11,11 +11,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{AsArray, Int64Array, UInt32Array};
 use arrow::datatypes::Int64Type;
 
-use super::answer::{Cursor, Order};
+use super::answer::{Cursor, Order, SearchResponse};
 use super::blocks::{Blocks, Matcher, rows_at_once};
 use super::filter::Filter;
 use super::hit::Hit;
@@ -23,7 +24,7 @@ use super::job::{Job, PARALLEL_BLOCKS};
 use super::limits::Stop;
 use super::rows::{RowCache, RowKey};
 use super::scan::{self, Chunk};
-use super::{Error, ProblemKind, Result};
+use super::{Coverage, Error, ProblemKind, Result};
 use crate::block::{Block, BlockMeta};
 use crate::model::{Rows, TimeRange};
 
@@ -150,6 +151,17 @@ pub(super) struct Page {
     pub(super) next: Option<Cursor>,
     /// Whether the bytes ended the page.
     pub(super) is_cut: bool,
+}
+
+impl Page {
+    pub(super) fn answer(self, coverage: Coverage, begun: Instant) -> SearchResponse {
+        SearchResponse {
+            hits: self.hits,
+            next_cursor: self.next,
+            coverage,
+            took: begun.elapsed(),
+        }
+    }
 }
 
 /// The first rows of a job behind a cursor.

@@ -449,7 +449,7 @@ impl Cache {
         let mapped = move || {
             let file = File::open(path)?;
             let crc32c = to_verify.map(|_| crc32c_of(&file)).transpose()?;
-            Ok((map_file(&file, &maps)?, crc32c))
+            Ok((maps.map_file(&file)?, crc32c))
         };
         let (bytes, crc32c) = blocking(&name, mapped).await?;
         if bytes.len() as u64 != expect_bytes {
@@ -482,7 +482,7 @@ impl Cache {
                 (None, Some(_)) => Some(crc32c_of(&file)?),
                 (known, _) => known,
             };
-            Ok((map_file(&file, &maps)?, crc32c))
+            Ok((maps.map_file(&file)?, crc32c))
         });
         let (bytes, crc32c) = match mapped.await {
             Ok(found) => found,
@@ -647,31 +647,6 @@ fn crc32c_of(file: &File) -> io::Result<u32> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// Maps a whole file.
-#[expect(unsafe_code, reason = "the one place that maps files; the proof stands at the call")]
-fn map_file(file: &File, maps: &Maps) -> io::Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: a map is sound while nobody changes or truncates the file. All files that come here get their name
-    // by rename or link only after they are whole, and are not written any more (a partial copy, which is written while it is
-    // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
-    // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
-    // writes into our data directory in place breaks this, as it would break any database.
-    let map = Arc::new(unsafe { memmap2::Mmap::map(file)? });
-    maps.add(&map);
-    Ok(Bytes::from_owner(MappedFile(map)))
-}
-
-/// The bytes of a map that is known to the [`Maps`].
-struct MappedFile(Arc<memmap2::Mmap>);
-
-impl AsRef<[u8]> for MappedFile {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

@@ -5,9 +5,11 @@
 //! once a second, unmaps the pages (not the maps) when they exceed the bound: they stay in the page cache, and the next read finds them
 //! there by a minor fault, some microseconds for 64 KiB.
 
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use memmap2::{Mmap, MmapRaw, UncheckedAdvice};
 use parking_lot::Mutex;
 
@@ -28,8 +30,24 @@ struct Known {
 }
 
 impl Maps {
+    /// Maps a whole file.
+    #[expect(unsafe_code, reason = "the one place that maps files; the proof stands at the call")]
+    pub(super) fn map_file(&self, file: &File) -> io::Result<Bytes> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::new());
+        }
+        // SAFETY: a map is sound while nobody changes or truncates the file. All files that come here get their name
+        // by rename or link only after they are whole, and are not written any more (a partial copy, which is written while it is
+        // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
+        // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
+        // writes into our data directory in place breaks this, as it would break any database.
+        let map = Arc::new(unsafe { Mmap::map(file)? });
+        self.add(&map);
+        Ok(Bytes::from_owner(MappedFile(map)))
+    }
+
     /// Knows of a map of a whole file.
-    pub(super) fn add(&self, map: &Arc<Mmap>) {
+    fn add(&self, map: &Arc<Mmap>) {
         let mut known = self.known.lock();
         known.whole.push(Arc::downgrade(map));
         known.sweep();
@@ -67,6 +85,15 @@ impl Maps {
     }
 }
 
+/// The bytes of a map that is known to the [`Maps`].
+struct MappedFile(Arc<Mmap>);
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Known {
     /// Sweeps out what is gone once that may be half.
     fn sweep(&mut self) {
@@ -81,7 +108,7 @@ impl Known {
 #[expect(unsafe_code, reason = "the proof stands at the call")]
 fn unmap_pages(map: &Mmap) -> io::Result<()> {
     // SAFETY: the advice is unsound where a page's content would be lost or change: in private or anonymous maps. This one is shared,
-    // read only, and of a file that is not changed while it is mapped (see `cache::map_file`): a page that is read again comes
+    // read only, and of a file that is not changed while it is mapped (see [`Maps::map_file`]): a page that is read again comes
     // from that file with the same bytes, also to a reader on another thread at this moment.
     unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }
 }
