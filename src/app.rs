@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::AccessKey;
 use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
+use crate::assemble::Graphs;
 use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::collect::{self, Collector};
 use crate::config::Config;
@@ -146,6 +147,7 @@ impl App {
         let deliveries = Arc::new(Deliveries::open(deliveries).await);
         let stop_receiving = CancellationToken::new();
         let server = Arc::new(Server {
+            graphs: Graphs::new(engine.clone()),
             engine,
             deliveries: deliveries.clone(),
             ingest: ingest.clone(),
@@ -403,6 +405,7 @@ impl Faces {
         let log_groups = awslogs.registry().clone();
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());
         xray.answer_from(server.engine.clone());
+        xray.draw_from(server.graphs.clone());
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
         let gate = Arc::new(Gate {

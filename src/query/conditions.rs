@@ -1,6 +1,8 @@
 //! Tests of one value, one token, one text: what a condition asks of what it looks at.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input};
 use memchr::memmem;
@@ -51,6 +53,8 @@ impl Key {
 pub(super) enum ValueTest {
     Any,
     Is(String),
+    /// One of many.
+    OneOf(Arc<HashSet<String>>),
     Like(Box<Pattern>, String),
     Find(regex::Regex),
     Within(NumberRange),
@@ -66,6 +70,7 @@ impl ValueTest {
         match self {
             ValueTest::Any => true,
             ValueTest::Is(expected) => value == expected,
+            ValueTest::OneOf(expected) => expected.contains(value),
             ValueTest::Like(pattern, _) => pattern.matches(value),
             ValueTest::Find(regex) => regex.is_match(value),
             ValueTest::Within(range) => Number::read(value).is_some_and(|number| range.contains(number)),

@@ -1,6 +1,5 @@
 //! The door: one method a kind of question.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +31,7 @@ use crate::storage::Cache;
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
 
 /// The low bits of an `ingest_id`, which number the rows of one log position.
-const INGEST_ID_ROW_BITS: u32 = crate::ingest::MAX_ROWS_PER_REQUEST.trailing_zeros();
+pub(super) const INGEST_ID_ROW_BITS: u32 = crate::ingest::MAX_ROWS_PER_REQUEST.trailing_zeros();
 
 /// Facets over more rows of blocks than this are batch work.
 const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
@@ -358,47 +357,6 @@ impl Engine {
         self.trace_with(id, None).await
     }
 
-    /// The spans of several traces at once, in the order of `ids`; of a trace without any there is none here. One answer's bounds
-    /// are for all together: `None` if they have more.
-    pub async fn spans_of_traces(&self, ids: &[TraceId]) -> Result<Option<Vec<Trace>>> {
-        self.timed(
-            "traces",
-            |answer: &(Coverage, _)| &answer.0,
-            async |begun, stop| {
-                let is = |id: &TraceId| Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
-                let filter = Filter::or(ids.iter().map(is).collect());
-                let mut job = Job::new(&self.view(), Table::Spans, filter, TimeRange::ALL, stop, self.workers(Priority::Interactive));
-                let bounds = search::Bounds {
-                    rows: self.inner.config.max_trace_spans,
-                    bytes: self.inner.config.max_answer_bytes,
-                };
-                let page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, bounds, None).await?;
-                if !job.coverage.complete {
-                    return Err(Error::Unread {
-                        what: "spans of traces".into(),
-                        coverage: Box::new(job.coverage),
-                    });
-                }
-                if page.next.is_some() {
-                    return Ok((job.coverage, None));
-                }
-                let mut of_trace: HashMap<String, Vec<Hit>> = HashMap::new();
-                for hit in page.hits {
-                    let id = hit.trace_id().unwrap_or_default().to_string();
-                    of_trace.entry(id).or_default().push(hit);
-                }
-                let trace = |id: &TraceId| {
-                    let spans = of_trace.remove(&id.to_string())?;
-                    Trace::assemble(*id, spans, Vec::new(), job.coverage.clone(), begun.elapsed())
-                };
-                let traces = ids.iter().filter_map(trace).collect();
-                Ok((job.coverage, Some(traces)))
-            },
-        )
-        .await
-        .map(|(_, traces)| traces)
-    }
-
     async fn trace_with(&self, id: TraceId, logs: Option<(Table, usize, &'static str)>) -> Result<Option<Trace>> {
         let none = Coverage::new(TimeRange::ALL);
         let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
@@ -537,14 +495,19 @@ impl Engine {
         }
     }
 
+    /// The blocks that are open.
+    pub(super) fn blocks(&self) -> &Arc<Blocks> {
+        &self.inner.blocks
+    }
+
     /// What a question is answered from.
-    fn view(&self) -> View {
+    pub(super) fn view(&self) -> View {
         let view = self.inner.source.view();
         self.inner.blocks.close_removed(&view.snapshot);
         view
     }
 
-    fn workers(&self, priority: Priority) -> Workers {
+    pub(super) fn workers(&self, priority: Priority) -> Workers {
         self.inner.pool.workers(priority)
     }
 
@@ -569,7 +532,7 @@ impl Engine {
     }
 
     /// Waits for a place, works under a deadline, counts.
-    async fn timed_by<T, C, W>(&self, kind: &'static str, priority: Priority, is_complete: C, work: W) -> Result<T>
+    pub(super) async fn timed_by<T, C, W>(&self, kind: &'static str, priority: Priority, is_complete: C, work: W) -> Result<T>
     where
         C: Fn(&T) -> bool,
         W: AsyncFnOnce(Instant, Stop) -> Result<T>,

@@ -84,6 +84,7 @@ mod lake_exec;
 mod table;
 mod sql;
 mod engine;
+mod gather;
 mod finder;
 
 pub use crate::ingest::{Source, View};
@@ -95,6 +96,7 @@ pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
 pub use engine::{Engine, Extent};
 pub use finder::SearchLanguage;
+pub use gather::{Arrived, Logged, TraceIds};
 pub use hit::{Attributes, DEFAULT_MAX_BODY, Hit, HitJson, LogHit, SpanEventHit, SpanHit, SpanLinkHit};
 pub use limits::Config;
 pub use parse::{ParseError, parse};

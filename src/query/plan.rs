@@ -292,6 +292,9 @@ fn matching(alike: &Alike) -> IndexQuery {
 fn lower_term(field: RawField, test: &ValueTest, index: &BlockIndex) -> block::Result<Part> {
     Ok(match test {
         ValueTest::Is(value) => Part::exact(IndexQuery::Term { field, value: value.clone() }),
+        ValueTest::OneOf(values) => Part::exact(IndexQuery::Or(
+            values.iter().map(|value| IndexQuery::Term { field, value: value.clone() }).collect(),
+        )),
         ValueTest::Like(_, pattern) => Part::exact(IndexQuery::TermPattern {
             field,
             pattern: pattern.clone(),

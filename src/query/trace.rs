@@ -67,7 +67,7 @@ pub struct TraceLog {
 
 impl Trace {
     /// Puts spans and log records, in any order, in their places; `None` without any.
-    pub(super) fn assemble(trace_id: TraceId, spans: Vec<Hit>, logs: Vec<Hit>, coverage: Coverage, took: Duration) -> Option<Trace> {
+    pub(crate) fn assemble(trace_id: TraceId, spans: Vec<Hit>, logs: Vec<Hit>, coverage: Coverage, took: Duration) -> Option<Trace> {
         let spans = distinct(spans);
         let spans = in_display_order(spans);
         let numbers: HashMap<&str, usize> = spans.iter().enumerate().map(|(i, span)| (span.span.span_id.as_str(), i)).collect();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Handle;
+use crate::assemble::Graphs;
 use crate::collect::Board;
 use crate::deliver::Deliveries;
 use crate::ingest::{self, Ingest};
@@ -30,6 +31,8 @@ pub use auth::require_bearer;
 pub struct Server {
     /// Answers questions.
     pub engine: Engine,
+    /// Who called whom.
+    pub graphs: Graphs,
     /// The write path: status and ledger.
     pub ingest: Ingest,
     /// What goes on to other systems.

@@ -164,6 +164,11 @@ pub fn is_segment(span: &SpanHit, has_parent_here: bool) -> bool {
     }
 }
 
+/// Whether a span is a call of somebody, as the caller sees it.
+pub fn is_call(span: &SpanHit) -> bool {
+    matches!(span.kind.as_str(), "CLIENT" | "PRODUCER")
+}
+
 /// Its annotations: what an X-Ray document lists as such.
 pub fn annotations(span: &SpanHit) -> Vec<(&str, &str)> {
     let Some(listed) = of_span(span, &["aws.xray.annotations"]) else {
@@ -274,7 +279,7 @@ impl<'a> TraceFacts<'a> {
             }
         }
         for (at, placed) in trace.spans.iter().enumerate() {
-            let calls = matches!(placed.span.kind.as_str(), "CLIENT" | "PRODUCER");
+            let calls = is_call(&placed.span);
             let is_own_segment = facts.segments.get(facts.segment_of[at]).is_some_and(|segment| segment.span == at);
             if calls && !is_own_segment && !has_segment_below[at] {
                 let service = number_of(&mut numbers, callee(&placed.span));

@@ -46,7 +46,8 @@ impl Expression {
 }
 
 impl Id {
-    fn is_of(&self, service: &Service) -> bool {
+    /// Whether a service is meant.
+    pub fn is_of(&self, service: &Service) -> bool {
         let is = |asked: &Option<String>, value: &str| asked.as_ref().is_none_or(|asked| asked == value);
         is(&self.name, &service.name) && is(&self.kind, &service.kind) && is(&self.account_id, &service.account_id)
     }

@@ -11,11 +11,14 @@
 //! | `/SamplingTargets` | `GetSamplingTargets` | each client's share ([`sampling`]) |
 //! | `/Traces` | `BatchGetTraces` | up to five traces, whatever protocol their spans came by, as segment documents ([`reads`]) |
 //! | `/TraceSummaries` | `GetTraceSummaries` | summaries of the traces of a time that a filter expression lets through |
+//! | `/ServiceGraph`, `/TraceGraph` | `GetServiceGraph`, `GetTraceGraph` | services, and who calls whom ([`graph`]) |
+//! | `/TimeSeriesServiceStatistics` | `GetTimeSeriesServiceStatistics` | figures of a service or an edge, by minute or longer |
 //!
 //! Errors: `InvalidRequestException` 400 (413 above the body cap), `ThrottledException` 429 at a bound of the write path,
 //! which every SDK retries.
 
 mod reads;
+mod graph;
 mod sampling;
 pub mod udp;
 
@@ -38,6 +41,7 @@ use super::answer::{self, BUSY_RETRY_AFTER, BodyFault, Failure, REST_JSON, Refus
 use super::signed::{Face, Gate, guarded};
 use super::{Undecoded, decode_within, inflate_aside, metrics, read};
 use crate::access::Asked;
+use crate::assemble::Graphs;
 use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
 use crate::ingest::Received;
 use crate::model::{Clock, Signal};
@@ -151,6 +155,7 @@ pub struct Receiver {
     sampling: Sampling,
     arn_prefix: String,
     engine: OnceLock<Engine>,
+    graphs: OnceLock<Graphs>,
 }
 
 impl Receiver {
@@ -165,6 +170,7 @@ impl Receiver {
             clock,
             budget,
             engine: OnceLock::new(),
+            graphs: OnceLock::new(),
         })
     }
 
@@ -172,6 +178,11 @@ impl Receiver {
     pub fn answer_from(&self, engine: Engine) {
         // a second one sees the same rows
         let _ = self.engine.set(engine);
+    }
+
+    /// Draws service graphs from `graphs`; without them those calls fail.
+    pub fn draw_from(&self, graphs: Graphs) {
+        let _ = self.graphs.set(graphs);
     }
 
     fn engine(&self) -> Result<&Engine> {
@@ -206,6 +217,9 @@ fn calls(receiver: Arc<Receiver>) -> Router {
         .route("/SamplingTargets", post(get_sampling_targets))
         .route("/Traces", post(batch_get_traces))
         .route("/TraceSummaries", post(get_trace_summaries))
+        .route("/ServiceGraph", post(get_service_graph))
+        .route("/TraceGraph", post(get_trace_graph))
+        .route("/TimeSeriesServiceStatistics", post(get_time_series_service_statistics))
         .with_state(receiver)
 }
 
@@ -231,6 +245,18 @@ async fn batch_get_traces(State(receiver): State<Arc<Receiver>>, request: Reques
 
 async fn get_trace_summaries(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
     answered("GetTraceSummaries", receiver.get_trace_summaries(request).await)
+}
+
+async fn get_service_graph(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetServiceGraph", receiver.get_service_graph(request).await)
+}
+
+async fn get_trace_graph(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetTraceGraph", receiver.get_trace_graph(request).await)
+}
+
+async fn get_time_series_service_statistics(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
+    answered("GetTimeSeriesServiceStatistics", receiver.get_time_series_service_statistics(request).await)
 }
 
 fn answered(operation: &'static str, result: Result<Value>) -> Response<Body> {

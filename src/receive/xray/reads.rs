@@ -76,14 +76,14 @@ impl From<query::Error> for Error {
     }
 }
 
-fn nanos(seconds: Option<f64>, member: &str) -> Result<i64> {
+pub(super) fn nanos(seconds: Option<f64>, member: &str) -> Result<i64> {
     let seconds = seconds.ok_or_else(|| missing(member))?;
     // i64 saturates
     Ok((seconds * NANOS_A_SECOND) as i64)
 }
 
 impl Receiver {
-    async fn call<T: serde::de::DeserializeOwned>(&self, request: Request<Body>) -> Result<T> {
+    pub(super) async fn call<T: serde::de::DeserializeOwned>(&self, request: Request<Body>) -> Result<T> {
         let (body, _share) = self.body(request).await?;
         serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest(error.to_string()))
     }
@@ -201,7 +201,7 @@ impl Receiver {
     }
 }
 
-fn unreadable() -> Error {
+pub(super) fn unreadable() -> Error {
     Error::Throttled {
         message: "not all spans of that time can be read at the moment".into(),
         retry_after: super::BUSY_RETRY_AFTER,

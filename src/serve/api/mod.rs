@@ -5,6 +5,7 @@
 
 mod alerts;
 mod deletes;
+mod graph;
 mod openapi;
 mod search;
 mod status;
@@ -41,6 +42,8 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/tail", get(tail::tail))
         .route("/traces/{id}", get(traces::trace))
         .route("/traces/{id}/spans/{span_id}", get(traces::span))
+        .route("/services", get(graph::services))
+        .route("/service-graph", get(graph::service_graph))
         .route("/sql", post(search::sql))
         .route("/delete", post(deletes::order))
         .route("/deletes", get(deletes::list))

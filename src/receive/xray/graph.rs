@@ -1,0 +1,273 @@
+//! What X-Ray's clients draw: the graph of a time, of some traces, and figures over time.
+//!
+//! `SummaryStatistics` of a service are as it tells itself, and of one that sends no segments as its callers saw it; those of an edge are
+//! as the caller saw it, where it tells. Times are whole minutes. `Root` is a service that requests enter at; those come from a node of
+//! type `client` and the same name. Pages have [`SERVICES_A_PAGE`] services with all their edges, and `ReferenceId` goes on over them.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reads::{nanos, unreadable};
+use super::{Error, Receiver, Result, missing};
+use crate::assemble::{CLIENT, CallKey, Graphs, Histogram, Node, ServiceGraph, Statistics, Told, middle_of};
+use crate::decode::AtMost;
+use crate::model::{TimeRange, TraceId};
+use crate::query::ProblemKind;
+use crate::query::xray::expression::Id;
+use crate::query::xray::{Expression, facts};
+
+/// Services of one page.
+const SERVICES_A_PAGE: usize = 100;
+/// Traces of one graph.
+const MAX_TRACE_IDS: usize = 100;
+/// Shortest period of a series, seconds: requests are counted by minute.
+const MINUTE_SECONDS: i64 = 60;
+/// Points of one answer.
+const MAX_POINTS: i64 = 10_000;
+/// The group that every trace is in.
+const DEFAULT_GROUP: &str = "Default";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetServiceGraph {
+    start_time: Option<f64>,
+    end_time: Option<f64>,
+    group_name: Option<String>,
+    #[serde(rename = "GroupARN")]
+    group_arn: Option<String>,
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetTraceGraph {
+    trace_ids: Option<AtMost<String, MAX_TRACE_IDS>>,
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetTimeSeriesServiceStatistics {
+    start_time: Option<f64>,
+    end_time: Option<f64>,
+    group_name: Option<String>,
+    #[serde(rename = "GroupARN")]
+    group_arn: Option<String>,
+    entity_selector_expression: Option<String>,
+    period: Option<i64>,
+    next_token: Option<String>,
+}
+
+/// Of what a series is.
+#[derive(Clone, Debug, PartialEq)]
+enum Entity {
+    /// Whatever enters from outside.
+    Entries,
+    Service(Id),
+    Edge(Id, Id),
+}
+
+impl Entity {
+    fn parse(text: Option<&str>) -> Result<Entity> {
+        let Some(text) = text else { return Ok(Entity::Entries) };
+        let parsed = Expression::parse(text).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        match parsed {
+            Expression::All => Ok(Entity::Entries),
+            Expression::Service(id, inner) if *inner == Expression::All => Ok(Entity::Service(id)),
+            Expression::Edge(from, to, inner) if *inner == Expression::All => Ok(Entity::Edge(from, to)),
+            _ => Err(Error::InvalidRequest(
+                "EntitySelectorExpression is one service(…) or edge(…, …), without conditions".into(),
+            )),
+        }
+    }
+
+    fn is_of(&self, key: &CallKey) -> bool {
+        match self {
+            Entity::Entries => key.client.as_ref().is_some_and(|client| client.kind == CLIENT),
+            Entity::Service(id) => id.is_of(&key.server),
+            Entity::Edge(from, to) => key.client.as_ref().is_some_and(|client| from.is_of(client)) && to.is_of(&key.server),
+        }
+    }
+}
+
+fn time_frame(start: Option<f64>, end: Option<f64>) -> Result<TimeRange> {
+    let (start, end) = (nanos(start, "startTime")?, nanos(end, "endTime")?);
+    match start < end {
+        true => Ok(TimeRange::new(start, end)),
+        false => Err(Error::InvalidRequest("StartTime must be before EndTime".into())),
+    }
+}
+
+impl Receiver {
+    /// `GetServiceGraph`.
+    pub(super) async fn get_service_graph(&self, request: Request<Body>) -> Result<Value> {
+        let call: GetServiceGraph = self.call(request).await?;
+        let frame = time_frame(call.start_time, call.end_time)?;
+        let told = self.calls_of_group(frame, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
+        let mut out = page(&ServiceGraph::of(&told.calls), call.next_token.as_deref())?;
+        out["StartTime"] = facts::seconds(frame.start_nanos).into();
+        out["EndTime"] = facts::seconds(frame.end_nanos).into();
+        out["ContainsOldGroupVersions"] = false.into();
+        Ok(out)
+    }
+
+    /// `GetTraceGraph`.
+    pub(super) async fn get_trace_graph(&self, request: Request<Body>) -> Result<Value> {
+        let call: GetTraceGraph = self.call(request).await?;
+        let ids = call.trace_ids.ok_or_else(|| missing("traceIds"))?;
+        let too_many = |_| Error::InvalidRequest(format!("at most {MAX_TRACE_IDS} trace IDs are taken"));
+        let ids = ids.all().map_err(too_many)?;
+        let ids: Vec<TraceId> = ids.iter().filter_map(|id| facts::trace_id(id)).collect();
+        let calls = match self.graphs()?.calls_of_traces(&ids).await? {
+            Some(told) => readable(told)?.calls,
+            None => Default::default(),
+        };
+        page(&ServiceGraph::of(&calls), call.next_token.as_deref())
+    }
+
+    /// `GetTimeSeriesServiceStatistics`.
+    pub(super) async fn get_time_series_service_statistics(&self, request: Request<Body>) -> Result<Value> {
+        let call: GetTimeSeriesServiceStatistics = self.call(request).await?;
+        let frame = time_frame(call.start_time, call.end_time)?;
+        let entity = Entity::parse(call.entity_selector_expression.as_deref())?;
+        let period = call.period.unwrap_or(MINUTE_SECONDS);
+        if period < MINUTE_SECONDS || period % MINUTE_SECONDS != 0 {
+            return Err(Error::InvalidRequest(format!("Period is a multiple of {MINUTE_SECONDS} seconds")));
+        }
+        let period_nanos = period.saturating_mul(1_000_000_000);
+        if frame.end_nanos.saturating_sub(frame.start_nanos) / period_nanos > MAX_POINTS {
+            return Err(Error::InvalidRequest(format!("the time has more than {MAX_POINTS} periods")));
+        }
+        if call.next_token.is_some() {
+            return Err(Error::InvalidRequest("NextToken is not valid: there is one page".into()));
+        }
+        let told = self.calls_of_group(frame, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
+        let mut series: std::collections::BTreeMap<i64, Statistics> = Default::default();
+        for (key, figures) in told.calls.rows().filter(|(key, _)| entity.is_of(key)) {
+            let sums = series.entry(key.minute_nanos.div_euclid(period_nanos)).or_default();
+            match entity {
+                Entity::Edge(..) => sums.add_caller_view(key, figures),
+                _ => sums.add_callee_view(key, figures),
+            }
+        }
+        let member = match entity {
+            Entity::Edge(..) => "EdgeSummaryStatistics",
+            _ => "ServiceSummaryStatistics",
+        };
+        let point = |(number, sums): (i64, Statistics)| {
+            json!({
+                "Timestamp": facts::seconds(number.saturating_mul(period_nanos)),
+                member: statistics(&sums),
+                "ResponseTimeHistogram": histogram(&sums.latency),
+            })
+        };
+        Ok(json!({
+            "TimeSeriesServiceStatistics": series.into_iter().map(point).collect::<Vec<_>>(),
+            "ContainsOldGroupVersions": false,
+        }))
+    }
+
+    fn graphs(&self) -> Result<&Graphs> {
+        self.graphs.get().ok_or_else(|| Error::Internal("there is nothing to draw from".into()))
+    }
+
+    async fn calls_of_group(&self, frame: TimeRange, name: Option<&str>, arn: Option<&str>) -> Result<Told> {
+        let told = match self.group_filter(name, arn)? {
+            None => self.graphs()?.calls(frame).await?,
+            Some(filter) => self.graphs()?.calls_of_spans(frame, &filter).await?,
+        };
+        readable(told)
+    }
+
+    /// Which traces a group has; `None`: all.
+    fn group_filter(&self, name: Option<&str>, arn: Option<&str>) -> Result<Option<Expression>> {
+        let name = name.or_else(|| arn?.rsplit_once(":group/")?.1.split('/').next());
+        match (name, arn) {
+            (None, None) | (Some(DEFAULT_GROUP), _) => Ok(None),
+            _ => Err(Error::InvalidRequest("Group not found".into())),
+        }
+    }
+}
+
+/// All of it, or nothing is said.
+fn readable(told: Told) -> Result<Told> {
+    let problems = &told.coverage.problems;
+    if told.coverage.complete {
+        return Ok(told);
+    }
+    match problems.iter().find(|problem| problem.kind == ProblemKind::Limit) {
+        Some(limit) => Err(Error::InvalidRequest(format!("{}: ask for a shorter time", limit.message))),
+        None => Err(unreadable()),
+    }
+}
+
+/// The services of a page, and the token of the next one.
+fn page(graph: &ServiceGraph, token: Option<&str>) -> Result<Value> {
+    let first = match token {
+        None => 0,
+        Some(token) => token
+            .parse::<usize>()
+            .ok()
+            .filter(|first| *first < graph.nodes.len())
+            .ok_or_else(|| Error::InvalidRequest("NextToken is not one of this call's".into()))?,
+    };
+    let services = graph.nodes.iter().enumerate().skip(first).take(SERVICES_A_PAGE);
+    let mut out = json!({ "Services": services.map(|(number, node)| service(graph, number, node)).collect::<Vec<_>>() });
+    let next = first.saturating_add(SERVICES_A_PAGE);
+    if next < graph.nodes.len() {
+        out["NextToken"] = next.to_string().into();
+    }
+    Ok(out)
+}
+
+fn service(graph: &ServiceGraph, number: usize, node: &Node) -> Value {
+    let of_service = graph.edges.iter().filter(|edge| edge.client == number);
+    let edges = of_service.map(|edge| {
+        json!({
+            "ReferenceId": edge.server,
+            "StartTime": facts::seconds(edge.first_nanos),
+            "EndTime": facts::seconds(edge.end_nanos),
+            "SummaryStatistics": statistics(&edge.seen_by_caller),
+            "ResponseTimeHistogram": histogram(&edge.seen_by_caller.latency),
+            "Aliases": [],
+        })
+    });
+    let mut out = node.service.to_json();
+    out["ReferenceId"] = number.into();
+    out["State"] = if node.is_heard { "active" } else { "unknown" }.into();
+    out["StartTime"] = facts::seconds(node.first_nanos).into();
+    out["EndTime"] = facts::seconds(node.end_nanos).into();
+    out["Edges"] = edges.collect();
+    if node.is_root {
+        out["Root"] = true.into();
+    }
+    // of who is called by nobody there is nothing to say
+    if node.statistics.requests != 0 {
+        let times = histogram(&node.statistics.latency);
+        out["SummaryStatistics"] = statistics(&node.statistics);
+        out["DurationHistogram"] = times.clone();
+        out["ResponseTimeHistogram"] = times;
+    }
+    out
+}
+
+fn statistics(sums: &Statistics) -> Value {
+    json!({
+        "OkCount": sums.ok(),
+        "ErrorStatistics": {
+            "ThrottleCount": sums.throttles,
+            "OtherCount": sums.errors - sums.throttles,
+            "TotalCount": sums.errors,
+        },
+        "FaultStatistics": { "OtherCount": sums.faults, "TotalCount": sums.faults },
+        "TotalCount": sums.requests,
+        "TotalResponseTime": facts::seconds(sums.nanos),
+    })
+}
+
+fn histogram(times: &Histogram) -> Value {
+    let entry = |(class, count): (&i32, &i64)| json!({ "Value": middle_of(*class) / 1e9, "Count": count });
+    times.iter().map(entry).collect()
+}
