@@ -23,7 +23,7 @@ use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::collect::{self, Collector};
 use crate::config::Config;
 use crate::deliver::{self, Deliveries, EngineLake};
-use crate::ingest::{self, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
+use crate::ingest::{self, Facts, Ingest, LakeVisible, MaintainParts, Maintainer, Peers};
 use crate::metric_filter::Filters;
 use crate::model::{Clock, SystemClock};
 use crate::net::listen::{self, Listener};
@@ -188,7 +188,7 @@ impl App {
             clock: clock.clone(),
         });
         let collectors = collectors(&config.collect, &app.server, &faces.log_groups, &clock);
-        let peers = Peers::new(config.node.clone(), ingest.clone(), faces.log_groups, alert::state::KEY_PREFIX);
+        let peers = Peers::new(config.node.clone(), ingest.clone(), faces.facts, alert::state::KEY_PREFIX);
         // what other nodes know is known before the first request
         if tokio::time::timeout(FIRST_LOOK_DEADLINE, peers.look()).await.is_err() {
             tracing::warn!("what other nodes know could not be read in time; it will be");
@@ -390,6 +390,8 @@ struct Faces {
     otlp_http: Router,
     xray: Router,
     log_groups: Arc<receive::awslogs::Registry>,
+    /// What other nodes may know too.
+    facts: Arc<dyn Facts>,
 }
 
 impl Faces {
@@ -406,6 +408,7 @@ impl Faces {
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());
         xray.answer_from(server.engine.clone());
         xray.draw_from(server.graphs.clone());
+        let keepers: Vec<Arc<dyn Facts>> = vec![log_groups.clone(), xray.clone()];
         let auth = Arc::new(config.auth.clone());
         let bearer = |router: Router| router.layer(from_fn_with_state(auth.clone(), serve::require_bearer));
         let gate = Arc::new(Gate {
@@ -438,6 +441,7 @@ impl Faces {
             otlp_http: told(otlp_http),
             xray: told(xray),
             log_groups,
+            facts: Arc::new(keepers),
         }
     }
 }

@@ -116,7 +116,7 @@ const LOGS: [(&str, &[Right], Groups); 46] = [
 
 /// X-Ray: path, operation.
 #[rustfmt::skip]
-const XRAY: [(&str, &str, &[Right]); 21] = [
+const XRAY: [(&str, &str, &[Right]); 38] = [
     ("/TraceSegments", "PutTraceSegments", WRITE),
     ("/TelemetryRecords", "PutTelemetryRecords", WRITE),
     ("/GetSamplingRules", "GetSamplingRules", EITHER),
@@ -138,6 +138,23 @@ const XRAY: [(&str, &str, &[Right]); 21] = [
     ("/GetTraceSegmentDestination", "GetTraceSegmentDestination", READ),
     ("/ListResourcePolicies", "ListResourcePolicies", READ),
     ("/ListTagsForResource", "ListTagsForResource", READ),
+    ("/StartTraceRetrieval", "StartTraceRetrieval", READ),
+    ("/ListRetrievedTraces", "ListRetrievedTraces", READ),
+    ("/CancelTraceRetrieval", "CancelTraceRetrieval", READ),
+    ("/GetRetrievedTracesGraph", "GetRetrievedTracesGraph", READ),
+    ("/CreateSamplingRule", "CreateSamplingRule", ADMIN),
+    ("/UpdateSamplingRule", "UpdateSamplingRule", ADMIN),
+    ("/DeleteSamplingRule", "DeleteSamplingRule", ADMIN),
+    ("/CreateGroup", "CreateGroup", ADMIN),
+    ("/UpdateGroup", "UpdateGroup", ADMIN),
+    ("/DeleteGroup", "DeleteGroup", ADMIN),
+    ("/PutEncryptionConfig", "PutEncryptionConfig", ADMIN),
+    ("/UpdateIndexingRule", "UpdateIndexingRule", ADMIN),
+    ("/UpdateTraceSegmentDestination", "UpdateTraceSegmentDestination", ADMIN),
+    ("/PutResourcePolicy", "PutResourcePolicy", ADMIN),
+    ("/DeleteResourcePolicy", "DeleteResourcePolicy", ADMIN),
+    ("/TagResource", "TagResource", ADMIN),
+    ("/UntagResource", "UntagResource", ADMIN),
 ];
 
 /// Of CloudWatch metrics and Firehose, what is likely to be served.
@@ -380,6 +397,12 @@ mod tests {
             assert!(groups != Groups::Untouched || name.starts_with("Test"), "{name}");
         }
         assert!(LOGS.is_sorted_by_key(|(name, ..)| *name));
+        for (_, name, rights) in XRAY {
+            let is_admin = ["Create", "Update", "Delete", "Tag", "Untag", "PutEnc", "PutRes"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix));
+            assert_eq!(rights == ADMIN, is_admin, "{name}");
+        }
         let mut names: Vec<_> = XRAY.iter().map(|(_, name, _)| name).collect();
         names.sort();
         names.dedup();

@@ -112,9 +112,23 @@ pub struct Duty {
 #[async_trait]
 pub trait Facts: Send + Sync + std::fmt::Debug {
     /// The prefixes of their keys.
-    fn prefixes(&self) -> &'static [&'static str];
+    fn prefixes(&self) -> Vec<&'static str>;
     /// Takes over what another node knows, if it is news. Keys come in order.
     async fn learn(&self, key: &str, value: &Bytes);
+}
+
+/// Several keepers, each of its own prefixes.
+#[async_trait]
+impl Facts for Vec<Arc<dyn Facts>> {
+    fn prefixes(&self) -> Vec<&'static str> {
+        self.iter().flat_map(|keeper| keeper.prefixes()).collect()
+    }
+    async fn learn(&self, key: &str, value: &Bytes) {
+        let keeps = |keeper: &&Arc<dyn Facts>| keeper.prefixes().iter().any(|prefix| key.starts_with(prefix));
+        if let Some(keeper) = self.iter().find(keeps) {
+            keeper.learn(key, value).await;
+        }
+    }
 }
 
 /// One node, for the status.

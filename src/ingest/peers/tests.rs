@@ -18,8 +18,8 @@ struct Keep(Ingest);
 
 #[async_trait]
 impl Facts for Keep {
-    fn prefixes(&self) -> &'static [&'static str] {
-        &["fact/"]
+    fn prefixes(&self) -> Vec<&'static str> {
+        vec!["fact/"]
     }
     async fn learn(&self, key: &str, value: &Bytes) {
         self.0.put_state_relaxed(key, value.clone());

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Keywords and words are of any case, texts are compared to the letter. Of a keyword with many values one that passes is enough, and one
-//! without any passes no test. Not built, and refused by name: `rootcause.*`, `group.*`, `first`, `last`, `remote`, `index`, `coverage`.
+//! without any passes no test. `group.name` and `group.arn` are of the groups whose expression lets the trace through
+//! ([`Expression::with_groups`]). Not built, and refused by name: `rootcause.*`, `first`, `last`, `remote`, `index`, `coverage`.
 
 use std::fmt;
 
@@ -73,6 +74,28 @@ pub enum Keyword {
     Text(TextOf),
     /// An annotation, by its key.
     Annotation(String),
+    /// A group that the trace is of.
+    Group(GroupOf),
+}
+
+/// By what a group is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupOf {
+    /// `group.name`.
+    Name,
+    /// `group.arn`.
+    Arn,
+}
+
+/// A group: a name for an expression.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedGroup {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// What lets its traces through; one that asks for groups itself lets none through.
+    pub expression: Expression,
 }
 
 /// Keywords that are true or false.
@@ -192,6 +215,7 @@ const TEXTS: [(&str, TextOf); 11] = [
     ("instance.id", TextOf::InstanceId),
     ("resource.arn", TextOf::ResourceArn),
 ];
+const GROUPS: [(&str, GroupOf); 2] = [("group.name", GroupOf::Name), ("group.arn", GroupOf::Arn)];
 const NOT_BUILT: [&str; 5] = ["first", "last", "remote", "index", "coverage"];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -330,6 +354,40 @@ impl Expression {
         match parser.peek() {
             Token::End => Ok(expression),
             other => Err(parser.fault(format!("{} is not expected here", told(other)))),
+        }
+    }
+}
+
+impl Expression {
+    /// Whether it asks for groups.
+    pub fn names_groups(&self) -> bool {
+        match self {
+            Expression::All => false,
+            Expression::And(parts) | Expression::Or(parts) => parts.iter().any(Expression::names_groups),
+            Expression::Not(inner) | Expression::Service(_, inner) | Expression::Edge(_, _, inner) => inner.names_groups(),
+            Expression::Condition(keyword, _) => matches!(keyword, Keyword::Group(_)),
+        }
+    }
+
+    /// The same with the expressions of these groups where it asks for them. Without it, it holds of no group.
+    pub fn with_groups(self, groups: &[NamedGroup]) -> Expression {
+        let all = |parts: Vec<Expression>| parts.into_iter().map(|part| part.with_groups(groups)).collect();
+        match self {
+            Expression::And(parts) => Expression::And(all(parts)),
+            Expression::Or(parts) => Expression::Or(all(parts)),
+            Expression::Not(inner) => Expression::Not(Box::new(inner.with_groups(groups))),
+            Expression::Service(id, inner) => Expression::Service(id, Box::new(inner.with_groups(groups))),
+            Expression::Edge(from, to, inner) => Expression::Edge(from, to, Box::new(inner.with_groups(groups))),
+            Expression::Condition(Keyword::Group(of), test) => {
+                let is_asked_for = |group: &&NamedGroup| {
+                    test.passes_text(match of {
+                        GroupOf::Name => &group.name,
+                        GroupOf::Arn => &group.arn,
+                    })
+                };
+                Expression::Or(groups.iter().filter(is_asked_for).map(|group| group.expression.clone()).collect())
+            }
+            Expression::All | Expression::Condition(..) => self,
         }
     }
 }
@@ -550,13 +608,13 @@ impl Parser {
         let fits = match (&keyword, &value) {
             (Keyword::Flag(_), Value::Boolean(_)) => !of_number && !of_text,
             (Keyword::Number(_), Value::Number(_)) => !of_text,
-            (Keyword::Text(_), Value::Text(_)) => !of_number,
+            (Keyword::Text(_) | Keyword::Group(_), Value::Text(_)) => !of_number,
             (Keyword::Annotation(_), Value::Text(_)) => !of_number,
             (Keyword::Annotation(_), Value::Number(_)) => !of_text,
             (Keyword::Annotation(_), Value::Boolean(_)) => !of_number && !of_text,
             (Keyword::Flag(_), _) => return Err(fault(value_at, format!("{word} is true or false"))),
             (Keyword::Number(_), _) => return Err(fault(value_at, format!("{word} is a number"))),
-            (Keyword::Text(_), _) => return Err(fault(value_at, format!("{word} is a text in double quotes"))),
+            (Keyword::Text(_) | Keyword::Group(_), _) => return Err(fault(value_at, format!("{word} is a text in double quotes"))),
         };
         match fits {
             true => Ok(Expression::Condition(keyword, Test { operator, value })),
@@ -573,7 +631,7 @@ fn only(mut parts: Vec<Expression>, all: impl FnOnce(Vec<Expression>) -> Express
 }
 
 fn is_not_built(lower: &str) -> bool {
-    NOT_BUILT.contains(&lower) || lower.starts_with("rootcause.") || lower.starts_with("group.")
+    NOT_BUILT.contains(&lower) || lower.starts_with("rootcause.")
 }
 
 fn keyword(word: &str, lower: &str) -> Option<Keyword> {
@@ -588,6 +646,7 @@ fn keyword(word: &str, lower: &str) -> Option<Keyword> {
         .map(Keyword::Flag)
         .or_else(|| of(&NUMBERS, lower).map(Keyword::Number))
         .or_else(|| of(&TEXTS, lower).map(Keyword::Text))
+        .or_else(|| of(&GROUPS, lower).map(Keyword::Group))
 }
 
 #[cfg(test)]
@@ -617,7 +676,8 @@ mod tests {
             ("fault ; error", 7, "';' is not understood here"),
             ("fault )", 7, ") is not expected here"),
             ("rootcause.fault.service { name = \"x\" }", 1, "rootcause.fault.service is not supported here"),
-            ("group.name = \"x\"", 1, "group.name is not supported here"),
+            ("group.name = 1", 14, "group.name is a text in double quotes"),
+            ("group.colour = \"x\"", 1, "group.colour is no keyword"),
             ("AND fault", 1, "AND is no keyword"),
             ("fault AND", 10, "a keyword is expected, not the end"),
             ("duration > 1s", 12, "1s is no number"),

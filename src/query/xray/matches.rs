@@ -62,6 +62,8 @@ fn condition(trace: &TraceFacts<'_>, subject: Subject<'_>, keyword: &Keyword, te
         }
         Keyword::Number(number) => numbers(trace, subject, *number).any(|value| test.passes_number(value)),
         Keyword::Text(text) => texts(trace, subject, *text).any(|value| test.passes_text(value)),
+        // of groups that nobody named
+        Keyword::Group(_) => false,
         Keyword::Annotation(key) => {
             let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|(its_key, _)| its_key == key);
             of_key.into_iter().any(|(_, value)| test.passes_annotation(value))
@@ -192,7 +194,7 @@ impl Test {
         }
     }
 
-    fn passes_text(&self, value: &str) -> bool {
+    pub(super) fn passes_text(&self, value: &str) -> bool {
         let Value::Text(asked) = &self.value else { return false };
         match self.operator {
             Operator::Equal => value == asked,

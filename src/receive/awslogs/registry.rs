@@ -547,9 +547,9 @@ impl Registry {
 
 #[async_trait]
 impl Facts for Registry {
-    fn prefixes(&self) -> &'static [&'static str] {
+    fn prefixes(&self) -> Vec<&'static str> {
         // what is gone first: it does not come back; then groups: a stream without its group is left out
-        &[GONE_KEY, GROUP_KEY, STREAM_KEY]
+        vec![GONE_KEY, GROUP_KEY, STREAM_KEY]
     }
     async fn learn(&self, key: &str, value: &Bytes) {
         if let Some(name) = key.strip_prefix(GONE_KEY) {

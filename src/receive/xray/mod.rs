@@ -7,8 +7,12 @@
 //! |---|---|---|
 //! | `/TraceSegments` | `PutTraceSegments` | 200; documents that were rejected in `UnprocessedTraceSegments`, the others are durable |
 //! | `/TelemetryRecords` | `PutTelemetryRecords` | counted in metrics |
-//! | `/GetSamplingRules` | `GetSamplingRules` | the configured rules and `Default`, on one page |
+//! | `/GetSamplingRules`, `/CreateSamplingRule`, … | sampling rules | those of the configuration file, of the API, and `Default` ([`sampling`]) |
 //! | `/SamplingTargets` | `GetSamplingTargets` | each client's share ([`sampling`]) |
+//! | `/SamplingStatisticSummaries` | `GetSamplingStatisticSummaries` | what clients said in the last hour |
+//! | `/Groups`, `/CreateGroup`, … | groups | names for filter expressions ([`groups`]) |
+//! | `/TagResource`, … | tags | of groups and sampling rules ([`tags`]) |
+//! | `/EncryptionConfig`, `/InsightSummaries`, … | what is asked in passing | as it is here ([`passing`]) |
 //! | `/Traces` | `BatchGetTraces` | up to five traces, whatever protocol their spans came by, as segment documents ([`reads`]) |
 //! | `/TraceSummaries` | `GetTraceSummaries` | summaries of the traces of a time that a filter expression lets through |
 //! | `/ServiceGraph`, `/TraceGraph` | `GetServiceGraph`, `GetTraceGraph` | services, and who calls whom ([`graph`]) |
@@ -17,14 +21,19 @@
 //! Errors: `InvalidRequestException` 400 (413 above the body cap), `ThrottledException` 429 at a bound of the write path,
 //! which every SDK retries.
 
+mod definitions;
+mod groups;
+mod passing;
 mod reads;
 mod graph;
 mod sampling;
+mod tags;
 pub mod udp;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -34,7 +43,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use sampling::{DEFAULT_RULE, Sampling, SamplingRule};
+use groups::Groups;
+use sampling::Sampling;
+pub use sampling::{DEFAULT_RULE, SamplingRule};
 
 use super::Intake;
 use super::answer::{self, BUSY_RETRY_AFTER, BodyFault, Failure, REST_JSON, Refusal};
@@ -43,7 +54,7 @@ use super::{Undecoded, decode_within, inflate_aside, metrics, read};
 use crate::access::Asked;
 use crate::assemble::Graphs;
 use crate::decode::{self, AtMost, Context, Decoded, Kind, Reason, xray};
-use crate::ingest::Received;
+use crate::ingest::{Facts, Received, Refused};
 use crate::model::{Clock, Signal};
 use crate::net::{Budget, Share, body};
 use crate::query::Engine;
@@ -65,6 +76,10 @@ pub struct Config {
     pub udp_kernel_buffer_bytes: usize,
     /// Sampling rules beside `Default`, or `Default` itself to change it (none).
     pub sampling_rules: Vec<SamplingRule>,
+    /// Sampling rules that the API may define (25, as at AWS); more are refused with `RuleLimitExceededException`.
+    pub max_sampling_rules: usize,
+    /// Groups (25, as at AWS); more are refused with `InvalidRequestException`.
+    pub max_groups: usize,
 }
 
 impl Default for Config {
@@ -74,6 +89,8 @@ impl Default for Config {
             udp_queue_bytes: 32 << 20,
             udp_kernel_buffer_bytes: 8 << 20,
             sampling_rules: vec![],
+            max_sampling_rules: 25,
+            max_groups: 25,
         }
     }
 }
@@ -112,6 +129,28 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A resource that is named does not exist.
+    #[error("{message}")]
+    NotFound {
+        /// What is missing.
+        message: String,
+        /// Its name.
+        resource: String,
+    },
+    /// A resource would have more tags than it may.
+    #[error("{message}")]
+    TooManyTags {
+        /// How many.
+        message: String,
+        /// Its name.
+        resource: String,
+    },
+    /// There are as many sampling rules as there may be.
+    #[error("{0}")]
+    RuleLimit(String),
+    /// The operation is not served.
+    #[error("{0}")]
+    UnknownOperation(String),
     /// Our fault.
     #[error("{0}")]
     Internal(String),
@@ -129,6 +168,15 @@ impl From<decode::Error> for Error {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match Refusal::from(refused) {
+            Refusal::Busy { message, retry_after } => Error::Throttled { message, retry_after },
+            Refusal::TooLarge(message) => Error::TooLarge(message),
+        }
+    }
+}
+
 /// The one place that decides status and name.
 fn failure(error: &Error) -> Failure {
     let (status, name) = match error {
@@ -136,11 +184,17 @@ fn failure(error: &Error) -> Failure {
         Error::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "InvalidRequestException"),
         Error::Interrupted(_) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
         Error::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, "ThrottledException"),
+        Error::NotFound { .. } => (StatusCode::NOT_FOUND, "ResourceNotFoundException"),
+        Error::TooManyTags { .. } => (StatusCode::BAD_REQUEST, "TooManyTagsException"),
+        Error::RuleLimit(_) => (StatusCode::BAD_REQUEST, "RuleLimitExceededException"),
+        Error::UnknownOperation(_) => (StatusCode::NOT_FOUND, "UnknownOperationException"),
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
     };
     let mut failure = Failure::new(status, name, error.to_string());
-    if let Error::Throttled { retry_after, .. } = error {
-        failure.retry_after = Some(*retry_after);
+    match error {
+        Error::Throttled { retry_after, .. } => failure.retry_after = Some(*retry_after),
+        Error::NotFound { resource, .. } | Error::TooManyTags { resource, .. } => failure.members = vec![("ResourceName", resource.as_str().into())],
+        _ => {}
     }
     failure
 }
@@ -153,7 +207,7 @@ pub struct Receiver {
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     sampling: Sampling,
-    arn_prefix: String,
+    groups: Groups,
     engine: OnceLock<Engine>,
     graphs: OnceLock<Graphs>,
 }
@@ -162,9 +216,16 @@ impl Receiver {
     /// A receiver; `arns` holds the region and the account of ARNs. Requests hold memory out of `budget`.
     pub fn new(config: Config, arns: (&str, &str), intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
         let (region, account_id) = arns;
+        let arn = |kind: &str| format!("arn:aws:xray:{region}:{account_id}:{kind}/");
         Arc::new(Self {
-            sampling: Sampling::new(&config.sampling_rules, clock.now_nanos()),
-            arn_prefix: format!("arn:aws:xray:{region}:{account_id}:sampling-rule/"),
+            sampling: Sampling::open(
+                &config.sampling_rules,
+                config.max_sampling_rules,
+                arn("sampling-rule"),
+                intake.clone(),
+                clock.now_nanos(),
+            ),
+            groups: Groups::open(config.max_groups, arn("group"), intake.clone()),
             config,
             intake,
             clock,
@@ -187,6 +248,17 @@ impl Receiver {
 
     fn engine(&self) -> Result<&Engine> {
         self.engine.get().ok_or_else(|| Error::Internal("there is nothing to read from".into()))
+    }
+}
+
+#[async_trait]
+impl Facts for Receiver {
+    fn prefixes(&self) -> Vec<&'static str> {
+        vec![sampling::RULE_KEY, groups::GROUP_KEY]
+    }
+    async fn learn(&self, key: &str, value: &Bytes) {
+        self.sampling.learn(key, value).await;
+        self.groups.learn(key, value).await;
     }
 }
 
@@ -220,7 +292,60 @@ fn calls(receiver: Arc<Receiver>) -> Router {
         .route("/ServiceGraph", post(get_service_graph))
         .route("/TraceGraph", post(get_trace_graph))
         .route("/TimeSeriesServiceStatistics", post(get_time_series_service_statistics))
+        .merge(defining_calls())
+        .merge(passing_calls())
         .with_state(receiver)
+}
+
+/// A handler: the operation's name, and the method of [`Receiver`] that answers it.
+macro_rules! call {
+    ($operation:literal, $method:ident) => {
+        post(|State(receiver): State<Arc<Receiver>>, request: Request<Body>| async move { answered($operation, receiver.$method(request).await) })
+    };
+}
+
+/// What defines sampling rules and groups.
+fn defining_calls() -> Router<Arc<Receiver>> {
+    Router::new()
+        .route("/CreateSamplingRule", call!("CreateSamplingRule", create_sampling_rule))
+        .route("/UpdateSamplingRule", call!("UpdateSamplingRule", update_sampling_rule))
+        .route("/DeleteSamplingRule", call!("DeleteSamplingRule", delete_sampling_rule))
+        .route(
+            "/SamplingStatisticSummaries",
+            call!("GetSamplingStatisticSummaries", get_sampling_statistic_summaries),
+        )
+        .route("/CreateGroup", call!("CreateGroup", create_group))
+        .route("/UpdateGroup", call!("UpdateGroup", update_group))
+        .route("/DeleteGroup", call!("DeleteGroup", delete_group))
+        .route("/GetGroup", call!("GetGroup", get_group))
+        .route("/Groups", call!("GetGroups", get_groups))
+        .route("/TagResource", call!("TagResource", tag_resource))
+        .route("/UntagResource", call!("UntagResource", untag_resource))
+        .route("/ListTagsForResource", call!("ListTagsForResource", list_tags_for_resource))
+}
+
+/// What is asked in passing.
+fn passing_calls() -> Router<Arc<Receiver>> {
+    Router::new()
+        .route("/EncryptionConfig", call!("GetEncryptionConfig", get_encryption_config))
+        .route("/PutEncryptionConfig", call!("PutEncryptionConfig", put_encryption_config))
+        .route("/InsightSummaries", call!("GetInsightSummaries", get_insight_summaries))
+        .route("/Insight", call!("GetInsight", get_insight))
+        .route("/InsightEvents", call!("GetInsightEvents", get_insight))
+        .route("/InsightImpactGraph", call!("GetInsightImpactGraph", get_insight))
+        .route("/GetIndexingRules", call!("GetIndexingRules", get_indexing_rules))
+        .route("/UpdateIndexingRule", call!("UpdateIndexingRule", update_indexing_rule))
+        .route(
+            "/GetTraceSegmentDestination",
+            call!("GetTraceSegmentDestination", get_trace_segment_destination),
+        )
+        .route(
+            "/UpdateTraceSegmentDestination",
+            call!("UpdateTraceSegmentDestination", update_trace_segment_destination),
+        )
+        .route("/ListResourcePolicies", call!("ListResourcePolicies", list_resource_policies))
+        .route("/PutResourcePolicy", call!("PutResourcePolicy", unserved))
+        .route("/DeleteResourcePolicy", call!("DeleteResourcePolicy", unserved))
 }
 
 async fn put_trace_segments(State(receiver): State<Arc<Receiver>>, request: Request<Body>) -> Response<Body> {
@@ -294,6 +419,13 @@ struct TelemetryRecord {
 #[serde(rename_all = "PascalCase", default)]
 struct SamplingTargets {
     sampling_statistics_documents: Option<AtMost<sampling::Statistics, { sampling::MAX_STATISTICS }>>,
+    sampling_boost_statistics_documents: Option<AtMost<sampling::BoostStatistics, { sampling::MAX_STATISTICS }>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Paged {
+    next_token: Option<String>,
 }
 
 impl Receiver {
@@ -341,10 +473,7 @@ impl Receiver {
             repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
-        self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
-            Refusal::Busy { message, retry_after } => Error::Throttled { message, retry_after },
-            Refusal::TooLarge(message) => Error::TooLarge(message),
-        })?;
+        self.intake.accept(received, decoded).await?;
         Ok(json!({ "UnprocessedTraceSegments": unprocessed }))
     }
 
@@ -369,18 +498,47 @@ impl Receiver {
         Ok(json!({}))
     }
 
+    /// The members of a call; a body without any is as good as none.
+    pub(super) async fn call<T: serde::de::DeserializeOwned>(&self, request: Request<Body>) -> Result<T> {
+        let (body, _share) = self.body(request).await?;
+        let body: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { &body };
+        serde_json::from_slice(body).map_err(|error| Error::InvalidRequest(error.to_string()))
+    }
+
     async fn get_sampling_rules(&self, request: Request<Body>) -> Result<Value> {
         self.body(request).await?;
-        Ok(self.sampling.rules(|name| format!("{}{name}", self.arn_prefix)))
+        Ok(self.sampling.rules())
     }
 
     async fn get_sampling_targets(&self, request: Request<Body>) -> Result<Value> {
-        let (body, _share) = self.body(request).await?;
-        let call: SamplingTargets = serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let call: SamplingTargets = self.call(request).await?;
         let statistics = call.sampling_statistics_documents.ok_or_else(|| missing("samplingStatisticsDocuments"))?;
         let statistics = statistics.all().map_err(|n| too_many(n, "statistics documents", sampling::MAX_STATISTICS))?;
+        let boosts = call.sampling_boost_statistics_documents.map_or(Ok(vec![]), AtMost::all);
+        let boosts = boosts.map_err(|n| too_many(n, "boost statistics documents", sampling::MAX_STATISTICS))?;
         statistics.iter().try_for_each(sampling::Statistics::check).map_err(Error::InvalidRequest)?;
-        Ok(self.sampling.targets(&statistics, self.clock.now_nanos()))
+        boosts.iter().try_for_each(sampling::BoostStatistics::check).map_err(Error::InvalidRequest)?;
+        Ok(self.sampling.targets(&statistics, &boosts, self.clock.now_nanos()))
+    }
+
+    async fn get_sampling_statistic_summaries(&self, request: Request<Body>) -> Result<Value> {
+        let call: Paged = self.call(request).await?;
+        self.sampling.statistic_summaries(call.next_token.as_deref(), self.clock.now_nanos())
+    }
+
+    async fn create_sampling_rule(&self, request: Request<Body>) -> Result<Value> {
+        let call: sampling::CreateSamplingRule = self.call(request).await?;
+        self.sampling.create_rule(&call, self.clock.now_nanos()).await
+    }
+
+    async fn update_sampling_rule(&self, request: Request<Body>) -> Result<Value> {
+        let call: sampling::UpdateSamplingRule = self.call(request).await?;
+        self.sampling.update_rule(&call, self.clock.now_nanos()).await
+    }
+
+    async fn delete_sampling_rule(&self, request: Request<Body>) -> Result<Value> {
+        let call: sampling::DeleteSamplingRule = self.call(request).await?;
+        self.sampling.delete_rule(&call, self.clock.now_nanos()).await
     }
 }
 
@@ -402,6 +560,11 @@ fn missing(member: &str) -> Error {
     Error::InvalidRequest(format!(
         "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
     ))
+}
+
+/// A call all of whose answer is on one page gives no token, and is given none.
+fn one_page(token: Option<&str>) -> Result<()> {
+    token.map_or(Ok(()), |_| Err(Error::InvalidRequest("NextToken is not valid: there is one page".into())))
 }
 
 fn too_many(n: usize, what: &str, max: usize) -> Error {

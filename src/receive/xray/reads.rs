@@ -83,11 +83,6 @@ pub(super) fn nanos(seconds: Option<f64>, member: &str) -> Result<i64> {
 }
 
 impl Receiver {
-    pub(super) async fn call<T: serde::de::DeserializeOwned>(&self, request: Request<Body>) -> Result<T> {
-        let (body, _share) = self.body(request).await?;
-        serde_json::from_slice(&body).map_err(|error| Error::InvalidRequest(error.to_string()))
-    }
-
     /// `BatchGetTraces`.
     pub(super) async fn batch_get_traces(&self, request: Request<Body>) -> Result<Value> {
         let call: BatchGetTraces = self.call(request).await?;
@@ -96,9 +91,7 @@ impl Receiver {
         if ids.len() > MAX_TRACE_IDS {
             return Err(too_many_ids());
         }
-        if call.next_token.is_some() {
-            return Err(Error::InvalidRequest("NextToken is not valid: there is one page".into()));
-        }
+        super::one_page(call.next_token.as_deref())?;
         let (mut traces, mut unprocessed) = (Vec::new(), Vec::new());
         let mut bytes_left = MAX_DOCUMENT_BYTES;
         for text in ids {
@@ -126,6 +119,11 @@ impl Receiver {
         }
         let range = TimeRange::new(start, end);
         let filter = Expression::parse(call.filter_expression.as_deref().unwrap_or_default()).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        let filter = if filter.names_groups() {
+            filter.with_groups(&self.groups.expressions())
+        } else {
+            filter
+        };
         let keep = sampled(call.sampling_strategy.as_ref())?;
         let cursor = call.next_token.as_deref().map(str::parse::<Cursor>).transpose();
         let cursor = cursor.map_err(|_| Error::InvalidRequest("NextToken is not one of this call's".into()))?;

@@ -131,6 +131,7 @@ async fn sampling_answers_what_sdks_need() {
             "SamplingTargetDocuments": [{"RuleName": "api", "FixedRate": 0.05, "ReservoirQuota": 5, "ReservoirQuotaTTL": NOW / 1_000_000_000 + 10, "Interval": 10}],
             "LastRuleModification": 1_795_000_000.0,
             "UnprocessedStatistics": [],
+            "UnprocessedBoostStatistics": [],
         })
     );
     let many = json!({"SamplingStatisticsDocuments": vec![statistics; 26]});

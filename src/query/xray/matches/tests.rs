@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::expression::NamedGroup;
 use super::*;
 use crate::model::{TimeRange, TraceId};
 use crate::query::xray::documents::documents;
@@ -219,6 +220,21 @@ fn corpus() -> Vec<Trace> {
     ]
 }
 
+/// The groups that expressions of the table ask for.
+fn groups() -> Vec<NamedGroup> {
+    let group = |name: &str, text: &str| NamedGroup {
+        name: name.into(),
+        arn: format!("arn:aws:xray:r:1:group/{name}/ID"),
+        expression: Expression::parse(text).expect("an expression"),
+    };
+    vec![
+        group("Default", ""),
+        group("slow", "duration >= 3"),
+        group("shop", "service(\"api\") AND !fault"),
+        group("nested", "group.name = \"slow\""),
+    ]
+}
+
 /// Expression, and the numbers of the traces.
 const TABLE: &str = include_str!("table.txt");
 
@@ -233,6 +249,7 @@ fn expressions_let_through_what_the_table_says() {
         let (expected, text) = row.split_once('|').expect("traces | expression");
         let expected = expected.split_whitespace().collect::<Vec<_>>().join(" ");
         let expression = Expression::parse(text.trim()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let expression = expression.with_groups(&groups());
         let found = facts.iter().zip(1..).filter(|(facts, _)| expression.holds(facts)).map(|(_, n)| n.to_string());
         let found = found.collect::<Vec<_>>().join(" ");
         if found != expected {
