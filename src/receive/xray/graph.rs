@@ -26,8 +26,6 @@ const MAX_TRACE_IDS: usize = 100;
 const MINUTE_SECONDS: i64 = 60;
 /// Points of one answer.
 const MAX_POINTS: i64 = 10_000;
-/// The group that every trace is in.
-const DEFAULT_GROUP: &str = "Default";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -183,11 +181,8 @@ impl Receiver {
 
     /// Which traces a group has; `None`: all.
     fn group_filter(&self, name: Option<&str>, arn: Option<&str>) -> Result<Option<Expression>> {
-        let name = name.or_else(|| arn?.rsplit_once(":group/")?.1.split('/').next());
-        match (name, arn) {
-            (None, None) | (Some(DEFAULT_GROUP), _) => Ok(None),
-            _ => Err(Error::InvalidRequest("Group not found".into())),
-        }
+        let filter = self.groups.expression(name, arn)?;
+        Ok((filter != Expression::All).then_some(filter))
     }
 }
 
