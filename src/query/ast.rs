@@ -28,6 +28,89 @@ pub enum Query {
         /// The test.
         test: Test,
     },
+    /// Rows of a trace that has such spans: `trace:(…)`.
+    Trace(Spans),
+    /// Rows of a trace that has a log record which this matches: `log:(…)`.
+    Log(Box<Query>),
+}
+
+/// Spans of one trace, by what they are and how they stand to each other. Inside stand neither [`Query::Trace`] nor [`Query::Log`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spans {
+    /// Those that match: `{ … }`.
+    Where(Box<Query>),
+    /// The spans of the right side that have one of the left side there: `{ … } > { … }`.
+    Related {
+        /// The left side.
+        left: Box<Spans>,
+        /// Where it stands.
+        relation: Relation,
+        /// The right side.
+        right: Box<Spans>,
+    },
+    /// Those of all sides, of traces that have some of each: `{ … } AND { … }`.
+    All(Vec<Spans>),
+    /// Those of any side: `{ … } OR { … }`.
+    Any(Vec<Spans>),
+}
+
+/// How a span of the right side stands to one of the left side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// `>`: it is its child.
+    Child,
+    /// `>>`: it lies below it, however deep.
+    Descendant,
+    /// `~`: it has the same parent, and is another.
+    Sibling,
+}
+
+impl Relation {
+    fn sign(self) -> &'static str {
+        match self {
+            Relation::Child => ">",
+            Relation::Descendant => ">>",
+            Relation::Sibling => "~",
+        }
+    }
+}
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (parts, separator) = match self {
+            Spans::Where(query) => return write!(f, "{{{query}}}"),
+            Spans::Related { left, relation, right } => {
+                left.write_side(f, true)?;
+                write!(f, " {} ", relation.sign())?;
+                return right.write_side(f, false);
+            }
+            Spans::All(parts) => (parts, " AND "),
+            Spans::Any(parts) => (parts, " OR "),
+        };
+        for (number, part) in parts.iter().enumerate() {
+            if number > 0 {
+                f.write_str(separator)?;
+            }
+            match part {
+                Spans::All(_) | Spans::Any(_) => write!(f, "({part})")?,
+                part => write!(f, "{part}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Spans {
+    /// Relations are read from the left.
+    fn write_side(&self, f: &mut fmt::Formatter<'_>, is_left: bool) -> fmt::Result {
+        match self {
+            Spans::Where(_) => write!(f, "{self}"),
+            Spans::Related { .. } if is_left => write!(f, "{self}"),
+            _ => write!(f, "({self})"),
+        }
+    }
 }
 
 /// What is looked for in text.
@@ -124,6 +207,16 @@ pub enum Bound {
 }
 
 impl Query {
+    /// Calls `visit` with each condition on a trace, in order.
+    pub(super) fn for_each_anchor<'q>(&'q self, visit: &mut dyn FnMut(&'q Query)) {
+        match self {
+            Query::Trace(_) | Query::Log(_) => visit(self),
+            Query::And(parts) | Query::Or(parts) => parts.iter().for_each(|part| part.for_each_anchor(visit)),
+            Query::Not(inner) => inner.for_each_anchor(visit),
+            Query::All | Query::Text(_) | Query::Field { .. } => {}
+        }
+    }
+
     /// `field:value`, exactly.
     pub fn equals(name: impl Into<String>, value: impl Into<String>) -> Query {
         Query::Field {
@@ -193,6 +286,9 @@ impl Query {
             Query::All => return f.write_str("*"),
             Query::Text(text) => return write!(f, "{text}"),
             Query::Field { name, test } => return write_field(f, name, test),
+            Query::Trace(Spans::Where(query)) => return write!(f, "trace:({query})"),
+            Query::Trace(spans) => return write!(f, "trace:({spans})"),
+            Query::Log(query) => return write!(f, "log:({query})"),
             Query::Not(inner) => {
                 f.write_str("NOT ")?;
                 return inner.write(f, Tightness::Not);

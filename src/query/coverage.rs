@@ -124,6 +124,13 @@ impl Coverage {
         }
     }
 
+    /// Adds what was read to know what to ask: its rows are none of the answer's, and its times neither.
+    pub(super) fn rests_on(&mut self, other: Coverage) {
+        let (range, matched) = (self.range, self.rows_matched_at_least);
+        self.merge(other);
+        (self.range, self.rows_matched_at_least) = (range, matched);
+    }
+
     /// Adds what another part of the same answer rests on.
     pub fn merge(&mut self, other: Coverage) {
         self.range.start_nanos = self.range.start_nanos.min(other.range.start_nanos);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use super::anchor::Asker;
 use super::answer::{
     CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse,
     SqlRequest, SqlResponse,
@@ -128,7 +129,7 @@ impl Engine {
             |answer: &SearchResponse| answer.coverage.complete,
             async |begun, stop| {
                 let limit = request.limit.clamp(1, self.inner.config.max_limit);
-                let mut job = self.job(priority, request.table, &request.query, request.range, stop)?;
+                let mut job = self.job(priority, request.table, &request.query, request.range, stop).await?;
                 let bounds = search::Bounds {
                     rows: limit,
                     bytes: self.inner.config.max_answer_bytes,
@@ -239,7 +240,7 @@ impl Engine {
             "histogram",
             |answer: &Histogram| &answer.coverage,
             async |begun, stop| {
-                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop)?;
+                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop).await?;
                 job.close_range();
                 let buckets = Buckets::over(&job.range, request.buckets);
                 let counted = histogram::histogram(&mut job, &self.inner.blocks, buckets).await?;
@@ -264,7 +265,7 @@ impl Engine {
             "count",
             |answer: &Counted| &answer.coverage,
             async |_, stop| {
-                let mut job = self.job(Priority::Interactive, table, query, range, stop)?;
+                let mut job = self.job(Priority::Interactive, table, query, range, stop).await?;
                 let count = count::count(&mut job, &self.inner.blocks).await?;
                 Ok(Counted { count, coverage: job.coverage })
             },
@@ -278,7 +279,7 @@ impl Engine {
             "count_by",
             |answer: &CountedBy| &answer.coverage,
             async |_, stop| {
-                let mut job = self.job(Priority::Interactive, table, query, range, stop)?;
+                let mut job = self.job(Priority::Interactive, table, query, range, stop).await?;
                 let counted = count::count_by(&mut job, &self.inner.blocks, fields, None, limit, self.inner.config.max_groups).await?;
                 Ok(CountedBy {
                     groups: counted.groups.into_iter().map(|(_, values, rows)| (values, rows)).collect(),
@@ -296,7 +297,7 @@ impl Engine {
             "count_groups",
             |answer: &CountResponse| &answer.coverage,
             async |begun, stop| {
-                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop)?;
+                let mut job = self.job(Priority::Interactive, request.table, &request.query, request.range, stop).await?;
                 let (count, groups, other) = if request.by.is_empty() && request.bucket_nanos.is_none() {
                     (count::count(&mut job, &self.inner.blocks).await?, Vec::new(), 0)
                 } else {
@@ -332,9 +333,7 @@ impl Engine {
             priority,
             |answer: &Facets| answer.coverage.complete,
             async |begun, stop| {
-                let filter = self.compile(request.table, &request.query)?;
-                let view = self.view();
-                let mut job = Job::new(&view, request.table, filter, request.range, stop, self.workers(priority));
+                let mut job = self.job(priority, request.table, &request.query, request.range, stop).await?;
                 let facets = count::facets(&mut job, &self.inner.blocks, &request.fields, request.limit, self.inner.config.max_groups).await?;
                 Ok(Facets {
                     facets,
@@ -512,15 +511,27 @@ impl Engine {
     }
 
     fn compile(&self, table: Table, query: &Query) -> Result<Filter> {
-        fields::compile(query, table, self.inner.clock.now_nanos()).map_err(|mistake| Error::BadRequest {
-            message: mistake.message,
-            hint: mistake.hint,
-        })
+        Ok(fields::compile(query, table, self.inner.clock.now_nanos())?)
     }
 
-    fn job(&self, priority: Priority, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
-        let filter = self.compile(table, query)?;
-        Ok(Job::new(&self.view(), table, filter, range, stop, self.workers(priority)))
+    /// Finds first the traces that conditions on them mean, in the same view.
+    async fn job(&self, priority: Priority, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
+        let (view, workers) = (self.view(), self.workers(priority));
+        let asker = Asker {
+            view: &view,
+            blocks: &self.inner.blocks,
+            workers: &workers,
+            stop: &stop,
+            max_traces: self.inner.config.max_anchor_traces,
+            now_nanos: self.inner.clock.now_nanos(),
+        };
+        let found = asker.resolve(query, table, range).await?;
+        let filter = fields::compile_with(query, table, asker.now_nanos, &found.anchors)?;
+        let mut job = Job::new(&view, table, filter, range, stop.clone(), workers);
+        if let Some(coverage) = found.coverage {
+            job.coverage.rests_on(coverage);
+        }
+        Ok(job)
     }
 
     async fn timed<T, C, W>(&self, kind: &'static str, coverage: C, work: W) -> Result<T>

@@ -2,13 +2,15 @@
 //!
 //! See the module's page for the rules; this is their one implementation. The result is a [`Filter`].
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use memchr::memmem;
 
 use super::addresses::{Address, Network};
 use super::ast::{Bound, Query, Test, Text, Wildcards};
-use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
+use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, TraceIds, ValueTest};
 use super::filter::{Filter, Leaf};
 use crate::block::{Pattern, tokenizer};
 use crate::model::schema::{RESOURCE_COLUMNS, SPAN_COLUMNS, is_context_column};
@@ -135,6 +137,13 @@ impl Field {
         if let Some(field) = own {
             return field;
         }
+        // as others write it, within conditions on a trace above all
+        if let Some(name) = name.strip_prefix("span.").filter(|_| is_spans)
+            && let field = Field::resolve(table, name)
+            && !matches!(field, Field::Attribute(_))
+        {
+            return field;
+        }
         let span_columns = if is_spans { &SPAN_COLUMNS[..] } else { &[] };
         let of_resource = RESOURCE_COLUMNS
             .iter()
@@ -200,25 +209,33 @@ pub(super) fn check(table: Table, name: &str, test: &Test) -> Result<()> {
 
 /// The filter that a query is on a table, at a time.
 pub(super) fn compile(query: &Query, table: Table, now_nanos: i64) -> Result<Filter> {
+    compile_with(query, table, now_nanos, &Anchors::new())
+}
+
+/// [`compile`], where the traces of each condition on a trace are known.
+pub(super) fn compile_with(query: &Query, table: Table, now_nanos: i64, anchors: &Anchors) -> Result<Filter> {
     if !table.is_searchable() {
         return mistake(format!("{} cannot be searched", table.name()), "search logs or spans, or use SQL");
     }
-    lower(query, table, now_nanos, 0)
+    lower(query, table, (now_nanos, anchors), 0)
 }
+
+/// Of each condition on a trace, the traces that meet it.
+pub(super) type Anchors = HashMap<Query, Arc<TraceIds>>;
 
 /// Deepest tree that is compiled: other parts build queries too.
 const MAX_TREE_DEPTH: usize = 200;
 
-fn lower(query: &Query, table: Table, now: i64, depth: usize) -> Result<Filter> {
+fn lower(query: &Query, table: Table, at: (i64, &Anchors), depth: usize) -> Result<Filter> {
     if depth > MAX_TREE_DEPTH {
         return mistake(format!("the query nests deeper than {MAX_TREE_DEPTH} levels"), None);
     }
-    let many = |parts: &[Query]| parts.iter().map(|part| lower(part, table, now, depth + 1)).collect::<Result<Vec<_>>>();
+    let many = |parts: &[Query]| parts.iter().map(|part| lower(part, table, at, depth + 1)).collect::<Result<Vec<_>>>();
     Ok(match query {
         Query::All => Filter::All,
         Query::And(parts) => Filter::and(many(parts)?),
         Query::Or(parts) => Filter::or(many(parts)?),
-        Query::Not(inner) => lower(inner, table, now, depth + 1)?.negated(),
+        Query::Not(inner) => lower(inner, table, at, depth + 1)?.negated(),
         Query::Text(text) => {
             let words = words(text)?;
             match text {
@@ -229,7 +246,16 @@ fn lower(query: &Query, table: Table, now: i64, depth: usize) -> Result<Filter> 
                 _ => words,
             }
         }
-        Query::Field { name, test } => condition(table, name, test, now)?,
+        Query::Field { name, test } => condition(table, name, test, at.0)?,
+        Query::Trace(_) | Query::Log(_) => match at.1.get(query) {
+            Some(traces) => Filter::leaf(Leaf::Column("trace_id", ValueTest::OneOf(Arc::clone(traces)))),
+            None => {
+                return mistake(
+                    format!("`{query}` asks for other rows than the one at hand"),
+                    "ask a search, a count or an alert rule",
+                );
+            }
+        },
     })
 }
 
@@ -357,6 +383,14 @@ fn pattern_tokens(pattern: &Wildcards) -> Vec<TokenTest> {
 }
 
 fn condition(table: Table, name: &str, test: &Test, now: i64) -> Result<Filter> {
+    // what OpenTracing had as a tag is a status now
+    if let (Table::Spans, "error" | "span.error", Test::Equals(value)) = (table, name, test)
+        && let "true" | "false" = value.as_str()
+    {
+        let is = |name: &str, value: &str| condition(table, name, &Test::Equals(value.into()), now);
+        let has_failed = Filter::or(vec![is("status_code", "ERROR")?, is("$.error", "true")?]);
+        return Ok(if value == "true" { has_failed } else { has_failed.negated() });
+    }
     let field = Field::resolve(table, name);
     // a value is whole and to the letter anyway
     let equals;
@@ -616,5 +650,6 @@ pub(super) fn compile_text(query: &Query) -> Result<Filter> {
         Query::Not(inner) => compile_text(inner)?.negated(),
         Query::Text(text) => words(text)?,
         Query::Field { name, .. } => return mistake(format!("{name} is a field, not a word"), None),
+        Query::Trace(_) | Query::Log(_) => return mistake(format!("{query} asks for a trace, not for a word"), None),
     })
 }

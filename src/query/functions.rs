@@ -45,7 +45,7 @@ pub(super) fn text_filter(words: &str) -> Result<Filter> {
             Query::All | Query::Text(_) => false,
             Query::And(parts) | Query::Or(parts) => parts.iter().any(has_field),
             Query::Not(inner) => has_field(inner),
-            Query::Field { .. } => true,
+            Query::Field { .. } | Query::Trace(_) | Query::Log(_) => true,
         }
     }
     let query = match super::parse(words, Table::Logs) {

@@ -39,6 +39,8 @@ pub struct Config {
     pub max_trace_spans: usize,
     /// Log records of one trace that are shown (20,000).
     pub max_trace_logs: usize,
+    /// Traces that one `trace:(…)` or `log:(…)` of a question may mean (50,000), with 40 spans each on average; more are an error.
+    pub max_anchor_traces: usize,
     /// Groups of one count (100,000); rows of further groups are summed up as "other".
     pub max_groups: usize,
     /// Blocks kept open (512).
@@ -85,6 +87,7 @@ impl Default for Config {
             sql_spill_bytes: 4 << 30,
             max_trace_spans: 100_000,
             max_trace_logs: 20_000,
+            max_anchor_traces: 50_000,
             max_groups: 100_000,
             max_open_blocks: 512,
             open_block_bytes: 128 << 20,

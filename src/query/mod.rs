@@ -71,6 +71,7 @@ mod job;
 mod search;
 mod report;
 mod hit;
+mod anchor;
 mod answer;
 mod trace;
 mod histogram;
@@ -92,7 +93,7 @@ pub use answer::{
     Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Order,
     Record, SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
-pub use ast::{Bound, Query, Test, Text, Wildcards};
+pub use ast::{Bound, Query, Relation, Spans, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
 pub use engine::{Engine, Extent};
 pub use finder::SearchLanguage;
@@ -173,6 +174,15 @@ pub enum Error {
 
 /// This module's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<fields::Mistake> for Error {
+    fn from(mistake: fields::Mistake) -> Self {
+        Error::BadRequest {
+            message: mistake.message,
+            hint: mistake.hint,
+        }
+    }
+}
 
 impl Error {
     /// Whose fault it is.

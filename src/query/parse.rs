@@ -46,6 +46,27 @@
 //! | `order.items.sku:B2`, `nested.a.b:1`, `list:a` | … of JSON bodies, attributes that are objects, elements of arrays |
 //! | `severity>=ERROR`, `severity:WARN2`, `time>=2026-11-22T05:00:58Z` | is so severe; is then (`now-15m` too); `duration>500ms` on spans |
 //!
+//! # Conditions on the trace
+//!
+//! Rows of logs and of spans alike can be asked for by what else their trace has, whichever protocol it came by. Rows without a trace ID
+//! match none of these.
+//!
+//! | write | finds rows whose trace has |
+//! |---|---|
+//! | `trace:(service:checkout duration>500ms error:true)` | a span that all of these match |
+//! | `trace:({service:cart} > {span.name:"SELECT"})` | such a span whose child is one of these |
+//! | `trace:({service:cart} >> {error:true})` | … below which, however deep, is one of these |
+//! | `trace:({name:charge} ~ {name:ship})` | … beside which, of the same parent, is one of these |
+//! | `trace:({service:cart} AND {service:payment})`, `trace:({error:true} OR {duration>2s})` | spans of both kinds; of one of them |
+//! | `log:(severity:ERROR "connection reset")` | a log record that these match |
+//! | `-trace:(service:cart)` | none such |
+//!
+//! Of conditions in a row, `>` and its like bind tightest and are read from the left: what is found is the right side. Spans and records up
+//! to an hour outside the range of time are looked at. More than [`Config::max_anchor_traces`](super::Config::max_anchor_traces) traces,
+//! also among those that the other conditions leave, are an error that says so. `error:true` is a span of status ERROR or with an attribute
+//! of that name; `span.name` is the span's `name`, and so are `span.duration` and its like. A field called `trace` or `log` stands in quotes
+//! before a parenthesis. Live tails and deletes know rows one by one, and refuse these conditions.
+//!
 //! # Together
 //!
 //! | write | finds rows that |
@@ -62,7 +83,11 @@
 //! or      = and { ("OR" | "||") and }
 //! and     = unary { ["AND" | "&&"] unary }                      juxtaposition is AND
 //! unary   = ("NOT" | "!" | "-" | "+") unary | "(" or ")" | clause
-//! clause  = word | "phrase" [ "~" n ] | name ":" value | name (">" | ">=" | "<" | "<=") bound
+//! clause  = word | "phrase" [ "~" n ] | name ":" value | name (">" | ">=" | "<" | "<=") bound | "trace:(" (or | any) ")" | "log:(" or ")"
+//! any     = all { ("OR" | "||") all }
+//! all     = related { ["AND" | "&&"] related }
+//! related = side { (">" | ">>" | "~") side }
+//! side    = "{" or "}" | "(" any ")"
 //! value   = word | "text" [ "~" n ] | "*" | "~" "regex" | "=" "text" | range | comparison | "(" values ")"
 //! range   = ("[" | "{") bound "TO" bound ("]" | "}")
 //! ```
@@ -140,6 +165,8 @@ pub fn parse(text: &str, table: Table) -> Result<Query> {
         clauses: 0,
         alike: 0,
         table,
+        anchor: None,
+        in_braces: false,
     };
     if parser.chars.len() > MAX_CHARS {
         return Err(error(MAX_CHARS, format!("the query is longer than {MAX_CHARS} characters"), None));
@@ -210,6 +237,10 @@ struct Parser {
     clauses: usize,
     alike: usize,
     table: Table,
+    /// `trace` or `log` while its conditions are read.
+    anchor: Option<&'static str>,
+    /// Whether a `}` ends the conditions that are being read.
+    in_braces: bool,
 }
 
 impl Parser {
@@ -228,10 +259,14 @@ impl Parser {
     fn looking_at(&self, text: &str) -> bool {
         text.chars().enumerate().all(|(i, c)| self.peek_at(i) == Some(c))
     }
+    /// Whether conditions end at this character.
+    fn closes(&self, character: char) -> bool {
+        character == ')' || (character == '}' && self.in_braces)
+    }
     /// Whether the word `text` stands here, not merely as the beginning of another.
     fn looking_at_word(&self, text: &str) -> bool {
         let after = self.peek_at(text.chars().count());
-        self.looking_at(text) && after.is_none_or(|c| c.is_whitespace() || matches!(c, '(' | ')' | '"'))
+        self.looking_at(text) && after.is_none_or(|c| c.is_whitespace() || matches!(c, '(' | '"') || self.closes(c))
     }
     fn eat_word(&mut self, word: &str, symbol: &str) -> bool {
         let length = if self.looking_at_word(word) {
@@ -272,7 +307,7 @@ impl Parser {
         let mut parts = vec![self.unary(field)?];
         loop {
             self.skip_space();
-            let at_end = self.peek().is_none_or(|c| c == ')');
+            let at_end = self.peek().is_none_or(|c| self.closes(c));
             if at_end || self.looking_at_word("OR") || self.looking_at("||") {
                 break;
             }
@@ -295,7 +330,7 @@ impl Parser {
             }
         }
         let sign = matches!(next, '-' | '!' | '+');
-        if sign && self.peek_at(1).is_none_or(|c| c.is_whitespace() || c == ')') {
+        if sign && self.peek_at(1).is_none_or(|c| c.is_whitespace() || self.closes(c)) {
             let message = format!("`{next}` stands alone");
             return Err(error(
                 start,
@@ -316,8 +351,8 @@ impl Parser {
         if next == '(' {
             return self.group(field);
         }
-        if next == ')' {
-            return Err(error(start, "a condition is missing before `)`", None));
+        if self.closes(next) {
+            return Err(error(start, format!("a condition is missing before `{next}`"), None));
         }
         self.clauses += 1;
         if self.clauses > MAX_CLAUSES {
@@ -354,12 +389,16 @@ impl Parser {
                 Some(between) => self.text(Text::Near { text, between }, start),
             };
         }
-        if self.looking_at("*:*") && self.peek_at(3).is_none_or(|c| c.is_whitespace() || c == ')') {
+        if self.looking_at("*:*") && self.peek_at(3).is_none_or(|c| c.is_whitespace() || self.closes(c)) {
             self.at += 3;
             return Ok(Query::All);
         }
         if let Some(name) = self.name() {
-            return self.field(&name, start);
+            return match name.as_str() {
+                "trace" if self.peek() == Some('(') => self.trace(start),
+                "log" if self.peek() == Some('(') => self.log(start),
+                _ => self.field(&name, start),
+            };
         }
         match self.word(|_| false) {
             Word::Pattern(pattern) if pattern.chars().all(|c| c == '*') => Ok(Query::All),
@@ -396,7 +435,7 @@ impl Parser {
         }
         let digits: String = self.chars[self.at + 1..].iter().take_while(|c| c.is_ascii_digit()).collect();
         let after = self.peek_at(1 + digits.len());
-        if digits.is_empty() || after.is_some_and(|c| !(c.is_whitespace() || matches!(c, '(' | ')'))) {
+        if digits.is_empty() || after.is_some_and(|c| !(c.is_whitespace() || c == '(' || self.closes(c))) {
             return None;
         }
         self.at += 1 + digits.len();
@@ -419,7 +458,7 @@ impl Parser {
         }
         let after = |offset: usize| self.chars.get(end + offset).copied();
         if after(0) == Some(':') {
-            let ends = |c: &&char| !(c.is_whitespace() || matches!(c, '(' | ')' | '"'));
+            let ends = |c: &&char| !(c.is_whitespace() || matches!(c, '(' | '"') || self.closes(**c));
             let rest: String = self.chars[end + 1..].iter().take_while(ends).take(MAX_ADDRESS_CHARS).collect();
             if reads_as_word(&name, &rest) {
                 return None;
@@ -440,16 +479,19 @@ impl Parser {
         self.skip_space();
         match self.peek() {
             Some('(') => self.group(Some(name)),
-            None | Some(')') => {
-                let message = format!("a value is missing after `{name}:`");
-                Err(error(
-                    start,
-                    message,
-                    Some("use `field:*` for rows that have the field, or put the text in quotes"),
-                ))
-            }
+            None => self.no_value(name, start),
+            Some(next) if self.closes(next) => self.no_value(name, start),
             _ => self.value(name),
         }
+    }
+
+    fn no_value(&self, name: &str, start: usize) -> Result<Query> {
+        let message = format!("a value is missing after `{name}:`");
+        Err(error(
+            start,
+            message,
+            Some("use `field:*` for rows that have the field, or put the text in quotes"),
+        ))
     }
 
     fn value(&mut self, name: &str) -> Result<Query> {
@@ -572,7 +614,7 @@ impl Parser {
         // of the last tilde without escape: where it stands in the query and in the word
         let mut tilde = None;
         while let Some(c) = self.peek() {
-            if c.is_whitespace() || matches!(c, '(' | ')' | '"') || ends(c) {
+            if c.is_whitespace() || matches!(c, '(' | '"') || self.closes(c) || ends(c) {
                 break;
             }
             self.at += 1;
@@ -642,5 +684,6 @@ fn one_or(mut parts: Vec<Query>, many: impl Fn(Vec<Query>) -> Query) -> Query {
     }
 }
 
+mod spans;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::ast::{Bound, Query, Test, Text, Wildcards};
+use super::super::ast::{Bound, Query, Spans, Test, Text, Wildcards};
 use super::*;
 
 /// Prints the tree so that tests read: `and(a b)`, `not(x)`, `"phrase"`, `~pattern`, `field[test]`.
@@ -34,6 +34,74 @@ fn tree(query: &Query) -> String {
                 Test::Range { from, to } => format!("{}..{}", end(from), end(to)),
             };
             format!("{name}[{test}]")
+        }
+        Query::Trace(spans) => format!("trace({})", tree_of_spans(spans)),
+        Query::Log(query) => format!("log({})", tree(query)),
+    }
+}
+
+fn tree_of_spans(spans: &Spans) -> String {
+    let list = |parts: &[Spans]| parts.iter().map(tree_of_spans).collect::<Vec<_>>().join(" ");
+    match spans {
+        Spans::Where(query) => tree(query),
+        Spans::Related { left, relation, right } => format!("{relation:?}({} {})", tree_of_spans(left), tree_of_spans(right)).to_lowercase(),
+        Spans::All(parts) => format!("all({})", list(parts)),
+        Spans::Any(parts) => format!("any({})", list(parts)),
+    }
+}
+
+#[test]
+fn conditions_on_traces_read_as_documented_and_print_back() {
+    for (text, expected) in [
+        ("trace:(a b)", r#"trace(and("a" "b"))"#),
+        ("x -trace:(duration>500ms)", r#"and("x" not(trace(duration[500ms..*])))"#),
+        ("log:(severity:ERROR (a OR b))", r#"log(and(severity["ERROR"] or("a" "b")))"#),
+        ("trace:({a} > {b c})", r#"trace(child("a" and("b" "c")))"#),
+        ("trace:({a}>>{b} ~ {c})", r#"trace(sibling(descendant("a" "b") "c"))"#),
+        ("trace:({a} >> ({b} ~ {c}))", r#"trace(descendant("a" sibling("b" "c")))"#),
+        ("trace:({a} {b} OR {c} AND {d})", r#"trace(any(all("a" "b") all("c" "d")))"#),
+        ("trace:({} > {n:[1 TO 5}})", "trace(child(all n[=1..5]))"),
+        ("trace:(({a}))", r#"trace("a")"#),
+        (r#"trace:({"a}" service:x*})"#, r#"trace(and("a}" service[~x*]))"#),
+        (r#""trace":(a OR b)"#, r#"or(trace["a"] trace["b"])"#),
+        ("trace:a", r#"trace["a"]"#),
+        ("log:a log:*", r#"and(log["a"] log[exists])"#),
+        (
+            "trace:(http.status_code>=500 error:true) log:(a)",
+            r#"and(trace(and(http.status_code[=500..*] error["true"])) log("a"))"#,
+        ),
+    ] {
+        let query = parse(text, Table::Logs).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(tree(&query), expected, "{text}");
+        let printed = query.to_string();
+        let again = parse(&printed, Table::Logs).unwrap_or_else(|error| panic!("{printed}: {error}"));
+        assert_eq!(again, query, "{text} printed {printed}");
+    }
+}
+
+#[test]
+fn what_is_wrong_within_conditions_on_traces_is_told_with_its_place() {
+    for (text, position, message) in [
+        ("trace:(", 7, "a condition is missing at the end"),
+        ("trace:(a", 6, "this `(` is never closed"),
+        ("trace:()", 7, "a condition is missing before `)`"),
+        ("trace:({a}", 6, "this `(` is never closed"),
+        ("trace:({a)", 7, "this `{` is never closed"),
+        ("trace:({a} >)", 12, "conditions on a span are missing here"),
+        ("trace:({a} b)", 11, "`AND`, `OR`, `>`, `>>`, `~` or `)` is missing here"),
+        ("trace:({a} > {b:})", 14, "a value is missing after `b:`"),
+        ("trace:(a log:(b))", 9, "`log:( )` stands inside `trace:( )`"),
+        ("log:(trace:(b))", 5, "`trace:( )` stands inside `log:( )`"),
+        ("trace:(duration>5parsecs)", 15, "is not a duration"),
+        ("duration>5parsecs", 0, ""),
+    ] {
+        match parse(text, Table::Logs) {
+            Err(error) => {
+                assert!(error.message.contains(message), "{text}: {error}");
+                assert_eq!(error.position, position, "{text}: {error}");
+            }
+            // a log's own `duration` is an attribute
+            Ok(_) => assert_eq!(message, "", "{text}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The engine over rows in the head, in blocks with an index and in blocks without.
 
+mod anchors;
 mod cold;
 mod counts;
 mod differential;
