@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::ast::{Query, Relation, Spans};
 use super::blocks::{Blocks, Matcher, visit};
-use super::conditions::{TraceIds, ValueTest};
+use super::conditions::ValueTest;
 use super::coverage::Coverage;
 use super::fields::{self, Anchors};
 use super::filter::{Filter, Leaf};
@@ -54,6 +54,9 @@ pub(super) struct Found {
 
 /// One span: its trace, itself, its parent (0 = none).
 type Span = (u128, u64, u64);
+
+/// IDs of traces, as they stand in their column.
+type TraceIds = HashSet<String>;
 
 /// There are too many to hold.
 struct TooMany;
@@ -110,10 +113,14 @@ fn text<'a>(column: &'a StringArray, row: usize) -> &'a str {
     if column.is_null(row) { "" } else { column.value(row) }
 }
 
+fn trace_of(column: &StringArray, row: usize) -> Option<u128> {
+    u128::from_str_radix(text(column, row), 16).ok()
+}
+
 impl FromRow for u128 {
     const COLUMNS: &'static [&'static str] = &["trace_id"];
     fn of(columns: &[&StringArray], row: usize) -> Option<Self> {
-        TraceIds::read(text(columns[0], row))
+        trace_of(columns[0], row)
     }
 }
 
@@ -121,7 +128,7 @@ impl FromRow for Span {
     const COLUMNS: &'static [&'static str] = &["trace_id", "span_id", "parent_span_id"];
     fn of(columns: &[&StringArray], row: usize) -> Option<Self> {
         let id = |column: usize| u64::from_str_radix(text(columns[column], row), 16).unwrap_or_default();
-        Some((TraceIds::read(text(columns[0], row))?, id(1), id(2)))
+        Some((trace_of(columns[0], row)?, id(1), id(2)))
     }
 }
 
@@ -172,7 +179,7 @@ impl Asker<'_> {
                     hint: Some("narrow its conditions, the others, or the range of time; [query] max_anchor_traces is the bound".into()),
                 });
             };
-            found.anchors.insert(anchor.clone(), Arc::new(TraceIds(traces)));
+            found.anchors.insert(anchor.clone(), named(traces));
         }
         Ok(found)
     }
@@ -191,7 +198,7 @@ impl Asker<'_> {
         }
         let filter = fields::compile(&Query::And(others), table, self.now_nanos)?;
         let traces = self.gather::<u128>(table, filter, range, self.max_traces, coverage).await?;
-        Ok(traces.ok().map(|traces| Arc::new(TraceIds(traces))))
+        Ok(traces.ok().map(named))
     }
 
     /// The traces that one condition means; among some, if those are given.
@@ -248,11 +255,11 @@ impl Asker<'_> {
                     };
                     // what has nothing on the left is out: often far fewer traces than the right side alone would mean
                     let traces = traces_of(&left);
-                    if traces.0.is_empty() {
+                    if traces.is_empty() {
                         return Ok(Ok(HashSet::new()));
                     }
-                    let traces = Arc::new(traces);
-                    let among = if traces.0.len() > self.max_traces { among } else { Some(&traces) };
+                    let traces = (traces.len() <= self.max_traces).then(|| named(traces));
+                    let among = traces.as_ref().or(among);
                     let Ok(right) = self.spans_of(right, range, among, coverage).await? else {
                         return Ok(Err(TooMany));
                     };
@@ -260,15 +267,13 @@ impl Asker<'_> {
                         return Ok(Ok(related(&left, *relation, right)));
                     }
                     let both = traces_of(&right);
-                    if both.0.is_empty() {
+                    if both.is_empty() {
                         return Ok(Ok(HashSet::new()));
                     }
-                    if both.0.len() > self.max_traces {
+                    if both.len() > self.max_traces {
                         return Ok(Err(TooMany));
                     }
-                    let all = self
-                        .gather::<Span>(Table::Spans, is_one_of(&Arc::new(both)), range, max_spans, coverage)
-                        .await?;
+                    let all = self.gather::<Span>(Table::Spans, is_one_of(&named(both)), range, max_spans, coverage).await?;
                     Ok(all.map(|all| below(&left, right, &all)))
                 }
                 Spans::Any(sides) => {
@@ -283,22 +288,23 @@ impl Asker<'_> {
                 }
                 Spans::All(sides) => {
                     let mut all: HashSet<Span> = HashSet::new();
-                    let mut within: Option<Arc<TraceIds>> = None;
+                    let mut within: Option<HashSet<u128>> = None;
                     for side in sides {
-                        let among = within.as_ref().filter(|traces| traces.0.len() <= self.max_traces).or(among);
+                        let few = within.as_ref().filter(|traces| traces.len() <= self.max_traces).cloned().map(named);
+                        let among = few.as_ref().or(among);
                         let Ok(spans) = self.spans_of(side, range, among, coverage).await? else {
                             return Ok(Err(TooMany));
                         };
                         let mut traces = traces_of(&spans);
                         if let Some(within) = &within {
-                            traces.0.retain(|trace| within.0.contains(trace));
+                            traces.retain(|trace| within.contains(trace));
                         }
                         all.extend(spans);
-                        all.retain(|(trace, ..)| traces.0.contains(trace));
-                        if traces.0.is_empty() {
+                        all.retain(|(trace, ..)| traces.contains(trace));
+                        if traces.is_empty() {
                             break;
                         }
-                        within = Some(Arc::new(traces));
+                        within = Some(traces);
                     }
                     Ok(if all.len() > max_spans { Err(TooMany) } else { Ok(all) })
                 }
@@ -360,8 +366,12 @@ fn around(range: TimeRange) -> TimeRange {
     TimeRange::new(range.start_nanos.saturating_sub(AROUND_NANOS), range.end_nanos.saturating_add(AROUND_NANOS))
 }
 
-fn traces_of(spans: &HashSet<Span>) -> TraceIds {
-    TraceIds(spans.iter().map(|(trace, ..)| *trace).collect())
+fn traces_of(spans: &HashSet<Span>) -> HashSet<u128> {
+    spans.iter().map(|(trace, ..)| *trace).collect()
+}
+
+fn named(traces: HashSet<u128>) -> Arc<TraceIds> {
+    Arc::new(traces.into_iter().map(|trace| format!("{trace:032x}")).collect())
 }
 
 /// The spans of the right side that have one of the left side as parent, or beside them.

@@ -63,28 +63,6 @@ pub(super) enum ValueTest {
     Address(Network),
     /// This text stands in it, to the letter.
     Holds(memmem::Finder<'static>),
-    /// It is the ID of one of these traces.
-    OneOf(Arc<TraceIds>),
-}
-
-/// IDs of traces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TraceIds(pub(super) HashSet<u128>);
-
-impl TraceIds {
-    /// The number that an ID is, from its hex digits.
-    pub(super) fn read(id: &str) -> Option<u128> {
-        u128::from_str_radix(id, 16).ok()
-    }
-    fn has(&self, id: &str) -> bool {
-        Self::read(id).is_some_and(|id| self.0.contains(&id))
-    }
-    /// As they stand in a column, sorted.
-    pub(super) fn sorted(&self) -> Vec<String> {
-        let mut ids: Vec<u128> = self.0.iter().copied().collect();
-        ids.sort_unstable();
-        ids.into_iter().map(|id| format!("{id:032x}")).collect()
-    }
 }
 
 impl ValueTest {
@@ -99,7 +77,6 @@ impl ValueTest {
             ValueTest::Alike(alike) => alike.is_like(value),
             ValueTest::Address(network) => network.is_in(value),
             ValueTest::Holds(finder) => finder.find(value.as_bytes()).is_some(),
-            ValueTest::OneOf(ids) => ids.has(value),
         }
     }
 

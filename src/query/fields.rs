@@ -2,7 +2,7 @@
 //!
 //! See the module's page for the rules; this is their one implementation. The result is a [`Filter`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use memchr::memmem;
 
 use super::addresses::{Address, Network};
 use super::ast::{Bound, Query, Test, Text, Wildcards};
-use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, TraceIds, ValueTest};
+use super::conditions::{Alike, Key, Number, NumberRange, Phrase, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use crate::block::{Pattern, tokenizer};
 use crate::model::schema::{RESOURCE_COLUMNS, SPAN_COLUMNS, is_context_column};
@@ -221,7 +221,7 @@ pub(super) fn compile_with(query: &Query, table: Table, now_nanos: i64, anchors:
 }
 
 /// Of each condition on a trace, the traces that meet it.
-pub(super) type Anchors = HashMap<Query, Arc<TraceIds>>;
+pub(super) type Anchors = HashMap<Query, Arc<HashSet<String>>>;
 
 /// Deepest tree that is compiled: other parts build queries too.
 const MAX_TREE_DEPTH: usize = 200;

@@ -57,6 +57,7 @@ mod parse;
 pub mod filter_pattern;
 pub mod insights;
 pub mod xray;
+pub mod analysis;
 mod addresses;
 mod conditions;
 mod filter;

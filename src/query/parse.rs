@@ -53,13 +53,13 @@
 //!
 //! | write | finds rows whose trace has |
 //! |---|---|
-//! | `trace:(service:checkout duration>500ms error:true)` | a span that all of these match |
-//! | `trace:({service:cart} > {span.name:"SELECT"})` | such a span whose child is one of these |
-//! | `trace:({service:cart} >> {error:true})` | … below which, however deep, is one of these |
+//! | `trace:(service:frontend duration>500ms error:true)` | a span that all of these match |
+//! | `trace:({service:frontend} > {span.name:"SELECT orders"})` | such a span whose child is one of these |
+//! | `trace:({service:frontend} >> {kind:producer})` | … below which, however deep, is one of these |
 //! | `trace:({name:charge} ~ {name:ship})` | … beside which, of the same parent, is one of these |
-//! | `trace:({service:cart} AND {service:payment})`, `trace:({error:true} OR {duration>2s})` | spans of both kinds; of one of them |
-//! | `log:(severity:ERROR "connection reset")` | a log record that these match |
-//! | `-trace:(service:cart)` | none such |
+//! | `trace:({service:frontend} AND {service:lambda})`, `trace:({error:true} OR {duration>2s})` | spans of both kinds; of one of them |
+//! | `log:(severity:INFO "nothing here")` | a log record that these match |
+//! | `-trace:(service:frontend)` | none such |
 //!
 //! Of conditions in a row, `>` and its like bind tightest and are read from the left: what is found is the right side. Spans and records up
 //! to an hour outside the range of time are looked at. More than [`Config::max_anchor_traces`](super::Config::max_anchor_traces) traces,

@@ -300,9 +300,6 @@ fn lower_term(field: RawField, test: &ValueTest, index: &BlockIndex) -> block::R
             pattern: pattern.clone(),
         }),
         ValueTest::Any => Part::wider(IndexQuery::All),
-        ValueTest::OneOf(ids) => Part::exact(IndexQuery::Or(
-            ids.sorted().into_iter().map(|value| IndexQuery::Term { field, value }).collect(),
-        )),
         test if field == RawField::Severity => enumerate(field, index, |value| test.passes(value))?,
         test => {
             let test = test.clone();

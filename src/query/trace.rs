@@ -56,6 +56,13 @@ pub struct TraceSpan {
     pub skewed: bool,
 }
 
+impl TraceSpan {
+    /// Its `service.name`; empty if it has none.
+    pub fn service(&self) -> &str {
+        service_of(&self.span.resource_attributes).unwrap_or_default()
+    }
+}
+
 /// A log record in its place.
 #[derive(Clone, Debug)]
 pub struct TraceLog {

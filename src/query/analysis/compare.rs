@@ -111,7 +111,9 @@ pub fn compare(selection: &[Hit], baseline: &[Hit], limit: usize) -> Comparison 
             values,
         });
     }
-    comparison.fields.sort_by(|a, b| b.difference.total_cmp(&a.difference).then_with(|| a.field.cmp(&b.field)));
+    comparison
+        .fields
+        .sort_by(|a, b| b.difference.total_cmp(&a.difference).then_with(|| a.field.cmp(&b.field)));
     comparison.fields.truncate(limit);
     comparison
 }

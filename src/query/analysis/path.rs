@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::super::trace::service_of;
 use super::super::{Trace, TraceSpan};
 
 /// A stretch of the critical path.
@@ -81,10 +80,10 @@ impl Analysis {
     /// The API's answer, without what is known of other traces.
     pub fn to_json(&self, trace: &Trace) -> Value {
         let span = |number: usize| {
-            let span = &trace.spans[number].span;
+            let (service, span) = (trace.spans[number].service(), &trace.spans[number].span);
             json!({
                 "span_id": span.span_id,
-                "service": service_of(&span.resource_attributes).unwrap_or_default(),
+                "service": service,
                 "name": span.name,
                 "status_code": span.status_code,
                 "status_message": span.status_message,
@@ -175,7 +174,7 @@ fn operations(spans: &[TraceSpan], children: &[Vec<usize>], critical_path: &[Sec
     }
     let mut by_operation: HashMap<(&str, &str), OperationTime> = HashMap::new();
     for (number, span) in spans.iter().enumerate() {
-        let service = service_of(&span.span.resource_attributes).unwrap_or_default();
+        let service = span.service();
         let name = span.span.name.as_str();
         let operation = by_operation.entry((service, name)).or_insert_with(|| OperationTime {
             service: service.into(),
@@ -185,7 +184,9 @@ fn operations(spans: &[TraceSpan], children: &[Vec<usize>], critical_path: &[Sec
             critical_nano: 0,
         });
         operation.spans += 1;
-        operation.self_nano = operation.self_nano.saturating_add(self_nanos(span, children[number].iter().map(|child| &spans[*child])));
+        operation.self_nano = operation
+            .self_nano
+            .saturating_add(self_nanos(span, children[number].iter().map(|child| &spans[*child])));
         operation.critical_nano = operation.critical_nano.saturating_add(critical[number]);
     }
     let mut operations: Vec<OperationTime> = by_operation.into_values().collect();
@@ -199,7 +200,10 @@ fn operations(spans: &[TraceSpan], children: &[Vec<usize>], critical_path: &[Sec
 /// How long a span took in which none of its children ran.
 fn self_nanos<'s>(span: &TraceSpan, children: impl Iterator<Item = &'s TraceSpan>) -> i64 {
     let (from, until) = (start(span), end(span));
-    let mut taken: Vec<(i64, i64)> = children.map(|child| (start(child).max(from), end(child).min(until))).filter(|(from, until)| from < until).collect();
+    let mut taken: Vec<(i64, i64)> = children
+        .map(|child| (start(child).max(from), end(child).min(until)))
+        .filter(|(from, until)| from < until)
+        .collect();
     taken.sort_unstable();
     let (mut own, mut at) = (0i64, from);
     for (start, end) in taken {
@@ -268,7 +272,10 @@ mod tests {
             span(4, Some(1), 60, 30, "d"),
             span(5, Some(4), 70, 90, "e"),
         ]);
-        assert_eq!(sections(&of), named(&[("a", 0, 10), ("c", 10, 50), ("a", 50, 60), ("d", 60, 90), ("a", 90, 100)]));
+        assert_eq!(
+            sections(&of),
+            named(&[("a", 0, 10), ("c", 10, 50), ("a", 50, 60), ("d", 60, 90), ("a", 90, 100)])
+        );
         let analysis = Analysis::of(&of);
         let of_a = analysis.operations.iter().find(|operation| operation.name == "a").expect("it is there");
         assert_eq!((of_a.self_nano, of_a.critical_nano), (30, 30));

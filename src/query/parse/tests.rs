@@ -93,7 +93,7 @@ fn what_is_wrong_within_conditions_on_traces_is_told_with_its_place() {
         ("trace:(a log:(b))", 9, "`log:( )` stands inside `trace:( )`"),
         ("log:(trace:(b))", 5, "`trace:( )` stands inside `log:( )`"),
         ("trace:(duration>5parsecs)", 15, "is not a duration"),
-        ("duration>5parsecs", 0, ""),
+        ("duration:5parsecs", 0, ""),
     ] {
         match parse(text, Table::Logs) {
             Err(error) => {

@@ -4,6 +4,7 @@
 //! `end` take what [`crate::model::parse_time`] takes.
 
 mod alerts;
+mod analysis;
 mod deletes;
 mod graph;
 mod openapi;
@@ -42,6 +43,8 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/tail", get(tail::tail))
         .route("/traces/{id}", get(traces::trace))
         .route("/traces/{id}/spans/{span_id}", get(traces::span))
+        .route("/traces/{id}/analysis", get(analysis::trace))
+        .route("/compare", get(analysis::difference))
         .route("/services", get(graph::services))
         .route("/service-graph", get(graph::service_graph))
         .route("/sql", post(search::sql))
@@ -167,6 +170,16 @@ impl Question {
 
     pub(super) fn query(&self) -> Result<Query, ApiError> {
         Ok(query::parse(&self.q, self.table()?).map_err(query::Error::from)?)
+    }
+
+    /// The same at another time.
+    pub(super) fn at(&self, start: Option<String>, end: Option<String>) -> Self {
+        Self {
+            q: self.q.clone(),
+            start,
+            end,
+            table: self.table.clone(),
+        }
     }
 
     pub(super) fn range(&self, now_nanos: i64) -> Result<TimeRange, ApiError> {

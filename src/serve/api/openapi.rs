@@ -24,6 +24,8 @@ mod tests {
             "/tail",
             "/traces/{id}",
             "/traces/{id}/spans/{span_id}",
+            "/traces/{id}/analysis",
+            "/compare",
             "/services",
             "/service-graph",
             "/sql",

@@ -25,7 +25,7 @@ fn trace_id(text: &str) -> Result<TraceId, ApiError> {
     })
 }
 
-async fn find(server: &Server, text: &str) -> Result<Trace, ApiError> {
+pub(super) async fn find(server: &Server, text: &str) -> Result<Trace, ApiError> {
     let id = trace_id(text)?;
     server.engine.trace(id).await?.ok_or_else(|| {
         ApiError::new(
