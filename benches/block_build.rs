@@ -11,6 +11,7 @@ use std::time::Instant;
 use arrow::array::AsArray;
 use tracelake::block::{Block, Level, Settings, build, merge};
 use tracelake::model::{Rows, Table};
+use tracelake::storage::Scratch;
 
 #[path = "support/raw.rs"]
 mod raw;
@@ -61,9 +62,31 @@ fn main() {
     let cpu_anew = cpu_seconds() - cpu;
     drop(sealed);
 
+    for zstd_level in [1, 3, 6, 9, 12] {
+        let settings = Settings {
+            index: false,
+            zstd_level,
+            ..Settings::default()
+        };
+        // as flushes are at full speed
+        let flushes = parts.chunks(parts.len().div_ceil(5));
+        let (wall, cpu) = (Instant::now(), cpu_seconds());
+        let built = flushes.map(|rows| build(Table::Logs, 0, Level::L0, rows, &settings, 0).expect("a block").parquet.len());
+        let bytes: usize = built.sum();
+        report(
+            &format!("  five blocks without index, zstd level {zstd_level}"),
+            n,
+            wall.elapsed().as_secs_f64(),
+            cpu_seconds() - cpu,
+        );
+        println!("    Parquet {:.1} B a record", per(bytes));
+    }
+
     let blocks: Vec<Arc<Block>> = parts.chunks(parts.len().div_ceil(8)).map(block_of).collect();
     let (wall, cpu) = (Instant::now(), cpu_seconds());
-    let merged = merge(&blocks, Level::Sealed, 0, &Settings::default(), 0).expect("merged").expect("rows");
+    let merged = merge(&blocks, Level::Sealed, 0, &Settings::default(), &Scratch::memory(), 0)
+        .expect("merged")
+        .expect("rows");
     let cpu_merge = cpu_seconds() - cpu;
     report("eight blocks merged to a sealed one", n, wall.elapsed().as_secs_f64(), cpu_merge);
     println!(

@@ -12,17 +12,18 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
 use arrow::compute::interleave;
 use arrow::datatypes::{Int32Type, Int64Type};
 use bytes::Bytes;
-use tantivy::directory::RamDirectory;
 use tantivy::store::Compressor;
 use tantivy::{Index, IndexSettings};
 
 use super::bundle::Seconds;
 use super::columns::{ColumnsWriter, is_sorted_by_time, rows_checksum};
+use super::directory::ScratchDirectory;
 use super::document::{self, Documents, RowDocument};
 use super::pack::{Own, Packed, pack};
 use super::{BlockId, BlockMeta, Error, HiddenRows, Level, Result, Settings, tokenizer};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
 use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
+use crate::storage::Scratch;
 use crate::supervise;
 
 /// Services that a block's meta names; a block with more names none.
@@ -100,7 +101,8 @@ impl<'a> Builder<'a> {
     fn run(self, partition_nanos: i64, level: Level, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
         let n_rows = self.order.len() as u64;
         let checksum = rows_checksum(n_rows, self.min_time_nanos, self.max_time_nanos);
-        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, 0)?;
+        let file = Scratch::memory().file(0).map_err(Error::Scratch)?;
+        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, file)?;
         let indexed = settings.index && self.table.is_searchable();
         let (parquet, index, memory_bytes) = std::thread::scope(|scope| {
             let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
@@ -115,8 +117,9 @@ impl<'a> Builder<'a> {
         })?;
         let times = (self.min_time_nanos, self.max_time_nanos);
         let index = index.map(|(index, raw)| {
-            let in_order = self.order.iter().map(|(part, row)| self.parts[*part as usize].times().value(*row as usize));
-            pack_of(index, raw, in_order, times, &self.contexts, &parquet)
+            let time_of = |(part, row): &(u32, u32)| self.parts[*part as usize].times().value(*row as usize);
+            let seconds = Seconds::new(self.order.iter().map(|at| (time_of(at), 1)), times.0, times.1);
+            pack_of(index, &raw, &seconds, (n_rows, times), &self.contexts, &parquet, &Scratch::memory())
         });
         let made = Made {
             table: self.table,
@@ -203,8 +206,8 @@ impl<'a> Builder<'a> {
         Ok(RecordBatch::try_new(schema, columns)?)
     }
 
-    fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<(Index, RamDirectory)> {
-        let directory = RamDirectory::create();
+    fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<(Index, ScratchDirectory)> {
+        let directory = ScratchDirectory::new(Scratch::memory());
         let mut writer = Index::builder()
             .schema(document::schema())
             .settings(index_settings())
@@ -252,16 +255,16 @@ pub(super) fn index_settings() -> IndexSettings {
     }
 }
 
-/// The bundle of an index that was written to `raw`; `times` are those of the rows in order, `bounds` the first and last of them.
+/// The bundle of an index that was written to `raw`, over so many rows, from the first time to the last.
 pub(super) fn pack_of(
     index: Index,
-    raw: RamDirectory,
-    times: impl ExactSizeIterator<Item = i64>,
-    bounds: (i64, i64),
+    raw: &ScratchDirectory,
+    seconds: &Seconds,
+    (n_rows, bounds): (u64, (i64, i64)),
     contexts: &[Arc<Context>],
     parquet: &Bytes,
+    scratch: &Scratch,
 ) -> Result<Packed> {
-    let n_rows = times.len() as u64;
     let own = Own {
         n_rows,
         times: TimeRange {
@@ -269,10 +272,10 @@ pub(super) fn pack_of(
             end_nanos: bounds.1,
         },
         contexts,
-        seconds: &Seconds::new(times, bounds.0, bounds.1),
+        seconds,
         parquet,
     };
-    pack(&index, &raw, &own)
+    pack(&index, raw, &own, scratch)
 }
 
 /// What is known of a block just made, besides its objects.
@@ -324,7 +327,7 @@ pub(super) fn write_columns(mut writer: ColumnsWriter, chunks: Receiver<RecordBa
     for chunk in chunks {
         writer.write(&chunk)?;
     }
-    writer.finish().map(Bytes::from)
+    writer.finish()
 }
 
 pub(super) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

@@ -112,20 +112,20 @@ pub(super) struct Seconds {
     starts: Vec<u32>,
 }
 
-const SECOND: i64 = 1_000_000_000;
+pub(super) const SECOND: i64 = 1_000_000_000;
 
 impl Seconds {
-    /// From the times of all rows, newest first.
-    pub(super) fn new(times: impl ExactSizeIterator<Item = i64>, min_nanos: i64, max_nanos: i64) -> Self {
+    /// From the times of all rows, newest first, and how many rows have each.
+    pub(super) fn new(times: impl Iterator<Item = (i64, u32)>, min_nanos: i64, max_nanos: i64) -> Self {
         let (first_second, last_second) = (min_nanos.div_euclid(SECOND), max_nanos.div_euclid(SECOND));
         if last_second - first_second >= MAX_SECONDS {
             return Self::default();
         }
         let mut starts = vec![0u32; (last_second - first_second + 2) as usize];
-        for time in times {
+        for (time, n_rows) in times {
             let index = (time.div_euclid(SECOND) - first_second) as usize;
             if let Some(count) = starts.get_mut(index) {
-                *count += 1;
+                *count += n_rows;
             }
         }
         // counts a second become counts from a second on
@@ -191,7 +191,7 @@ pub(super) struct Bundle {
 }
 
 /// `Bytes`, promised to stay where they are.
-struct Pinned(Bytes);
+pub(super) struct Pinned(pub(super) Bytes);
 
 impl std::ops::Deref for Pinned {
     type Target = [u8];
@@ -511,7 +511,7 @@ mod tests {
         fn seconds_lead_to_the_first_older_row(mut times in proptest::collection::vec(-5 * SECOND..5 * SECOND, 1..50), probe in -7 * SECOND..7 * SECOND) {
             times.sort_unstable_by(|a, b| b.cmp(a));
             let n = times.len() as u32;
-            let seconds = Seconds::new(times.iter().copied(), times[times.len() - 1], times[0]);
+            let seconds = Seconds::new(times.iter().map(|time| (*time, 1)), times[times.len() - 1], times[0]);
             let seconds = Seconds::from_bytes(&seconds.to_bytes(), u64::from(n)).expect("what was written");
             for probe in [probe, probe.div_euclid(SECOND) * SECOND] {
                 let expected = times.partition_point(|t| *t >= probe) as u32;

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -16,6 +17,7 @@ use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use super::{Error, Level, Result, Settings};
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, is_context_column};
 use crate::model::{Context, Table, context_values};
+use crate::storage::ScratchFile;
 
 /// Key of the checksum that both objects of a block carry: `rows:min:max`.
 pub(super) const ROWS_KEY: &str = "tracelake.rows";
@@ -130,18 +132,18 @@ pub(super) struct ColumnsWriter {
     schema: SchemaRef,
     /// Of each context column, its values by context number.
     context_columns: Vec<(usize, ArrayRef)>,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: ArrowWriter<ScratchFile>,
 }
 
 impl ColumnsWriter {
-    /// A writer of rows under `contexts`; `rows_checksum` goes into the footer. Room is made for `expected_bytes`.
+    /// A writer of rows under `contexts`, to `file`; `rows_checksum` goes into the footer.
     pub(super) fn try_new(
         table: Table,
         level: Level,
         contexts: &[Arc<Context>],
         settings: &Settings,
         rows_checksum: String,
-        expected_bytes: usize,
+        file: ScratchFile,
     ) -> Result<Self> {
         let stored = table.schema();
         let mut fields: Vec<Arc<Field>> = Vec::with_capacity(stored.fields().len());
@@ -177,7 +179,7 @@ impl ColumnsWriter {
         let options = ArrowWriterOptions::new()
             .with_properties(properties(table, level, settings, &descriptor, metadata)?)
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::with_capacity(expected_bytes), schema.clone(), options).map_err(build)?;
+        let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options).map_err(build)?;
         Ok(Self {
             table,
             schema,
@@ -210,7 +212,8 @@ impl ColumnsWriter {
     }
 
     /// The finished file.
-    pub(super) fn finish(self) -> Result<Vec<u8>> {
-        self.writer.into_inner().map_err(|e| Error::Build(e.to_string()))
+    pub(super) fn finish(self) -> Result<Bytes> {
+        let file = self.writer.into_inner().map_err(|e| Error::Build(e.to_string()))?;
+        file.finish().map_err(Error::Scratch)
     }
 }

@@ -11,13 +11,14 @@ use arrow::error::ArrowError;
 use super::merge as streaming;
 use super::{Block, BuiltBlock, Error, Level, Result, Settings, build};
 use crate::model::{Rows, Table, from_stored};
+use crate::storage::Scratch;
 
 /// Builds one block of all rows of `blocks`, which are of one table and partition; `None` when no row is left.
 ///
 /// Left out are: hidden rows; spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
-/// but the earliest row of each series. Blocks with an index are merged in bounded memory ([`super::merge`]); the rows of others
-/// are all read, and indexed again: the caller bounds what it merges at once.
-pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+/// but the earliest row of each series. Blocks with an index are merged in bounded memory, through files of `scratch`
+/// ([`super::merge`]); the rows of others are all read, and indexed again: the caller bounds what it merges at once.
+pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, scratch: &Scratch, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
     let table = first.meta().table;
     if blocks
@@ -33,7 +34,7 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
             _ => vec![None; of.len()],
         };
         let inputs = of.iter().zip(dropped).map(|(block, dropped)| streaming::Input { block, dropped });
-        match streaming::merge(&inputs.collect::<Vec<_>>(), level, partition_nanos, settings, now_nanos) {
+        match streaming::merge(&inputs.collect::<Vec<_>>(), level, partition_nanos, settings, scratch, now_nanos) {
             Err(error) if error.is_index() => tracing::warn!(%error, "blocks are merged without their indexes"),
             result => return result,
         }
@@ -62,11 +63,12 @@ pub(super) fn merge_rows(blocks: &[&Block], level: Level, partition_nanos: i64, 
 
 /// Builds the same block without hidden rows and those in `dropped` (bits over all of its rows); `None` when no row is left. A block
 /// without an index has all of its rows read into memory.
-pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, scratch: &Scratch, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let meta = block.meta();
     if streaming::can_merge(meta.table, &[block], settings) {
         let dropped = Some(dropped.clone());
-        match streaming::merge(&[streaming::Input { block, dropped }], meta.level, meta.partition_nanos, settings, now_nanos) {
+        let inputs = [streaming::Input { block, dropped }];
+        match streaming::merge(&inputs, meta.level, meta.partition_nanos, settings, scratch, now_nanos) {
             Err(error) if error.is_index() => tracing::warn!(%error, "a block is written anew without its index"),
             result => return result,
         }

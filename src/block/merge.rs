@@ -1,9 +1,10 @@
 //! Indexed blocks become one block in bounded memory: rows stream from the inputs into the new Parquet object, and indexes are
 //! merged, not made again.
 //!
-//! What is held is a few numbers a row (its order, its context), a chunk of rows of each input, and the two objects made. Three
-//! threads work for its time: one gathers rows, one encodes them, one merges the indexes.
+//! What is held is twelve bytes a row (its place, its input, its context) and a chunk of rows of each input; the two objects are made in
+//! [`Scratch`] files. Three threads work for its time: one gathers rows, one encodes them, one merges the indexes.
 
+mod keys;
 mod postings;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,13 +15,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
-use arrow::datatypes::Int64Type;
 
 use super::build::{CHUNKS_IN_FLIGHT, MAX_CHUNK_BYTES, Made, join, pack_of, panic_text, write_columns};
+use super::bundle::Seconds;
 use super::columns::{ColumnsWriter, rows_checksum};
+use super::directory::ScratchDirectory;
 use super::{Block, BlockIndex, BuiltBlock, Error, Level, Result, Scan, Settings};
 use crate::model::schema::{CONTEXT_COLUMN, memory_schema};
 use crate::model::{Context, Table};
+use crate::storage::Scratch;
 use postings::GONE;
 pub(super) use postings::contexts_of_rows;
 
@@ -49,9 +52,16 @@ pub(super) fn can_merge(table: Table, blocks: &[&Block], settings: &Settings) ->
 
 /// Builds one block of the rows that stay; `None` when there are none. The inputs are of one table and partition, and
 /// [`can_merge`]. [`Error::is_index`] when an index does not hold together: the rows may still be merged.
-pub(super) fn merge(inputs: &[Input<'_>], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
+pub(super) fn merge(
+    inputs: &[Input<'_>],
+    level: Level,
+    partition_nanos: i64,
+    settings: &Settings,
+    scratch: &Scratch,
+    now_nanos: i64,
+) -> Result<Option<BuiltBlock>> {
     let merge = || match Merge::new(inputs)? {
-        Some(merge) => merge.run(level, partition_nanos, settings, now_nanos).map(Some),
+        Some(merge) => merge.run(level, partition_nanos, settings, scratch, now_nanos).map(Some),
         None => Ok(None),
     };
     // tantivy panics on some damage; if it was arrow, reading the rows again will tell
@@ -63,8 +73,9 @@ struct Merge<'a> {
     table: Table,
     inputs: Vec<Known<'a>>,
     contexts: Vec<Arc<Context>>,
-    /// (input, row) in the new block's order.
-    order: Vec<(u32, u32)>,
+    /// Of each row of the new block, its input; rows of one input keep their order.
+    order: Vec<u32>,
+    seconds: Seconds,
     times: (i64, i64),
     ingest_ids: (i64, i64),
 }
@@ -72,7 +83,6 @@ struct Merge<'a> {
 struct Known<'a> {
     block: &'a Block,
     index: &'a BlockIndex,
-    times: Vec<i64>,
     /// The context of each row, by its number in this block.
     contexts_of_rows: Vec<u32>,
     /// The new number of each context.
@@ -88,17 +98,12 @@ impl<'a> Merge<'a> {
         let mut known = Vec::with_capacity(inputs.len());
         let mut contexts = Vec::new();
         let mut numbers: HashMap<u128, u32> = HashMap::new();
-        let mut keys: Vec<((i64, i64), (u32, u32))> = Vec::new();
-        for (number, input) in inputs.iter().enumerate() {
+        let mut n_rows = 0;
+        for input in inputs {
             let index = input.block.index().ok_or_else(|| Error::index("there is none"))?;
-            let n_rows = input.block.n_rows() as usize;
             let contexts_of_rows = index.contexts_of_rows()?;
             let mut renumbered: Vec<Option<u32>> = vec![None; index.contexts().len()];
-            let (times, ids) = read_keys(input.block, table)?;
-            if times.len() != n_rows {
-                return Err(input.block.damaged("it has fewer rows than it says"));
-            }
-            for row in (0..n_rows).filter(|row| input.stays(*row)) {
+            for row in (0..contexts_of_rows.len()).filter(|row| input.stays(*row)) {
                 let context = contexts_of_rows[row] as usize;
                 if renumbered[context].is_none() {
                     let context_of_row = &index.contexts()[context];
@@ -108,51 +113,48 @@ impl<'a> Merge<'a> {
                     });
                     renumbered[context] = Some(new);
                 }
-                // newest first: the bits of a number turned round sort it so, and none overflows
-                keys.push(((!times[row], !ids[row]), (number as u32, row as u32)));
             }
+            n_rows += contexts_of_rows.len();
             known.push(Known {
                 block: input.block,
                 index,
-                times,
+                rows: vec![GONE; contexts_of_rows.len()],
                 contexts_of_rows,
                 contexts: renumbered,
-                rows: vec![GONE; n_rows],
             });
         }
-        // stable, and quick over runs that are in order
-        keys.sort_by_key(|(key, _)| *key);
-        let (Some((newest, _)), Some((oldest, _))) = (keys.first(), keys.last()) else {
+        if n_rows >= i32::MAX as usize {
+            return Err(Error::Build(format!("{n_rows} rows are too many for one block")));
+        }
+        let mut order = Vec::with_capacity(n_rows);
+        let Some(span) = keys::merge(inputs, table, |input, row| {
+            known[input as usize].rows[row as usize] = order.len() as u32;
+            order.push(input);
+        })?
+        else {
             return Ok(None);
         };
-        if keys.len() >= i32::MAX as usize {
-            return Err(Error::Build(format!("{} rows are too many for one block", keys.len())));
-        }
-        let times = (!oldest.0, !newest.0);
-        let ids = keys.iter().map(|((_, id), _)| !*id);
-        let ingest_ids = ids.fold((i64::MAX, i64::MIN), |(min, max), id| (min.min(id), max.max(id)));
-        for (new, (_, (input, row))) in keys.iter().enumerate() {
-            known[*input as usize].rows[*row as usize] = new as u32;
-        }
         Ok(Some(Self {
             table,
             inputs: known,
             contexts,
-            order: keys.into_iter().map(|(_, at)| at).collect(),
-            times,
-            ingest_ids,
+            order,
+            seconds: Seconds::new(span.seconds.iter().copied(), span.times.0, span.times.1),
+            times: span.times,
+            ingest_ids: span.ingest_ids,
         }))
     }
 
-    fn run(self, level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<BuiltBlock> {
+    fn run(self, level: Level, partition_nanos: i64, settings: &Settings, scratch: &Scratch, now_nanos: i64) -> Result<BuiltBlock> {
         let n_rows = self.order.len() as u64;
         let checksum = rows_checksum(n_rows, self.times.0, self.times.1);
         let expected_bytes = self.inputs.iter().map(|input| input.block.meta().parquet_bytes as usize).sum();
-        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, expected_bytes)?;
+        let file = scratch.file(expected_bytes).map_err(Error::Scratch)?;
+        let columns = ColumnsWriter::try_new(self.table, level, &self.contexts, settings, checksum, file)?;
         let (parquet, index, fed) = std::thread::scope(|scope| {
             let (to_columns, chunks) = sync_channel(CHUNKS_IN_FLIGHT);
             let columns = scope.spawn(move || write_columns(columns, chunks));
-            let index = scope.spawn(|| self.merge_indexes());
+            let index = scope.spawn(|| self.merge_indexes(scratch));
             let fed = self.feed(settings, &to_columns);
             drop(to_columns);
             // a thread that failed is why feeding stopped: its error is the one to tell
@@ -164,9 +166,8 @@ impl<'a> Merge<'a> {
             });
             Ok::<_, Error>((parquet, index?, fed?))
         })?;
-        let times = self.order.iter().map(|(input, row)| self.inputs[*input as usize].times[*row as usize]);
         let (index, raw) = index;
-        let index = pack_of(index, raw, times, self.times, &self.contexts, &parquet)?;
+        let index = pack_of(index, &raw, &self.seconds, (n_rows, self.times), &self.contexts, &parquet, scratch)?;
         let services = self.contexts.iter().map(|context| context.service_name());
         let made = Made {
             table: self.table,
@@ -183,7 +184,7 @@ impl<'a> Merge<'a> {
         Ok(made.block(parquet, Some(index)))
     }
 
-    fn merge_indexes(&self) -> Result<(tantivy::Index, tantivy::directory::RamDirectory)> {
+    fn merge_indexes(&self, scratch: &Scratch) -> Result<(tantivy::Index, ScratchDirectory)> {
         let inputs: Vec<postings::Input<'_>> = self
             .inputs
             .iter()
@@ -197,7 +198,7 @@ impl<'a> Merge<'a> {
                 }
             })
             .collect();
-        postings::merge(&inputs, self.order.len() as u32)
+        postings::merge(&inputs, self.order.len() as u32, scratch)
     }
 
     /// Reads rows in order and hands them on chunk by chunk.
@@ -221,8 +222,20 @@ impl<'a> Merge<'a> {
             memory_bytes: self.contexts.iter().map(|context| context.memory_bytes() as u64).sum(),
             n_in_progress: 0,
         };
-        for rows in self.order.chunks(chunk_rows) {
-            let chunk = self.gather(rows, &mut windows)?;
+        let mut next_rows = vec![0usize; self.inputs.len()];
+        let mut rows: Vec<(u32, u32)> = Vec::with_capacity(chunk_rows.min(self.order.len()));
+        for inputs in self.order.chunks(chunk_rows) {
+            rows.clear();
+            for input in inputs {
+                let next = &mut next_rows[*input as usize];
+                // as many stay as the order names
+                while self.inputs[*input as usize].rows.get(*next) == Some(&GONE) {
+                    *next += 1;
+                }
+                rows.push((*input, *next as u32));
+                *next += 1;
+            }
+            let chunk = self.gather(&rows, &mut windows)?;
             fed.memory_bytes += chunk.get_array_memory_size() as u64;
             let in_progress = chunk.column_by_name("in_progress").and_then(|column| column.as_boolean_opt());
             fed.n_in_progress += in_progress.map_or(0, |column| column.true_count() as u64);
@@ -324,18 +337,6 @@ impl Window {
         }
         Ok(())
     }
-}
-
-/// Times and ingest IDs of all rows.
-fn read_keys(block: &Block, table: Table) -> Result<(Vec<i64>, Vec<i64>)> {
-    let n_rows = block.n_rows() as usize;
-    let (mut times, mut ids) = (Vec::with_capacity(n_rows), Vec::with_capacity(n_rows));
-    for batch in block.scan(0..block.n_rows(), &[table.time_column(), "ingest_id"])? {
-        let batch = batch?;
-        times.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
-        ids.extend_from_slice(batch.column(1).as_primitive::<Int64Type>().values());
-    }
-    Ok((times, ids))
 }
 
 #[cfg(test)]

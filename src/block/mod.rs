@@ -37,6 +37,7 @@ mod pattern;
 mod terms;
 mod rowtext;
 mod bundle;
+mod directory;
 mod document;
 mod columns;
 mod index;
@@ -93,6 +94,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What is made could not be written down on the way, as on a full disk.
+    #[error("a block that is being made cannot be written")]
+    Scratch(#[source] std::io::Error),
     /// A range of one of its objects could not be fetched.
     #[error("{reason}")]
     Unread {

@@ -1,5 +1,6 @@
 //! Tantivy's files and our own tables become one object: see [`bundle`](super::bundle) for the layout.
 
+use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,15 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::PageIndexPolicy;
-use tantivy::directory::RamDirectory;
 use tantivy::{Directory, Index};
 
 use super::bundle::{Bundle, Contents, Hot, MAGIC, Part, Recorded, Seconds, Tail, VERSION, extension};
+use super::directory::ScratchDirectory;
 use super::index::open_segment;
 use super::terms::{context_prefix, field_term};
 use super::{Error, RawField, Result, index, tokenizer};
 use crate::model::{Context, TimeRange};
-use crate::storage::Checksums;
+use crate::storage::{Checksums, Scratch, ScratchFile};
 
 /// Length of a chunk: the least that is fetched of an object that is not here. (Little in tests, so that small objects have several.)
 const CHUNK_BYTES: u32 = if cfg!(test) { 256 } else { 64 << 10 };
@@ -41,24 +42,35 @@ pub(super) struct Packed {
 
 /// Parts, one behind the other.
 struct Parts {
-    out: Vec<u8>,
+    out: ScratchFile,
+    n_bytes: u64,
     parts: Vec<Part>,
 }
 
 impl Parts {
-    fn push(&mut self, name: impl Into<String>, bytes: &[u8]) {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(Error::Scratch)?;
+        self.n_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn push(&mut self, name: impl Into<String>, bytes: &[u8]) -> Result<()> {
         self.parts.push(Part {
             name: name.into(),
-            offset: self.out.len() as u64,
+            offset: self.n_bytes,
             length: bytes.len() as u64,
             crc32c: crc32c::crc32c(bytes),
         });
-        self.out.extend_from_slice(bytes);
+        self.write(bytes)
+    }
+
+    fn read_back<T>(&mut self, read: impl FnOnce(&Bytes) -> T) -> Result<T> {
+        self.out.read_back(read).map_err(Error::Scratch)
     }
 }
 
 /// Packs an index that was written to `raw`, whose files go one by one. `own.times` is (first, last), both inclusive.
-pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<Packed> {
+pub(super) fn pack(index: &Index, raw: &ScratchDirectory, own: &Own<'_>, scratch: &Scratch) -> Result<Packed> {
     let mut names: Vec<PathBuf> = index.directory().list_managed_files().into_iter().collect();
     names.push(PathBuf::from("meta.json"));
     names.sort();
@@ -71,33 +83,32 @@ pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<P
         _ => 3,
     };
     names.sort_by_key(rank);
-    let lengths = names.iter().filter_map(|name| raw.get_file_handle(name).ok()).map(|handle| handle.len());
     let mut parts = Parts {
-        out: Vec::with_capacity(lengths.sum::<usize>() * 9 / 8),
+        out: scratch.file(raw.n_bytes() * 9 / 8).map_err(Error::Scratch)?,
+        n_bytes: 0,
         parts: Vec::new(),
     };
-    parts.out.extend_from_slice(MAGIC);
-    parts.out.extend_from_slice(&VERSION.to_le_bytes());
+    parts.write(MAGIC)?;
+    parts.write(&VERSION.to_le_bytes())?;
     let mut start = None;
     for name in &names {
         if rank(name) == 3 {
-            start.get_or_insert(parts.out.len());
+            start.get_or_insert(parts.n_bytes);
         }
         let text = name.to_string_lossy().into_owned();
         // through the index' own directory the footers that opening checks would be missing
         if extension(name) == "json" {
-            parts.push(text, &index.directory().atomic_read(name).map_err(Error::index)?);
-        } else if let Ok(handle) = raw.get_file_handle(name) {
-            parts.push(text, &handle.read_bytes(0..handle.len()).map_err(Error::index)?);
-            // it may be large, and is not read again; if it stays, the directory goes soon
-            let _ = raw.delete(name);
+            parts.push(text, &index.directory().atomic_read(name).map_err(Error::index)?)?;
+        } else if let Some(bytes) = raw.take(name) {
+            // it may be large, and goes as soon as it is copied
+            parts.push(text, &bytes)?;
         }
     }
-    let start = start.unwrap_or(parts.out.len());
+    let start = start.unwrap_or(parts.n_bytes);
     let contexts: Vec<&Context> = own.contexts.iter().map(AsRef::as_ref).collect();
     let json = serde_json::to_vec(&contexts).map_err(Error::index)?;
-    parts.push("contexts", &zstd::bulk::compress(&json, 3).map_err(Error::index)?);
-    parts.push("seconds", &own.seconds.to_bytes());
+    parts.push("contexts", &zstd::bulk::compress(&json, 3).map_err(Error::index)?)?;
+    parts.push("seconds", &own.seconds.to_bytes())?;
     let mut contents = Contents {
         n_rows: own.n_rows,
         min_time_nanos: own.times.start_nanos,
@@ -109,29 +120,29 @@ pub(super) fn pack(index: &Index, raw: &RamDirectory, own: &Own<'_>) -> Result<P
     };
     let hot = push_hot(&mut parts, &contents, own.contexts.len())?;
     let foot = foot_of(own.parquet)?;
-    parts.push("foot", &zstd::bulk::compress(foot, 3).map_err(Error::index)?);
-    let (index_sums, parquet_sums) = (Checksums::of(&parts.out[..start], CHUNK_BYTES), Checksums::of(own.parquet, CHUNK_BYTES));
+    parts.push("foot", &zstd::bulk::compress(foot, 3).map_err(Error::index)?)?;
+    let index_sums = parts.read_back(|bytes| Checksums::of(&bytes[..start as usize], CHUNK_BYTES))?;
+    let parquet_sums = Checksums::of(own.parquet, CHUNK_BYTES);
     let sums = index_sums.crc32c().iter().chain(parquet_sums.crc32c());
-    parts.push("chunks", &sums.flat_map(|crc32c| crc32c.to_le_bytes()).collect::<Vec<u8>>());
+    parts.push("chunks", &sums.flat_map(|crc32c| crc32c.to_le_bytes()).collect::<Vec<u8>>())?;
     contents.tail = Some(Tail {
-        start: start as u64,
+        start,
         chunk_bytes: CHUNK_BYTES,
         parquet_bytes: own.parquet.len() as u64,
         foot_bytes: foot.len() as u64,
         hot,
     });
-    contents.parts = parts.parts;
+    contents.parts = std::mem::take(&mut parts.parts);
     let table = serde_json::to_vec(&contents).map_err(Error::index)?;
-    let mut out = parts.out;
-    let offset = out.len() as u64;
-    out.extend_from_slice(&table);
-    out.extend_from_slice(&offset.to_le_bytes());
-    out.extend_from_slice(&(table.len() as u32).to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(&table).to_le_bytes());
-    out.extend_from_slice(MAGIC);
+    let offset = parts.n_bytes;
+    parts.write(&table)?;
+    parts.write(&offset.to_le_bytes())?;
+    parts.write(&(table.len() as u32).to_le_bytes())?;
+    parts.write(&crc32c::crc32c(&table).to_le_bytes())?;
+    parts.write(MAGIC)?;
     Ok(Packed {
-        tail_bytes: (out.len() - start) as u64,
-        bytes: out.into(),
+        tail_bytes: parts.n_bytes - start,
+        bytes: parts.out.finish().map_err(Error::Scratch)?,
     })
 }
 
@@ -141,26 +152,25 @@ fn push_hot(parts: &mut Parts, contents: &Contents, n_contexts: usize) -> Result
         parts: parts.parts.clone(),
         ..contents.clone()
     };
+    let (copies, hot) = parts.read_back(|bytes| hot_of(bytes, contents, n_contexts))??;
+    parts.push("hot", &copies)?;
+    Ok(hot)
+}
+
+/// See [`push_hot`]: the copies, and where they are from.
+fn hot_of(bytes: &Bytes, contents: Contents, n_contexts: usize) -> Result<(Vec<u8>, Vec<Hot>)> {
     let recorded = Recorded::default();
-    let bytes = Bytes::from(std::mem::take(&mut parts.out));
-    let end = bytes.len() as u64;
-    let bundle = Bundle::of_parts(bytes.clone().into(), contents, end)?.recording(&recorded);
+    let parts = contents.parts.clone();
+    let bundle = Bundle::of_parts(bytes.clone().into(), contents, bytes.len() as u64)?.recording(&recorded);
     let opened = open_segment(bundle)?;
     // the terms that count and label rows: nearly every question asks for some
     let labels = [context_prefix(), field_term(RawField::Severity, "").text];
     for prefix in labels.iter().filter(|_| n_contexts <= MAX_HOT_CONTEXTS) {
         index::with_prefix(&opened.terms, prefix)?;
     }
-    drop(opened);
-    // nobody else has them now: this copies nothing
-    parts.out = Vec::from(bytes);
     let mut copies = Vec::new();
     let mut hot = Vec::new();
-    for part in parts
-        .parts
-        .iter()
-        .filter(|part| ["pos", "idx", "term"].contains(&extension(part.name.as_ref())))
-    {
+    for part in parts.iter().filter(|part| ["pos", "idx", "term"].contains(&extension(part.name.as_ref()))) {
         let reads = recorded.lock().remove(&PathBuf::from(&part.name)).unwrap_or_default();
         for range in merged(reads) {
             let at = (part.offset + range.start) as usize..(part.offset + range.end) as usize;
@@ -170,11 +180,10 @@ fn push_hot(parts: &mut Parts, contents: &Contents, n_contexts: usize) -> Result
                 length: range.end - range.start,
                 at: copies.len() as u64,
             });
-            copies.extend_from_slice(&parts.out[at]);
+            copies.extend_from_slice(&bytes[at]);
         }
     }
-    parts.push("hot", &copies);
-    Ok(hot)
+    Ok((copies, hot))
 }
 
 /// The same ranges, in order, none of which touches another.

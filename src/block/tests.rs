@@ -11,6 +11,7 @@ use crate::model::{
     Context, ContextBuilder, LogRecord, LogsBuilder, MetricsBuilder, Point, PointKind, Rows, SeriesKey, SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder,
     Table, TimeRange, TraceId, Value,
 };
+use crate::storage::Scratch;
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
@@ -498,11 +499,13 @@ fn merged_blocks_hold_all_rows_once() {
             &build(rows.table(), HOUR, Level::L0, std::slice::from_ref(rows), &small(), 0).expect("a block"),
         ))
     };
-    let merged = merge(&[block(&a), block(&b)], Level::Sealed, HOUR, &small(), 5).expect("merged").expect("rows");
+    let merged = merge(&[block(&a), block(&b)], Level::Sealed, HOUR, &small(), &Scratch::memory(), 5)
+        .expect("merged")
+        .expect("rows");
     assert_eq!((merged.meta.level, merged.meta.n_rows), (Level::Sealed, 160));
     assert_eq!((merged.meta.min_ingest_id, merged.meta.max_ingest_id), (1, 569));
     same(&scan_all(&open(&merged), 0..160), &expected(Table::Logs, &[a, b]));
-    assert!(merge(&[], Level::Sealed, HOUR, &small(), 5).expect("nothing").is_none());
+    assert!(merge(&[], Level::Sealed, HOUR, &small(), &Scratch::memory(), 5).expect("nothing").is_none());
 }
 
 #[test]
@@ -537,7 +540,9 @@ fn a_completed_span_replaces_the_one_in_progress() {
         block(record(true, 2)),
         block(record(true, 2).with_ingest_ids(9)),
     ];
-    let merged = merge(&blocks, Level::Sealed, 0, &small(), 0).expect("merged").expect("rows");
+    let merged = merge(&blocks, Level::Sealed, 0, &small(), &Scratch::memory(), 0)
+        .expect("merged")
+        .expect("rows");
     let rows = open(&merged).read(&[0, 1], &["span_id", "in_progress"]).expect("two rows");
     let seen: Vec<(String, bool)> = (0..2)
         .map(|row| (rows.column(0).as_string::<i32>().value(row).to_string(), rows.column(1).as_boolean().value(row)))
@@ -555,7 +560,7 @@ fn a_series_is_kept_once_with_its_earliest_row() {
             &build(Table::MetricSeries, 0, Level::L0, std::slice::from_ref(rows), &small(), 0).expect("a block"),
         ))
     };
-    let merged = merge(&[block(&later), block(&series)], Level::Sealed, 0, &small(), 0)
+    let merged = merge(&[block(&later), block(&series)], Level::Sealed, 0, &small(), &Scratch::memory(), 0)
         .expect("merged")
         .expect("rows");
     assert_eq!(merged.meta.n_rows, n);

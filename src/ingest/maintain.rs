@@ -47,7 +47,7 @@ use crate::block::{self, Block, BlockId, BlockMeta, BuiltBlock, Level};
 use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, OpenIntent, Removed, Snapshot, block_path};
 use crate::fail_point;
 use crate::model::Clock;
-use crate::storage::{self, Cache, Store};
+use crate::storage::{self, Cache, Scratch, Store};
 use crate::telemetry::register;
 
 use super::Finder;
@@ -87,12 +87,12 @@ pub struct Config {
     pub late_seal_seconds: u64,
     /// Blocks of like size in a running hour that are merged early (8): bounds what a query of the last hour opens.
     pub merge_at_blocks: usize,
-    /// Rows of a merged block (2,000,000).
+    /// Rows of a merged block (4,000,000). A merge takes 12 bytes of memory for each.
     pub max_block_rows: u64,
     /// Bytes of the Parquet files that go into a merged block (256 MiB).
     pub max_block_bytes: u64,
     /// Memory of the rows that are read to be merged (512 MiB): those of metrics, and those of which an index is missing or of an older
-    /// version. Where indexes are merged, rows stream through: 48 MiB of them, and the block that is made, its index twice for a moment.
+    /// version. Where indexes are merged, rows stream through, 48 MiB of them at a time, into files in the data directory.
     pub max_merge_memory_bytes: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
     /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].
@@ -128,7 +128,7 @@ impl Default for Config {
             seal_quiet_seconds: 300,
             late_seal_seconds: 86_400,
             merge_at_blocks: 8,
-            max_block_rows: 2_000_000,
+            max_block_rows: 4_000_000,
             max_block_bytes: 256 << 20,
             max_merge_memory_bytes: 512 << 20,
             removed_grace_seconds: 3600,
@@ -232,12 +232,15 @@ enum Rewritten {
 
 /// The real one.
 #[derive(Debug)]
-struct BlockMerge(block::Settings);
+struct BlockMerge {
+    settings: block::Settings,
+    scratch: Scratch,
+}
 
 impl Merge for BlockMerge {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
         let blocks = inputs.into_iter().map(|input| open(input).map(Arc::new)).collect::<block::Result<Vec<_>>>()?;
-        block::merge(&blocks, level, partition_nanos, &self.0, now_nanos)
+        block::merge(&blocks, level, partition_nanos, &self.settings, &self.scratch, now_nanos)
     }
 
     fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
@@ -257,7 +260,10 @@ impl BlockMerge {
     fn without(&self, block: &Block, gone: &BooleanBuffer, now_nanos: i64) -> block::Result<Rewritten> {
         match gone.count_set_bits() as u64 {
             0 => Ok(Rewritten::Clean),
-            n_rows => Ok(Rewritten::Without(n_rows, block::rewrite(block, gone, &self.0, now_nanos)?.map(Box::new))),
+            n_rows => {
+                let built = block::rewrite(block, gone, &self.settings, &self.scratch, now_nanos)?;
+                Ok(Rewritten::Without(n_rows, built.map(Box::new)))
+            }
         }
     }
 }
@@ -304,7 +310,10 @@ pub struct Maintainer {
 impl Maintainer {
     /// A maintainer; does nothing until it is run.
     pub fn new(parts: Parts) -> Self {
-        let merge = Arc::new(BlockMerge(parts.block.clone()));
+        let merge = Arc::new(BlockMerge {
+            settings: parts.block.clone(),
+            scratch: parts.cache.scratch(),
+        });
         Self::with_merge(parts, merge)
     }
 

@@ -31,6 +31,7 @@ use super::demand::Demand;
 use super::mapped::Maps;
 use super::object::{Checksums, Object};
 use super::partial::{Partial, SMALL_BYTES};
+use super::scratch::Scratch;
 use super::{Error, ErrorKind, Key, Result, Store, metrics};
 
 /// Bytes fetched and written at a time: what a copy costs in memory on its way.
@@ -400,6 +401,11 @@ impl Cache {
                 metrics::mapped_given_back();
             }
         }
+    }
+
+    /// Where large objects are made, before they are put: files beside the copies, whose maps count like theirs.
+    pub fn scratch(&self) -> Scratch {
+        Scratch::in_folder(self.dir.join("scratch"), Arc::clone(&self.maps))
     }
 
     /// Bytes of the copies.

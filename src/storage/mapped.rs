@@ -39,8 +39,9 @@ impl Maps {
         // SAFETY: a map is sound while nobody changes or truncates the file. All files that come here get their name
         // by rename or link only after they are whole, and are not written any more (a partial copy, which is written while it is
         // mapped, has its own kind of map; it gets its name when all of it is present): objects are immutable, and
-        // replacing or deleting one changes the name, while the map holds on to the old inode. Another program that
-        // writes into our data directory in place breaks this, as it would break any database.
+        // replacing or deleting one changes the name, while the map holds on to the old inode. Or they have no name (a scratch
+        // file), so that only their one writer reaches them, which writes behind what is mapped and nowhere else. Another program
+        // that writes into our data directory in place breaks this, as it would break any database.
         let map = Arc::new(unsafe { Mmap::map(file)? });
         self.add(&map);
         Ok(Bytes::from_owner(MappedFile(map)))

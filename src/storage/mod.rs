@@ -26,6 +26,7 @@ mod metered;
 mod demand;
 mod object;
 mod mapped;
+mod scratch;
 mod cache;
 mod partial;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use local::LocalStore;
 pub use object::{Checksums, Object, failed_read};
 pub use paths::Key;
+pub use scratch::{Scratch, ScratchFile};
 
 use metered::MeteredStore;
 

@@ -8,7 +8,7 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::path::Path;
 
 use tantivy::columnar::ColumnarWriter;
-use tantivy::directory::{RamDirectory, TerminatingWrite};
+use tantivy::directory::TerminatingWrite;
 use tantivy::fieldnorm::FieldNormsSerializer;
 use tantivy::index::SegmentComponent;
 use tantivy::postings::{FieldSerializer, InvertedIndexSerializer, Postings, SegmentPostings, TermInfo};
@@ -17,10 +17,12 @@ use tantivy::termdict::TermStreamer;
 use tantivy::{Directory, DocSet, Index, IndexMeta, InvertedIndexReader, TERMINATED};
 
 use super::super::build::index_settings;
+use super::super::directory::ScratchDirectory;
 use super::super::document::{self, TERMS, TEXT};
 use super::super::index::with_prefix;
 use super::super::terms::{context_prefix, context_term, value_of};
 use super::super::{Error, Result};
+use crate::storage::Scratch;
 
 /// The new number of a row that goes.
 pub(super) const GONE: u32 = u32::MAX;
@@ -66,8 +68,8 @@ fn postings(reader: &InvertedIndexReader, term: &TermInfo, option: IndexRecordOp
 }
 
 /// Merges indexes to one of `n_rows` documents, in a directory of its own.
-pub(super) fn merge(inputs: &[Input<'_>], n_rows: u32) -> Result<(Index, RamDirectory)> {
-    let directory = RamDirectory::create();
+pub(super) fn merge(inputs: &[Input<'_>], n_rows: u32, scratch: &Scratch) -> Result<(Index, ScratchDirectory)> {
+    let directory = ScratchDirectory::new(scratch.clone());
     let index = Index::create(directory.clone(), document::schema(), index_settings()).map_err(Error::index)?;
     let segment = index.new_segment().with_max_doc(n_rows);
     let mut serializer = InvertedIndexSerializer::open(&segment).map_err(Error::index)?;

@@ -11,6 +11,7 @@ use super::super::tests::{log_rows, open, scan_all, small, span_rows};
 use super::super::{BlockMeta, HiddenRows, Level, build, verify};
 use super::*;
 use crate::model::{Rows, Table};
+use crate::storage::{Cache, LocalStore};
 
 fn block(rows: &Rows, hidden: impl IntoIterator<Item = u32>) -> Arc<Block> {
     let built = build(rows.table(), 0, Level::L0, std::slice::from_ref(rows), &small(), 0).expect("a block");
@@ -85,7 +86,9 @@ fn check_same(a: &BuiltBlock, b: &BuiltBlock) {
 fn check(blocks: &[Arc<Block>]) {
     let of: Vec<&Block> = blocks.iter().map(AsRef::as_ref).collect();
     assert!(can_merge(of[0].meta().table, &of, &small()));
-    let merged = merge(blocks, Level::Sealed, 0, &small(), 0).expect("merged");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = Cache::open(Arc::new(LocalStore::open(folder.path()).expect("a store")), &folder.path().join("cache"), 0).expect("a cache");
+    let merged = merge(blocks, Level::Sealed, 0, &small(), &cache.scratch(), 0).expect("merged");
     let rebuilt = merge_rows(&of, Level::Sealed, 0, &small(), 0).expect("built");
     match (&merged, &rebuilt) {
         (Some(merged), Some(rebuilt)) => check_same(merged, rebuilt),
@@ -125,7 +128,7 @@ fn spans_in_progress_are_replaced_alike() {
 fn a_rewrite_leaves_out_what_is_dropped_and_what_is_hidden() {
     let whole = block(&span_rows(150, 1), [7]);
     let dropped = BooleanBuffer::from_iter((0..150).map(|row| row % 3 == 0));
-    let built = rewrite(&whole, &dropped, &small(), 0).expect("written").expect("rows");
+    let built = rewrite(&whole, &dropped, &small(), &Scratch::memory(), 0).expect("written").expect("rows");
     assert_eq!(built.meta.n_rows, 99);
     let before = scan_all(&whole, 0..150);
     let stays: arrow::array::BooleanArray = (0..150).map(|row| Some(row % 3 != 0 && row != 7)).collect();
@@ -135,7 +138,11 @@ fn a_rewrite_leaves_out_what_is_dropped_and_what_is_hidden() {
         verify(&Arc::new(built.meta.clone()), &built.parquet, built.index.as_ref()),
         Vec::<String>::new()
     );
-    assert!(rewrite(&whole, &BooleanBuffer::new_set(150), &small(), 0).expect("written").is_none());
+    assert!(
+        rewrite(&whole, &BooleanBuffer::new_set(150), &small(), &Scratch::memory(), 0)
+            .expect("written")
+            .is_none()
+    );
 }
 
 #[test]
@@ -149,7 +156,9 @@ fn a_damaged_index_is_an_error_or_goes_unused_and_every_row_stays() {
         let Ok(damaged) = Block::open(Arc::new(built.meta.clone()), built.parquet.clone(), Some(damaged.into())) else {
             continue;
         };
-        let merged = merge(&[Arc::new(damaged)], Level::Sealed, 0, &small(), 0).expect("merged").expect("rows");
+        let merged = merge(&[Arc::new(damaged)], Level::Sealed, 0, &small(), &Scratch::memory(), 0)
+            .expect("merged")
+            .expect("rows");
         assert_eq!(merged.meta.n_rows, 60);
     }
 }

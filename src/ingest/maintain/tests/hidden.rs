@@ -167,7 +167,10 @@ async fn rows_hidden_while_their_block_is_merged_stay_hidden_in_the_new_one() {
     let parts = world.parts(1).await;
     let catalog = parts.catalog.clone();
     let merge = HidingMerge {
-        inner: BlockMerge(block::Settings::default()),
+        inner: BlockMerge {
+            settings: block::Settings::default(),
+            scratch: Scratch::memory(),
+        },
         catalog: catalog.clone(),
         times: Default::default(),
     };
