@@ -1,5 +1,6 @@
 """Logs by what else their trace has: X-Ray segments and OpenTelemetry spans by one condition, records that came by the awslogs face."""
 
+import os
 import subprocess
 import time
 
@@ -82,9 +83,62 @@ def test_logs_are_found_by_conditions_on_their_trace(make_lake):
     lake.restart()
     lake.wait_flushed()
     check(lake)
-    cli = [lakes.binary(), "search", "--url", lake.url, "trace:(service:cart error:true)"]
-    shown = subprocess.run(cli, capture_output=True, text=True, timeout=60)
+    cli = [lakes.binary(), "search", "trace:(service:cart error:true)"]
+    shown = subprocess.run(cli, env={**os.environ, "TRACELAKE_URL": lake.url}, capture_output=True, text=True, timeout=60)
     assert "line 4 of" in shown.stdout and shown.returncode == 0, shown
+
+
+def test_a_trace_says_where_its_time_went_and_where_its_error_began(make_lake):
+    lake = make_lake()
+    start = time.time() - 60
+    send_spans(lake, start)
+    told = lake.get("/api/v1/traces/1-5759e988-bd862e3fe1be46a994272791/analysis")
+    path = [(section["name"], round(section["duration_nano"] / 1e9, 3)) for section in told["critical_path"]]
+    # doubles have no nanoseconds to spare at this time of the epoch
+    assert path == [("SELECT", 1.5), ("POST /pay", 0.5)], told
+    assert told["error_origin"]["name"] == "SELECT"
+    assert [span["name"] for span in told["error_origin"]["path"]] == ["POST /pay", "SELECT"]
+    assert [usual["spans"] for usual in told["usual"]] == [0, 0] and told["coverage"]["complete"], told
+    # a minute later it is slower than what there was
+    requests.post(
+        f"{lake.otlp_http_url}/v1/traces",
+        json={
+            "resourceSpans": [
+                {
+                    "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "checkout"}}]},
+                    "scopeSpans": [
+                        {
+                            "spans": [
+                                {
+                                    "traceId": "5759e988bd862e3fe1be46a9942727aa",
+                                    "spanId": "00000000000000aa",
+                                    "name": "SELECT",
+                                    "startTimeUnixNano": str(int((start + 30) * 1e9)),
+                                    "endTimeUnixNano": str(int((start + 31) * 1e9)),
+                                }
+                            ]
+                        }
+                    ],
+                }
+            ]
+        },
+        timeout=20,
+    ).raise_for_status()
+    (usual,) = lake.get("/api/v1/traces/5759e988bd862e3fe1be46a9942727aa/analysis", usual="5m")["usual"]
+    assert (usual["spans"], usual["faster"], usual["slower_than"]) == (2, 1, 0.5), usual
+
+
+def test_two_sets_of_rows_are_compared(make_lake):
+    lake = make_lake()
+    start = time.time() - 60
+    send_spans(lake, start)
+    told = lake.get("/api/v1/compare", q="error:true", table="spans", start="-1h")
+    assert (told["selection"]["rows"], told["baseline"]["rows"]) == (2, 3), told
+    fields = {field["field"]: field for field in told["fields"]}
+    assert told["fields"][0]["field"] == "status" and fields["status"]["difference"] == 1.0, told
+    assert {"value": "cart", "selection": 1, "baseline": 0} in fields["service.name"]["values"], told
+    wrong = requests.get(f"{lake.url}/api/v1/compare", params={"q": "a", "baseline": "(b"}, timeout=20)
+    assert wrong.status_code == 400 and "never closed" in wrong.text, wrong.text
 
 
 def test_what_is_wrong_with_a_condition_is_told_with_its_place(make_lake):
