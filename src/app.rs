@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::AccessKey;
 use crate::access::sigv4::Verifier;
 use crate::alert::{self, Alerting};
-use crate::assemble::Graphs;
+use crate::assemble::{Assembler, Graphs};
 use crate::catalog::{self, Catalog, Life, NodeId};
 use crate::collect::{self, Collector};
 use crate::config::Config;
@@ -145,9 +145,11 @@ impl App {
             clock: clock.clone(),
         };
         let deliveries = Arc::new(Deliveries::open(deliveries).await);
+        let assembler = || Assembler::over(config.assemble.clone(), engine.clone(), ingest.clone(), clock.clone());
+        let assembler = config.assemble.enabled.then(|| Arc::new(assembler()));
         let stop_receiving = CancellationToken::new();
         let server = Arc::new(Server {
-            graphs: Graphs::new(engine.clone()),
+            graphs: Graphs::new(engine.clone(), assembler.clone()),
             engine,
             deliveries: deliveries.clone(),
             ingest: ingest.clone(),
@@ -199,6 +201,9 @@ impl App {
         });
         app.work("nodes", peers, |peers, stop| async move { peers.run(stop.cancelled_owned()).await });
         app.work("deliveries", deliveries, |deliveries, stop| async move { deliveries.run(stop).await });
+        if let Some(assembler) = assembler {
+            app.work("assemble", assembler, |assembler, stop| async move { assembler.run(stop).await });
+        }
         if !collectors.is_empty() {
             app.work("collect", collectors, |collectors, stop| async move {
                 futures::future::join_all(collectors.iter().map(|collector| collector.run(stop.clone()))).await;

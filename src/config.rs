@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::net::{auth, listen};
-use crate::{access, alert, block, collect, deliver, ingest, query, receive, storage, telemetry, wal};
+use crate::{access, alert, assemble, block, collect, deliver, ingest, query, receive, storage, telemetry, wal};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -55,6 +55,8 @@ pub struct Config {
     pub retention: ingest::RetentionConfig,
     /// `[query]`
     pub query: query::Config,
+    /// `[assemble]`
+    pub assemble: assemble::Config,
     /// `[deliver]`
     pub deliver: deliver::Config,
     /// `[alert]`
@@ -164,6 +166,7 @@ impl Config {
                 "lake" => set(&mut config.lake, value),
                 "retention" => set(&mut config.retention, value),
                 "query" => set(&mut config.query, value),
+                "assemble" => set(&mut config.assemble, value),
                 "deliver" => set(&mut config.deliver, value),
                 "alert" => set(&mut config.alert, value),
                 _ => vec![format!("unknown section; there are {SECTIONS}")],
@@ -242,6 +245,7 @@ impl Config {
         problems.extend(self.xray.problems());
         problems.extend(self.firehose.problems());
         problems.extend(self.collect.problems());
+        problems.extend(self.assemble.problems());
         problems.extend(self.deliver.problems());
         problems.extend(self.node.problems());
         problems.extend(self.retention.problems());
@@ -269,7 +273,7 @@ impl Config {
     }
 }
 
-const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, collect, store, wal, ingest, node, block, lake, retention, query, deliver, alert";
+const SECTIONS: &str = "server, telemetry, auth, aws, tls, receive, otlp, awslogs, insights, xray, firehose, collect, store, wal, ingest, node, block, lake, retention, query, assemble, deliver, alert";
 
 /// Reads a section. Each key is read alone first, so that every mistake is told, and with the name of its key; a section
 /// with a mistake stays as it was.

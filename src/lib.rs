@@ -49,7 +49,7 @@
 //! | [`catalog`] | which blocks exist: a commit log in the bucket |
 //! | [`ingest`] | the write path as one story, and the view that queries read |
 //! | [`query`] | one AST, its languages, and its execution over head and blocks; SQL |
-//! | [`assemble`] | traces put together: service graphs, figures by service and operation |
+//! | [`assemble`] | traces put together: summaries, service graphs, figures by service and operation |
 //! | [`deliver`] | rows that go on to Firehose and Kinesis as they come in |
 //! | [`metric_filter`] | what metric filters make of log records |
 //! | [`receive`] | the protocols: OTLP, CloudWatch Logs, X-Ray, Firehose |

@@ -5,9 +5,10 @@
 
 use crate::model::{TimeRange, TraceId};
 use crate::query::xray::{Expression, TraceFacts};
-use crate::query::{self, Coverage, Engine, Trace};
+use crate::query::{self, Engine, Trace};
 
 use super::calls::{Calls, MINUTE_NANOS, minute_of};
+use super::draw::Told;
 
 /// How far the parts of a trace are looked for around those that are known, an hour.
 pub(super) const REACH_NANOS: i64 = 3_600_000_000_000;
@@ -15,23 +16,6 @@ pub(super) const REACH_NANOS: i64 = 3_600_000_000_000;
 const MAX_TRACES: usize = 100_000;
 /// Traces whose spans are read in one go.
 const TRACES_AT_ONCE: usize = 500;
-
-/// Calls, and what they rest on.
-#[derive(Clone, Debug)]
-pub struct Told {
-    /// What was called.
-    pub calls: Calls,
-    /// The whole minutes looked at.
-    pub range: TimeRange,
-    /// What it rests on.
-    pub coverage: Coverage,
-}
-
-/// Answers who called whom. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Graphs {
-    engine: Engine,
-}
 
 /// The whole minutes that a time touches.
 pub(super) fn whole_minutes(range: TimeRange) -> TimeRange {
@@ -42,77 +26,65 @@ pub(super) fn whole_minutes(range: TimeRange) -> TimeRange {
     TimeRange::new(minute_of(range.start_nanos), end)
 }
 
-impl Graphs {
-    /// Reads through `engine`.
-    pub fn new(engine: Engine) -> Graphs {
-        Graphs { engine }
-    }
-
-    /// The calls of a time.
-    pub async fn calls(&self, range: TimeRange) -> query::Result<Told> {
-        self.calls_of_spans(range, &Expression::All).await
-    }
-
-    /// The calls, in a time, of traces that a filter lets through.
-    pub async fn calls_of_spans(&self, range: TimeRange, filter: &Expression) -> query::Result<Told> {
-        let range = whole_minutes(range);
-        let found = self.engine.trace_ids(range, MAX_TRACES).await?;
-        let mut told = Told {
-            calls: Calls::default(),
-            range,
-            coverage: found.coverage,
+/// The calls, in a time, of traces that a filter lets through.
+pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &Expression) -> query::Result<Told> {
+    let range = whole_minutes(range);
+    let found = engine.trace_ids(range, MAX_TRACES).await?;
+    let mut told = Told {
+        calls: Calls::default(),
+        range,
+        coverage: found.coverage,
+    };
+    let mut ids = found.ids;
+    // what lies together is read together
+    ids.sort_by_key(|(_, arrived)| arrived.first_nanos);
+    let ids: Vec<TraceId> = ids.into_iter().map(|(id, _)| id).collect();
+    let around = TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.end_nanos.saturating_add(REACH_NANOS));
+    let mut waiting = &ids[..];
+    let mut at_once = TRACES_AT_ONCE;
+    while !waiting.is_empty() {
+        let (some, others) = waiting.split_at(at_once.min(waiting.len()));
+        let Some(traces) = together(engine, some, around).await? else {
+            at_once = (some.len() / 8).max(1);
+            continue;
         };
-        let mut ids = found.ids;
-        // what lies together is read together
-        ids.sort_by_key(|(_, arrived)| arrived.first_nanos);
-        let ids: Vec<TraceId> = ids.into_iter().map(|(id, _)| id).collect();
-        let around = TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.end_nanos.saturating_add(REACH_NANOS));
-        let mut waiting = &ids[..];
-        let mut at_once = TRACES_AT_ONCE;
-        while !waiting.is_empty() {
-            let (some, others) = waiting.split_at(at_once.min(waiting.len()));
-            let Some(traces) = together(&self.engine, some, around).await? else {
-                at_once = (some.len() / 8).max(1);
-                continue;
-            };
-            waiting = others;
-            let filter = filter.clone();
-            let counted = aside(move || sum_of(&traces, &filter)).await?;
-            told.calls.add(&counted);
-        }
-        told.calls.retain(|key| range.contains(key.minute_nanos));
-        Ok(told)
+        waiting = others;
+        let filter = filter.clone();
+        let counted = aside(move || sum_of(&traces, &filter)).await?;
+        told.calls.add(&counted);
     }
+    told.calls.retain(|key| range.contains(key.minute_nanos));
+    Ok(told)
+}
 
-    /// The calls of some traces, whole; `None` if there is nothing of any.
-    pub async fn calls_of_traces(&self, ids: &[TraceId]) -> query::Result<Option<Told>> {
-        let mut told: Option<Told> = None;
-        for id in ids {
-            let Some(trace) = self.engine.spans_of_trace(*id).await? else { continue };
-            let range = whole_minutes(TimeRange::new(
-                trace.start_unix_nano,
-                trace.start_unix_nano.saturating_add(trace.duration_nano).saturating_add(1),
-            ));
-            let coverage = trace.coverage.clone();
-            let calls = aside(move || sum_of(&[trace], &Expression::All)).await?;
-            match &mut told {
-                None => told = Some(Told { calls, range, coverage }),
-                Some(told) => {
-                    told.calls.add(&calls);
-                    told.coverage.merge(coverage);
-                    told.range = TimeRange::new(told.range.start_nanos.min(range.start_nanos), told.range.end_nanos.max(range.end_nanos));
-                }
+/// The calls of some traces, whole; `None` if there is nothing of any.
+pub(super) async fn calls_of_traces(engine: &Engine, ids: &[TraceId]) -> query::Result<Option<Told>> {
+    let mut told: Option<Told> = None;
+    for id in ids {
+        let Some(trace) = engine.spans_of_trace(*id).await? else { continue };
+        let range = whole_minutes(TimeRange::new(
+            trace.start_unix_nano,
+            trace.start_unix_nano.saturating_add(trace.duration_nano).saturating_add(1),
+        ));
+        let coverage = trace.coverage.clone();
+        let calls = aside(move || sum_of(&[trace], &Expression::All)).await?;
+        match &mut told {
+            None => told = Some(Told { calls, range, coverage }),
+            Some(told) => {
+                told.calls.add(&calls);
+                told.coverage.merge(coverage);
+                told.range = TimeRange::new(told.range.start_nanos.min(range.start_nanos), told.range.end_nanos.max(range.end_nanos));
             }
         }
-        Ok(told)
     }
+    Ok(told)
 }
 
 /// The spans of some traces; `None` if there are too many to read together. One trace alone is cut at the bounds of an answer.
 pub(super) async fn together(engine: &Engine, ids: &[TraceId], range: TimeRange) -> query::Result<Option<Vec<Trace>>> {
-    match ids {
-        [id] => Ok(Some(engine.spans_of_trace(*id).await?.into_iter().collect())),
-        _ => engine.spans_of_traces_for_report(ids, range).await,
+    match (engine.spans_of_traces_for_report(ids, range).await?, ids) {
+        (None, [id]) => Ok(Some(engine.spans_of_trace(*id).await?.into_iter().collect())),
+        (read, _) => Ok(read),
     }
 }
 

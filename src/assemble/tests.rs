@@ -1,5 +1,7 @@
 //! Traces made by hand: what they say of calls.
 
+mod random;
+
 use std::time::Duration;
 
 use super::*;

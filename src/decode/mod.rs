@@ -317,17 +317,17 @@ pub fn decode(kind: Kind, body: &[u8], context: &Context) -> Result<Decoded, Err
 
 /// Rows that tracelake wrote itself: see [`Kind::Own`].
 fn own(body: &[u8]) -> Result<Decoded, Error> {
-    let mut reader = arrow::ipc::reader::StreamReader::try_new(body, None)?;
-    let table = reader.schema().metadata().get("table").and_then(|name| crate::model::Table::from_name(name));
-    let table = table.ok_or_else(|| Error::Invalid("own rows name no table".into()))?;
-    let parts = reader
-        .by_ref()
-        .map(|batch| crate::model::from_stored(table, &batch?))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (mut rest, mut rows) = (body, Vec::new());
+    // one stream a table
+    while rows.is_empty() || !rest.is_empty() {
+        let reader = arrow::ipc::reader::StreamReader::try_new(&mut rest, None)?;
+        let table = reader.schema().metadata().get("table").and_then(|name| crate::model::Table::from_name(name));
+        let table = table.ok_or_else(|| Error::Invalid("own rows name no table".into()))?;
+        let parts = reader.map(|batch| crate::model::from_stored(table, &batch?)).collect::<Result<Vec<_>, _>>()?;
+        rows.push(crate::model::Rows::concat(table, &parts)?);
+    }
     Ok(Decoded {
-        batch: Batch {
-            rows: vec![crate::model::Rows::concat(table, &parts)?],
-        },
+        batch: Batch { rows },
         ..Decoded::default()
     })
 }

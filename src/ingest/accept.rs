@@ -112,20 +112,28 @@ impl Ingest {
 
     /// Makes rows that tracelake wrote itself durable and visible.
     pub async fn accept_own(&self, rows: Rows) -> Result<Ack, Refused> {
-        let table = rows.table();
-        let body = own_body(&rows).map_err(|error| Refused::TooLarge(error.to_string()))?;
+        self.accept_derived(vec![rows]).await
+    }
+
+    /// The same with rows of several tables, at most one entry a table: all of them become durable and visible together, or none.
+    pub async fn accept_derived(&self, tables: Vec<Rows>) -> Result<Ack, Refused> {
+        let mut body = Vec::new();
+        for rows in &tables {
+            body.extend(own_body(rows).map_err(|error| Refused::TooLarge(error.to_string()))?);
+        }
+        let signal = tables.first().map_or(Signal::Logs, |rows| rows.table().signal());
         let context = Context {
             received_at_nanos: self.inner.clock.now_nanos(),
             retention_days: 0,
         };
         let received = Received {
-            signal: table.signal(),
+            signal,
             ..Received::plain(Kind::Own, context, body)
         };
         self.accept_now(
             received,
             Decoded {
-                batch: Batch { rows: vec![rows] },
+                batch: Batch { rows: tables },
                 ..Decoded::default()
             },
         )
@@ -265,7 +273,8 @@ impl Inner {
                 if receiver != Kind::Own.origin().0 {
                     self.watermarks.observe(receiver, &batch, self.clock.now_nanos());
                 }
-                if receiver != Kind::SelfLogs.origin().0 {
+                let is_only_derived = batch.rows.iter().all(|rows| rows.table().is_derived());
+                if receiver != Kind::SelfLogs.origin().0 && !is_only_derived {
                     self.has_others_rows.store(true, Ordering::Release);
                 }
                 let records = RecordCounts::of(&batch, signal);

@@ -41,11 +41,15 @@ pub enum Table {
     MetricExemplars,
     /// Evaluations and notifications of alert rules.
     Alerts,
+    /// One summary a trace, and a further one whenever it turns out to be more: the greatest `revision` counts.
+    Traces,
+    /// Requests by minute, caller, callee, operation and time; rows add up, and take back.
+    ServiceEdges,
 }
 
 impl Table {
     /// Every table, in the order that documentation and listings use.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 11] = [
         Table::Logs,
         Table::Spans,
         Table::MetricSeries,
@@ -55,6 +59,8 @@ impl Table {
         Table::MetricSummaries,
         Table::MetricExemplars,
         Table::Alerts,
+        Table::Traces,
+        Table::ServiceEdges,
     ];
 
     /// The name in SQL, in object keys and in the API.
@@ -69,6 +75,8 @@ impl Table {
             Table::MetricSummaries => "metric_summaries",
             Table::MetricExemplars => "metric_exemplars",
             Table::Alerts => "alerts",
+            Table::Traces => "traces",
+            Table::ServiceEdges => "service_edges",
         }
     }
 
@@ -89,14 +97,19 @@ impl Table {
 
     /// Whether a row is a record that a client sent; series and exemplars only come along with points.
     pub fn holds_records(self) -> bool {
-        !matches!(self, Table::MetricSeries | Table::MetricExemplars)
+        !matches!(self, Table::MetricSeries | Table::MetricExemplars) && !self.is_derived()
+    }
+
+    /// Whether its rows are made of the rows of other tables.
+    pub fn is_derived(self) -> bool {
+        matches!(self, Table::Traces | Table::ServiceEdges)
     }
 
     /// What its records are to the ledger; rows that tracelake writes itself count as logs.
     pub fn signal(self) -> Signal {
         match self {
             Table::Logs | Table::Alerts => Signal::Logs,
-            Table::Spans => Signal::Traces,
+            Table::Spans | Table::Traces | Table::ServiceEdges => Signal::Traces,
             Table::MetricSeries
             | Table::MetricPoints
             | Table::MetricHistograms
@@ -412,6 +425,66 @@ fn build(table: Table) -> SchemaRef {
                 text("link"),
                 col("ingest_id", DataType::Int64, false),
             ]);
+        }
+        Table::Traces => {
+            columns.extend([
+                col("time", timestamp(), false),
+                col("time_unix_nano", DataType::Int64, false),
+                col("duration_nano", DataType::Int64, false),
+                col("response_time_nano", DataType::Int64, true),
+                col("trace_id", DataType::Utf8, false),
+                col("revision", DataType::Int32, false),
+                text("root_service"),
+                text("root_name"),
+                col("services", list(DataType::Utf8), false),
+                col("has_error", DataType::Boolean, false),
+                col("has_fault", DataType::Boolean, false),
+                col("has_throttle", DataType::Boolean, false),
+                col("is_partial", DataType::Boolean, false),
+                text("http_method"),
+                text("http_url"),
+                col("http_status_code", DataType::Int32, true),
+                text("user_agent"),
+                text("client_ip"),
+                col("users", list(DataType::Utf8), false),
+                col("annotations", string_map(), false),
+                col("span_count", DataType::Int32, false),
+                col("error_count", DataType::Int32, false),
+                col("missing_parents", DataType::Int32, false),
+                col("log_count", DataType::Int64, false),
+                col("worst_severity", DataType::Int32, false),
+                col("calls", DataType::Utf8, false),
+                col("digest", DataType::Int64, false),
+                col("ingest_id", DataType::Int64, false),
+            ]);
+        }
+        Table::ServiceEdges => {
+            columns.extend([
+                col("time", timestamp(), false),
+                col("time_unix_nano", DataType::Int64, false),
+                text("client_name"),
+                text("client_type"),
+                text("client_account"),
+                col("server_name", DataType::Utf8, false),
+                col("server_type", DataType::Utf8, false),
+                col("server_account", DataType::Utf8, false),
+                col("operation", DataType::Utf8, false),
+                col("caller_class", DataType::Int32, true),
+                col("callee_class", DataType::Int32, true),
+            ]);
+            let sums = [
+                "requests",
+                "errors",
+                "faults",
+                "throttles",
+                "caller_errors",
+                "caller_faults",
+                "caller_throttles",
+                "caller_nano",
+                "callee_nano",
+            ];
+            columns.extend(sums.map(|name| col(name, DataType::Int64, false)));
+            columns.push(col("ingest_id", DataType::Int64, false));
         }
     }
     let mut next_nested = 1000;

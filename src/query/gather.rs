@@ -26,7 +26,7 @@ use crate::model::{Rows, Table, TimeRange, TraceId};
 /// The bound's name in answers that it cut.
 const MAX_TRACES: &str = "traces of a report";
 
-/// The spans of a trace that came.
+/// The rows of a trace that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
     /// First start of them.
@@ -64,19 +64,19 @@ pub struct TraceIds {
     pub coverage: Coverage,
 }
 
-/// Takes spans, by trace.
-struct TakeSpans {
+/// Takes rows, by trace.
+struct TakeIds {
     traces: HashMap<TraceId, Arrived>,
     max_traces: usize,
 }
 
-impl Taker for TakeSpans {
+impl Taker for TakeIds {
     fn take(&mut self, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<bool> {
         let [ids, starts, ingest_ids] = [batch.column(0), batch.column(1), batch.column(2)];
         let ids = ids.as_string_opt::<i32>().ok_or_else(not_read)?;
         let numbers = |column: &dyn Array| column.as_primitive_opt::<Int64Type>().cloned().ok_or_else(not_read);
         let (starts, ingest_ids) = (numbers(starts)?, numbers(ingest_ids)?);
-        for row in rows.set_indices() {
+        for row in rows.set_indices().filter(|row| ids.is_valid(*row)) {
             let Some(id) = TraceId::from_hex(ids.value(row)) else { continue };
             let arrived = Arrived {
                 first_nanos: starts.value(row),
@@ -119,12 +119,12 @@ fn one_of<'a>(ids: impl IntoIterator<Item = &'a TraceId>) -> Filter {
 }
 
 impl Engine {
-    /// The traces of which `node` was sent spans at these positions: a follower's question, as [`Engine::arrived`]. All of them could be
-    /// read, or it is an error.
-    pub async fn traces_that_arrived(&self, node: &NodeId, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>> {
+    /// The traces of which `node` was sent rows of `spans` or `logs` at these positions: a follower's question, as [`Engine::arrived`]. All
+    /// could be read, or it is an error.
+    pub async fn traces_that_arrived(&self, node: &NodeId, table: Table, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>> {
         let (first, last) = (*positions.start(), *positions.end());
         let came = Filter::leaf(Leaf::Numbers("ingest_id", vec![positions]));
-        let found = self.gather_spans(came, TimeRange::ALL, usize::MAX, |job, flushed_lsn| {
+        let found = self.gather_ids(table, came, TimeRange::ALL, usize::MAX, |job, flushed_lsn| {
             let is_flushed = (first >> INGEST_ID_ROW_BITS).cast_unsigned() <= flushed_lsn(node);
             job.metas.retain(|meta| is_flushed && meta.max_ingest_id >= first && meta.min_ingest_id <= last);
             let has_some = |rows: &Rows| rows.ingest_ids().values().iter().any(|id| (first..=last).contains(id));
@@ -132,14 +132,14 @@ impl Engine {
         });
         let (traces, coverage) = found.await?;
         if !coverage.complete {
-            return Err(unread("spans that arrived", coverage));
+            return Err(unread("rows that arrived", coverage));
         }
         Ok(traces)
     }
 
     /// The traces with spans that began in a time: at most so many, then the coverage says so.
     pub async fn trace_ids(&self, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
-        let (traces, mut coverage) = self.gather_spans(Filter::All, range, max_traces, |_, _| {}).await?;
+        let (traces, mut coverage) = self.gather_ids(Table::Spans, Filter::All, range, max_traces, |_, _| {}).await?;
         let mut ids: Vec<(TraceId, Arrived)> = traces.into_iter().collect();
         ids.sort_unstable_by_key(|(id, _)| *id.as_bytes());
         if ids.len() > max_traces {
@@ -153,24 +153,25 @@ impl Engine {
         Ok(TraceIds { ids, coverage })
     }
 
-    async fn gather_spans(
+    async fn gather_ids(
         &self,
+        table: Table,
         filter: Filter,
         range: TimeRange,
         max_traces: usize,
         narrow: impl Fn(&mut Job, &dyn Fn(&NodeId) -> u64),
     ) -> Result<(HashMap<TraceId, Arrived>, Coverage)> {
         self.timed_by(
-            "gather_spans",
+            "gather_ids",
             Priority::Batch,
             |(_, coverage): &(_, Coverage)| coverage.complete,
             async |_, stop| {
                 let view = self.view();
-                let mut job = Job::new(&view, Table::Spans, filter.clone(), range, stop, self.workers(Priority::Batch));
+                let mut job = Job::new(&view, table, filter.clone(), range, stop, self.workers(Priority::Batch));
                 narrow(&mut job, &|node| view.snapshot.flushed_lsn(node));
                 drop(view);
-                let columns: Arc<[&'static str]> = Arc::from(["trace_id", "start_time_unix_nano", "ingest_id"]);
-                let taker = || TakeSpans {
+                let columns: Arc<[&'static str]> = Arc::from(["trace_id", table.time_column(), "ingest_id"]);
+                let taker = || TakeIds {
                     traces: HashMap::new(),
                     max_traces,
                 };

@@ -103,7 +103,7 @@ impl Receiver {
     pub(super) async fn get_service_graph(&self, request: Request<Body>) -> Result<Value> {
         let call: GetServiceGraph = self.call(request).await?;
         let frame = time_frame(call.start_time, call.end_time)?;
-        let told = self.calls_of_group(frame, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
+        let told = self.calls_of_group(frame, None, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
         let mut out = page(&ServiceGraph::of(&told.calls), call.next_token.as_deref())?;
         out["StartTime"] = facts::seconds(frame.start_nanos).into();
         out["EndTime"] = facts::seconds(frame.end_nanos).into();
@@ -141,7 +141,9 @@ impl Receiver {
         if call.next_token.is_some() {
             return Err(Error::InvalidRequest("NextToken is not valid: there is one page".into()));
         }
-        let told = self.calls_of_group(frame, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
+        let told = self
+            .calls_of_group(frame, Some(period_nanos), call.group_name.as_deref(), call.group_arn.as_deref())
+            .await?;
         let mut series: std::collections::BTreeMap<i64, Statistics> = Default::default();
         for (key, figures) in told.calls.rows().filter(|(key, _)| entity.is_of(key)) {
             let sums = series.entry(key.minute_nanos.div_euclid(period_nanos)).or_default();
@@ -171,9 +173,12 @@ impl Receiver {
         self.graphs.get().ok_or_else(|| Error::Internal("there is nothing to draw from".into()))
     }
 
-    async fn calls_of_group(&self, frame: TimeRange, name: Option<&str>, arn: Option<&str>) -> Result<Told> {
+    async fn calls_of_group(&self, frame: TimeRange, period_nanos: Option<i64>, name: Option<&str>, arn: Option<&str>) -> Result<Told> {
         let told = match self.group_filter(name, arn)? {
-            None => self.graphs()?.calls(frame).await?,
+            None => match period_nanos {
+                None => self.graphs()?.calls(frame).await?,
+                Some(period_nanos) => self.graphs()?.calls_every(frame, period_nanos).await?,
+            },
             Some(filter) => self.graphs()?.calls_of_spans(frame, &filter).await?,
         };
         readable(told)

@@ -47,6 +47,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "nodes": nodes.iter().map(node).collect::<Vec<Value>>(),
         "ledger": outcomes(ingest::add_up(nodes.into_iter().map(|node| node.sums))),
         "gone": gone(&snapshot),
+        "assembled": server.graphs.report(),
         "deliveries": server.deliveries.reports(),
         "collect": server.collecting.sources(),
         "background": server.supervisor.works(),

@@ -1,0 +1,404 @@
+//! Follows what comes in, waits until a trace is quiet, reads it whole, and writes what has changed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex as SyncMutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Calls;
+use super::known::Known;
+use super::lake::{EngineLake, Lake, Written};
+use super::reread::{REACH_NANOS, aside};
+use super::summary::Summary;
+use super::{Config, metrics, rows};
+use crate::ingest::{Ingest, Refused};
+use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
+use crate::query::xray::TraceFacts;
+use crate::query::{Arrived, Engine, Logged, Trace};
+
+/// Log positions that are followed in one go.
+const POSITIONS_AT_ONCE: i64 = 512;
+/// Traces that are read and written together. (Few in tests.)
+const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
+/// A graph is asked to be fresh no more often than this.
+const FRESH_FOR_NANOS: i64 = 1_000_000_000;
+/// Bits of an `ingest_id` below the log position.
+const POSITION_BITS: u32 = 20;
+
+/// How far everything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Checkpoint {
+    /// Of every span with this `ingest_id` or a smaller one, the trace was written since.
+    pub(super) done: i64,
+    /// Since when traces are assembled, nanoseconds since the epoch; of earlier ones the tables may know nothing.
+    pub(super) since_nanos: i64,
+}
+
+/// A trace that has got something new.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    arrived: Arrived,
+    touched_at_nanos: i64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Spans up to this `ingest_id` have been seen.
+    seen: i64,
+    kept: Checkpoint,
+    open: HashMap<TraceId, Open>,
+    known: Known,
+    fresh_at_nanos: i64,
+}
+
+/// Keeps `traces` and `service_edges`.
+#[derive(Debug)]
+pub struct Assembler {
+    config: Config,
+    lake: Arc<dyn Lake>,
+    clock: Arc<dyn Clock>,
+    /// `None` until the first step.
+    state: Mutex<Option<State>>,
+    figures: SyncMutex<Report>,
+}
+
+/// How the assembler is, for `/api/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Traces with something new that are not written yet.
+    pub open_traces: usize,
+    /// Every span with this `ingest_id` or a smaller one is in the tables.
+    pub done_ingest_id: i64,
+    /// Rows of `traces` written since the start.
+    pub written: u64,
+    /// Those of them that correct an earlier one.
+    pub corrected: u64,
+    /// What keeps it from going on, until something goes well.
+    pub error: Option<String>,
+}
+
+impl Assembler {
+    /// One over the engine and the write path; nothing is read yet.
+    pub fn over(config: Config, engine: Engine, ingest: Ingest, clock: Arc<dyn Clock>) -> Assembler {
+        Assembler::new(config, Arc::new(EngineLake { engine, ingest }), clock)
+    }
+
+    pub(super) fn new(config: Config, lake: Arc<dyn Lake>, clock: Arc<dyn Clock>) -> Assembler {
+        Assembler {
+            config,
+            lake,
+            clock,
+            state: Mutex::new(None),
+            figures: SyncMutex::default(),
+        }
+    }
+
+    /// Assembles until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Duration::from_millis(self.config.every_millis));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let quiet_nanos = i64::try_from(self.config.quiet_seconds.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
+            // never cut short: what is written must be noted
+            if let Err(error) = self.step(quiet_nanos).await {
+                tracing::warn!(error, "traces could not be assembled; trying again");
+            }
+        }
+    }
+
+    /// How it is.
+    pub fn report(&self) -> Report {
+        self.figures.lock().clone()
+    }
+
+    /// Writes what there is of every trace, quiet or not: what has been acknowledged is then in the tables. Gives the time since which
+    /// they have all traces.
+    pub async fn freshen(&self) -> Result<i64, String> {
+        let now_nanos = self.clock.now_nanos();
+        {
+            let state = self.state.lock().await;
+            if let Some(state) = state.as_ref().filter(|state| now_nanos.saturating_sub(state.fresh_at_nanos) < FRESH_FOR_NANOS) {
+                return Ok(state.kept.since_nanos);
+            }
+        }
+        self.step(0).await?;
+        let mut state = self.state.lock().await;
+        let state = state.as_mut().ok_or("nothing was assembled")?;
+        state.fresh_at_nanos = now_nanos;
+        Ok(state.kept.since_nanos)
+    }
+
+    /// Follows to the end, then writes the traces that have been quiet for so long.
+    pub(super) async fn step(&self, quiet_nanos: i64) -> Result<(), String> {
+        let mut state = self.state.lock().await;
+        let state = match &mut *state {
+            Some(state) => state,
+            none => none.insert(self.begin().await?),
+        };
+        let done = self.step_with(state, quiet_nanos).await;
+        let mut figures = self.figures.lock();
+        figures.open_traces = state.open.len();
+        figures.done_ingest_id = state.kept.done;
+        figures.error = done.as_ref().err().cloned();
+        metrics::open(state.open.len());
+        done
+    }
+
+    async fn begin(&self) -> Result<State, String> {
+        let kept = match self.lake.checkpoint() {
+            Some(kept) => kept,
+            None => {
+                let (done, is_empty) = self.lake.beginning();
+                let since_nanos = if is_empty { i64::MIN } else { self.clock.now_nanos() };
+                let first = Checkpoint { done, since_nanos };
+                self.lake.keep(first).await?;
+                first
+            }
+        };
+        Ok(State {
+            seen: kept.done,
+            kept,
+            open: HashMap::new(),
+            known: Known::covering_from(self.lake.newest_start().saturating_add(1)),
+            fresh_at_nanos: i64::MIN,
+        })
+    }
+
+    async fn step_with(&self, state: &mut State, quiet_nanos: i64) -> Result<(), String> {
+        let settled = self.lake.settled(state.seen).await;
+        while state.seen < settled {
+            let up_to = settled.min(state.seen.saturating_add(POSITIONS_AT_ONCE << POSITION_BITS));
+            let positions = state.seen.saturating_add(1)..=up_to;
+            let (spans, logs) = (
+                self.lake.arrived(Table::Spans, positions.clone()).await?,
+                self.lake.arrived(Table::Logs, positions).await?,
+            );
+            let touched_at_nanos = self.clock.now_nanos();
+            // a trace's record alone is none: it has a row if it has a span
+            let logs = logs.into_iter().filter(|(id, _)| !spans.contains_key(id));
+            let logs: Vec<(TraceId, Arrived)> = logs.filter(|(id, _)| !state.open.contains_key(id) && state.known.has(id)).collect();
+            for (id, arrived) in spans.into_iter().chain(logs) {
+                let open = state.open.entry(id).or_insert(Open { arrived, touched_at_nanos });
+                open.arrived.merge(arrived);
+                open.touched_at_nanos = touched_at_nanos;
+            }
+            state.seen = up_to;
+            self.write_early(state).await?;
+        }
+        let now_nanos = self.clock.now_nanos();
+        let is_due = |open: &Open| now_nanos.saturating_sub(open.touched_at_nanos) >= quiet_nanos;
+        let due = state
+            .open
+            .iter()
+            .filter(|(_, open)| is_due(open))
+            .map(|(id, open)| (*id, open.arrived))
+            .collect();
+        self.write(state, due).await?;
+        self.keep(state);
+        Ok(())
+    }
+
+    /// At the bound, the traces that have been quiet longest do not wait any longer: what comes of them later corrects them.
+    async fn write_early(&self, state: &mut State) -> Result<(), String> {
+        let n_early = match state.open.len() {
+            n if n > self.config.max_open_traces => n - self.config.max_open_traces / 4 * 3,
+            _ => return Ok(()),
+        };
+        let mut by_age: Vec<(i64, TraceId, Arrived)> = state.open.iter().map(|(id, open)| (open.touched_at_nanos, *id, open.arrived)).collect();
+        by_age.sort_unstable_by_key(|(touched, id, _)| (*touched, *id.as_bytes()));
+        let early = by_age.into_iter().take(n_early).map(|(_, id, arrived)| (id, arrived)).collect();
+        metrics::early(n_early);
+        self.write(state, early).await
+    }
+
+    async fn write(&self, state: &mut State, mut due: Vec<(TraceId, Arrived)>) -> Result<(), String> {
+        due.sort_unstable_by_key(|(id, arrived)| (arrived.first_nanos, *id.as_bytes()));
+        let mut waiting = &due[..];
+        while let Some((_, first)) = waiting.first() {
+            // what lies together is read together
+            let end_nanos = first.first_nanos.saturating_add(REACH_NANOS);
+            let n = waiting
+                .iter()
+                .take(TRACES_AT_ONCE)
+                .take_while(|(_, arrived)| arrived.first_nanos <= end_nanos)
+                .count();
+            let (some, others) = waiting.split_at(n);
+            let mut parts = vec![some];
+            while let Some(part) = parts.pop() {
+                match self.write_some(state, part).await {
+                    Ok(()) => {}
+                    Err(Failed::TooLarge(_)) if part.len() > 1 => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    Err(Failed::TooLarge(message)) => {
+                        for (id, _) in part {
+                            tracing::error!(trace_id = %id, message, "the summary of a trace is more than the log takes: it is left out");
+                            state.open.remove(id);
+                        }
+                        metrics::too_large();
+                    }
+                    Err(Failed::Again(message)) => return Err(message),
+                }
+            }
+            waiting = others;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&self, state: &mut State, due: &[(TraceId, Arrived)]) -> Result<(), Failed> {
+        let first = due.iter().map(|(_, arrived)| arrived.first_nanos).min().unwrap_or_default();
+        let last = due.iter().map(|(_, arrived)| arrived.last_nanos).max().unwrap_or_default();
+        let around = TimeRange::new(first.saturating_sub(REACH_NANOS), last.saturating_add(REACH_NANOS));
+        let ids: Vec<TraceId> = due.iter().map(|(id, _)| *id).collect();
+        let mut traces = self.read(&ids, around).await?;
+        let logged = self.lake.logged(&ids, around).await?;
+        let maybe_written: Vec<TraceId> = due
+            .iter()
+            .filter(|(id, arrived)| !state.known.is_surely_new(id, arrived.first_nanos))
+            .map(|(id, _)| *id)
+            .collect();
+        let written = match maybe_written.is_empty() {
+            true => HashMap::new(),
+            false => {
+                let starts = traces.iter().map(|trace| trace.start_unix_nano);
+                let from = starts.min().unwrap_or(first).min(first).saturating_sub(REACH_NANOS);
+                self.lake.written(&maybe_written, TimeRange::new(from, around.end_nanos)).await?
+            }
+        };
+        self.reread_longer(&mut traces, &written, around).await?;
+        let compared = aside(move || compare(&traces, &logged, &written)).await;
+        let Compared { summaries, change, starts } = compared.map_err(again)?;
+        let n_corrected = summaries.iter().filter(|(_, revision)| *revision > 1).count() as u64;
+        let n_written = summaries.len() as u64;
+        if !summaries.is_empty() {
+            let mut tables: Vec<Rows> = vec![rows::traces(&summaries).map_err(again)?];
+            if !change.is_empty() {
+                tables.push(rows::service_edges(&change).map_err(again)?);
+            }
+            self.lake.write(tables).await.map_err(|refused| match refused {
+                Refused::TooLarge(message) => Failed::TooLarge(message),
+                other => again(other),
+            })?;
+        }
+        for (id, start_nanos) in &starts {
+            state.known.note(id, *start_nanos);
+        }
+        for id in &ids {
+            state.open.remove(id);
+        }
+        metrics::wrote(n_written, n_corrected);
+        let mut figures = self.figures.lock();
+        figures.written += n_written;
+        figures.corrected += n_corrected;
+        Ok(())
+    }
+
+    async fn read(&self, ids: &[TraceId], range: TimeRange) -> Result<Vec<Trace>, String> {
+        let mut traces = Vec::with_capacity(ids.len());
+        let mut waiting = ids;
+        let mut at_once = ids.len();
+        while !waiting.is_empty() {
+            let (some, others) = waiting.split_at(at_once.min(waiting.len()));
+            match self.lake.traces(some, range).await? {
+                Some(read) => {
+                    traces.extend(read);
+                    waiting = others;
+                }
+                None => at_once = (some.len() / 8).max(1),
+            }
+        }
+        Ok(traces)
+    }
+
+    /// A trace that was written from an earlier part on is read from there.
+    async fn reread_longer(&self, traces: &mut [Trace], written: &HashMap<TraceId, Written>, read: TimeRange) -> Result<(), String> {
+        for trace in traces {
+            let earlier = written
+                .get(&trace.trace_id)
+                .map(|written| written.start_nanos)
+                .filter(|start| *start < read.start_nanos);
+            let Some(start_nanos) = earlier else { continue };
+            let whole = self.read(&[trace.trace_id], TimeRange::new(start_nanos, read.end_nanos)).await?;
+            if let Some(whole) = whole.into_iter().next() {
+                *trace = whole;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is not written yet begins with the first span of a trace that is open.
+    fn keep(&self, state: &mut State) {
+        let first_open = state.open.values().map(|open| open.arrived.first_ingest_id.saturating_sub(1)).min();
+        let done = first_open.unwrap_or(state.seen).min(state.seen).max(state.kept.done);
+        if done > state.kept.done {
+            state.kept.done = done;
+            self.lake.keep_relaxed(state.kept);
+        }
+    }
+}
+
+/// Why traces were not written.
+#[derive(Debug)]
+enum Failed {
+    /// They are more than the log takes at once.
+    TooLarge(String),
+    /// Another try may help.
+    Again(String),
+}
+
+impl From<String> for Failed {
+    fn from(message: String) -> Self {
+        Failed::Again(message)
+    }
+}
+
+fn again(error: impl std::fmt::Display) -> Failed {
+    Failed::Again(error.to_string())
+}
+
+/// What is to be written.
+struct Compared {
+    /// Each with its revision.
+    summaries: Vec<(Summary, i32)>,
+    /// What is added to the edges, and taken from them.
+    change: Calls,
+    /// Every trace that was read, with its start.
+    starts: Vec<(TraceId, i64)>,
+}
+
+/// Compares traces with their rows.
+fn compare(traces: &[Trace], logged: &HashMap<TraceId, Logged>, written: &HashMap<TraceId, Written>) -> Compared {
+    let mut out = Compared {
+        summaries: Vec::new(),
+        change: Calls::default(),
+        starts: Vec::with_capacity(traces.len()),
+    };
+    let mut seen = HashSet::new();
+    for trace in traces.iter().filter(|trace| seen.insert(trace.trace_id)) {
+        let id = trace.trace_id;
+        let summary = Summary::of(&TraceFacts::of(trace), logged.get(&id).copied().unwrap_or_default());
+        out.starts.push((id, summary.start_unix_nano));
+        let revision = match written.get(&id) {
+            Some(written) if written.digest == summary.digest() => continue,
+            Some(written) => {
+                out.change.add(&summary.calls.since(&written.calls));
+                written.revision.saturating_add(1)
+            }
+            None => {
+                out.change.add(&summary.calls);
+                1
+            }
+        };
+        out.summaries.push((summary, revision));
+    }
+    out
+}

@@ -1,0 +1,78 @@
+//! Which traces this process has written: an answer that costs nothing for those that are surely new.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::reread::REACH_NANOS;
+use crate::model::TraceId;
+
+/// Traces remembered, some 24 bytes each. (Few in tests.)
+const MAX_REMEMBERED: usize = if cfg!(test) { 5 } else { 2_000_000 };
+
+/// IDs of traces that were written, by the hour in which they start.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Of those that start earlier, not all are here.
+    covers_from_nanos: i64,
+    by_hour: BTreeMap<i64, HashSet<u64>>,
+    n_remembered: usize,
+}
+
+impl Known {
+    /// Knows all that is written from now on, if it starts at this time or later.
+    pub(super) fn covering_from(covers_from_nanos: i64) -> Known {
+        Known {
+            covers_from_nanos,
+            by_hour: BTreeMap::new(),
+            n_remembered: 0,
+        }
+    }
+
+    /// Whether a trace has no row: one of which parts begin then, and all parts within reach of that.
+    pub(super) fn is_surely_new(&self, id: &TraceId, first_nanos: i64) -> bool {
+        first_nanos.saturating_sub(REACH_NANOS) >= self.covers_from_nanos && !self.has(id)
+    }
+
+    /// Whether it is remembered.
+    pub(super) fn has(&self, id: &TraceId) -> bool {
+        let hash = hash_of(id);
+        self.by_hour.values().any(|hour| hour.contains(&hash))
+    }
+
+    /// A trace that starts then was written.
+    pub(super) fn note(&mut self, id: &TraceId, start_nanos: i64) {
+        let hour = start_nanos.div_euclid(REACH_NANOS);
+        if self.by_hour.entry(hour).or_default().insert(hash_of(id)) {
+            self.n_remembered += 1;
+        }
+        while self.n_remembered > MAX_REMEMBERED {
+            let Some((hour, forgotten)) = self.by_hour.pop_first() else { return };
+            self.n_remembered -= forgotten.len();
+            self.covers_from_nanos = self.covers_from_nanos.max(hour.saturating_add(1).saturating_mul(REACH_NANOS));
+        }
+    }
+}
+
+fn hash_of(id: &TraceId) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(id.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_is_not_new() {
+        let id = |n: u8| TraceId::from_bytes(&[n; 16]).expect("an ID");
+        let mut known = Known::covering_from(10 * REACH_NANOS);
+        assert!(!known.is_surely_new(&id(1), 10 * REACH_NANOS), "what is within its reach may have a row");
+        assert!(known.is_surely_new(&id(1), 11 * REACH_NANOS));
+        known.note(&id(1), 11 * REACH_NANOS);
+        assert!(!known.is_surely_new(&id(1), 11 * REACH_NANOS) && known.has(&id(1)));
+        for n in 2..=30 {
+            known.note(&id(n), i64::from(n) * 100 * REACH_NANOS);
+        }
+        assert!(!known.has(&id(1)) && !known.is_surely_new(&id(1), 11 * REACH_NANOS));
+        assert!(known.n_remembered <= MAX_REMEMBERED && known.has(&id(30)));
+        assert!(known.is_surely_new(&id(31), 3_000 * REACH_NANOS));
+    }
+}

@@ -1,0 +1,220 @@
+//! Where spans come from and rows go: the engine and the write path, as the assembler sees them.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::assembler::Checkpoint;
+use super::calls::{CallKey, Calls, Figures};
+use super::reread::together;
+use crate::ingest::{Ingest, Refused};
+use crate::model::{Rows, Table, TimeRange, TraceId};
+use crate::query::xray::facts::Service;
+use crate::query::{self, Arrived, Coverage, Engine, Logged, SqlRequest, SqlResponse, Trace};
+
+/// The checkpoint's key among the state documents.
+const CHECKPOINT_KEY: &str = "assemble/checkpoint";
+
+/// The newest row of a trace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Written {
+    pub(super) start_nanos: i64,
+    pub(super) revision: i32,
+    pub(super) digest: i64,
+    pub(super) calls: Calls,
+}
+
+/// What the assembler reads and writes. In tests, memory.
+#[async_trait]
+pub(super) trait Lake: Send + Sync + std::fmt::Debug {
+    /// The greatest `ingest_id` such that every acknowledged row with it or a smaller one is seen by now, and none comes later;
+    /// `before` is what it was when it was asked for last.
+    async fn settled(&self, before: i64) -> i64;
+    /// Of which traces rows came at these positions.
+    async fn arrived(&self, table: Table, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String>;
+    /// The spans of traces, in a time; `None` if they are too many to read together. One trace alone is cut at a bound, and says so.
+    async fn traces(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>, String>;
+    /// Log records of traces, in a time.
+    async fn logged(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Logged>, String>;
+    /// The newest rows of traces that start in a time.
+    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String>;
+    /// Writes rows of several tables: all of them, or none.
+    async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused>;
+    /// The last start of a trace that has a row; `i64::MIN` if none has.
+    fn newest_start(&self) -> i64;
+    /// What was kept.
+    fn checkpoint(&self) -> Option<Checkpoint>;
+    /// The last position before those that are assembled from the beginning, and whether nothing lies before it.
+    fn beginning(&self) -> (i64, bool);
+    /// Keeps a checkpoint; it survives a crash.
+    async fn keep(&self, checkpoint: Checkpoint) -> Result<(), String>;
+    /// Keeps one that may fall back in a crash.
+    fn keep_relaxed(&self, checkpoint: Checkpoint);
+}
+
+/// The one outside tests.
+#[derive(Clone, Debug)]
+pub(super) struct EngineLake {
+    pub(super) engine: Engine,
+    pub(super) ingest: Ingest,
+}
+
+/// The greatest `ingest_id` of a log position.
+fn last_of(lsn: u64) -> i64 {
+    ((lsn.cast_signed() + 1) << 20) - 1
+}
+
+#[async_trait]
+impl Lake for EngineLake {
+    async fn settled(&self, before: i64) -> i64 {
+        match last_of(self.ingest.last_lsn()) == before {
+            // nothing was appended, so nobody need be held up
+            true => before,
+            false => self.ingest.settled_ingest_id().await,
+        }
+    }
+    async fn arrived(&self, table: Table, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String> {
+        let node = self.ingest.catalog().node();
+        self.engine.traces_that_arrived(node, table, positions).await.map_err(text)
+    }
+    async fn traces(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>, String> {
+        together(&self.engine, ids, range).await.map_err(text)
+    }
+    async fn logged(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Logged>, String> {
+        self.engine.logs_of_traces(ids, range).await.map_err(text)
+    }
+    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+        written(&self.engine, ids, range).await
+    }
+    async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused> {
+        self.ingest.accept_derived(tables).await.map(|_| ())
+    }
+    fn newest_start(&self) -> i64 {
+        self.engine.extent(Table::Traces, TimeRange::ALL).last_nanos
+    }
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let kept = self.ingest.states(CHECKPOINT_KEY).into_iter().find(|(key, _)| key == CHECKPOINT_KEY)?;
+        serde_json::from_slice(&kept.1).ok()
+    }
+    fn beginning(&self) -> (i64, bool) {
+        let snapshot = self.ingest.catalog().snapshot();
+        let flushed = snapshot.flushed_lsn(self.ingest.catalog().node());
+        (last_of(flushed), snapshot.blocks(Table::Spans).is_empty())
+    }
+    async fn keep(&self, checkpoint: Checkpoint) -> Result<(), String> {
+        let kept = self.ingest.put_state(CHECKPOINT_KEY, Some(bytes_of(&checkpoint))).await;
+        kept.map_err(|refused| refused.to_string())
+    }
+    fn keep_relaxed(&self, checkpoint: Checkpoint) {
+        self.ingest.put_state_relaxed(CHECKPOINT_KEY, bytes_of(&checkpoint));
+    }
+}
+
+fn bytes_of(checkpoint: &Checkpoint) -> bytes::Bytes {
+    serde_json::to_vec(checkpoint).expect("numbers have a JSON form").into()
+}
+
+fn text(error: query::Error) -> String {
+    error.to_string()
+}
+
+/// A statement's rows, all of them; `None` if there are too many.
+async fn rows_of(engine: &Engine, query: String) -> query::Result<Option<SqlResponse>> {
+    let limit = engine.config().max_sql_rows;
+    let answer = engine.sql(&SqlRequest { query, limit }).await?;
+    match answer.coverage.complete {
+        true => Ok((!answer.truncated).then_some(answer)),
+        false => Err(query::Error::Unread {
+            what: "rows of traces".into(),
+            coverage: Box::new(answer.coverage),
+        }),
+    }
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    // 64 bits are given as text
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+async fn written(engine: &Engine, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+    let list: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
+    let query = format!(
+        "SELECT trace_id, time_unix_nano, revision, digest, calls FROM traces WHERE time_unix_nano >= {} AND time_unix_nano < {} AND trace_id IN ({})",
+        range.start_nanos,
+        range.end_nanos,
+        list.join(", ")
+    );
+    let answer = rows_of(engine, query).await.map_err(text)?.ok_or("traces have too many revisions")?;
+    let mut newest: HashMap<TraceId, Written> = HashMap::new();
+    for row in &answer.rows {
+        let read = || {
+            let id = TraceId::from_hex(row.first()?.as_str()?)?;
+            let written = Written {
+                start_nanos: whole(row.get(1)?)?,
+                revision: i32::try_from(whole(row.get(2)?)?).ok()?,
+                digest: whole(row.get(3)?)?,
+                calls: Calls::from_json(row.get(4)?.as_str()?)?,
+            };
+            Some((id, written))
+        };
+        let (id, written) = read().ok_or("a row of traces cannot be read")?;
+        match newest.get(&id) {
+            Some(known) if known.revision >= written.revision => {}
+            _ => {
+                newest.insert(id, written);
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// The calls of whole minutes, from `service_edges`, by periods of so many nanoseconds; `None` if those are too many rows.
+pub(super) async fn calls_of_table(engine: &Engine, range: TimeRange, period_nanos: i64) -> query::Result<Option<(Calls, Coverage)>> {
+    let (start, end) = (range.start_nanos, range.end_nanos);
+    let query = format!(
+        "SELECT time_unix_nano / {period_nanos} AS slot, client_name, client_type, client_account, server_name, server_type, \
+         server_account, operation, caller_class, callee_class, SUM(requests), SUM(errors), SUM(faults), SUM(throttles), SUM(caller_errors), \
+         SUM(caller_faults), SUM(caller_throttles), SUM(caller_nano), SUM(callee_nano) FROM service_edges \
+         WHERE time_unix_nano >= {start} AND time_unix_nano < {end} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    );
+    let Some(answer) = rows_of(engine, query).await? else { return Ok(None) };
+    let mut calls = Calls::default();
+    for row in &answer.rows {
+        let (key, figures) =
+            call(row, range.start_nanos, period_nanos).ok_or_else(|| query::Error::Internal("a row of service_edges cannot be read".into()))?;
+        calls.add_row(key, figures);
+    }
+    Ok(Some((calls, answer.coverage)))
+}
+
+fn call(row: &[Value], start_nanos: i64, period_nanos: i64) -> Option<(CallKey, Figures)> {
+    let name = |at: usize| Some(row.get(at)?.as_str().unwrap_or_default().to_string());
+    let service = |at: usize| {
+        Some(Service {
+            name: name(at)?,
+            kind: name(at + 1)?,
+            account_id: name(at + 2)?,
+        })
+    };
+    let class = |at: usize| row.get(at).and_then(whole).and_then(|class| i32::try_from(class).ok());
+    let period = whole(row.first()?)?;
+    let client = match row.get(1)? {
+        Value::Null => None,
+        _ => Some(service(1)?),
+    };
+    let key = CallKey {
+        minute_nanos: period.saturating_mul(period_nanos).max(start_nanos),
+        client,
+        server: service(4)?,
+        operation: name(7)?,
+        caller_class: class(8),
+        callee_class: class(9),
+    };
+    let mut figures = [0; Figures::N];
+    for (at, figure) in figures.iter_mut().enumerate() {
+        *figure = whole(row.get(10 + at)?)?;
+    }
+    Some((key, Figures::from_array(figures)))
+}
