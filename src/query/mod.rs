@@ -90,7 +90,7 @@ mod finder;
 pub use crate::ingest::{Source, View};
 pub use answer::{
     Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Order,
-    Record, SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
+    Record, SearchRequest, SearchResponse, SpanTraces, SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};
