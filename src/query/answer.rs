@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, Serializer};
 
 use super::{Coverage, Hit, Query};
-use crate::model::{Table, TimeRange};
+use crate::model::{Table, TimeRange, TraceId};
 
 /// Which rows come first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +146,17 @@ pub struct Bucket {
 pub struct Counted {
     /// Rows.
     pub count: u64,
+    /// What it rests on.
+    pub coverage: Coverage,
+}
+
+/// The traces of spans.
+#[derive(Clone, Debug)]
+pub struct SpanTraces {
+    /// Place in the order of the answer and trace of each span, newest first.
+    pub spans: Vec<(Cursor, TraceId)>,
+    /// Where the next page starts, if there are more spans.
+    pub next_cursor: Option<Cursor>,
     /// What it rests on.
     pub coverage: Coverage,
 }

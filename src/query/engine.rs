@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::anchor::Asker;
 use super::answer::{
     CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facets, FacetsRequest, Histogram, HistogramRequest, SearchRequest, SearchResponse,
-    SqlRequest, SqlResponse,
+    SpanTraces, SqlRequest, SqlResponse,
 };
 use super::blocks::Blocks;
 use super::conditions::ValueTest;
@@ -354,6 +354,24 @@ impl Engine {
     /// [`Self::trace`] without its log records.
     pub async fn spans_of_trace(&self, id: TraceId) -> Result<Option<Trace>> {
         self.trace_with(id, None).await
+    }
+
+    /// The traces of the newest spans that match, behind a cursor. Reads no more of them than that.
+    pub async fn traces_of_spans(&self, query: &Query, range: TimeRange, n_spans: usize, cursor: Option<Cursor>) -> Result<SpanTraces> {
+        self.timed(
+            "traces_of_spans",
+            |answer: &SpanTraces| &answer.coverage,
+            async |_, stop| {
+                let mut job = self.job(Priority::Interactive, Table::Spans, query, range, stop)?;
+                let (spans, next_cursor) = search::traces(&mut job, &self.inner.blocks, n_spans, cursor).await?;
+                Ok(SpanTraces {
+                    spans,
+                    next_cursor,
+                    coverage: job.coverage,
+                })
+            },
+        )
+        .await
     }
 
     async fn trace_with(&self, id: TraceId, logs: Option<(Table, usize, &'static str)>) -> Result<Option<Trace>> {

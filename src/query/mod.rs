@@ -92,7 +92,7 @@ mod finder;
 pub use crate::ingest::{Source, View};
 pub use answer::{
     Bucket, CountGroup, CountRequest, CountResponse, Counted, CountedBy, Cursor, Facet, FacetValue, Facets, FacetsRequest, Histogram, HistogramRequest, Order,
-    Record, SearchRequest, SearchResponse, SqlColumn, SqlRequest, SqlResponse, TailEvent,
+    Record, SearchRequest, SearchResponse, SpanTraces, SqlColumn, SqlRequest, SqlResponse, TailEvent,
 };
 pub use ast::{Bound, Query, Relation, Spans, Test, Text, Wildcards};
 pub use coverage::{Coverage, Problem, ProblemKind};

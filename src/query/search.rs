@@ -26,7 +26,7 @@ use super::rows::{RowCache, RowKey};
 use super::scan::{self, Chunk};
 use super::{Coverage, Error, ProblemKind, Result};
 use crate::block::{Block, BlockMeta};
-use crate::model::{Rows, TimeRange};
+use crate::model::{Rows, TimeRange, TraceId};
 
 /// Rows that are read whole at first, and at most, at a time. (Few in tests, so that small pages need several helpings.)
 const FIRST_FETCHED: usize = if cfg!(test) { 8 } else { 128 };
@@ -164,8 +164,18 @@ impl Page {
     }
 }
 
-/// The first rows of a job behind a cursor.
-pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
+/// Where the first rows of a job lie.
+struct Located {
+    /// In the order of the answer.
+    found: Vec<Found>,
+    metas: Vec<Arc<BlockMeta>>,
+    opened: Arc<BTreeMap<usize, Block>>,
+    /// The last of them, if there are more.
+    last: Option<Cursor>,
+}
+
+/// Finds the first `n_rows` rows of a job behind a cursor.
+async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize, cursor: Option<Cursor>) -> Result<Located> {
     if let Some(cursor) = cursor {
         match order {
             Order::NewestFirst => job.range.end_nanos = job.range.end_nanos.min(cursor.time_unix_nano.saturating_add(1)).max(job.range.start_nanos),
@@ -175,7 +185,7 @@ pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, boun
     if order == Order::OldestFirst {
         job.metas.sort_by_key(|meta| meta.min_time_nanos);
     }
-    let mut first = First::new(bounds.rows.saturating_add(1), order, cursor);
+    let mut first = First::new(n_rows.saturating_add(1), order, cursor);
     search_head(job, &mut first).await?;
     let metas = job.metas.clone();
     let mut opened: BTreeMap<usize, Block> = BTreeMap::new();
@@ -207,19 +217,30 @@ pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, boun
     }
     let mut found: Vec<Found> = first.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
-    let has_more = found.len() > bounds.rows;
-    found.truncate(bounds.rows);
+    let has_more = found.len() > n_rows;
+    found.truncate(n_rows);
     let last = found.last().filter(|_| has_more).map(|found| Cursor {
         time_unix_nano: order.rank(found.time),
         ingest_id: order.rank(found.ingest_id),
     });
-    let fetched = fetch(job, &found, &Arc::new(opened), &blocks.rows, bounds.bytes).await?;
+    Ok(Located {
+        found,
+        metas,
+        opened: Arc::new(opened),
+        last,
+    })
+}
+
+/// The first rows of a job behind a cursor.
+pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
+    let located = locate(job, blocks, order, bounds.rows, cursor).await?;
+    let fetched = fetch(job, &located.found, &located.opened, &blocks.rows, bounds.bytes).await?;
     for (number, (problem, error)) in fetched.unreadable {
-        job.coverage.incomplete(problem, metas[number].id.as_str(), error);
+        job.coverage.incomplete(problem, located.metas[number].id.as_str(), error);
     }
     job.mark_end();
     let next = match fetched.is_cut {
-        false => last,
+        false => located.last,
         true => fetched.hits.last().map(|hit| Cursor {
             time_unix_nano: hit.time_unix_nano(),
             ingest_id: hit.ingest_id(),
@@ -231,6 +252,62 @@ pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, boun
         next,
         is_cut: fetched.is_cut,
     })
+}
+
+/// Spans' places in the order of an answer, and their traces.
+pub(super) type Traced = Vec<(Cursor, TraceId)>;
+
+/// The traces of the newest spans behind a cursor, and where the next page starts: reads no other column.
+pub(super) async fn traces(job: &mut Job, blocks: &Arc<Blocks>, n_rows: usize, cursor: Option<Cursor>) -> Result<(Traced, Option<Cursor>)> {
+    let located = locate(job, blocks, Order::NewestFirst, n_rows, cursor).await?;
+    let mut ids: Vec<Option<TraceId>> = vec![None; located.found.len()];
+    let mut in_blocks: BTreeMap<usize, Vec<(u32, usize)>> = BTreeMap::new();
+    for (position, found) in located.found.iter().enumerate() {
+        match found.place {
+            Place::Head { part, row } => {
+                let column = job.head[part]
+                    .batch()
+                    .column_by_name("trace_id")
+                    .and_then(|column| column.as_string_opt::<i32>());
+                let column = column.ok_or_else(|| Error::internal("rows have no trace_id"))?;
+                ids[position] = TraceId::from_hex(column.value(row));
+            }
+            Place::Block { number, row } => in_blocks.entry(number).or_default().push((row, position)),
+        }
+    }
+    let pieces: Vec<_> = in_blocks
+        .into_iter()
+        .map(|(number, mut rows)| {
+            rows.sort_unstable();
+            let (opened, stop) = (located.opened.clone(), job.stop.clone());
+            move || -> (usize, Result<Vec<(usize, Option<TraceId>)>>) { (number, traces_in_block(opened.get(&number), &rows, &stop)) }
+        })
+        .collect();
+    for (number, read) in job.workers.run_all(pieces).await? {
+        match read {
+            Ok(read) => read.into_iter().for_each(|(position, id)| ids[position] = id),
+            Err(error) => job.coverage.incomplete(error.problem(), located.metas[number].id.as_str(), error.to_string()),
+        }
+    }
+    job.mark_end();
+    let place = |found: &Found| Cursor {
+        time_unix_nano: Order::NewestFirst.rank(found.time),
+        ingest_id: Order::NewestFirst.rank(found.ingest_id),
+    };
+    let traced = located.found.iter().zip(ids).filter_map(|(found, id)| Some((place(found), id?)));
+    Ok((traced.collect(), located.last))
+}
+
+/// The traces of some rows of a block, each with its position in the answer.
+fn traces_in_block(block: Option<&Block>, rows: &[(u32, usize)], stop: &Stop) -> Result<Vec<(usize, Option<TraceId>)>> {
+    let block = block.ok_or_else(|| Error::internal("a block was not opened"))?;
+    let numbers: Vec<u32> = rows.iter().map(|(row, _)| *row).collect();
+    stop.has_read(block.bytes_of(numbers.len(), &["trace_id"]));
+    let batch = block.read(&numbers, &["trace_id"])?;
+    let column = batch.column(0).as_string_opt::<i32>();
+    let column = column.ok_or_else(|| Error::internal("trace IDs are text"))?;
+    let id = |(nth, (_, position)): (usize, &(u32, usize))| (*position, TraceId::from_hex(column.value(nth)));
+    Ok(rows.iter().enumerate().map(id).collect())
 }
 
 fn ingest_ids(rows: &Rows) -> Result<&Int64Array> {

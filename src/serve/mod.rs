@@ -1,4 +1,4 @@
-//! HTTP for people and tools: the pages, our own API, health; and the AWS and OTLP faces that share the port.
+//! HTTP for people and tools: the pages, our own API, Jaeger's, health; and the AWS and OTLP faces that share the port.
 //!
 //! Reads settings from nobody and data only through [`crate::query`] and [`crate::alert`]. Every answer of the API
 //! states its coverage; every error is `{"error":{"code","message","hint"}}`.
@@ -6,6 +6,7 @@
 pub mod api;
 mod auth;
 mod health;
+mod jaeger;
 mod metrics;
 mod ui;
 
@@ -130,7 +131,8 @@ fn write_problems(status: &ingest::Status, bounds: &Bounds, is_stopping: bool) -
 pub fn router(server: Arc<Server>) -> axum::Router {
     axum::Router::new()
         .merge(health::router(server.clone()))
-        .nest("/api/v1", api::router(server))
+        .nest("/api/v1", api::router(server.clone()))
+        .nest("/jaeger/api", jaeger::router(server))
         .merge(ui::router())
 }
 

@@ -155,7 +155,11 @@ fn aws(builder: &mut SpansBuilder, raw: &str, is_subsegment: bool) {
         _ if !is_subsegment && AWS_RESOURCE_KEYS.contains(&key) => Some(""),
         _ => None,
     });
-    let sampling_rule = Object::parse(raw).ok().and_then(|aws| aws.object("xray")?.text("sampling_rule_name"));
+    let sampling_rule = Object::parse(raw).ok().and_then(|aws| {
+        let xray = aws.object("xray")?;
+        // so the SDK for Node.js calls it
+        xray.text("sampling_rule_name").or_else(|| xray.text("rule_name"))
+    });
     if let Some(rule) = sampling_rule {
         builder.attribute("aws.xray.sampling_rule_name", Value::Str(&rule));
     }

@@ -11,6 +11,7 @@ mod patterns;
 mod semantics;
 mod sql;
 mod traces;
+mod xray;
 
 use std::sync::Arc;
 

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::causes::RootCause;
+use super::expression::CauseKind;
 use crate::model::TraceId;
 use crate::query::{Attributes, SpanHit, Trace};
 
@@ -357,6 +359,13 @@ impl<'a> TraceFacts<'a> {
             "ServiceIds": self.services.iter().map(Service::to_json).collect::<Vec<_>>(),
             "Revision": self.trace.spans.len(),
         });
+        for (member, kind) in [
+            ("FaultRootCauses", CauseKind::Fault),
+            ("ErrorRootCauses", CauseKind::Error),
+            ("ResponseTimeRootCauses", CauseKind::ResponseTime),
+        ] {
+            out[member] = self.root_causes(kind).iter().map(RootCause::to_json).collect();
+        }
         if let Some(time) = self.response_time() {
             out["ResponseTime"] = time.into();
         }

@@ -1,6 +1,7 @@
 //! Whether a filter expression holds of a trace.
 
-use super::expression::{Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
+use super::causes::{self, RootCause};
+use super::expression::{CauseKind, CausePart, Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
 use super::facts::{self, Flags, Segment, Service, TraceFacts, names};
 use crate::query::SpanHit;
 
@@ -13,6 +14,65 @@ enum Subject<'a> {
     Segment(usize, &'a Segment),
     /// The call that led to a segment.
     Call(&'a Segment, usize),
+    /// A part of a root cause.
+    Element(Element<'a>),
+}
+
+/// A part of a root cause, and its place among those beside it.
+#[derive(Clone, Copy)]
+struct Element<'a> {
+    name: &'a str,
+    kind: &'a str,
+    message: Option<&'a str>,
+    is_remote: bool,
+    is_inferred: bool,
+    coverage: Option<f64>,
+    index: usize,
+    count: usize,
+}
+
+/// The parts of a root cause that are asked about.
+fn elements<'a>(cause: &'a RootCause<'_>, part: CausePart) -> Vec<Element<'a>> {
+    let mut out = Vec::new();
+    for (index, service) in cause.services.iter().enumerate() {
+        let of_service = Element {
+            name: &service.service.name,
+            kind: &service.service.kind,
+            message: None,
+            is_remote: false,
+            is_inferred: service.is_inferred,
+            coverage: service.entities.first().and_then(|entity| entity.coverage),
+            index,
+            count: cause.services.len(),
+        };
+        if part == CausePart::Service {
+            out.push(of_service);
+            continue;
+        }
+        for (index, entity) in service.entities.iter().enumerate() {
+            let of_entity = Element {
+                name: entity.name,
+                is_remote: entity.is_remote,
+                coverage: entity.coverage,
+                index,
+                count: service.entities.len(),
+                ..of_service
+            };
+            if part == CausePart::Entity {
+                out.push(of_entity);
+                continue;
+            }
+            let exceptions = entity.exceptions.iter().enumerate().map(|(index, (name, message))| Element {
+                name,
+                message: Some(*message),
+                index,
+                count: entity.exceptions.len(),
+                ..of_entity
+            });
+            out.extend(exceptions);
+        }
+    }
+    out
 }
 
 impl Expression {
@@ -41,6 +101,17 @@ impl Expression {
                         && inner.holds_of(trace, Subject::Call(segment, call))
                 })
             }),
+            Expression::RootCause(kind, part, inner) => {
+                let causes = trace.root_causes(*kind);
+                let mut parts = causes.iter().flat_map(|cause| elements(cause, *part));
+                parts.any(|element| inner.holds_of(trace, Subject::Element(element)))
+            }
+            Expression::RootCauseJson(patterns, is_like) => {
+                let of_kind = |kind: CauseKind| trace.root_causes(kind).iter().map(RootCause::to_json).collect::<Vec<_>>();
+                let told: Vec<_> = CauseKind::ALL.into_iter().flat_map(of_kind).collect();
+                let is_there = patterns.iter().any(|pattern| told.iter().any(|cause| causes::is_like(cause, pattern)));
+                is_there == *is_like
+            }
         }
     }
 }
@@ -85,6 +156,21 @@ fn spans<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>) -> Box<dyn Iterato
                 .map(|(_, placed)| &placed.span),
         ),
         Subject::Call(_, call) => Box::new(std::iter::once(&trace.trace.spans[call].span)),
+        Subject::Element(_) => Box::new(std::iter::empty()),
+    }
+}
+
+/// A segment's place among those of the trace.
+fn place(trace: &TraceFacts<'_>, subject: Subject<'_>) -> Option<(usize, usize)> {
+    let count = trace.segments.len();
+    match subject {
+        Subject::Trace => None,
+        Subject::Segment(at, _) => Some((at, count)),
+        Subject::Call(called, _) => {
+            let is_it = |segment: &Segment| (segment.span, segment.is_inferred) == (called.span, called.is_inferred);
+            trace.segments.iter().position(is_it).map(|at| (at, count))
+        }
+        Subject::Element(element) => Some((element.index, element.count)),
     }
 }
 
@@ -92,11 +178,20 @@ fn spans<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>) -> Box<dyn Iterato
 fn chief<'t>(trace: &TraceFacts<'t>, subject: Subject<'_>) -> Option<&'t SpanHit> {
     match subject {
         Subject::Trace => trace.root_span(),
+        Subject::Element(_) => None,
         Subject::Segment(_, segment) | Subject::Call(segment, _) => Some(trace.span(segment)),
     }
 }
 
 fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
+    match (flag, subject) {
+        (Flag::First, _) => return place(trace, subject).is_some_and(|(at, _)| at == 0),
+        (Flag::Last, _) => return place(trace, subject).is_some_and(|(at, count)| at + 1 == count),
+        (Flag::Remote, Subject::Element(element)) => return element.is_remote,
+        (Flag::Inferred, Subject::Element(element)) => return element.is_inferred,
+        (_, Subject::Element(_)) => return false,
+        _ => {}
+    }
     let flags = match subject {
         Subject::Trace => trace.flags(),
         Subject::Segment(_, segment) => facts::flags(trace.span(segment)),
@@ -109,6 +204,7 @@ fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
                 throttle: caller.throttle || callee.throttle,
             }
         }
+        Subject::Element(_) => Flags::default(),
     };
     let inferred = |segment: &Segment| segment.is_inferred || facts::of_span(trace.span(segment), &["aws.xray.inferred"]) == Some("true");
     match flag {
@@ -123,11 +219,18 @@ fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
         Flag::Inferred => match subject {
             Subject::Trace => trace.segments.iter().any(inferred),
             Subject::Segment(_, segment) | Subject::Call(segment, _) => inferred(segment),
+            Subject::Element(_) => false,
         },
+        Flag::Remote => match subject {
+            Subject::Trace => trace.segments.iter().any(|segment| segment.is_inferred),
+            Subject::Segment(_, segment) | Subject::Call(segment, _) => segment.is_inferred,
+            Subject::Element(_) => false,
+        },
+        Flag::First | Flag::Last => false,
         Flag::Root => match subject {
             Subject::Trace => trace.root.is_some(),
             Subject::Segment(at, _) => trace.root == Some(at),
-            Subject::Call(..) => false,
+            Subject::Call(..) | Subject::Element(_) => false,
         },
     }
 }
@@ -138,6 +241,9 @@ fn numbers<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, number: Number) 
         chief.map(|span| facts::seconds(span.duration_nano))
     };
     match (number, subject) {
+        (Number::Index, _) => Box::new(place(trace, subject).map(|(at, _)| at as f64).into_iter()),
+        (Number::Coverage, Subject::Element(element)) => Box::new(element.coverage.into_iter()),
+        (Number::Coverage, _) => Box::new(std::iter::empty()),
         (Number::ResponseTime, Subject::Trace) => Box::new(trace.response_time().into_iter()),
         (Number::Duration, Subject::Trace) => Box::new(std::iter::once(trace.duration())),
         // as the caller waited
@@ -156,9 +262,19 @@ fn texts<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, text: TextOf) -> B
     let service = move |of: fn(&Service) -> &String| -> Box<dyn Iterator<Item = &'t str> + 't> {
         match subject {
             Subject::Trace => Box::new(trace.services.iter().map(move |service| of(service).as_str())),
+            Subject::Element(_) => Box::new(std::iter::empty()),
             Subject::Segment(_, segment) | Subject::Call(segment, _) => Box::new(std::iter::once(of(&trace.services[segment.service]).as_str())),
         }
     };
+    if let Subject::Element(element) = subject {
+        let value = match text {
+            TextOf::Name => Some(element.name),
+            TextOf::Type => Some(element.kind),
+            TextOf::Message => element.message,
+            _ => None,
+        };
+        return Box::new(value.filter(|value| !value.is_empty()).into_iter());
+    }
     match text {
         TextOf::Url => Box::new(of_spans(names::URL)),
         TextOf::Method => Box::new(of_spans(names::METHOD)),

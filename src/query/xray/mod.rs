@@ -15,10 +15,14 @@
 //! What an X-Ray document says; else, from the HTTP status: 429 is a throttle and an error, other 4xx an error, 5xx a fault; else a
 //! status of `ERROR` is a fault.
 
+pub mod causes;
 pub mod documents;
 pub mod expression;
 pub mod facts;
 mod matches;
+mod needs;
+#[cfg(test)]
+pub(super) mod corpus;
 
 pub use expression::{Expression, ExpressionError};
 pub use facts::TraceFacts;

@@ -118,11 +118,16 @@ impl Receiver {
         let too_many = |_| Error::InvalidRequest(format!("at most {MAX_TRACE_IDS} trace IDs are taken"));
         let ids = ids.all().map_err(too_many)?;
         let ids: Vec<TraceId> = ids.iter().filter_map(|id| facts::trace_id(id)).collect();
-        let calls = match self.graphs()?.calls_of_traces(&ids).await? {
+        self.graph_of_traces(&ids, call.next_token.as_deref()).await
+    }
+
+    /// A page of the graph of some traces.
+    pub(super) async fn graph_of_traces(&self, ids: &[TraceId], token: Option<&str>) -> Result<Value> {
+        let calls = match self.graphs()?.calls_of_traces(ids).await? {
             Some(told) => readable(told)?.calls,
             None => Default::default(),
         };
-        page(&ServiceGraph::of(&calls), call.next_token.as_deref())
+        page(&ServiceGraph::of(&calls), token)
     }
 
     /// `GetTimeSeriesServiceStatistics`.

@@ -10,6 +10,7 @@
 //! | `/GetSamplingRules`, `/CreateSamplingRule`, … | sampling rules | those of the configuration file, of the API, and `Default` ([`sampling`]) |
 //! | `/SamplingTargets` | `GetSamplingTargets` | each client's share ([`sampling`]) |
 //! | `/SamplingStatisticSummaries` | `GetSamplingStatisticSummaries` | what clients said in the last hour |
+//! | `/StartTraceRetrieval`, `/ListRetrievedTraces`, `/CancelTraceRetrieval` | retrievals | traces by ID, page by page ([`retrieval`]) |
 //! | `/Groups`, `/CreateGroup`, … | groups | names for filter expressions ([`groups`]) |
 //! | `/TagResource`, … | tags | of groups and sampling rules ([`tags`]) |
 //! | `/EncryptionConfig`, `/InsightSummaries`, … | what is asked in passing | as it is here ([`passing`]) |
@@ -25,8 +26,10 @@ mod definitions;
 mod groups;
 mod passing;
 mod reads;
+mod retrieval;
 mod graph;
 mod sampling;
+mod summaries;
 mod tags;
 pub mod udp;
 
@@ -44,6 +47,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use groups::Groups;
+use retrieval::Retrievals;
 use sampling::Sampling;
 pub use sampling::{DEFAULT_RULE, SamplingRule};
 
@@ -208,6 +212,7 @@ pub struct Receiver {
     budget: Arc<Budget>,
     sampling: Sampling,
     groups: Groups,
+    retrievals: Retrievals,
     engine: OnceLock<Engine>,
     graphs: OnceLock<Graphs>,
 }
@@ -226,6 +231,7 @@ impl Receiver {
                 clock.now_nanos(),
             ),
             groups: Groups::open(config.max_groups, arn("group"), intake.clone()),
+            retrievals: Retrievals::default(),
             config,
             intake,
             clock,
@@ -294,6 +300,7 @@ fn calls(receiver: Arc<Receiver>) -> Router {
         .route("/TimeSeriesServiceStatistics", post(get_time_series_service_statistics))
         .merge(defining_calls())
         .merge(passing_calls())
+        .merge(retrieval_calls())
         .with_state(receiver)
 }
 
@@ -322,6 +329,15 @@ fn defining_calls() -> Router<Arc<Receiver>> {
         .route("/TagResource", call!("TagResource", tag_resource))
         .route("/UntagResource", call!("UntagResource", untag_resource))
         .route("/ListTagsForResource", call!("ListTagsForResource", list_tags_for_resource))
+}
+
+/// Traces by way of a retrieval.
+fn retrieval_calls() -> Router<Arc<Receiver>> {
+    Router::new()
+        .route("/StartTraceRetrieval", call!("StartTraceRetrieval", start_trace_retrieval))
+        .route("/ListRetrievedTraces", call!("ListRetrievedTraces", list_retrieved_traces))
+        .route("/CancelTraceRetrieval", call!("CancelTraceRetrieval", cancel_trace_retrieval))
+        .route("/GetRetrievedTracesGraph", call!("GetRetrievedTracesGraph", get_retrieved_traces_graph))
 }
 
 /// What is asked in passing.

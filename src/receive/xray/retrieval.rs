@@ -1,0 +1,308 @@
+//! `StartTraceRetrieval`, `ListRetrievedTraces`, `GetRetrievedTracesGraph`, `CancelTraceRetrieval`: traces by ID, as clients of transaction search ask for them.
+//!
+//! A retrieval is a list of IDs and a time, kept in memory for an hour under its token, at most [`MAX_RETRIEVALS`] of them; a restart
+//! forgets them, and the client starts anew. Nothing has to be fetched from afar: the traces are read when they are listed, and a
+//! retrieval is `COMPLETE` as soon as it is there.
+//!
+//! A page holds [`MAX_TRACES`] traces and [`MAX_SPANS`] documents; a trace of more goes on on the next page under the same ID.
+//! `TraceFormat` is `XRAY` (segment documents as `BatchGetTraces` has them) or `OTEL` (one document a span, as CloudWatch keeps spans).
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use axum::http::Request;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reads::{aside, documents_of, readable};
+use super::{Error, Receiver, Result, missing};
+use crate::decode::AtMost;
+use crate::model::{TimeRange, TraceId};
+use crate::query::xray::facts;
+use crate::query::{Attributes, SpanHit, Trace};
+
+/// Retrievals that are remembered; beyond, the oldest is forgotten.
+const MAX_RETRIEVALS: usize = 1_000;
+/// How long one is good for.
+const KEPT_NANOS: i64 = 3_600_000_000_000;
+/// Traces of one retrieval.
+const MAX_TRACE_IDS: usize = 100;
+/// Traces on one page.
+const MAX_TRACES: usize = 5;
+/// Documents on one page.
+const MAX_SPANS: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StartTraceRetrieval {
+    trace_ids: Option<AtMost<String, MAX_TRACE_IDS>>,
+    start_time: Option<f64>,
+    end_time: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Retrieved {
+    retrieval_token: Option<String>,
+    trace_format: Option<Format>,
+    next_token: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Format {
+    #[default]
+    Xray,
+    Otel,
+}
+
+#[derive(Clone, Debug)]
+struct Retrieval {
+    ids: Vec<TraceId>,
+    range: TimeRange,
+    started_nanos: i64,
+    is_cancelled: bool,
+}
+
+/// The retrievals that are remembered, by token.
+#[derive(Debug, Default)]
+pub(super) struct Retrievals(Mutex<HashMap<String, Retrieval>>);
+
+impl Retrievals {
+    fn start(&self, retrieval: Retrieval) -> String {
+        let mut known = self.0.lock();
+        let now_nanos = retrieval.started_nanos;
+        known.retain(|_, known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS);
+        if known.len() >= MAX_RETRIEVALS
+            && let Some(oldest) = known.iter().min_by_key(|(_, known)| known.started_nanos).map(|(token, _)| token.clone())
+        {
+            known.remove(&oldest);
+        }
+        let token = super::super::answer::request_id();
+        known.insert(token.clone(), retrieval);
+        token
+    }
+
+    fn find(&self, token: &str, now_nanos: i64) -> Result<Retrieval> {
+        let known = self
+            .0
+            .lock()
+            .get(token)
+            .filter(|known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS)
+            .cloned();
+        known.ok_or_else(|| unknown(token))
+    }
+
+    fn cancel(&self, token: &str) -> Result<()> {
+        let mut known = self.0.lock();
+        known.get_mut(token).ok_or_else(|| unknown(token))?.is_cancelled = true;
+        Ok(())
+    }
+}
+
+fn unknown(token: &str) -> Error {
+    Error::NotFound {
+        message: "The retrieval token is unknown or has expired.".into(),
+        resource: token.chars().take(100).collect(),
+    }
+}
+
+/// Where a page begins: a trace, and a document of it.
+fn read_token(text: &str) -> Option<(usize, usize)> {
+    let (trace, document) = text.split_once('.')?;
+    Some((trace.parse().ok()?, document.parse().ok()?))
+}
+
+impl Receiver {
+    /// `StartTraceRetrieval`.
+    pub(super) async fn start_trace_retrieval(&self, request: Request<Body>) -> Result<Value> {
+        let call: StartTraceRetrieval = self.call(request).await?;
+        let ids = call.trace_ids.ok_or_else(|| missing("traceIds"))?;
+        let ids = ids
+            .all()
+            .map_err(|n| Error::InvalidRequest(format!("{n} trace IDs in one call, at most {MAX_TRACE_IDS} are taken")))?;
+        let id = |text: &String| facts::trace_id(text).ok_or_else(|| Error::InvalidRequest(format!("{text:?} is not a trace ID")));
+        let start = call.start_time.ok_or_else(|| missing("startTime"))?;
+        let end = call.end_time.ok_or_else(|| missing("endTime"))?;
+        if start > end {
+            return Err(Error::InvalidRequest("StartTime must not be after EndTime".into()));
+        }
+        let token = self.retrievals.start(Retrieval {
+            ids: ids.iter().map(id).collect::<Result<_>>()?,
+            // both ends count; i64 saturates
+            range: TimeRange::new((start * 1e9) as i64, ((end * 1e9) as i64).saturating_add(1)),
+            started_nanos: self.clock.now_nanos(),
+            is_cancelled: false,
+        });
+        Ok(json!({ "RetrievalToken": token }))
+    }
+
+    /// `CancelTraceRetrieval`.
+    pub(super) async fn cancel_trace_retrieval(&self, request: Request<Body>) -> Result<Value> {
+        let call: Retrieved = self.call(request).await?;
+        self.retrievals.cancel(&call.retrieval_token.ok_or_else(|| missing("retrievalToken"))?)?;
+        Ok(json!({}))
+    }
+
+    /// `GetRetrievedTracesGraph`: of the traces whole, as `GetTraceGraph` draws them.
+    pub(super) async fn get_retrieved_traces_graph(&self, request: Request<Body>) -> Result<Value> {
+        let call: Retrieved = self.call(request).await?;
+        let token = call.retrieval_token.ok_or_else(|| missing("retrievalToken"))?;
+        let retrieval = self.retrievals.find(&token, self.clock.now_nanos())?;
+        if retrieval.is_cancelled {
+            return Ok(json!({ "RetrievalStatus": "CANCELLED", "Services": [] }));
+        }
+        let mut graph = self.graph_of_traces(&retrieval.ids, call.next_token.as_deref()).await?;
+        let services = graph["Services"].take();
+        let with_links = |service: &Value| json!({ "Service": service, "Links": [] });
+        graph["Services"] = services.as_array().into_iter().flatten().map(with_links).collect();
+        graph["RetrievalStatus"] = "COMPLETE".into();
+        Ok(graph)
+    }
+
+    /// `ListRetrievedTraces`.
+    pub(super) async fn list_retrieved_traces(&self, request: Request<Body>) -> Result<Value> {
+        let call: Retrieved = self.call(request).await?;
+        let token = call.retrieval_token.ok_or_else(|| missing("retrievalToken"))?;
+        let retrieval = self.retrievals.find(&token, self.clock.now_nanos())?;
+        let format = call.trace_format.unwrap_or_default();
+        let mut out = json!({ "RetrievalStatus": "COMPLETE", "TraceFormat": if format == Format::Xray { "XRAY" } else { "OTEL" }, "Traces": [] });
+        if retrieval.is_cancelled {
+            out["RetrievalStatus"] = "CANCELLED".into();
+            return Ok(out);
+        }
+        let begin = call.next_token.as_deref().map_or(Some((0, 0)), read_token);
+        let (mut at, mut skipped) = begin.ok_or_else(|| Error::InvalidRequest("NextToken is not one of this call's".into()))?;
+        let (mut traces, mut room) = (Vec::new(), MAX_SPANS);
+        while at < retrieval.ids.len() && traces.len() < MAX_TRACES && room > 0 {
+            let id = retrieval.ids[at];
+            let found = self.engine()?.spans_of_trace(id).await?.map(readable).transpose()?;
+            let Some(trace) = found.filter(|trace| is_in(trace, retrieval.range)) else {
+                (at, skipped) = (at + 1, 0);
+                continue;
+            };
+            let (duration, spans, n_documents) = aside(trace, move |trace| {
+                let documents = match format {
+                    Format::Xray => documents_of(trace),
+                    Format::Otel => trace
+                        .spans
+                        .iter()
+                        .map(|placed| (placed.span.span_id.clone(), otel_document(&placed.span).to_string()))
+                        .collect(),
+                };
+                let n_documents = documents.len();
+                let page = documents.into_iter().skip(skipped).take(room);
+                let spans: Vec<Value> = page.map(|(id, document)| json!({ "Id": id, "Document": document })).collect();
+                (facts::seconds(trace.duration_nano), spans, n_documents)
+            })
+            .await?;
+            room -= spans.len();
+            skipped += spans.len();
+            traces.push(json!({ "Id": id.to_xray(), "Duration": duration, "Spans": spans }));
+            if skipped >= n_documents {
+                (at, skipped) = (at + 1, 0);
+            }
+        }
+        out["Traces"] = traces.into();
+        if at < retrieval.ids.len() {
+            out["NextToken"] = format!("{at}.{skipped}").into();
+        }
+        Ok(out)
+    }
+}
+
+/// Whether a part of it lies in a time frame.
+fn is_in(trace: &Trace, range: TimeRange) -> bool {
+    trace.start_unix_nano < range.end_nanos && trace.start_unix_nano.saturating_add(trace.duration_nano.max(0)) >= range.start_nanos
+}
+
+fn object(attributes: &Attributes) -> Value {
+    let typed = |text: &str| match serde_json::from_str(text) {
+        Ok(Value::Null) | Err(_) => text.into(),
+        Ok(value) => value,
+    };
+    Value::Object(attributes.iter().map(|(key, value)| (key.clone(), typed(value))).collect())
+}
+
+/// A span as CloudWatch keeps it in the log group `aws/spans`.
+fn otel_document(span: &SpanHit) -> Value {
+    let end = span.start_time_unix_nano.saturating_add(span.duration_nano.max(0));
+    let events = span.events.iter().map(|event| {
+        json!({
+            "timeUnixNano": event.time_unix_nano,
+            "name": event.name.as_deref().unwrap_or_default(),
+            "attributes": object(&event.attributes),
+        })
+    });
+    let links = span.links.iter().map(|link| {
+        json!({
+            "traceId": link.trace_id.as_deref().unwrap_or_default(),
+            "spanId": link.span_id.as_deref().unwrap_or_default(),
+            "attributes": object(&link.attributes),
+        })
+    });
+    let mut out = json!({
+        "resource": { "attributes": object(&span.resource_attributes) },
+        "scope": { "name": span.scope_name.as_deref().unwrap_or_default() },
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "name": span.name,
+        "kind": span.kind,
+        "startTimeUnixNano": span.start_time_unix_nano,
+        "attributes": object(&span.attributes),
+        "status": { "code": span.status_code },
+        "events": events.collect::<Vec<_>>(),
+        "links": links.collect::<Vec<_>>(),
+    });
+    if let Some(parent) = &span.parent_span_id {
+        out["parentSpanId"] = parent.as_str().into();
+    }
+    if let Some(message) = &span.status_message {
+        out["status"]["message"] = message.as_str().into();
+    }
+    if !span.in_progress {
+        out["endTimeUnixNano"] = end.into();
+        out["durationNano"] = span.duration_nano.into();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retrievals_are_bounded_and_expire() {
+        let retrievals = Retrievals::default();
+        let start = |at: i64| {
+            retrievals.start(Retrieval {
+                ids: vec![],
+                range: TimeRange::ALL,
+                started_nanos: at,
+                is_cancelled: false,
+            })
+        };
+        let first = start(1);
+        assert!(retrievals.find(&first, KEPT_NANOS).is_ok());
+        assert!(retrievals.find(&first, KEPT_NANOS + 1).is_err());
+        let second = start(2);
+        for at in 3..=MAX_RETRIEVALS as i64 + 1 {
+            start(at);
+        }
+        assert!(retrievals.find(&first, 10).is_err(), "the oldest is forgotten");
+        retrievals.cancel(&second).expect("there");
+        assert!(retrievals.find(&second, 10).expect("there").is_cancelled);
+        assert!(retrievals.cancel("what").is_err());
+        start(2 + KEPT_NANOS);
+        assert!(retrievals.0.lock().len() < MAX_RETRIEVALS);
+    }
+
+    #[test]
+    fn tokens_name_a_trace_and_a_document() {
+        assert_eq!(read_token("3.100"), Some((3, 100)));
+        for bad in ["", "3", "3.", "x.1", "-1.0"] {
+            assert_eq!(read_token(bad), None, "{bad}");
+        }
+    }
+}
