@@ -80,6 +80,7 @@ mod prefilter;
 mod pipeline;
 mod shares;
 mod run;
+mod sql;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ use syntax::Command;
 
 pub use pipeline::Pipeline;
 pub use run::{Plan, Progress, RunError, Scanned, Scope, run};
+pub use sql::{SqlPlan, SqlRow, SqlScript, SqlSource, SqlTable, run as run_sql};
 
 /// Longest script, characters.
 pub const MAX_CHARS: usize = 10_000;
