@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Builder, StringArray, StringBuilder, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder, StringArray, StringBuilder, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 use super::super::run::Scope;
 use super::super::value::{Number, Value};
 use super::super::{Event, discover};
-use crate::model::EventId;
+use crate::model::{EventId, TimeRange};
 
 /// What values a field has been seen with, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,11 +177,50 @@ macro_rules! same_by_identity {
     };
 }
 
-/// `(body, log group, trace ID, span ID)` → the fields of the event, as a structure.
+/// Which rows are events of a table: those of a scope, in a range of time.
+#[derive(Clone, Debug)]
+pub(super) struct Belongs {
+    pub(super) scope: Arc<dyn Scope>,
+    pub(super) range: TimeRange,
+}
+
+impl Belongs {
+    /// Of `(log group, log stream, observed time, event time)`.
+    fn mask(&self, arguments: &[ColumnarValue], n_rows: usize) -> Result<BooleanArray> {
+        let (groups, streams) = (texts(arguments, 0, n_rows)?, texts(arguments, 1, n_rows)?);
+        let (observed, times) = (arguments[2].to_array(n_rows)?, arguments[3].to_array(n_rows)?);
+        let (Some(observed), Some(times)) = (observed.as_primitive_opt::<TimestampMicrosecondType>(), times.as_primitive_opt::<Int64Type>()) else {
+            return exec_err!("an event's times are none");
+        };
+        // most rows are of few streams
+        let mut known: HashMap<(&str, &str), Option<bool>> = HashMap::new();
+        let mut mask = BooleanBuilder::with_capacity(n_rows);
+        for row in 0..n_rows {
+            let (Some(group), Some(stream)) = (text(&groups, row), text(&streams, row)) else {
+                mask.append_value(false);
+                continue;
+            };
+            let of_all = *known.entry((group, stream)).or_insert_with(|| self.scope.has(group, stream));
+            let shows = of_all.unwrap_or_else(|| {
+                let ingestion_millis = match observed.is_valid(row) {
+                    true => observed.value(row).div_euclid(1_000),
+                    false => times.value(row).div_euclid(1_000_000),
+                };
+                self.scope.shows(group, stream, ingestion_millis)
+            });
+            mask.append_value(shows && (self.range.start_nanos..self.range.end_nanos).contains(&times.value(row)));
+        }
+        Ok(mask.finish())
+    }
+}
+
+/// `(log group, log stream, observed time, event time, body, trace ID, span ID)` → the fields of the event, as a structure. Rows that do not
+/// belong to the table have none: filters are asked of them too, in no order.
 #[derive(Debug)]
 pub(super) struct FieldsFunction {
     signature: Signature,
     fields: Fields,
+    belongs: Belongs,
     misfits: Misfits,
     identity: String,
 }
@@ -189,11 +228,12 @@ pub(super) struct FieldsFunction {
 same_by_identity!(FieldsFunction);
 
 impl FieldsFunction {
-    pub(super) fn new(table: &str, fields: Fields, misfits: Misfits) -> Self {
+    pub(super) fn new(table: &str, fields: Fields, belongs: Belongs, misfits: Misfits) -> Self {
         Self {
-            signature: Signature::exact(vec![DataType::Utf8; 4], Volatility::Immutable),
+            signature: Signature::any(7, Volatility::Immutable),
             identity: format!("{table}\0{fields:?}"),
             fields,
+            belongs,
             misfits,
         }
     }
@@ -227,12 +267,19 @@ impl ScalarUDFImpl for FieldsFunction {
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let n_rows = arguments.number_rows;
         let texts = |number: usize| texts(&arguments.args, number, n_rows);
-        let (bodies, groups, trace_ids, span_ids) = (texts(0)?, texts(1)?, texts(2)?, texts(3)?);
+        let (groups, bodies, trace_ids, span_ids) = (texts(0)?, texts(4)?, texts(5)?, texts(6)?);
+        let belongs = self.belongs.mask(&arguments.args, n_rows)?;
         let places: HashMap<&str, usize> = self.fields.iter().enumerate().map(|(place, field)| (field.name().as_str(), place)).collect();
         let mut builders: Vec<Builder> = self.fields.iter().map(|field| Builder::new(field.data_type())).collect();
         let mut values: Vec<Option<Value>> = vec![None; builders.len()];
         let (mut group_name, mut group): (&str, Arc<str>) = ("", "".into());
         for row in 0..n_rows {
+            if !belongs.value(row) {
+                builders.iter_mut().for_each(|builder| {
+                    builder.push(None);
+                });
+                continue;
+            }
             let of = text(&groups, row).unwrap_or_default();
             if of != group_name {
                 (group_name, group) = (of, of.into());
@@ -267,29 +314,29 @@ impl ScalarUDFImpl for FieldsFunction {
     }
 }
 
-/// `(log group, log stream, observed time, event time)` → whether the event is of a scope.
+/// `(log group, log stream, observed time, event time)` → whether the row belongs to the table.
 #[derive(Debug)]
-pub(super) struct ShowsFunction {
+pub(super) struct BelongsFunction {
     signature: Signature,
-    scope: Arc<dyn Scope>,
+    belongs: Belongs,
     identity: String,
 }
 
-same_by_identity!(ShowsFunction);
+same_by_identity!(BelongsFunction);
 
-impl ShowsFunction {
-    pub(super) fn new(table: &str, scope: Arc<dyn Scope>) -> Self {
+impl BelongsFunction {
+    pub(super) fn new(table: &str, belongs: Belongs) -> Self {
         Self {
             signature: Signature::any(4, Volatility::Immutable),
-            scope,
+            belongs,
             identity: table.to_string(),
         }
     }
 }
 
-impl ScalarUDFImpl for ShowsFunction {
+impl ScalarUDFImpl for BelongsFunction {
     fn name(&self) -> &str {
-        "insights_shows"
+        "insights_belongs"
     }
     fn signature(&self) -> &Signature {
         &self.signature
@@ -298,30 +345,7 @@ impl ScalarUDFImpl for ShowsFunction {
         Ok(DataType::Boolean)
     }
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let n_rows = arguments.number_rows;
-        let (groups, streams) = (texts(&arguments.args, 0, n_rows)?, texts(&arguments.args, 1, n_rows)?);
-        let (observed, times) = (arguments.args[2].to_array(n_rows)?, arguments.args[3].to_array(n_rows)?);
-        let (Some(observed), Some(times)) = (observed.as_primitive_opt::<TimestampMicrosecondType>(), times.as_primitive_opt::<Int64Type>()) else {
-            return exec_err!("an event's times are none");
-        };
-        // most rows are of few streams
-        let mut known: HashMap<(&str, &str), Option<bool>> = HashMap::new();
-        let mut shown = BooleanBuilder::with_capacity(n_rows);
-        for row in 0..n_rows {
-            let (Some(group), Some(stream)) = (text(&groups, row), text(&streams, row)) else {
-                shown.append_value(false);
-                continue;
-            };
-            let of_all = *known.entry((group, stream)).or_insert_with(|| self.scope.has(group, stream));
-            shown.append_value(of_all.unwrap_or_else(|| {
-                let ingestion_millis = match observed.is_valid(row) {
-                    true => observed.value(row).div_euclid(1_000),
-                    false => times.value(row).div_euclid(1_000_000),
-                };
-                self.scope.shows(group, stream, ingestion_millis)
-            }));
-        }
-        Ok(ColumnarValue::Array(Arc::new(shown.finish())))
+        Ok(ColumnarValue::Array(Arc::new(self.belongs.mask(&arguments.args, arguments.number_rows)?)))
     }
 }
 

@@ -74,13 +74,13 @@ pub type SqlRow = Vec<(Arc<str>, String)>;
 pub async fn run(engine: &Engine, plan: &SqlPlan, progress: &Progress) -> Result<Vec<SqlRow>, RunError> {
     let range = range_of(&plan.context);
     let mut kinds = vec![Kinds::default(); plan.script.tables.len()];
-    for number in 0..kinds.len() {
+    for (number, kinds) in kinds.iter_mut().enumerate() {
         let wanted = Wanted::of(plan, number);
         if wanted.as_ref().is_some_and(HashSet::is_empty) {
             continue;
         }
         progress.has_there(&engine.extent(Table::Logs, range));
-        kinds[number] = kinds_of(engine, plan, number, wanted, range, progress).await?;
+        *kinds = kinds_of(engine, plan, number, wanted, range, progress).await?;
     }
     for _ in 0..MAX_TRIES {
         let views = views(plan, &kinds)?;

@@ -258,3 +258,19 @@ async fn rows_and_memory_are_bounded_and_a_piece_of_text_prunes_what_is_read() {
     assert_eq!((n_all, n_rare), (500, 1));
     assert!(rare * 4 < all, "{rare} of {all}");
 }
+
+#[tokio::test]
+async fn events_of_other_groups_and_times_do_not_count_for_types() {
+    let lake = Lake::new().await;
+    let event = |seconds: i64, group: &str, text: &str| (seconds, group.to_string(), "a".to_string(), text.to_string());
+    let events = [
+        event(0, "/web", r#"{"n":9}"#),
+        event(1, "/web", r#"{"n":10}"#),
+        event(2, "/app", r#"{"n":"many"}"#),
+        event(3_000, "/web", r#"{"n":"late"}"#),
+    ];
+    lake.block(&rows_of(&events), true).await;
+    let plan = plan("SELECT n FROM `/web` WHERE n > 1 AND n < 99 ORDER BY n", &[]).expect("a statement");
+    let rows = run(&lake.engine, &plan, &Progress::default()).await.expect("an answer");
+    assert_eq!(rows.iter().map(shown).collect::<Vec<_>>(), ["n=9", "n=10"]);
+}

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::super::value::Value;
 use super::super::{Failed, Limits, Scope};
-use super::fields::{FieldsFunction, Misfits, PointerFunction, ShowsFunction, structure};
+use super::fields::{Belongs, BelongsFunction, FieldsFunction, Misfits, PointerFunction, structure};
 use super::{RunError, SqlRow, SqlSource};
 use crate::model::{Table, TimeRange};
 use crate::query::sql::{Ground, client, internal};
@@ -65,17 +65,18 @@ impl View {
             false => wanted.and(ident("aws_log_group").is_not_null()),
         };
         let of_event = || vec![ident("aws_log_group"), ident("aws_log_stream")];
-        let shows = ScalarUDF::from(ShowsFunction::new(&self.name, self.scope.clone()));
-        wanted = wanted.and(shows.call([of_event(), vec![ident("observed_time"), exact()]].concat()));
+        let belongs = Belongs {
+            scope: self.scope.clone(),
+            range,
+        };
+        let place = || [of_event(), vec![ident("observed_time"), exact()]].concat();
+        wanted = wanted.and(ScalarUDF::from(BelongsFunction::new(&self.name, belongs.clone())).call(place()));
         let mut frame = session.read_table(Arc::new(logs))?.filter(wanted)?;
         let pointer = ScalarUDF::from(PointerFunction::new());
         let log = datafusion::functions::string::expr_fn::concat(vec![lit(format!("{}:", self.account)), ident("aws_log_group")]);
-        let mut columns = vec![
-            ident("time").alias(SYSTEM[0]),
-            datafusion::functions::core::expr_fn::coalesce(vec![ident("body"), lit("")]).alias(SYSTEM[1]),
-        ];
+        let mut columns = vec![ident("time").alias(SYSTEM[0]), ident("body").alias(SYSTEM[1])];
         if !self.fields.is_empty() {
-            let fields = ScalarUDF::from(FieldsFunction::new(&self.name, structure(&self.fields), self.misfits.clone()));
+            let fields = ScalarUDF::from(FieldsFunction::new(&self.name, structure(&self.fields), belongs, self.misfits.clone()));
             let all = [
                 "time",
                 "body",
@@ -85,7 +86,7 @@ impl View {
                 "time_unix_nano",
                 "ingest_id",
             ];
-            let arguments = ["body", "aws_log_group", "trace_id", "span_id"].map(ident).to_vec();
+            let arguments = [place(), ["body", "trace_id", "span_id"].map(ident).to_vec()].concat();
             frame = frame.select(all.map(ident).into_iter().chain([fields.call(arguments).alias(FIELDS)]).collect::<Vec<_>>())?;
             columns.extend(self.fields.iter().map(|(name, _)| get_field(ident(FIELDS), name.to_string()).alias(&**name)));
         }

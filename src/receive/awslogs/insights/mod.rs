@@ -12,11 +12,14 @@
 //! | `statistics` | `bytesScanned` is what was read of rows in blocks, compressed, pages and columns counted as far as they were needed; what an index reads does not count. What was skipped is an estimate over all log groups |
 //! | `nextToken` of `GetQueryResults` | a place in the results of a query that has ended, good for an hour |
 //!
+//! Lookup tables are files ([`tables`]); the calls that make and change them at AWS are not served.
+//!
 //! Results are in memory: a query that ran before a restart is unknown. A key that is for some log groups only sees and stops the
 //! queries that are about no other; a `SOURCE` by prefix means those of its groups.
 
 mod queries;
 mod scope;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,7 +62,7 @@ const TOKEN_MILLIS: i64 = 3_600_000;
 const LANGUAGES: [&str; 3] = ["CWLI", "SQL", "PPL"];
 
 impl Receiver {
-    pub(super) fn start_query(&self, call: &wire::StartQuery, caller: &Caller) -> Result<Value> {
+    pub(super) async fn start_query(&self, call: &wire::StartQuery, caller: &Caller) -> Result<Value> {
         let text = check_start(call)?;
         let language = match call.query_language.as_deref() {
             None | Some("CWLI") => Language::Cwli,
@@ -82,6 +85,7 @@ impl Receiver {
         let work = match language {
             Language::Cwli => {
                 let script = Script::parse(text).map_err(Error::MalformedQuery)?;
+                let script = tables::with_tables(script, &self.queries()?.config().lookup_folder).await?;
                 let named = self.named_groups(call, script.sources().is_empty())?;
                 Work::Script(self.plan(script, &named, (context, limits), caller, &mut groups)?)
             }

@@ -45,6 +45,9 @@ pub struct Config {
     pub max_results_bytes: usize,
     /// Hours for which results are kept (168, as at AWS).
     pub keep_hours: u32,
+    /// Folder of the tables that `lookup` and `cidrlookup` ask: each a CSV file, `NAME.csv`, read when a query begins; empty: there are
+    /// none.
+    pub lookup_folder: String,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             timeout_seconds: 3_600,
             max_results_bytes: 128 << 20,
             keep_hours: 168,
+            lookup_folder: String::new(),
         }
     }
 }
