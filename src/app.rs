@@ -403,13 +403,14 @@ impl Faces {
     fn new(config: &Config, keys: Vec<Arc<AccessKey>>, server: &Arc<Server>, clock: &Arc<dyn Clock>, filters: Arc<Filters>) -> Faces {
         let intake: Arc<dyn Intake> = Arc::new(server.ingest.clone());
         let budget = config.receive.budget();
-        let otlp = receive::otlp::Receiver::new(config.otlp.clone(), intake.clone(), clock.clone(), budget.clone());
         let awslogs = receive::awslogs::Receiver::with_filters(config.awslogs.clone(), intake.clone(), clock.clone(), budget.clone(), filters);
         awslogs.answer_from(server.engine.clone(), config.insights.clone());
         awslogs.deliver_through(server.deliveries.sinks());
         server.deliveries.follow(awslogs.registry().clone());
         let arns = (config.awslogs.region.as_str(), config.awslogs.account_id.as_str());
         let log_groups = awslogs.registry().clone();
+        let shared = (intake.clone(), clock.clone(), budget.clone());
+        let otlp = receive::otlp::Receiver::with_log_groups(config.otlp.clone(), shared.0, shared.1, shared.2, log_groups.clone());
         let xray = receive::xray::Receiver::new(config.xray.clone(), arns, intake.clone(), clock.clone(), budget.clone());
         xray.answer_from(server.engine.clone());
         xray.draw_from(server.graphs.clone());
@@ -457,6 +458,7 @@ fn collectors(config: &collect::Config, server: &Arc<Server>, log_groups: &Arc<r
         intake: Arc::new(server.ingest.clone()),
         registry: log_groups.clone(),
         engine: server.engine.clone(),
+        duty: server.ingest.duty(),
         clock: clock.clone(),
     });
     let collector = |source: &collect::SourceConfig| {

@@ -75,6 +75,7 @@ impl<'a> Evaluator<'a> {
                 })),
             }),
             IndexQuery::TokenMatching(test) => self.walk(TEXT, "", &mut |token| test(token)),
+            IndexQuery::TokenWith { piece, test } => self.tokens_with(piece, &**test),
             IndexQuery::TokenPattern(pattern) => {
                 let pattern = Pattern::new(&tokenizer::lowercase(pattern));
                 match pattern.literal() {
@@ -146,6 +147,68 @@ impl<'a> Evaluator<'a> {
 
     fn token(&mut self, token: &str) -> Result<Answer> {
         self.term(TEXT, token_term(token))
+    }
+
+    /// Rows with a token that passes a test, which holds a piece or may have been cut. A walk leaves all tokens behind for the next.
+    fn tokens_with(&mut self, piece: &str, test: &dyn Fn(&str) -> bool) -> Result<Answer> {
+        let Some(place) = self.index.tokens_place() else {
+            return self.walk(TEXT, "", &mut |token| test(token));
+        };
+        match place.get() {
+            Some(text) => match text.holding(piece) {
+                Some(tokens) => self.any_of(tokens.iter().map(|token| &**token).filter(|token| test(token))),
+                None => self.walk(TEXT, "", &mut |token| test(token)),
+            },
+            None => {
+                let mut gathering = place.gather();
+                let answer = self.walk(TEXT, "", &mut |token| {
+                    gathering.add(token);
+                    test(token)
+                })?;
+                gathering.finish();
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Rows with one of these tokens of the block.
+    fn any_of<'t>(&self, tokens: impl Iterator<Item = &'t str>) -> Result<Answer> {
+        let terms: Vec<Term> = tokens.map(|token| Term::from_field_text(TEXT, token)).collect();
+        if terms.len() <= MAX_LAZY_TERMS {
+            return Ok(any_term(terms));
+        }
+        let reader = self.reader(TEXT);
+        let infos = terms
+            .iter()
+            .map(|term| reader.get_term_info(term).map_err(Error::index))
+            .collect::<Result<Vec<_>>>()?;
+        self.gather(reader, infos.iter().flatten())
+    }
+
+    /// No fewer rows than match, if that can be said without looking at rows: of questions about tokens, whose text is here.
+    pub(super) fn at_most(&self, query: &IndexQuery) -> Result<u64> {
+        let all = u64::from(self.index.n_rows());
+        let rows_of = |token: &str| {
+            let term = Term::from_field_text(TEXT, token_term(token));
+            self.reader(TEXT).doc_freq(&term).map(u64::from).map_err(Error::index)
+        };
+        Ok(match query {
+            IndexQuery::None => 0,
+            IndexQuery::Token(token) => rows_of(token)?,
+            IndexQuery::TokenWith { piece, test } => match self.index.tokens_place().and_then(|place| place.get()?.holding(piece)) {
+                Some(tokens) => {
+                    let mut rows = 0;
+                    for token in tokens.iter().filter(|token| test(token)) {
+                        rows += rows_of(token)?;
+                    }
+                    rows.min(all)
+                }
+                None => all,
+            },
+            IndexQuery::And(parts) => parts.iter().try_fold(all, |least, part| Ok::<_, Error>(least.min(self.at_most(part)?)))?,
+            IndexQuery::Or(parts) => parts.iter().try_fold(0, |sum, part| Ok::<_, Error>(all.min(sum + self.at_most(part)?)))?,
+            _ => all,
+        })
     }
 
     fn term(&mut self, field: Field, text: &str) -> Result<Answer> {
@@ -233,14 +296,7 @@ impl<'a> Evaluator<'a> {
             found.push(stream.value().clone());
         }
         if found.len() <= MAX_LAZY_TERMS {
-            let mut terms = lazy
-                .into_iter()
-                .map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>);
-            return Ok(match (terms.next(), found.len()) {
-                (None, _) => Answer::None,
-                (Some(one), 1) => Answer::Query(one),
-                (Some(one), _) => boolean(std::iter::once(one).chain(terms).map(|term| (Occur::Should, term)).collect()),
-            });
+            return Ok(any_term(lazy));
         }
         self.gather(reader, found.iter())
     }
@@ -299,6 +355,19 @@ fn opposite(bound: Bound) -> Bound {
     match bound {
         Bound::Upper => Bound::Lower,
         Bound::Lower => Bound::Upper,
+    }
+}
+
+/// Rows with one of a few terms.
+fn any_term(terms: Vec<Term>) -> Answer {
+    let n_terms = terms.len();
+    let mut queries = terms
+        .into_iter()
+        .map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>);
+    match (queries.next(), n_terms) {
+        (None, _) => Answer::None,
+        (Some(one), 1) => Answer::Query(one),
+        (Some(one), _) => boolean(std::iter::once(one).chain(queries).map(|query| (Occur::Should, query)).collect()),
     }
 }
 

@@ -20,6 +20,7 @@ use super::evaluate::{Answer, Evaluator};
 use super::hidden::fill;
 use super::merge::contexts_of_rows;
 use super::terms::{self, key_prefix, value_of};
+use super::words::BlockTokens;
 use super::{BlockMeta, Error, HiddenRows, IndexQuery, RawField, Result, tokenizer};
 use crate::model::Context;
 use crate::storage::{Checksums, Demand, Object, on_behalf_of};
@@ -40,6 +41,8 @@ pub struct BlockIndex {
     hidden: HiddenRows,
     /// Who reads.
     demand: Option<Arc<Demand>>,
+    /// Where its tokens are kept.
+    tokens: Option<BlockTokens>,
 }
 
 /// The one segment of an index.
@@ -140,6 +143,7 @@ impl BlockIndex {
                 opened: Arc::new(opened),
                 hidden: meta.hidden.clone(),
                 demand: None,
+                tokens: None,
             })
         })
     }
@@ -174,7 +178,28 @@ impl BlockIndex {
             opened: Arc::clone(&self.opened),
             hidden: hidden.clone(),
             demand: self.demand.clone(),
+            tokens: self.tokens.clone(),
         }
+    }
+
+    /// The same index, whose tokens are kept in a place once all were looked through.
+    pub(super) fn with_tokens_in(mut self, place: BlockTokens) -> Self {
+        self.tokens = Some(place);
+        self
+    }
+
+    pub(super) fn tokens_place(&self) -> Option<&BlockTokens> {
+        self.tokens.as_ref()
+    }
+
+    /// Whether a question about pieces of tokens ([`IndexQuery::TokenWith`]) is answered without walking all of them.
+    pub fn knows_tokens(&self) -> bool {
+        self.tokens.as_ref().is_some_and(|place| place.get().is_some())
+    }
+
+    /// No fewer rows than match, for questions about tokens only; else, and where it costs something to say, all rows.
+    pub fn at_most(&self, query: &IndexQuery) -> Result<u64> {
+        self.guard(|| Evaluator::new(self).at_most(query))
     }
 
     /// The contexts of the block's rows, by number.

@@ -1,4 +1,4 @@
-//! What this part counts: the page cache.
+//! What this part counts: the page cache and the token cache.
 
 use std::sync::LazyLock;
 
@@ -12,6 +12,7 @@ pub(super) struct Metrics {
     pub(super) page_cache_hits: Counter,
     pub(super) page_cache_misses: Counter,
     pub(super) page_cache_bytes: Gauge,
+    pub(super) token_cache_bytes: Gauge,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -22,4 +23,9 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         Counter::default(),
     ),
     page_cache_bytes: register("block_page_cache_bytes", "Bytes of decompressed Parquet pages kept", Gauge::default()),
+    token_cache_bytes: register(
+        "block_token_cache_bytes",
+        "Bytes of blocks' tokens kept for questions about pieces of words",
+        Gauge::default(),
+    ),
 });

@@ -49,6 +49,7 @@ mod query;
 mod metrics;
 mod recent;
 mod pages;
+mod words;
 mod ranges;
 mod reader;
 mod verify;
@@ -71,6 +72,7 @@ pub use rowtext::{Pairs, RowText, Texts};
 pub use settings::Settings;
 pub use terms::RawField;
 pub use verify::verify;
+pub use words::{MAYBE_CUT_BYTES, TokenCache};
 
 use crate::storage;
 

@@ -10,8 +10,8 @@ pub type KeyTest = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// A condition on rows that the index answers.
 ///
 /// All text is matched as stored; only [`Token`](IndexQuery::Token), [`Phrase`](IndexQuery::Phrase), [`Near`](IndexQuery::Near),
-/// [`TokenPattern`](IndexQuery::TokenPattern) and [`TokenMatching`](IndexQuery::TokenMatching) look at the tokens of the table's text (`logs`: body; `spans`: name, status
-/// message, exception type and message).
+/// [`TokenPattern`](IndexQuery::TokenPattern), [`TokenMatching`](IndexQuery::TokenMatching) and [`TokenWith`](IndexQuery::TokenWith) look
+/// at the tokens of the table's text (`logs`: body; `spans`: name, status message, exception type and message).
 #[derive(Clone)]
 pub enum IndexQuery {
     /// Every row.
@@ -32,6 +32,14 @@ pub enum IndexQuery {
     },
     /// Rows with a token that passes the test, which is called once for each different token of the block.
     TokenMatching(KeyTest),
+    /// Rows with a token that passes the test, which only tokens pass that hold the piece or may have been cut
+    /// ([`MAYBE_CUT_BYTES`](super::MAYBE_CUT_BYTES)).
+    TokenWith {
+        /// In lower case, without a separator; not empty.
+        piece: String,
+        /// The test.
+        test: KeyTest,
+    },
     /// Rows with a token that the [`Pattern`](super::Pattern) `*`, `?` matches, ignoring case.
     TokenPattern(String),
     /// Rows whose field is this value.
@@ -104,6 +112,7 @@ impl std::fmt::Debug for IndexQuery {
             IndexQuery::Phrase(tokens) => write!(f, "phrase({tokens:?})"),
             IndexQuery::Near { tokens, between } => write!(f, "near({tokens:?}, {between})"),
             IndexQuery::TokenMatching(_) => f.write_str("test(token)"),
+            IndexQuery::TokenWith { piece, .. } => write!(f, "test(token({piece:?} within))"),
             IndexQuery::TokenPattern(pattern) => write!(f, "token~({pattern:?})"),
             IndexQuery::Term { field, value } => write!(f, "{}={value:?}", field.name()),
             IndexQuery::TermPattern { field, pattern } => write!(f, "{}~{pattern:?}", field.name()),

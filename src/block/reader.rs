@@ -19,6 +19,7 @@ use super::build::panic_text;
 use super::columns::{ROWS_KEY, is_sorted_by_time, rows_checksum};
 use super::pages::{BlockPages, CachedGroups, PageCache};
 use super::ranges::{ParquetFoot, ParquetObject, Wanted};
+use super::words::{BlockTokens, TokenCache};
 use super::{BlockIndex, BlockMeta, Error, Result};
 use crate::model::TimeRange;
 use crate::storage::{Demand, Object, on_behalf_of};
@@ -124,6 +125,13 @@ impl Block {
     /// The same block, whose reads of few rows look for pages in `cache` and leave them there.
     pub fn with_page_cache(mut self, cache: &Arc<PageCache>) -> Block {
         self.pages = Some(BlockPages::new(cache.clone(), &self.meta.id));
+        self
+    }
+
+    /// The same block, which keeps its tokens in `cache` once a question looked through all of them.
+    pub fn with_token_cache(mut self, cache: &Arc<TokenCache>) -> Block {
+        let place = BlockTokens::new(cache, &self.meta.id);
+        self.index = self.index.map(|index| index.with_tokens_in(place));
         self
     }
 

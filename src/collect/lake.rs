@@ -11,7 +11,7 @@ use super::{Home, Pulled, RECEIVER};
 use crate::decode::awslogs::EVENT_OVERHEAD_BYTES;
 use crate::decode::collected::{Collected, EVENT_ID, Event};
 use crate::decode::{self, Context, Kind};
-use crate::ingest::Received;
+use crate::ingest::{Duty, Received};
 use crate::model::{Clock, Signal, Table, TimeRange};
 use crate::net::Encoding;
 use crate::query::{Cursor, Engine, Order, Query, SearchRequest, Test};
@@ -31,6 +31,8 @@ pub struct Lake {
     pub registry: Arc<Registry>,
     /// Tells what is kept.
     pub engine: Engine,
+    /// Tells which node leads.
+    pub duty: tokio::sync::watch::Receiver<Duty>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -176,6 +178,9 @@ impl Home for Lake {
         self.intake.put_state(key, Some(value)).await.map_err(|refused| refused.to_string())
     }
 
+    fn leads(&self) -> bool {
+        self.duty.borrow().is_ours
+    }
     fn now_millis(&self) -> i64 {
         self.clock.now_nanos().div_euclid(NANOS)
     }

@@ -23,8 +23,10 @@
 //! - What comes later than `overlap_seconds` after its time is not found while following. Rows of a window under way that are
 //!   deleted here are pulled again.
 //!
-//! Checkpoints are state documents `collect/SOURCE/GROUP`. Each node collects what its own settings say: a source belongs into the
-//! settings of one node. A source that is this server itself would feed on its own rows.
+//! Checkpoints are state documents `collect/SOURCE/GROUP`. Of several nodes on one store only the one that leads collects ([`Home::leads`]),
+//! so that a source may stand in the settings of all. Checkpoints stay with their node: one that takes the lead begins where it was
+//! itself, or at the source's beginning, and what is kept is known; but not what a node that died had not flushed, which comes twice if that
+//! node comes back. A source that is this server itself would feed on its own rows.
 //!
 //! In the ledger its receiver is `collect`; events that were fetched again are counted on the board and in metrics alone.
 
@@ -124,6 +126,8 @@ pub trait Home: Send + Sync + std::fmt::Debug {
     fn checkpoint(&self, key: &str) -> Option<bytes::Bytes>;
     /// Saves.
     async fn save(&self, key: &str, value: bytes::Bytes) -> Result<(), String>;
+    /// Whether this node is the one that collects, of all on the store.
+    fn leads(&self) -> bool;
     /// Now.
     fn now_millis(&self) -> i64;
 }

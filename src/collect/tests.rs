@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::seen::key;
 use super::*;
@@ -103,6 +105,7 @@ struct Here {
     checkpoints: Mutex<BTreeMap<String, Bytes>>,
     /// So many calls are refused first.
     refusals: Mutex<usize>,
+    leads: AtomicBool,
 }
 
 impl Here {
@@ -112,6 +115,7 @@ impl Here {
             kept: Mutex::default(),
             checkpoints: Mutex::default(),
             refusals: Mutex::default(),
+            leads: AtomicBool::new(true),
         })
     }
 
@@ -162,6 +166,9 @@ impl Home for Here {
         self.refuse()?;
         self.checkpoints.lock().insert(key.to_string(), value);
         Ok(())
+    }
+    fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
     }
     fn now_millis(&self) -> i64 {
         *self.now.lock()
@@ -224,6 +231,31 @@ async fn history_is_kept_once_whatever_goes_wrong_on_the_way() {
     catch_up(&collector).await;
     assert_eq!(here.ids("/shop/web"), (0..100).collect::<Vec<_>>());
     assert_eq!((here.ids("/shop/worker"), here.ids("/other")), (vec![7], vec![]));
+}
+
+#[tokio::test]
+async fn only_the_node_that_leads_collects() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    history(&elsewhere, 50);
+    let here = Here::new();
+    here.leads.store(false, Ordering::Relaxed);
+    let (collector, stop) = (Arc::new(collector(source(), &elsewhere, &here)), CancellationToken::new());
+    let running = tokio::spawn({
+        let (collector, stop) = (collector.clone(), stop.clone());
+        async move { collector.run(stop).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(here.ids("/shop/web"), [0usize; 0]);
+    here.leads.store(true, Ordering::Relaxed);
+    for _ in 0..10_000 {
+        if here.ids("/shop/web").len() == 50 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    running.await.expect("it ends");
+    assert_eq!(here.ids("/shop/web"), (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test]

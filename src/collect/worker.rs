@@ -18,6 +18,8 @@ use crate::decode::awslogs::MAX_EVENTS;
 const LASTING_WAIT_MILLIS: i64 = 60_000;
 /// A followed group's checkpoint is saved when it is this much older than its position.
 const SAVE_MILLIS: i64 = 60_000;
+/// Between looks whether this node leads.
+const LEAD_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
 /// Progress is logged so often.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 
@@ -68,6 +70,15 @@ impl Collector {
         let mut state = self.state.lock().await;
         tracing::info!(source = self.source.name, log_groups = ?self.source.log_groups, "collecting begins");
         while !stop.is_cancelled() {
+            if !self.home.leads() {
+                // where it was is where it goes on, if it leads again
+                for group in state.groups.values_mut() {
+                    let _ = self.save(group, true).await;
+                }
+                *state = State::default();
+                let _ = tokio::time::timeout(LEAD_PAUSE, stop.cancelled()).await;
+                continue;
+            }
             if self.round(&mut state, &stop).await.is_err() {
                 break;
             }

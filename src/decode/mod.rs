@@ -79,6 +79,10 @@ pub enum Kind {
     HttpJson = 19,
     /// Events pulled out of CloudWatch Logs, JSON of our own ([`mod@collected`]).
     Collected = 20,
+    /// `ExportLogsServiceRequest`, protobuf, for one log stream, behind the line that names it ([`otlp::logs_of_stream`]).
+    OtlpLogsOfStream = 21,
+    /// The same, JSON.
+    OtlpLogsOfStreamJson = 22,
 }
 
 impl Kind {
@@ -106,6 +110,8 @@ impl Kind {
             HttpLines,
             HttpJson,
             Collected,
+            OtlpLogsOfStream,
+            OtlpLogsOfStreamJson,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -114,7 +120,7 @@ impl Kind {
     /// The receiver that takes this kind, and what it carries, if that is not told by its rows.
     pub fn origin(self) -> (&'static str, Signal) {
         match self {
-            Kind::OtlpLogs | Kind::OtlpLogsJson => ("otlp", Signal::Logs),
+            Kind::OtlpLogs | Kind::OtlpLogsJson | Kind::OtlpLogsOfStream | Kind::OtlpLogsOfStreamJson => ("otlp", Signal::Logs),
             Kind::OtlpTraces | Kind::OtlpTracesJson => ("otlp", Signal::Traces),
             Kind::OtlpMetrics | Kind::OtlpMetricsJson => ("otlp", Signal::Metrics),
             Kind::PutLogEvents | Kind::HttpCollector | Kind::HttpLines | Kind::HttpJson => ("awslogs", Signal::Logs),
@@ -272,6 +278,7 @@ pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
     let memory_bytes = match kind {
         Kind::Firehose => firehose::weigh(body)?,
         Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => put_metric_data::weigh(kind, body),
+        Kind::OtlpLogsOfStream | Kind::OtlpLogsOfStreamJson => otlp::weigh_of_stream(kind, body)?,
         kind => otlp::weigh(kind, body)?.unwrap_or(8 * body.len()),
     };
     Ok(Weighed { kind, body, memory_bytes })
@@ -288,6 +295,7 @@ impl Weighed<'_> {
         let body = self.body;
         let decoded = match self.kind {
             Kind::OtlpLogs | Kind::SelfLogs => otlp::logs(body, context),
+            Kind::OtlpLogsOfStream | Kind::OtlpLogsOfStreamJson => otlp::logs_of_stream(self.kind, body, context),
             Kind::OtlpTraces | Kind::SelfTraces => otlp::traces(body, context),
             Kind::OtlpMetrics | Kind::SelfMetrics => otlp::metrics(body, context),
             Kind::OtlpLogsJson => otlp::logs_json(body, context),

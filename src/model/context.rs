@@ -53,6 +53,18 @@ impl Context {
         Some(&self.resource_attributes[found].1)
     }
 
+    /// The same, with another value of a promoted resource attribute.
+    pub fn with(&self, key: &str, value: &str) -> Context {
+        let mut context = self.clone();
+        match RESOURCE_COLUMNS.iter().position(|(attribute, _)| *attribute == key) {
+            Some(index) => context.columns[index] = Some(value.to_string()),
+            None => debug_assert!(false, "{key} has no column"),
+        }
+        // as it came, where it was no text
+        context.resource_attributes.retain(|(other, _)| other != key);
+        context.rehashed()
+    }
+
     /// Identity: xxh3-128 over all of it.
     pub fn hash(&self) -> u128 {
         self.hash

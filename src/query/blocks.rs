@@ -18,7 +18,7 @@ use super::plan::{Plan, plan};
 use super::rows::RowCache;
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
-use crate::block::{self, Block, BlockId, BlockIndex, BlockMeta, PageCache};
+use crate::block::{self, Block, BlockId, BlockIndex, BlockMeta, PageCache, TokenCache};
 use crate::catalog::{Snapshot, block_path};
 use crate::model::Table;
 use crate::storage::{self, Cache, Demand, Key};
@@ -37,6 +37,8 @@ const LEAST_AT_ONCE: u64 = 16;
 const SCAN_ABOVE_ONE_IN: usize = 8;
 /// From so many rows on that would be read, all tokens of the block are looked through to leave some of them out. (Few in tests.)
 const REFINE_FROM_ROWS: usize = if cfg!(test) { 16 } else { 8_192 };
+/// The same where that costs little, since the tokens are at hand.
+const REFINE_FROM_ROWS_IF_CHEAP: usize = if cfg!(test) { 4 } else { 64 };
 
 /// Rows that are tried first: where at least one in so many matches, looking through all tokens is in vain.
 const TRIED_ROWS: u32 = if cfg!(test) { 8 } else { 2_048 };
@@ -61,6 +63,7 @@ pub(super) struct Opened {
 pub(super) struct Blocks {
     cache: Arc<Cache>,
     pages: Arc<PageCache>,
+    tokens: Arc<TokenCache>,
     /// Rows that were answered before.
     pub(super) rows: Arc<RowCache>,
     open: Mutex<HashMap<BlockId, Kept>>,
@@ -85,6 +88,7 @@ impl Blocks {
         Self {
             cache,
             pages: PageCache::new(config.page_cache_bytes),
+            tokens: TokenCache::new(config.token_cache_bytes),
             rows: RowCache::new(config.row_cache_bytes),
             open: Mutex::default(),
             closed_up_to: AtomicU64::new(0),
@@ -195,7 +199,7 @@ impl Blocks {
                 if let Some(problem) = &index_problem {
                     tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
                 }
-                let block = block.with_page_cache(&self.pages);
+                let block = block.with_page_cache(&self.pages).with_token_cache(&self.tokens);
                 Ok(Opened { block, index_problem })
             }
             Ok(Err(error)) => Err(corrupt(error)),
@@ -401,10 +405,12 @@ impl<'a> Matcher<'a> {
             }
         };
         let residual = plan.residual.as_ref();
-        if refines
-            && residual.is_some()
-            && bits.count_set_bits() >= REFINE_FROM_ROWS
-            && self.is_rare(plan, &rows)?
+        if residual.is_none() {
+            return Ok(Some((bits, None)));
+        }
+        let n_candidates = bits.count_set_bits();
+        let is_cheap = n_candidates >= REFINE_FROM_ROWS_IF_CHEAP && plan.is_refined_cheaply(index);
+        if (is_cheap || (refines && n_candidates >= REFINE_FROM_ROWS && self.is_rare(plan, &rows)?))
             && let Some(refined) = plan.refined(index)
         {
             return Ok(Some((&bits & refined, residual)));

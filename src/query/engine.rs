@@ -483,6 +483,32 @@ impl Engine {
         .await
     }
 
+    /// Runs a report's statement over tables of its own making, for as long as `patience` lasts. It takes no place of those that
+    /// statements of people wait for: whoever asks bounds how many there are.
+    pub(super) async fn sql_for_report<T, W>(&self, patience: Duration, work: impl FnOnce(sql::Ground) -> W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T>> + Send + 'static,
+    {
+        // the guard cancels what runs on other threads if this future is dropped
+        let (stop, _guard) = Stop::after(patience);
+        let workers = self.workers(Priority::Batch);
+        let ground = sql::Ground {
+            view: self.view(),
+            blocks: self.inner.blocks.clone(),
+            config: self.inner.config.clone(),
+            spill: self.inner.spill.get().cloned(),
+            stop,
+            workers: workers.clone(),
+        };
+        let begun = Instant::now();
+        let done = workers.drive(work(ground)).await;
+        let (kind, outcome) = ("sql_for_report", if done.is_ok() { "complete" } else { "failed" });
+        METRICS.queries.get_or_create(&Labels { kind, outcome }).inc();
+        METRICS.seconds.get_or_create(&Kind { kind }).observe(begun.elapsed().as_secs_f64());
+        done
+    }
+
     /// Rows of `table` that match, as they come; [`Error::TooManyTails`] at the bound. Needs a tokio runtime.
     pub fn tail(&self, table: Table, query: Query) -> Result<Tail> {
         let filter = self.compile(table, &query)?;

@@ -49,6 +49,9 @@ pub struct Config {
     pub open_block_bytes: usize,
     /// Pages of blocks kept decompressed for reads of single rows (64 MiB).
     pub page_cache_bytes: usize,
+    /// Tokens of blocks kept as text for questions about pieces of words (64 MiB), once one has looked through them; of a block whose
+    /// tokens take more than half of it they are not.
+    pub token_cache_bytes: usize,
     /// Rows of blocks kept as they were answered, for whoever asks again (16 MiB).
     pub row_cache_bytes: usize,
     /// Threads that compute for searches, and as many for SQL; 0 = as many as there are cores (0).
@@ -92,6 +95,7 @@ impl Default for Config {
             max_open_blocks: 512,
             open_block_bytes: 128 << 20,
             page_cache_bytes: 64 << 20,
+            token_cache_bytes: 64 << 20,
             row_cache_bytes: 16 << 20,
             threads: 0,
             max_tails: 16,

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) residual: Option<Filter>,
     /// The rows that may pass it, once they were asked for ([`Plan::refined`]).
     refined: OnceLock<Option<BooleanBuffer>>,
+    /// Whether it costs little to refine, and is of use.
+    is_cheap: OnceLock<bool>,
     /// Whether few of the index's rows pass the residual, once some were tried.
     pub(super) is_rare: OnceLock<bool>,
 }
@@ -35,6 +37,16 @@ impl Plan {
     pub(super) fn refined(&self, index: &BlockIndex) -> Option<&BooleanBuffer> {
         let residual = self.residual.as_ref()?;
         self.refined.get_or_init(|| refine::rows(&refine::questions(residual), index)).as_ref()
+    }
+
+    /// Whether [`Self::refined`] costs little and leaves few rows: the block's tokens are at hand, and few rows have those that are
+    /// asked for. Worked out once.
+    pub(super) fn is_refined_cheaply(&self, index: &BlockIndex) -> bool {
+        let Some(residual) = &self.residual else { return false };
+        if self.refined.get().is_some_and(Option::is_some) {
+            return true;
+        }
+        *self.is_cheap.get_or_init(|| refine::leaves_few(&refine::questions(residual), index))
     }
 }
 
@@ -78,6 +90,7 @@ pub(super) fn plan(filter: &Filter, table: Table, index: &BlockIndex) -> block::
         },
         residual: (!residual.is_empty()).then(|| Filter::and(residual)),
         refined: OnceLock::new(),
+        is_cheap: OnceLock::new(),
         is_rare: OnceLock::new(),
     })
 }

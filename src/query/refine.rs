@@ -23,7 +23,7 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::conditions::ValueTest;
 use super::filter::{Filter, Leaf};
-use crate::block::{BlockIndex, IndexQuery, tokenizer};
+use crate::block::{BlockIndex, IndexQuery, MAYBE_CUT_BYTES, tokenizer};
 
 /// Shorter pieces of words stand in too many tokens.
 const MIN_PIECE_BYTES: usize = 3;
@@ -31,8 +31,8 @@ const MIN_PIECE_BYTES: usize = 3;
 const MAX_TOKENS_A_ROW: usize = 4;
 /// Times that all tokens are looked through for one filter.
 const MAX_WALKS: usize = 8;
-/// Tokens at least as long may have been cut.
-const MAYBE_CUT_BYTES: usize = tokenizer::MAX_TOKEN_BYTES - 3;
+/// Where the rows with the asked tokens are at most one in so many, the block's other rows are left out by them.
+const FEW_ONE_IN: u64 = 32;
 const UUID_BYTES: usize = 36;
 
 /// The questions that rows must pass which match a filter, of its parts that are about pieces of words; each by itself.
@@ -48,11 +48,18 @@ pub(super) fn questions(filter: &Filter) -> Vec<IndexQuery> {
 
 /// The rows that pass all of the questions, as bits over the block; `None` if that is too dear to say.
 pub(super) fn rows(questions: &[IndexQuery], index: &BlockIndex) -> Option<BooleanBuffer> {
-    if questions.is_empty() || index.n_tokens() > MAX_TOKENS_A_ROW * index.n_rows() as usize {
+    let is_dear = !index.knows_tokens() && index.n_tokens() > MAX_TOKENS_A_ROW * index.n_rows() as usize;
+    if questions.is_empty() || is_dear {
         return None;
     }
     let mut left: Option<BooleanBuffer> = None;
+    let mut questions: Vec<&IndexQuery> = questions.iter().collect();
+    questions.sort_by_cached_key(|question| index.at_most(question).unwrap_or(u64::MAX));
     for question in questions {
+        // what the rarest tokens leave is few enough: gathering the rows of frequent ones would be dearer
+        if left.is_some() && !is_about_few(question, index) {
+            continue;
+        }
         // one that too many tokens pass says nothing; one that cannot be read is the rows' matter
         let Ok(found) = index.bitmap(question, 0..index.n_rows()) else { continue };
         left = Some(left.map_or_else(|| found.clone(), |left| &left & &found));
@@ -60,9 +67,20 @@ pub(super) fn rows(questions: &[IndexQuery], index: &BlockIndex) -> Option<Boole
     left
 }
 
+/// Whether the block's tokens are at hand, and few rows have those that one of the questions is about.
+pub(super) fn leaves_few(questions: &[IndexQuery], index: &BlockIndex) -> bool {
+    index.knows_tokens() && questions.iter().any(|question| is_about_few(question, index))
+}
+
+fn is_about_few(question: &IndexQuery, index: &BlockIndex) -> bool {
+    index
+        .at_most(question)
+        .is_ok_and(|rows| rows.saturating_mul(FEW_ONE_IN) <= u64::from(index.n_rows()))
+}
+
 fn n_walks(query: &IndexQuery) -> usize {
     match query {
-        IndexQuery::TokenMatching(_) => 1,
+        IndexQuery::TokenWith { .. } => 1,
         IndexQuery::And(parts) | IndexQuery::Or(parts) => parts.iter().map(n_walks).sum(),
         _ => 0,
     }
@@ -175,7 +193,8 @@ fn of_text(text: &str) -> IndexQuery {
 /// A token of which a piece is: it begins there, ends there, or both; or it is a UUID around the piece.
 fn with_piece(piece: String, begins: bool, ends: bool, is_in_uuid: bool) -> IndexQuery {
     let finder = memmem::Finder::new(piece.as_bytes()).into_owned();
-    IndexQuery::TokenMatching(Arc::new(move |token: &str| {
+    let sought = piece.clone();
+    let test = move |token: &str| {
         let may_be_cut = token.len() >= MAYBE_CUT_BYTES;
         let fits = match (begins, ends) {
             (true, true) => token == piece,
@@ -185,7 +204,11 @@ fn with_piece(piece: String, begins: bool, ends: bool, is_in_uuid: bool) -> Inde
         };
         let is_uuid = || token.len() == UUID_BYTES && token.as_bytes()[8] == b'-';
         fits || (is_in_uuid && is_uuid() && finder.find(token.as_bytes()).is_some())
-    }))
+    };
+    IndexQuery::TokenWith {
+        piece: sought,
+        test: Arc::new(test),
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +223,12 @@ mod tests {
         match query {
             IndexQuery::All => true,
             IndexQuery::Token(token) => tokens.contains(token),
-            IndexQuery::TokenMatching(test) => tokens.iter().any(|token| test(token)),
+            IndexQuery::TokenWith { piece, test } => {
+                // what only a look at every token would find is no answer of it
+                let is_listed = |token: &String| token.contains(piece.as_str()) || token.len() >= MAYBE_CUT_BYTES;
+                assert!(tokens.iter().all(|token| is_listed(token) || !test(token)), "{piece} in {tokens:?}");
+                tokens.iter().any(|token| test(token))
+            }
             IndexQuery::And(parts) => parts.iter().all(|part| passes(part, text)),
             IndexQuery::Or(parts) => parts.iter().any(|part| passes(part, text)),
             other => panic!("{other:?}"),

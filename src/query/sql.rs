@@ -89,6 +89,34 @@ pub(super) struct Statement {
     pub(super) workers: Workers,
 }
 
+/// What a statement over other tables is run on.
+pub(super) struct Ground {
+    pub(super) view: View,
+    pub(super) blocks: Arc<Blocks>,
+    pub(super) config: Config,
+    /// Where to put what memory does not hold.
+    pub(super) spill: Option<PathBuf>,
+    pub(super) stop: Stop,
+    pub(super) workers: Workers,
+}
+
+impl Ground {
+    /// A session without tables, in which names are as they are written and nulls are less than everything, as in Spark; its
+    /// statement may take so much memory, and no more than any.
+    pub(super) fn spark_session(&self, max_memory_bytes: usize) -> Result<SessionContext> {
+        let config = Config {
+            sql_memory_bytes: self.config.sql_memory_bytes.min(max_memory_bytes),
+            ..self.config.clone()
+        };
+        let mut settings = settings(&config, self.workers.n_threads()).with_information_schema(false);
+        settings.options_mut().sql_parser.enable_ident_normalization = false;
+        settings.options_mut().sql_parser.default_null_ordering = "nulls_min".into();
+        let session = SessionContext::new_with_config_rt(settings, runtime(&config, self.spill.as_deref())?);
+        functions::register(&session);
+        Ok(session)
+    }
+}
+
 /// Runs a statement; computes in the future itself, which the workers drive.
 pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
     let Statement {
@@ -177,13 +205,16 @@ fn runtime(config: &Config, spill: Option<&Path>) -> Result<Arc<RuntimeEnv>> {
         .map_err(internal)
 }
 
-async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: Option<&Path>, n_threads: usize) -> Result<SessionContext> {
-    let runtime = runtime(config, spill)?;
-    let mut settings = SessionConfig::new()
-        .with_information_schema(true)
+fn settings(config: &Config, n_threads: usize) -> SessionConfig {
+    SessionConfig::new()
         .with_target_partitions(n_threads)
         .with_sort_spill_reservation_bytes((config.sql_memory_bytes / SORT_RESERVATION_PART).min(MAX_SORT_RESERVATION_BYTES))
-        .with_default_catalog_and_schema("tracelake", "public");
+        .with_default_catalog_and_schema("tracelake", "public")
+}
+
+async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: Option<&Path>, n_threads: usize) -> Result<SessionContext> {
+    let runtime = runtime(config, spill)?;
+    let mut settings = settings(config, n_threads).with_information_schema(true);
     // the generic dialect keeps `match (…) against` for itself
     settings.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
     let session = SessionContext::new_with_config_rt(settings, runtime);
@@ -274,12 +305,12 @@ async fn gather(session: &SessionContext, query: &str, (limit, max_bytes): (usiz
     })
 }
 
-fn internal(error: DataFusionError) -> Error {
+pub(super) fn internal(error: DataFusionError) -> Error {
     Error::internal(error)
 }
 
 /// What a statement did wrong; our own faults stay ours.
-fn client(error: DataFusionError) -> Error {
+pub(super) fn client(error: DataFusionError) -> Error {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => Error::BadRequest {
             message: format!("the statement needs more memory than it may have: {message}"),

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TablePro
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
+use memchr::memmem;
 use parking_lot::Mutex;
 
 use super::blocks::Blocks;
@@ -300,6 +301,10 @@ fn narrow(table: Table, expr: &Expr) -> Option<Filter> {
                 .collect::<Option<Vec<_>>>()?;
             Some(Filter::or(any))
         }
+        Expr::Like(like) if !like.negated && !like.case_insensitive && like.escape_char.is_none() => match (&*like.expr, literal_text(&like.pattern)) {
+            (Expr::Column(column), Some(pattern)) if table == Table::Logs && column.name == "body" => holds_pieces(pattern),
+            _ => None,
+        },
         Expr::ScalarFunction(call) if call.name() == functions::MATCH => match call.args.as_slice() {
             // only `body` of logs is exactly the text that is indexed
             [Expr::Column(column), words] if table == Table::Logs && column.name == "body" => match functions::text_filter(literal_text(words)?) {
@@ -311,6 +316,17 @@ fn narrow(table: Table, expr: &Expr) -> Option<Filter> {
         },
         _ => None,
     }
+}
+
+/// The texts that a pattern of `LIKE` has between its signs; `None` where that says nothing.
+fn holds_pieces(pattern: &str) -> Option<Filter> {
+    if pattern.contains('\\') {
+        return None;
+    }
+    let pieces = pattern.split(['%', '_']).filter(|piece| !piece.is_empty());
+    let holds = |piece: &str| Filter::leaf(Leaf::WholeText(ValueTest::Holds(memmem::Finder::new(piece).into_owned())));
+    let all: Vec<Filter> = pieces.map(holds).collect();
+    (!all.is_empty()).then(|| Filter::and(all))
 }
 
 fn has_negation(filter: &Filter) -> bool {

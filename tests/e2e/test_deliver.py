@@ -187,11 +187,14 @@ def test_the_three_calls(make_lake, moto):
         {"destinationArn": "arn:aws:logs:us-east-1:123456789012:destination:d"},
         {"destinationArn": stream.arn + "-absent"},
         {"distribution": "Even"},
+        {"roleArn": ""},
     ):
         with pytest.raises((ClientError, ParamValidationError)) as caught:
             put_filter(**good | wrong)
         if isinstance(caught.value, ClientError):
             assert caught.value.response["Error"]["Code"] == "InvalidParameterException", wrong
+    without = {member: value for member, value in good.items() if member != "roleArn"}
+    assert error_code(put_filter, **without) == "InvalidParameterException"
     for call in (put_filter, describe, delete):
         members = good if call == put_filter else {"logGroupName": GROUP} if call == describe else {"logGroupName": GROUP, "filterName": "f"}
         assert error_code(call, **members | {"logGroupName": "absent"}) == "ResourceNotFoundException"
@@ -210,7 +213,7 @@ def test_kills_lose_nothing(make_lake, moto):
     """kill -9 while events come in and go out: each is at Kinesis at least once, under one ID."""
     stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)
     logs = make_group(lake)
-    logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn)
+    logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
     sent = []
     for life in range(4):
         for batch in range(5):
@@ -243,7 +246,7 @@ def test_a_destination_that_is_away_gets_all_later(make_lake, tmp_path):
             config={"deliver": {"endpoint_url": url, "every_millis": 100, "longest_wait_seconds": 1}, "ingest": {"flush_age_seconds": 1}}, env=KEYS
         )
         logs = make_group(lake)
-        logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn)
+        logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
         server.kill()
         put(logs, [f"while away {i}" for i in range(100)])
         wait_until(lambda: the_job(lake)["failing_since"], what="the job says that it fails")

@@ -237,10 +237,14 @@ def test_what_cannot_be_asked_is_refused_as_the_service_does(lake):
         without("logGroupName", logGroupIdentifiers=["arn:aws:sns:us-east-1:000000000000:topic"]),
         without(queryLanguage="KQL"),
         without(queryLanguage="PPL"),
-        without(queryLanguage="SQL"),
+        without(queryLanguage="SQL", queryString="SELECT `@message` FROM `/b`"),
+        without(queryLanguage="SQL", queryString="SELECT 1"),
+        without("logGroupName", queryLanguage="SQL", queryString="SELECT a FROM `filterIndex('a')`"),
         without(queryString="SOURCE logGroups(namePrefix: ['/re']) | fields @message"),
     ):
         refused(call, "InvalidParameterException", **bad)
+    assert call(**without("logGroupName", queryLanguage="SQL", queryString="SELECT `@message` FROM `/reads`"))["queryId"]
+    refused(call, "ResourceNotFoundException", **without("logGroupName", queryLanguage="SQL", queryString="SELECT a FROM `/none`"))
     for unknown in (without(logGroupName="/none"), without("logGroupName", logGroupNames=["/reads", "/none"]), without("logGroupName", logGroupIdentifiers=[arn + "x"])):
         refused(call, "ResourceNotFoundException", **unknown)
     for operation in (raw(lake).get_query_results, raw(lake).stop_query):
@@ -447,3 +451,60 @@ def test_the_aws_cli_queries(lake):
     code, _, error = aws("start-query", "--log-group-name", logs.group, *times, "--query-string", "fliter x")
     assert code != 0 and "MalformedQueryException" in error
     assert messages(logs.filter_all()) == ["level=ERROR one", "level=INFO two", "level=ERROR three"]
+
+
+def test_sql_reads_log_groups_and_types_are_those_of_the_values(lake):
+    logs = Insights(lake).create("a", "b")
+    at = now() - 60_000
+    events = [json.dumps({"status": status, "path": path, "ms": ms}) for status, path, ms in ((200, "/", 1.5), (500, "/pay", 9), (503, "/pay", 10))]
+    logs.put("a", *events[:2], "plain line", at=at)
+    logs.put("b", events[2], at=at + 5_000)
+
+    def ask(text, **more):
+        return logs.ask(text, queryLanguage="SQL", **more)
+
+    def check():
+        text = "SELECT path, count(*) AS n, max(ms) AS slowest FROM `/reads` WHERE status >= 500 GROUP BY path"
+        assert ask(text) == [{"path": "/pay", "n": "2", "slowest": "10"}]
+        found = ask("SELECT `@timestamp`, `@message`, `@ptr` FROM `/reads` WHERE `@message` LIKE '%plain%'")
+        assert [row["@message"] for row in found] == ["plain line"]
+        assert logs.client.get_log_record(logRecordPointer=found[0]["@ptr"])["logRecord"]["@message"] == "plain line"
+        assert [row["status"] for row in ask("SELECT status FROM `/reads` ORDER BY `@timestamp` DESC LIMIT 2")] == ["503"]
+        assert ask("SELECT count(*) AS n FROM `filterIndex('path' = '/pay')`") == [{"n": "2"}]
+
+    check()
+    page = logs.wait(logs.start("SELECT status FROM `/reads`", queryLanguage="SQL"))
+    assert page["queryLanguage"] == "SQL" and page["statistics"]["recordsMatched"] == 4
+    assert [query["queryLanguage"] for query in logs.client.describe_queries(queryLanguage="SQL", maxResults=1)["queries"]] == ["SQL"]
+    # a stream that is gone has no rows
+    logs.client.delete_log_stream(logGroupName="/reads", logStreamName="b")
+    assert ask("SELECT count(*) AS n FROM `/reads`") == [{"n": "3"}]
+    with pytest.raises(ClientError) as caught:
+        logs.start("SELECT nosuch(path) FROM `/reads`", queryLanguage="SQL")
+    response = caught.value.response
+    assert response["Error"]["Code"] == "MalformedQueryException" and response["queryCompileError"]["location"] == {"startCharOffset": 7, "endCharOffset": 13}
+
+
+def test_a_key_for_some_groups_reads_no_others_by_sql(make_lake):
+    key = {"access_key_id": "AKIDALL", "secret_access_key": "secret of all", "rights": ["write", "read", "admin"]}
+    some = {"access_key_id": "AKIDSOME", "secret_access_key": "secret of some", "rights": ["read"], "log_groups": ["/reads*"]}
+    lake = make_lake(config=SETTINGS | {"aws": {"keys": [key, some]}})
+    owner = lakes.client("logs", lake.url, aws_access_key_id="AKIDALL", aws_secret_access_key="secret of all")
+    for group in ("/reads", "/other"):
+        owner.create_log_group(logGroupName=group)
+    other = lakes.client("logs", lake.url, aws_access_key_id="AKIDSOME", aws_secret_access_key="secret of some")
+    times = {"startTime": int(time.time()) - 60, "endTime": int(time.time()), "queryLanguage": "SQL"}
+    assert other.start_query(queryString="SELECT a FROM `/reads`", **times)["queryId"]
+    refused(other.start_query, "AccessDeniedException", queryString="SELECT a FROM `/reads`, `/other`", **times)
+
+
+def test_lookup_tables_are_files(make_lake, tmp_path):
+    (tmp_path / "users.csv").write_text("id,name\nu1,ann\n")
+    lake = make_lake(config=SETTINGS | {"insights": {"lookup_folder": str(tmp_path)}})
+    logs = Insights(lake).create("s")
+    logs.put("s", json.dumps({"user": "u1"}), json.dumps({"user": "u2"}), at=now() - 60_000)
+    assert logs.ask("lookup users id as user OUTPUT name | stats count(*) as n by name | sort n") == [{"n": "1"}, {"name": "ann", "n": "1"}]
+    # a file that is replaced is read anew
+    (tmp_path / "users.csv").write_text("id,name\nu1,eve\n")
+    assert logs.ask("lookup users id as user OUTPUT name | filter ispresent(name) | display name") == [{"name": "eve"}]
+    refused(logs.start, "MalformedQueryException", text="lookup nosuch id OUTPUT name")

@@ -33,6 +33,7 @@ fn brute(query: &IndexQuery, rows: &RowText<'_>, row: usize, ordinal: u32) -> bo
                 })
         }
         IndexQuery::TokenMatching(test) => tokens.iter().any(|token| test(token)),
+        IndexQuery::TokenWith { piece, test } => tokens.iter().any(|token| token.contains(piece.as_str()) && test(token)),
         IndexQuery::TermMatching { field, test } => fields.iter().any(|(f, v)| f == field && test(v)),
         IndexQuery::KeyInside { key, test } => any_value(key, &|v| v.starts_with(['[', '{']) && test(v)),
         IndexQuery::Term { field, value } => fields.iter().any(|(f, v)| f == field && v == value),
@@ -166,6 +167,10 @@ fn query() -> impl Strategy<Value = IndexQuery> {
             between
         }),
         (0..6usize).prop_map(|length| IndexQuery::TokenMatching(Arc::new(move |token| token.len() == length))),
+        (prop_oneof![Just("b"), Just("a"), Just("é"), Just("9b-1")], 0..6usize).prop_map(|(piece, length)| IndexQuery::TokenWith {
+            piece: piece.into(),
+            test: Arc::new(move |token| token.contains(piece) && token.len() != length),
+        }),
         (0..6usize).prop_map(|length| IndexQuery::TermMatching {
             field: RawField::EventName,
             test: Arc::new(move |value| value.len() == length)
@@ -195,7 +200,7 @@ proptest! {
     ) {
         let parts = [log_rows(&logs[..logs.len() / 2], 1), log_rows(&logs[logs.len() / 2..], 1000)];
         let built = build(Table::Logs, 0, Level::L0, &parts, &small(), 0).expect("a block");
-        let block = open(&built);
+        let block = open(&built).with_token_cache(&TokenCache::new(1 << 20));
         let index = block.index().expect("an index");
         let n = block.n_rows();
         let stored = expected(Table::Logs, &parts);

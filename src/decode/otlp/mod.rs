@@ -37,6 +37,7 @@ mod wire;
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -44,8 +45,10 @@ use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
-use super::{Context, Decoded, Error, Kind, Reason, Rejected};
-use crate::model::{self, ContextBuilder, Rows};
+use super::awslogs::{EVENT_OVERHEAD_BYTES, MAX_BATCH_BYTES, MAX_EVENTS};
+use super::http_events::Head;
+use super::{Context, Decoded, Error, Kind, Reason, Rejected, envelope};
+use crate::model::{self, ContextBuilder, Rows, Table};
 
 /// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes [`CUT`]: nobody reads it,
 /// and one record's shape must not cost the request its other records.
@@ -89,6 +92,57 @@ pub(super) fn weigh_metrics(message: &[u8]) -> Result<usize, Error> {
 /// `ExportLogsServiceRequest`, protobuf.
 pub fn logs(body: &[u8], context: &Context) -> Result<Decoded, Error> {
     logs::logs(body, context)
+}
+
+/// Log records for one log stream of CloudWatch Logs, as AWS' own endpoint takes them: the request stands behind a line of
+/// [`Head`](super::http_events::Head), which its headers named. Whatever their resources say, the records are of that group and
+/// stream. Bounds are those of `PutLogEvents`.
+pub fn logs_of_stream(kind: Kind, body: &[u8], context: &Context) -> Result<Decoded, Error> {
+    let (head, message) = envelope::open::<Head>(body)?;
+    let mut decoded = match kind {
+        Kind::OtlpLogsOfStreamJson => logs_json(message, context),
+        _ => logs(message, context),
+    }?;
+    let (mut n_records, mut n_bytes) = (0, 0);
+    for rows in decoded.batch.rows.iter_mut().filter(|rows| rows.table() == Table::Logs) {
+        n_records += rows.len();
+        n_bytes += event_bytes(rows);
+        let of_stream = |of: &Arc<model::Context>| {
+            let group = of.with("aws.log.group.names", &head.log_group);
+            Arc::new(group.with("aws.log.stream.names", &head.log_stream))
+        };
+        *rows = Rows::try_new(Table::Logs, rows.batch().clone(), rows.contexts().iter().map(of_stream).collect())?;
+    }
+    if n_records > MAX_EVENTS {
+        return Err(Error::TooMany {
+            what: "log records",
+            max: MAX_EVENTS,
+        });
+    }
+    if n_bytes > MAX_BATCH_BYTES {
+        return Err(Error::TooMany {
+            what: "bytes of log records",
+            max: MAX_BATCH_BYTES,
+        });
+    }
+    Ok(decoded)
+}
+
+/// Bytes of log records as the service counts them.
+pub fn event_bytes(rows: &Rows) -> usize {
+    let bodies = rows.batch().column_by_name("body").and_then(|bodies| bodies.as_string_opt::<i32>());
+    let text = bodies.map_or(0, |bodies| bodies.iter().flatten().map(str::len).sum());
+    text + EVENT_OVERHEAD_BYTES * rows.len()
+}
+
+/// What decoding [`logs_of_stream`] takes in memory.
+pub(super) fn weigh_of_stream(kind: Kind, body: &[u8]) -> Result<usize, Error> {
+    let (_, message) = envelope::open::<Head>(body)?;
+    let kind = match kind {
+        Kind::OtlpLogsOfStreamJson => Kind::OtlpLogsJson,
+        _ => Kind::OtlpLogs,
+    };
+    Ok(weigh(kind, message)?.unwrap_or(8 * message.len()))
 }
 
 /// `ExportTraceServiceRequest`, protobuf.

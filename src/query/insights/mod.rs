@@ -25,9 +25,10 @@
 //! | `join`, `in (…)`, `appendcols` | with another script in parentheses |
 //! | `addtotals`, `accum`, `autoregress`, `filldown`, `fillmissing`, `outlier`, `sessionize`, `countFrequent` | |
 //! | `SOURCE` | first; who runs the script finds the groups |
+//! | `lookup`, `cidrlookup` | over tables that who runs the script has ([`LookupTable`]) |
 //!
-//! `lookup`, `cidrlookup`, `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: what cannot be
-//! done faithfully is refused, never answered otherwise. Functions stand in one table (`functions`).
+//! `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: the service's pages do not say what they compute, and
+//! what cannot be done faithfully is refused, never answered otherwise. Functions stand in one table (`functions`).
 //!
 //! # Fields
 //!
@@ -74,12 +75,14 @@ mod commands;
 mod functions;
 mod discover;
 mod row;
+mod lookup;
 mod evaluate;
 mod operators;
 mod prefilter;
 mod pipeline;
 mod shares;
 mod run;
+mod sql;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -89,8 +92,10 @@ use prefilter::CountedBy;
 use row::Row;
 use syntax::Command;
 
+pub use lookup::LookupTable;
 pub use pipeline::Pipeline;
 pub use run::{Plan, Progress, RunError, Scanned, Scope, run};
+pub use sql::{SqlPlan, SqlRow, SqlScript, SqlSource, SqlTable, run as run_sql};
 
 /// Longest script, characters.
 pub const MAX_CHARS: usize = 10_000;
@@ -183,6 +188,38 @@ impl Script {
     /// What it says its events are of; empty if it does not.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// The names of the lookup tables that it asks for, and the scripts in it.
+    pub fn tables(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = self.subscripts.iter().flat_map(|subscript| subscript.script.tables()).collect();
+        names.extend(self.commands.iter().filter_map(|command| match command {
+            Command::Lookup(lookup) => Some(lookup.table.clone()),
+            _ => None,
+        }));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The same script over its lookup tables; `of` gives those that there are. It must be had before the script is run.
+    pub fn with_tables(mut self, of: &dyn Fn(&str) -> Option<Arc<LookupTable>>) -> Result<Script, Malformed> {
+        let ready = |command: &Command| match command {
+            Command::Lookup(lookup) if !lookup.is_ready() => match of(&lookup.table) {
+                Some(table) => Ok(Command::Lookup(Box::new(lookup.over(table)?))),
+                None => Err(Malformed {
+                    message: format!("there is no lookup table `{}`", lookup.table),
+                    start: lookup.start,
+                    end: lookup.end,
+                }),
+            },
+            other => Ok(other.clone()),
+        };
+        self.commands = self.commands.iter().map(ready).collect::<Result<Vec<_>, _>>()?.into();
+        for subscript in &mut self.subscripts {
+            subscript.script = subscript.script.clone().with_tables(of)?;
+        }
+        Ok(self)
     }
 
     /// The question for the index: every event that its leading filters keep passes it, and others may.

@@ -31,9 +31,9 @@ const HELPING: usize = if cfg!(test) { 64 } else { 10_000 };
 /// Rows asked for first where a few may be enough; four times as many each time.
 const FIRST_HELPING: usize = if cfg!(test) { 4 } else { 256 };
 /// Between tries while all places of the engine are taken.
-const BUSY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 /// Rows that are shared out at a time, about: between, the answer so far is put together.
-const SLICE_ROWS: u64 = if cfg!(test) { 500 } else { 4_000_000 };
+pub(super) const SLICE_ROWS: u64 = if cfg!(test) { 500 } else { 4_000_000 };
 /// No page is asked for over less time than this: where that is too long, trying is in vain.
 const LEAST_SLICE_NANOS: i64 = 1_000_000;
 /// Values at least as long may have been cut by the index.
@@ -115,12 +115,12 @@ impl Progress {
         self.partial.lock().clone()
     }
 
-    fn has_there(&self, extent: &Extent) {
+    pub(super) fn has_there(&self, extent: &Extent) {
         self.events_there.fetch_add(extent.rows, Ordering::Relaxed);
         self.bytes_there.fetch_add(extent.bytes, Ordering::Relaxed);
     }
 
-    fn has_scanned(&self, events: u64, bytes: u64) {
+    pub(super) fn has_scanned(&self, events: u64, bytes: u64) {
         self.events_scanned.fetch_add(events, Ordering::Relaxed);
         self.bytes_scanned.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -201,7 +201,7 @@ fn ranges_of(range: TimeRange, earlier: Option<(i64, i64)>) -> Vec<TimeRange> {
 }
 
 /// From the first millisecond to the end of the last one.
-fn range_of(context: &Context) -> TimeRange {
+pub(super) fn range_of(context: &Context) -> TimeRange {
     let nanos = |millis: i64| millis.saturating_mul(1_000_000);
     TimeRange::new(nanos(context.start_millis), nanos(context.end_millis.saturating_add(1)))
 }
@@ -290,7 +290,7 @@ async fn count_of_range(engine: &Engine, plan: &Plan, count: &IndexCount, range:
 
 /// Where in a range of time a run is, and how much of it is asked for at once.
 #[derive(Clone, Copy, Debug)]
-struct Walk {
+pub(super) struct Walk {
     order: Order,
     /// What is left.
     left: TimeRange,
@@ -303,7 +303,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(range: TimeRange, order: Order) -> Self {
+    pub(super) fn new(range: TimeRange, order: Order) -> Self {
         Self {
             order,
             left: range,
@@ -314,7 +314,7 @@ impl Walk {
     }
 
     /// The same in slices of about so many rows each, if those of an extent lie evenly.
-    fn in_slices_of(self, rows: u64, extent: &Extent) -> Self {
+    pub(super) fn in_slices_of(self, rows: u64, extent: &Extent) -> Self {
         let n_slices = i64::try_from(extent.rows / rows).unwrap_or(i64::MAX);
         let there = extent.last_nanos.saturating_sub(extent.first_nanos);
         if n_slices < 2 || there <= 0 {
@@ -331,7 +331,7 @@ impl Walk {
     }
 
     /// What is asked for next; `None` when nothing is left.
-    fn slice(&self) -> Option<TimeRange> {
+    pub(super) fn slice(&self) -> Option<TimeRange> {
         let TimeRange { start_nanos, end_nanos } = self.left;
         if start_nanos >= end_nanos {
             return None;
@@ -344,7 +344,7 @@ impl Walk {
     }
 
     /// A page of the slice was read, and ended at the cursor; without one, the slice is done.
-    fn has_read(&mut self, slice: TimeRange, next: Option<Cursor>) {
+    pub(super) fn has_read(&mut self, slice: TimeRange, next: Option<Cursor>) {
         self.cursor = next;
         if next.is_some() {
             return;
@@ -358,7 +358,7 @@ impl Walk {
     }
 
     /// Time was up for a page of the slice: less of it next time. `false` if that is in vain.
-    fn narrow(&mut self, slice: TimeRange, extent: &Extent) -> bool {
+    pub(super) fn narrow(&mut self, slice: TimeRange, extent: &Extent) -> bool {
         // what was read already is left behind, and what is empty
         let (mut first, mut end) = (
             extent.first_nanos.max(slice.start_nanos),
@@ -503,11 +503,11 @@ async fn share_rows(
     Ok(pipeline)
 }
 
-fn is_time_up(coverage: &Coverage) -> bool {
+pub(super) fn is_time_up(coverage: &Coverage) -> bool {
     coverage.problems.iter().any(|problem| problem.kind == ProblemKind::Timeout)
 }
 
-fn why(coverage: &Coverage) -> String {
+pub(super) fn why(coverage: &Coverage) -> String {
     coverage
         .problems
         .first()

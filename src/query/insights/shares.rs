@@ -36,6 +36,11 @@ impl Needs {
         })
     }
 
+    /// All fields that are found in messages, and the trace's.
+    pub(super) fn fields() -> Needs {
+        Needs { pointer: false, trace: true }
+    }
+
     /// The columns of `logs` that are read.
     pub(super) fn columns(self) -> Arc<[&'static str]> {
         let mut columns = vec!["time_unix_nano", "observed_time", "body", "aws_log_group", "aws_log_stream"];
@@ -53,15 +58,34 @@ impl Needs {
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) pipeline: Pipeline,
-    scope: Arc<dyn Scope>,
     needs: Needs,
-    /// Streams that were met, by group.
-    streams: HashMap<String, HashMap<String, Stream>>,
-    nowhere: Arc<str>,
+    streams: Streams,
     /// Rows that were taken, and the bytes of their messages.
     pub(super) n_events: u64,
     pub(super) message_bytes: u64,
     pub(super) failed: Option<Failed>,
+}
+
+impl Share {
+    pub(super) fn new(pipeline: Pipeline, scope: Arc<dyn Scope>, needs: Needs) -> Self {
+        Self {
+            pipeline,
+            needs,
+            streams: Streams::new(scope),
+            n_events: 0,
+            message_bytes: 0,
+            failed: None,
+        }
+    }
+}
+
+/// Which streams are of a scope, as far as they were met: what makes rows events.
+#[derive(Debug)]
+pub(super) struct Streams {
+    scope: Arc<dyn Scope>,
+    /// By group.
+    known: HashMap<String, HashMap<String, Stream>>,
+    nowhere: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,21 +94,6 @@ struct Stream {
     stream: Arc<str>,
     /// Whether its events are of the scope; `None` if that depends on the event.
     is_in: Option<bool>,
-}
-
-impl Share {
-    pub(super) fn new(pipeline: Pipeline, scope: Arc<dyn Scope>, needs: Needs) -> Self {
-        Self {
-            pipeline,
-            scope,
-            needs,
-            streams: HashMap::new(),
-            nowhere: "".into(),
-            n_events: 0,
-            message_bytes: 0,
-            failed: None,
-        }
-    }
 }
 
 fn texts<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b StringArray> {
@@ -101,27 +110,35 @@ fn text(column: &StringArray, row: usize) -> Option<&str> {
     column.is_valid(row).then(|| column.value(row))
 }
 
-impl Taker for Share {
-    fn take(&mut self, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<bool> {
+impl Streams {
+    pub(super) fn new(scope: Arc<dyn Scope>) -> Self {
+        Self {
+            scope,
+            known: HashMap::new(),
+            nowhere: "".into(),
+        }
+    }
+
+    /// Calls `take` with the events of the scope among the rows of a mask, until it gives `false`; whether it never did.
+    pub(super) fn each_event(&mut self, needs: Needs, batch: &RecordBatch, rows: &BooleanBuffer, take: &mut dyn FnMut(Event) -> Result<bool>) -> Result<bool> {
         let times = numbers::<Int64Type>(batch, "time_unix_nano")?;
         let observed = numbers::<TimestampMicrosecondType>(batch, "observed_time")?;
         let bodies = texts(batch, "body")?;
         let (groups, streams) = (texts(batch, "aws_log_group")?, texts(batch, "aws_log_stream")?);
-        let ids = if self.needs.pointer {
+        let ids = if needs.pointer {
             Some(numbers::<Int64Type>(batch, "ingest_id")?)
         } else {
             None
         };
-        let traces = match self.needs.trace {
+        let traces = match needs.trace {
             true => Some((texts(batch, "trace_id")?, texts(batch, "span_id")?)),
             false => None,
         };
         for row in rows.set_indices() {
-            self.n_events += 1;
             let (Some(group), Some(stream)) = (text(groups, row), text(streams, row)) else {
                 continue;
             };
-            let known = match self.streams.get(group).and_then(|streams| streams.get(stream)) {
+            let known = match self.known.get(group).and_then(|streams| streams.get(stream)) {
                 Some(known) => known,
                 None => {
                     let known = Stream {
@@ -129,7 +146,7 @@ impl Taker for Share {
                         stream: stream.into(),
                         is_in: self.scope.has(group, stream),
                     };
-                    self.streams.entry(group.to_string()).or_default().entry(stream.to_string()).or_insert(known)
+                    self.known.entry(group.to_string()).or_default().entry(stream.to_string()).or_insert(known)
                 }
             };
             let timestamp_millis = times.value(row).div_euclid(1_000_000);
@@ -140,8 +157,6 @@ impl Taker for Share {
             if !known.is_in.unwrap_or_else(|| self.scope.shows(group, stream, ingestion_millis)) {
                 continue;
             }
-            let message = text(bodies, row).unwrap_or_default();
-            self.message_bytes += message.len() as u64;
             let event = Event {
                 pointer: match ids {
                     Some(ids) => EventId::new(times.value(row), ids.value(row), group, stream).pointer().into(),
@@ -151,20 +166,39 @@ impl Taker for Share {
                 stream: known.stream.clone(),
                 timestamp_millis,
                 ingestion_millis,
-                message: message.into(),
+                message: text(bodies, row).unwrap_or_default().into(),
                 trace_id: traces.and_then(|(ids, _)| text(ids, row)).map(str::to_string),
                 span_id: traces.and_then(|(_, ids)| text(ids, row)).map(str::to_string),
                 fields: Vec::new(),
             };
-            match self.pipeline.push(event) {
-                Ok(Flow::More) => {}
-                Ok(Flow::Enough) => return Ok(false),
-                Err(failed) => {
-                    self.failed = Some(failed);
-                    return Ok(false);
-                }
+            if !take(event)? {
+                return Ok(false);
             }
         }
         Ok(true)
+    }
+}
+
+impl Taker for Share {
+    fn take(&mut self, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<bool> {
+        let Share {
+            pipeline,
+            needs,
+            streams,
+            n_events,
+            message_bytes,
+            failed,
+        } = self;
+        *n_events += rows.count_set_bits() as u64;
+        streams.each_event(*needs, batch, rows, &mut |event| {
+            *message_bytes += event.message.len() as u64;
+            Ok(match pipeline.push(event) {
+                Ok(flow) => flow == Flow::More,
+                Err(why) => {
+                    *failed = Some(why);
+                    false
+                }
+            })
+        })
     }
 }

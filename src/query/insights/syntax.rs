@@ -7,6 +7,7 @@ use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::functions::Function;
+use super::lookup::Lookup;
 use super::periods::Period;
 use super::value::Value;
 
@@ -244,6 +245,7 @@ pub(super) enum Command {
         /// Path and name.
         paths: Vec<(FieldName, Arc<str>)>,
     },
+    Lookup(Box<Lookup>),
     Dedup(Vec<FieldName>),
     Unnest {
         field: FieldName,
@@ -308,6 +310,7 @@ impl Command {
             Command::Limit(_) => "limit",
             Command::Parse { .. } => "parse",
             Command::Json { .. } => "json",
+            Command::Lookup(lookup) => lookup.name(),
             Command::Dedup(_) => "dedup",
             Command::Unnest { reads_json: false, .. } => "unnest",
             Command::Unnest { .. } => "expand",

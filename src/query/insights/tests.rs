@@ -79,12 +79,24 @@ fn table() -> (Vec<Vec<Event>>, Vec<Case>) {
     (sets, cases)
 }
 
+/// The lookup tables that there are.
+pub(in crate::query) fn lookup_table(name: &str) -> Option<Arc<LookupTable>> {
+    let text = match name {
+        "users" => "id,name,team\n1,ann,none\n2,\"bob, the second\",money\nU9,eve,\n1,other,none\n",
+        "nets" => "network,zone,owner\n10.0.0.0/8,inner,ops\n10.1.0.0/16,lab,dev\n192.168.0.1,host,ops\n2001:db8::/32,six,ops\n10.0.0.0/8,late,no\n",
+        _ => return None,
+    };
+    Some(Arc::new(LookupTable::read(text).expect("a table")))
+}
+
+fn parse(text: &str) -> Result<Script, Malformed> {
+    Script::parse(text)?.with_tables(&lookup_table)
+}
+
 /// The scripts that parse, and all events.
 pub(in crate::query) fn scripts_and_events() -> (Vec<(String, Script)>, Vec<Event>) {
     let (sets, cases) = table();
-    let scripts = cases
-        .into_iter()
-        .filter_map(|case| Some((case.script.clone(), Script::parse(&case.script).ok()?)));
+    let scripts = cases.into_iter().filter_map(|case| Some((case.script.clone(), parse(&case.script).ok()?)));
     (scripts.collect(), sets.into_iter().flatten().collect())
 }
 
@@ -149,7 +161,7 @@ fn every_script_of_the_table_gives_the_rows_it_should() {
     let mut written = TABLE.lines().map(str::to_string).map(Some).collect::<Vec<_>>();
     for case in &cases {
         let Case { line, script, set, expected } = case;
-        let outcome = Script::parse(script);
+        let outcome = parse(script);
         match (&outcome, expected) {
             (Ok(parsed), Expected::Rows(rows)) => {
                 let found = run(parsed, &sets[*set], Limits::default()).map(|answer| shown(&answer));
@@ -181,7 +193,7 @@ fn scripts_that_only_gather_do_so_in_shares_too() {
     let (sets, cases) = table();
     let mut n_shared = 0;
     for case in cases {
-        let (Ok(script), Expected::Rows(_)) = (Script::parse(&case.script), &case.expected) else {
+        let (Ok(script), Expected::Rows(_)) = (parse(&case.script), &case.expected) else {
             continue;
         };
         let events = &sets[case.set];
@@ -268,7 +280,7 @@ fn events(n: usize) -> Vec<Event> {
 }
 
 fn parsed(text: &str) -> Script {
-    Script::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
@@ -355,7 +367,7 @@ fn a_count_by_the_index_gives_what_reading_gives() {
     let (sets, cases) = table();
     let mut n_counts = 0;
     for case in &cases {
-        let Ok(script) = Script::parse(&case.script) else { continue };
+        let Ok(script) = parse(&case.script) else { continue };
         let Some(count) = script.index_count() else { continue };
         n_counts += 1;
         // the groups as the index would count them

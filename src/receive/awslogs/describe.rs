@@ -35,7 +35,9 @@ impl Registry {
             validation.log_group_name(prefix, "logGroupNamePrefix");
         }
         if let Some(pattern) = &call.log_group_name_pattern {
-            validation.length(pattern, "logGroupNamePattern", 0, 512);
+            if !pattern.is_empty() {
+                validation.log_group_name(pattern, "logGroupNamePattern");
+            }
         }
         if let Some(class) = &call.log_group_class {
             check_class(&mut validation, class);
@@ -141,6 +143,9 @@ impl Registry {
                 "logGroupTags",
                 format_args!("Member must have length less than or equal to {MAX_TAG_FILTERS}"),
             );
+        }
+        if tags.is_empty() && call.log_group_tags.is_some() {
+            validation.violation("[]", "logGroupTags", "Member must have length greater than or equal to 1");
         }
         for (number, tag) in tags.iter().enumerate() {
             validation.required(&tag.key, &format!("logGroupTags.{}.member.key", number + 1));

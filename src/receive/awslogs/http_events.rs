@@ -92,6 +92,17 @@ fn told(error: &Error) -> Failure {
     failure
 }
 
+impl Registry {
+    /// The retention in days (0: for ever) of a stream that a request names in its headers; why it is not taken, with the status.
+    pub fn place(&self, caller: &Caller, head: &Head) -> Result<i32, (StatusCode, String)> {
+        let placed = allowed::check_groups(caller, "PutLogEvents", &[&head.log_group], self.arns());
+        placed.and_then(|()| self.retention_of(&head.log_group, &head.log_stream)).map_err(|error| {
+            let failure = told(&error);
+            (failure.status, failure.message)
+        })
+    }
+}
+
 /// What is made of a body before it is handed over.
 struct Prepared {
     sealed: Sealed,

@@ -352,7 +352,7 @@ impl Receiver {
             "GetLogRecord" => return self.get_log_record(&read(bytes)?).await,
             "GetLogGroupFields" => return self.get_log_group_fields(&read(bytes)?).await,
             "TestMetricFilter" => return self.test_metric_filter(&read(bytes)?),
-            "StartQuery" => return self.start_query(&read(bytes)?, caller),
+            "StartQuery" => return self.start_query(&read(bytes)?, caller).await,
             "GetQueryResults" => return self.get_query_results(&read(bytes)?, caller).await,
             "StopQuery" => return self.stop_query(&read(bytes)?, caller),
             "DescribeQueries" => return self.describe_queries(&read(bytes)?, caller),

@@ -436,7 +436,13 @@ impl Registry {
 
     async fn untag(&self, name: &str, keys: &Option<Vec<String>>, member: &str) -> Result<()> {
         let mut validation = Validation::new();
-        validation.required(keys, member);
+        let keys_given = validation.required(keys, member).map_or(&[][..], Vec::as_slice);
+        let shown = format!("[{} keys]", keys_given.len());
+        if keys_given.len() > MAX_TAGS {
+            validation.violation(&shown, member, format_args!("Member must have length less than or equal to {MAX_TAGS}"));
+        } else if keys_given.is_empty() && keys.is_some() && member == "tags" {
+            validation.violation(&shown, member, "Member must have length greater than or equal to 1");
+        }
         validation.finish().map_err(Error::InvalidParameter)?;
         self.change_group(name, |record| {
             record.tags.retain(|key, _| !keys.iter().flatten().any(|gone| gone == key));

@@ -109,6 +109,14 @@ fn asked(call: &wire::SubscriptionFilter) -> Result<Asked<'_>> {
     let pattern = FilterPattern::parse(text).map_err(|error| Error::InvalidParameter(error.to_string()))?;
     let arn = call.destination_arn.as_deref().unwrap_or_default();
     let destination = Destination::of_arn(arn).map_err(|error| Error::InvalidParameter(format!("destinationArn: {error}.")))?;
+    if call.role_arn.is_none() {
+        let vendor = match destination.service {
+            Service::Firehose => "firehose",
+            Service::Kinesis => "kinesis",
+        };
+        let message = format!("destinationArn for vendor {vendor} cannot be used without roleArn");
+        return Err(Error::InvalidParameter(message));
+    }
     Ok(Asked {
         group: call.log_group_name.as_deref().unwrap_or_default(),
         name: call.filter_name.as_deref().unwrap_or_default(),

@@ -42,7 +42,15 @@ async fn call(receiver: &Receiver, signal: Signal, request: Request<Body>) -> Re
         Err(status) => return failure(status),
     };
     let form = Form::Protobuf;
-    match receiver.export(Export { signal, form, body }).await {
+    match receiver
+        .export(Export {
+            signal,
+            form,
+            body,
+            stream: None,
+        })
+        .await
+    {
         Ok(partial) => success(&response(signal, &partial)),
         Err(told) => failure(status_of(told)),
     }
@@ -52,6 +60,7 @@ fn status_of(told: Failure) -> Status {
     match told {
         Failure::Bad(message) => Status::invalid_argument(message),
         Failure::TooLarge(message) => Status::resource_exhausted(message),
+        Failure::Unplaced(_, message) => Status::permission_denied(message),
         Failure::Overloaded { retry_after, message } => {
             let details = ErrorDetails::with_retry_info(Some(retry_after));
             Status::with_error_details(Code::Unavailable, message, details)

@@ -1,7 +1,12 @@
 //! OTLP/HTTP: `POST /v1/logs`, `/v1/traces`, `/v1/metrics`.
 //!
 //! Where access keys are configured, a request may be signed (SigV4 for `logs`, `xray` or `monitoring`, right `write`)
-//! in place of bringing a token, as exporters do that know AWS' own OTLP endpoints.
+//! in place of bringing a token, as exporters do that know AWS' own OTLP endpoints. Those are HTTP only: AWS has no OTLP/gRPC, and so
+//! here gRPC takes tokens and no signatures.
+//!
+//! Logs whose headers `x-aws-log-group` and `x-aws-log-stream` name a log stream are of that, as at AWS' `/v1/logs`, whatever their
+//! resources say; it must exist (404) and be open to the caller (403). Then the bounds are those of `PutLogEvents`: 10,000 records,
+//! 1,048,576 bytes of bodies with 26 more each (413), no more than 14 days old. Without the headers a resource may name its group.
 
 use std::sync::Arc;
 
@@ -18,10 +23,16 @@ use tonic::Code;
 use super::super::answer::{BUSY_RETRY_AFTER, BodyFault, Failure as GateFailure};
 use super::super::signed::{Face, Gate, guarded_if_signed};
 use super::{Export, Failure, Form, RECEIVER, Receiver, response, response_json};
-use crate::access::Asked;
+use crate::access::{Asked, Caller};
 use crate::decode::Reason;
+use crate::decode::awslogs::Validation;
+use crate::decode::http_events::Head;
 use crate::model::Signal;
 use crate::net::body;
+
+/// Headers that name a log stream.
+const LOG_GROUP: &str = "x-aws-log-group";
+const LOG_STREAM: &str = "x-aws-log-stream";
 
 /// The three paths.
 pub fn router(receiver: Arc<Receiver>) -> Router {
@@ -106,13 +117,43 @@ async fn export(receiver: &Receiver, signal: Signal, request: Request<Body>) -> 
             };
         }
     };
-    let export = Export { signal, form, body };
+    let stream = match signal {
+        Signal::Logs => match stream_of(&parts.headers) {
+            Ok(head) => head.map(|head| (head, Caller::of(&parts.extensions))),
+            Err(message) => {
+                receiver.reject(signal, Reason::Malformed);
+                return failure(form, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message);
+            }
+        },
+        Signal::Traces | Signal::Metrics => None,
+    };
+    let export = Export { signal, form, body, stream };
     match receiver.export(export).await {
         Ok(partial) => match form {
             Form::Protobuf => ([(CONTENT_TYPE, "application/x-protobuf")], response(signal, &partial)).into_response(),
             Form::Json => ([(CONTENT_TYPE, "application/json")], response_json(signal, &partial).to_string()).into_response(),
         },
         Err(told) => refusal(form, told),
+    }
+}
+
+/// The log stream that a request's headers name, if they do.
+fn stream_of(headers: &HeaderMap) -> Result<Option<Head>, String> {
+    let value = |name: &str| match headers.get(name).map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value.to_string())),
+        Some(Err(_)) => Err(format!("{name} is no plain text")),
+    };
+    match (value(LOG_GROUP)?, value(LOG_STREAM)?) {
+        (None, None) => Ok(None),
+        (Some(log_group), Some(log_stream)) => {
+            let mut validation = Validation::new();
+            validation.log_group_name(&log_group, LOG_GROUP);
+            validation.log_stream_name(&log_stream, LOG_STREAM);
+            validation.finish()?;
+            Ok(Some(Head { log_group, log_stream }))
+        }
+        _ => Err(format!("{LOG_GROUP} and {LOG_STREAM} stand together")),
     }
 }
 
@@ -125,6 +166,13 @@ fn refusal(form: Form, told: Failure) -> Response {
     match told {
         Failure::Bad(message) => failure(form, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message),
         Failure::TooLarge(message) => failure(form, StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &message),
+        Failure::Unplaced(status, message) => {
+            let code = match status {
+                StatusCode::NOT_FOUND => Code::NotFound,
+                _ => Code::PermissionDenied,
+            };
+            failure(form, status, code, &message)
+        }
         Failure::Overloaded { retry_after, message } => {
             let mut answer = failure(form, StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, &message);
             answer.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());

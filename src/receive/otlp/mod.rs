@@ -13,20 +13,27 @@ mod http_face;
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use opentelemetry_proto::tonic::collector::{logs, metrics, trace};
 use prost::Message;
 
 use super::answer::BUSY_RETRY_AFTER;
+use super::awslogs::{Registry, Written};
 use super::{Intake, Undecoded, decode_within, inflate_aside};
-use crate::decode::{Context, Decoded, Kind, Reason};
+use crate::access::Caller;
+use crate::decode::http_events::Head;
+use crate::decode::otlp::event_bytes;
+use crate::decode::{Context, Decoded, Kind, Reason, envelope};
 use crate::ingest::{Received, Refused};
-use crate::model::{Clock, Signal};
+use crate::model::{Clock, Signal, Table};
 use crate::net::body::{self, Body, Caps};
 use crate::net::{Budget, Share};
 
 pub use grpc::router as grpc_router;
 pub use http_face::{or_signed, router as http_router};
 
+/// Days that a record for a log stream may be old, as with `PutLogEvents`.
+const MAX_EVENT_DAYS: i32 = 14;
 /// The receiver's name in the ledger and metrics.
 const RECEIVER: &str = "otlp";
 
@@ -56,6 +63,8 @@ pub struct Receiver {
     intake: Arc<dyn Intake>,
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
+    /// Where the log streams are that requests may name.
+    log_groups: Option<Arc<Registry>>,
 }
 
 /// How a message is spelled.
@@ -71,6 +80,8 @@ struct Export {
     signal: Signal,
     form: Form,
     body: Body,
+    /// The log stream that it is for, where it names one, and who sent it.
+    stream: Option<(Head, Caller)>,
 }
 
 /// What was not taken, for the client.
@@ -87,6 +98,8 @@ enum Failure {
     Bad(String),
     /// Above a cap: no retry.
     TooLarge(String),
+    /// The log stream is not there, or not open to the caller: no retry.
+    Unplaced(StatusCode, String),
     /// A retry helps.
     Overloaded { retry_after: std::time::Duration, message: String },
 }
@@ -94,7 +107,22 @@ enum Failure {
 impl Receiver {
     /// A receiver that hands over to `intake`; requests hold memory out of `budget`.
     pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>) -> Arc<Self> {
-        Arc::new(Self { config, intake, clock, budget })
+        Self::over(config, intake, clock, budget, None)
+    }
+
+    /// The same, for requests too that name a log stream of CloudWatch Logs in their headers.
+    pub fn with_log_groups(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>, log_groups: Arc<Registry>) -> Arc<Self> {
+        Self::over(config, intake, clock, budget, Some(log_groups))
+    }
+
+    fn over(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>, log_groups: Option<Arc<Registry>>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            intake,
+            clock,
+            budget,
+            log_groups,
+        })
     }
 
     /// What a request that begins holds.
@@ -144,9 +172,11 @@ impl Receiver {
 
     /// Decodes, makes durable, and says what was left out.
     async fn export(&self, export: Export) -> Result<PartialSuccess, Failure> {
-        let Export { signal, form, body } = export;
+        let Export { signal, form, body, stream } = export;
         let (raw, encoding) = (body.raw.clone(), body.encoding);
         let kind = match (signal, form) {
+            (Signal::Logs, Form::Protobuf) if stream.is_some() => Kind::OtlpLogsOfStream,
+            (Signal::Logs, Form::Json) if stream.is_some() => Kind::OtlpLogsOfStreamJson,
             (Signal::Logs, Form::Protobuf) => Kind::OtlpLogs,
             (Signal::Traces, Form::Protobuf) => Kind::OtlpTraces,
             (Signal::Metrics, Form::Protobuf) => Kind::OtlpMetrics,
@@ -156,11 +186,24 @@ impl Receiver {
         };
         let context = Context {
             received_at_nanos: self.clock.now_nanos(),
-            retention_days: self.intake.max_age_days(),
+            retention_days: match &stream {
+                Some((head, caller)) => self.days_taken(caller, head).inspect_err(|_| self.reject(signal, Reason::NotFound))?,
+                None => self.intake.max_age_days(),
+            },
         };
-        let decoded = inflate_aside(body, move |inflated, share| decode_within(share, kind, &inflated, &context)).await;
-        let (decoded, share) = decoded.map_err(|error| self.undecoded(signal, &error))?;
+        let head = stream.map(|(head, _)| head);
+        let sealing = head.clone();
+        let decoded = inflate_aside(body, move |inflated, share| {
+            let Some(head) = sealing else {
+                return Ok::<_, Undecoded>((decode_within(share, kind, &inflated, &context)?, raw, encoding));
+            };
+            share.hold_also(2 * inflated.len()).map_err(body::Error::from)?;
+            let sealed = envelope::seal(&head, &raw, &inflated, encoding)?;
+            Ok((decode_within(share, kind, &sealed.plain, &context)?, sealed.stored, sealed.encoding))
+        });
+        let ((decoded, raw, encoding), share) = decoded.await.map_err(|error| self.undecoded(signal, &error))?;
         let partial = partial_success(&decoded);
+        let brought = head.and_then(|head| Some((head, written(&decoded, &context)?)));
         let received = Received {
             receiver: RECEIVER,
             signal,
@@ -172,7 +215,12 @@ impl Receiver {
             share: Some(share),
         };
         match self.intake.accept(received, decoded).await {
-            Ok(_) => Ok(partial),
+            Ok(_) => {
+                if let (Some((head, written)), Some(log_groups)) = (brought, &self.log_groups) {
+                    log_groups.written(&head.log_group, &head.log_stream, &written);
+                }
+                Ok(partial)
+            }
             Err(Refused::Overloaded { retry_after, message }) => Err(Failure::Overloaded { retry_after, message }),
             Err(Refused::TooLarge(message)) => Err(Failure::TooLarge(message)),
             Err(Refused::Draining) => Err(Failure::Overloaded {
@@ -181,6 +229,32 @@ impl Receiver {
             }),
         }
     }
+}
+
+impl Receiver {
+    /// How many days old records of a stream may be: its group's retention, and 14 at most.
+    fn days_taken(&self, caller: &Caller, head: &Head) -> Result<i32, Failure> {
+        let Some(log_groups) = &self.log_groups else {
+            return Err(Failure::Bad("there are no log groups here".into()));
+        };
+        match log_groups.place(caller, head) {
+            Ok(0) => Ok(MAX_EVENT_DAYS),
+            Ok(days) => Ok(days.min(MAX_EVENT_DAYS)),
+            Err((status, message)) => Err(Failure::Unplaced(status, message)),
+        }
+    }
+}
+
+/// What a request brought to its stream, if anything.
+fn written(decoded: &Decoded, context: &Context) -> Option<Written> {
+    let rows = decoded.batch.rows.iter().find(|rows| rows.table() == Table::Logs)?;
+    let (first, last) = rows.time_bounds()?;
+    Some(Written {
+        first_event_millis: first.div_euclid(1_000_000),
+        last_event_millis: last.div_euclid(1_000_000),
+        received_millis: context.received_at_nanos.div_euclid(1_000_000),
+        bytes: event_bytes(rows) as u64,
+    })
 }
 
 fn partial_success(decoded: &Decoded) -> PartialSuccess {

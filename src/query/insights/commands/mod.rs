@@ -9,6 +9,7 @@ use memchr::memmem::Finder;
 
 use self::series::{flag, option};
 use super::lexer::{Kind, Token, malformed};
+use super::lookup::Lookup;
 use super::parser::{Parser, Result};
 use super::syntax::{Command, Earlier, Expression, Extraction, FieldName, SortKey, Stats};
 use super::{MAX_LIMIT, Source};
@@ -21,9 +22,7 @@ const MAX_STATS: usize = 10;
 const DEFAULT_APPENDED: usize = 10_000;
 
 /// Commands that are part of the language and not served, and why.
-const REFUSED: [(&str, &str); 7] = [
-    ("lookup", "there are no lookup tables here"),
-    ("cidrlookup", "there are no lookup tables here"),
+const REFUSED: [(&str, &str); 5] = [
     ("anomaly", "finding anomalies by machine learning is not served"),
     ("logcompare", "it is not served; `pattern .. | diff` compares with an earlier time"),
     ("relevantfields", "scoring of fields is not served"),
@@ -140,6 +139,7 @@ fn command(parser: &mut Parser, word: &str, token: &Token, before: &[Command]) -
         "limit" | "head" => limit(parser)?,
         "parse" => parse(parser)?,
         "json" => json(parser)?,
+        "lookup" | "cidrlookup" => lookup(parser, word == "cidrlookup")?,
         "dedup" => Command::Dedup(parser.fields()?),
         "unnest" => {
             let field = parser.field()?;
@@ -413,6 +413,43 @@ fn json(parser: &mut Parser) -> Result<Command> {
         paths.push((FieldName::plain(plain.trim_start_matches("$.")), name));
         if !parser.eat_sign(",")? {
             return Ok(Command::Json { field, paths });
+        }
+    }
+}
+
+/// `TABLE column [as field], .. OUTPUT column [as name], ..`
+fn lookup(parser: &mut Parser, is_by_network: bool) -> Result<Command> {
+    let token = parser.lexer.next()?;
+    let (start, end) = (token.start, token.end);
+    let (Kind::Word(table) | Kind::Ticked(table)) = token.kind else {
+        return parser.unexpected(&token, "a lookup table's name");
+    };
+    let mut lookup = Lookup::new(table.into(), is_by_network, start, end);
+    loop {
+        let column = parser.alias()?;
+        // either may be the event's field, as `cidrlookup` has it
+        let itself = parser.named(FieldName::new(column.split('.')));
+        let field = match parser.eat_word("as")? {
+            true => parser.field()?,
+            false => itself,
+        };
+        lookup.keys.push((column, field));
+        if is_by_network || !parser.eat_sign(",")? {
+            break;
+        }
+    }
+    let token = parser.lexer.next()?;
+    lookup.is_new_only = match () {
+        () if token.is_word("output") => false,
+        () if is_by_network && token.is_word("outputnew") => true,
+        () => return parser.unexpected(&token, if is_by_network { "`OUTPUT` or `OUTPUTNEW`" } else { "`OUTPUT`" }),
+    };
+    loop {
+        let column = parser.alias()?;
+        let name = parser.optional_alias()?.unwrap_or_else(|| column.clone());
+        lookup.outputs.push((column, name));
+        if !parser.eat_sign(",")? {
+            return Ok(Command::Lookup(Box::new(lookup)));
         }
     }
 }

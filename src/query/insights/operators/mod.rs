@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::evaluate::Scope;
+use super::lookup::Found;
 use super::row::Row;
 use super::syntax::{Command, Expression, FieldName};
 use super::{Answer, Failed, Flow, Limits};
@@ -293,6 +294,11 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits, wa
                     paths: paths.clone(),
                 }));
             }
+            Command::Lookup(lookup) => {
+                lookup.outputs.iter().for_each(|(_, name)| shown.add(name));
+                is_in_order &= !lookup.outputs.iter().any(|(_, name)| **name == *"@timestamp");
+                operator = Some(Box::new(Found((**lookup).clone())));
+            }
             Command::Unmask(fields) => {
                 if shown.is_default {
                     shown.columns = vec!["@timestamp".into(), "@message".into()];
@@ -466,7 +472,7 @@ fn kept(behind: &[Command], limits: Limits) -> Option<usize> {
     for command in behind {
         match command {
             Command::Limit(n) => return Some(*n),
-            Command::Fields(_) | Command::Display(_) | Command::Parse { .. } | Command::Json { .. } | Command::Unmask(_) => {}
+            Command::Fields(_) | Command::Display(_) | Command::Parse { .. } | Command::Json { .. } | Command::Lookup(_) | Command::Unmask(_) => {}
             _ => return None,
         }
     }

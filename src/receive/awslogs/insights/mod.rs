@@ -8,15 +8,18 @@
 //! | log groups | one of `logGroupName`, `logGroupNames` and `logGroupIdentifiers` (at most 50), or `SOURCE` in the script; all must exist |
 //! | `startTime`, `endTime` | seconds; the whole of both is in the range |
 //! | `limit` | rows of a script without a `limit` of its own: 1 to 100,000, by default 10,000 |
-//! | `queryLanguage` | `CWLI`; `SQL` and `PPL` are refused: OpenSearch's SQL is another than ours, which `POST /api/v1/sql` takes |
+//! | `queryLanguage` | `CWLI`; `SQL` ([`SqlScript`]), whose log groups stand behind `FROM`, and are among those of the call if it names some; `PPL` is refused |
 //! | `statistics` | `bytesScanned` is what was read of rows in blocks, compressed, pages and columns counted as far as they were needed; what an index reads does not count. What was skipped is an estimate over all log groups |
 //! | `nextToken` of `GetQueryResults` | a place in the results of a query that has ended, good for an hour |
+//!
+//! Lookup tables are files ([`tables`]); the calls that make and change them at AWS are not served.
 //!
 //! Results are in memory: a query that ran before a restart is unknown. A key that is for some log groups only sees and stops the
 //! queries that are about no other; a `SOURCE` by prefix means those of its groups.
 
 mod queries;
 mod scope;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use queries::Config;
 pub(super) use queries::Queries;
 
-use self::queries::{Asked, Row, Seen, Status};
+use self::queries::{Asked, Language, Row, Seen, Status, Work};
 use self::scope::OfGroups;
 use super::arn::group_of_identifier;
 use super::error::{Error, Result};
@@ -38,7 +41,7 @@ use super::registry::CLASSES;
 use super::{Receiver, allowed, wire};
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
-use crate::query::insights::{Context, Limits, MAX_CHARS, Plan, Script, Source};
+use crate::query::insights::{Context, Limits, MAX_CHARS, Plan, Scope, Script, Source, SqlPlan, SqlScript, SqlSource};
 
 /// Groups that a call may name.
 const MAX_GROUPS: usize = 50;
@@ -59,20 +62,14 @@ const TOKEN_MILLIS: i64 = 3_600_000;
 const LANGUAGES: [&str; 3] = ["CWLI", "SQL", "PPL"];
 
 impl Receiver {
-    pub(super) fn start_query(&self, call: &wire::StartQuery, caller: &Caller) -> Result<Value> {
+    pub(super) async fn start_query(&self, call: &wire::StartQuery, caller: &Caller) -> Result<Value> {
         let text = check_start(call)?;
-        match call.query_language.as_deref() {
-            None | Some("CWLI") => {}
-            Some("SQL") => {
-                return Err(Error::InvalidParameter(
-                    "queryLanguage SQL is not supported: use CWLI, or tracelake's own SQL over the table logs (POST /api/v1/sql).".into(),
-                ));
-            }
-            Some(other) => return Err(Error::InvalidParameter(format!("queryLanguage {other} is not supported: use CWLI."))),
-        }
+        let language = match call.query_language.as_deref() {
+            None | Some("CWLI") => Language::Cwli,
+            Some("SQL") => Language::Sql,
+            Some(other) => return Err(Error::InvalidParameter(format!("queryLanguage {other} is not supported: use CWLI or SQL."))),
+        };
         let (start, end) = (call.start_time.unwrap_or_default(), call.end_time.unwrap_or_default());
-        let script = Script::parse(text).map_err(Error::MalformedQuery)?;
-        let named = self.named_groups(call, &script)?;
         let limits = Limits {
             max_memory_bytes: self.queries()?.config().memory_bytes,
             default_limit: usize::try_from(call.limit.unwrap_or(DEFAULT_ROWS)).unwrap_or(1),
@@ -85,25 +82,79 @@ impl Receiver {
             answers: Vec::new(),
         };
         let mut groups = Vec::new();
-        let plan = self.plan(script, &named, (context, limits), caller, &mut groups)?;
+        let work = match language {
+            Language::Cwli => {
+                let script = Script::parse(text).map_err(Error::MalformedQuery)?;
+                let script = tables::with_tables(script, &self.queries()?.config().lookup_folder).await?;
+                let named = self.named_groups(call, script.sources().is_empty())?;
+                Work::Script(self.plan(script, &named, (context, limits), caller, &mut groups)?)
+            }
+            Language::Sql => Work::Sql(self.sql_plan(call, text, (context, limits), caller, &mut groups)?),
+        };
         let asked = Asked {
             text: text.to_string(),
+            language,
             groups,
             key: caller.key().map(|key| key.name().to_string()),
         };
-        let id = self.queries()?.start(asked, plan, self.engine()?.clone())?;
+        let id = self.queries()?.start(asked, work, self.engine()?.clone())?;
         Ok(json!({ "queryId": id }))
     }
 
-    /// The groups that a call names; empty where the script does.
-    fn named_groups(&self, call: &wire::StartQuery, script: &Script) -> Result<Vec<String>> {
+    /// A statement with its tables, whose groups are also put into `all`. Groups are named in the statement; a call may name some too, and
+    /// then the statement reads no others.
+    fn sql_plan(&self, call: &wire::StartQuery, text: &str, (context, limits): (Context, Limits), caller: &Caller, all: &mut Vec<String>) -> Result<SqlPlan> {
+        let script = SqlScript::parse(text).map_err(Error::MalformedQuery)?;
+        let is_named = call.log_group_name.is_some() || call.log_group_names.is_some() || call.log_group_identifiers.is_some();
+        let named = match is_named {
+            true => Some(self.named_groups(call, true)?),
+            false => None,
+        };
+        if script.tables().is_empty() {
+            return Err(Error::InvalidParameter("The query reads no log group: name one behind FROM.".into()));
+        }
+        let mut scopes = Vec::with_capacity(script.tables().len());
+        for table in script.tables() {
+            let groups = match (&table.source, &named) {
+                (SqlSource::Groups(sources), named) => {
+                    let groups = self.groups_of(sources, caller)?;
+                    let foreign = named.as_ref().and_then(|named| groups.iter().find(|group| !named.contains(group)));
+                    if let Some(group) = foreign {
+                        return Err(Error::InvalidParameter(format!(
+                            "The query reads the log group {group}, which is not among those that the request names."
+                        )));
+                    }
+                    groups
+                }
+                (SqlSource::Indexed { .. }, Some(named)) => named.clone(),
+                (SqlSource::Indexed { .. }, None) => {
+                    return Err(Error::InvalidParameter(
+                        "filterIndex is about the log groups that the request names: one of logGroupName, logGroupNames and logGroupIdentifiers.".into(),
+                    ));
+                }
+            };
+            all.extend(groups.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
+            let scope: Arc<dyn Scope> = Arc::new(OfGroups::new(self.registry.clone(), &groups));
+            scopes.push((scope, groups));
+        }
+        Ok(SqlPlan {
+            script,
+            scopes,
+            context,
+            limits,
+            patience: self.queries()?.config().patience(),
+        })
+    }
+
+    /// The groups that a call names; empty where the query does.
+    fn named_groups(&self, call: &wire::StartQuery, must: bool) -> Result<Vec<String>> {
         let given = [
             call.log_group_name.is_some(),
             call.log_group_names.is_some(),
             call.log_group_identifiers.is_some(),
         ];
         let n_given = given.into_iter().filter(|is_given| *is_given).count();
-        match (n_given, script.sources().is_empty()) {
+        match (n_given, must) {
             (0, true) => Err(Error::InvalidParameter(
                 "Exactly one of logGroupName, logGroupNames and logGroupIdentifiers must be specified, or the query must begin with a SOURCE command.".into(),
             )),
@@ -237,7 +288,7 @@ impl Receiver {
         }
         let (shown, n_shown) = page(&seen.rows[from..], usize::try_from(max_items).unwrap_or(0));
         let mut answer = json!({
-            "queryLanguage": "CWLI",
+            "queryLanguage": job.asked.language.name(),
             "results": shown,
             "statistics": statistics(&seen, job.asked.groups.len()),
             "status": seen.status.name(),
@@ -286,7 +337,7 @@ impl Receiver {
         jobs.retain(|job| {
             call.log_group_name.as_ref().is_none_or(|name| job.asked.groups.contains(name))
                 && call.status.as_ref().is_none_or(|status| job.status().name() == status)
-                && call.query_language.as_ref().is_none_or(|language| language == "CWLI")
+                && call.query_language.as_ref().is_none_or(|language| language == job.asked.language.name())
         });
         let max_results = usize::try_from(max_results).unwrap_or(1);
         let next = (jobs.len() > max_results).then(|| jobs[max_results - 1].number.to_string());
@@ -296,7 +347,7 @@ impl Receiver {
             .map(|job| {
                 let seen = queries.glance(job);
                 let mut shown = json!({
-                    "queryLanguage": "CWLI",
+                    "queryLanguage": job.asked.language.name(),
                     "queryId": job.id,
                     "queryString": job.asked.text,
                     "status": seen.status.name(),

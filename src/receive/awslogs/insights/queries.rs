@@ -20,7 +20,7 @@ use super::super::error::{Error, Result};
 use crate::access::{AccessKey, Caller};
 use crate::model::Clock;
 use crate::query::Engine;
-use crate::query::insights::{Answer, Failed, Plan, Progress, RunError, Scanned, run};
+use crate::query::insights::{Answer, Failed, Plan, Progress, RunError, Scanned, SqlPlan, run, run_sql};
 use crate::supervise;
 
 /// What a query takes beside its rows: text, names, books.
@@ -45,6 +45,9 @@ pub struct Config {
     pub max_results_bytes: usize,
     /// Hours for which results are kept (168, as at AWS).
     pub keep_hours: u32,
+    /// Folder of the tables that `lookup` and `cidrlookup` ask: each a CSV file, `NAME.csv`, read when a query begins; empty: there are
+    /// none.
+    pub lookup_folder: String,
 }
 
 impl Default for Config {
@@ -56,11 +59,17 @@ impl Default for Config {
             timeout_seconds: 3_600,
             max_results_bytes: 128 << 20,
             keep_hours: 168,
+            lookup_folder: String::new(),
         }
     }
 }
 
 impl Config {
+    /// How long a query may run.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+
     /// What is wrong with the settings, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -104,6 +113,30 @@ impl Status {
     }
 }
 
+/// In what a query is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Cwli,
+    Sql,
+}
+
+impl Language {
+    /// As clients write it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Language::Cwli => "CWLI",
+            Language::Sql => "SQL",
+        }
+    }
+}
+
+/// What is run.
+#[derive(Debug)]
+pub(super) enum Work {
+    Script(Plan),
+    Sql(SqlPlan),
+}
+
 /// One row: fields and values as they are shown.
 pub(super) type Row = Vec<(Arc<str>, String)>;
 
@@ -111,6 +144,7 @@ pub(super) type Row = Vec<(Arc<str>, String)>;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) text: String,
+    pub(super) language: Language,
     /// Of the query and all that is in it.
     pub(super) groups: Vec<String>,
     /// The name of the key that asked, if it signed.
@@ -243,7 +277,7 @@ impl Queries {
     }
 
     /// Starts a query; its ID.
-    pub(super) fn start(self: &Arc<Self>, asked: Asked, plan: Plan, engine: Engine) -> Result<String> {
+    pub(super) fn start(self: &Arc<Self>, asked: Asked, work: Work, engine: Engine) -> Result<String> {
         let now_millis = self.now_millis();
         let job = {
             let mut book = self.book.lock();
@@ -276,7 +310,7 @@ impl Queries {
         let id = job.id.clone();
         let queries = self.clone();
         tokio::spawn(async move {
-            let (status, rows, n_matched) = match supervise::caught("insights_query", queries.work(&job, &plan, &engine)).await {
+            let (status, rows, n_matched) = match supervise::caught("insights_query", queries.work(&job, &work, &engine)).await {
                 Ok(end) => end,
                 Err(_) => (Status::Failed, Vec::new(), 0),
             };
@@ -286,7 +320,7 @@ impl Queries {
     }
 
     /// Waits, runs, and gives how it ended.
-    async fn work(&self, job: &Job, plan: &Plan, engine: &Engine) -> (Status, Vec<Row>, u64) {
+    async fn work(&self, job: &Job, work: &Work, engine: &Engine) -> (Status, Vec<Row>, u64) {
         let place = tokio::select! {
             () = job.cancel.cancelled() => return (Status::Cancelled, Vec::new(), 0),
             place = self.places.acquire() => place,
@@ -296,17 +330,28 @@ impl Queries {
             state.status = Status::Running;
             state.began_millis = Some(self.now_millis());
         }
-        let running = tokio::time::timeout(Duration::from_secs(self.config.timeout_seconds), run(engine, plan, &job.progress));
+        let running = async {
+            match work {
+                Work::Script(plan) => {
+                    let answer = run(engine, plan, &job.progress).await?;
+                    let n_matched = answer.n_matched;
+                    Ok((rendered(Arc::new(answer)).await, n_matched))
+                }
+                Work::Sql(plan) => {
+                    let rows = run_sql(engine, plan, &job.progress).await?;
+                    let n_matched = rows.len() as u64;
+                    Ok((rows, n_matched))
+                }
+            }
+        };
+        let running = tokio::time::timeout(self.config.patience(), running);
         let ended = tokio::select! {
             () = job.cancel.cancelled() => None,
             ended = running => Some(ended),
         };
         drop(place);
         match ended {
-            Some(Ok(Ok(answer))) => {
-                let n_matched = answer.n_matched;
-                (Status::Complete, rendered(Arc::new(answer)).await, n_matched)
-            }
+            Some(Ok(Ok((rows, n_matched)))) => (Status::Complete, rows, n_matched),
             Some(Ok(Err(error))) => {
                 match &error {
                     RunError::Failed(Failed::Memory { .. } | Failed::TooMany { .. }) => tracing::info!(query = job.id, %error, "a query failed"),

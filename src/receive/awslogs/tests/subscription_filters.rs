@@ -43,7 +43,7 @@ async fn with_group() -> (Server, Arc<Streams>) {
 const KINESIS: &str = "arn:aws:kinesis:us-east-1:123456789012:stream/out";
 
 fn filter(name: &str) -> Value {
-    json!({ "logGroupName": "g", "filterName": name, "filterPattern": "ERROR", "destinationArn": KINESIS })
+    json!({ "logGroupName": "g", "filterName": name, "filterPattern": "ERROR", "destinationArn": KINESIS, "roleArn": "arn:aws:iam::1:role/r" })
 }
 
 fn with(mut members: Value, member: &str, value: Value) -> Value {
@@ -97,6 +97,8 @@ async fn what_is_no_filter_is_refused_in_the_services_words() {
         ("destinationArn", json!("arn:aws:lambda:us-east-1:1:function:f"), "AWS Lambda are not supported"),
         ("destinationArn", json!("arn:aws:logs:us-east-1:1:destination:d"), "PutDestination"),
         ("destinationArn", json!("arn:aws:s3:us-east-1:1:x"), "not that of a Kinesis stream"),
+        ("roleArn", Value::Null, "destinationArn for vendor kinesis cannot be used without roleArn"),
+        ("roleArn", json!(""), "roleArn"),
         ("distribution", json!("Even"), "enum value set: [Random, ByLogStream]"),
         ("applyOnTransformedLogs", json!(true), "applyOnTransformedLogs is not supported"),
         (
