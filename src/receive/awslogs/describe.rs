@@ -34,10 +34,8 @@ impl Registry {
         if let Some(prefix) = &call.log_group_name_prefix {
             validation.log_group_name(prefix, "logGroupNamePrefix");
         }
-        if let Some(pattern) = &call.log_group_name_pattern {
-            if !pattern.is_empty() {
-                validation.log_group_name(pattern, "logGroupNamePattern");
-            }
+        if let Some(pattern) = call.log_group_name_pattern.as_deref().filter(|pattern| !pattern.is_empty()) {
+            validation.log_group_name(pattern, "logGroupNamePattern");
         }
         if let Some(class) = &call.log_group_class {
             check_class(&mut validation, class);
