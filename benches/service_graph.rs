@@ -54,7 +54,7 @@ fn spans(n: usize) -> Vec<Rows> {
                     trace_flags: None,
                     name: "GET /checkout",
                     kind: if at % 2 == 0 { "SERVER" } else { "CLIENT" },
-                    status_code: if mixed % 50 == 0 { "ERROR" } else { "UNSET" },
+                    status_code: if mixed.is_multiple_of(50) { "ERROR" } else { "UNSET" },
                     status_message: None,
                     in_progress: false,
                     dropped_attributes_count: 0,

@@ -109,7 +109,7 @@ trait FromRow: std::hash::Hash + Eq + Send + 'static {
         Self: Sized;
 }
 
-fn text<'a>(column: &'a StringArray, row: usize) -> &'a str {
+fn text(column: &StringArray, row: usize) -> &str {
     if column.is_null(row) { "" } else { column.value(row) }
 }
 

@@ -362,7 +362,7 @@ impl Engine {
             "traces_of_spans",
             |answer: &SpanTraces| &answer.coverage,
             async |_, stop| {
-                let mut job = self.job(Priority::Interactive, Table::Spans, query, range, stop)?;
+                let mut job = self.job(Priority::Interactive, Table::Spans, query, range, stop).await?;
                 let (spans, next_cursor) = search::traces(&mut job, &self.inner.blocks, n_spans, cursor).await?;
                 Ok(SpanTraces {
                     spans,

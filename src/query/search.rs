@@ -280,7 +280,7 @@ pub(super) async fn traces(job: &mut Job, blocks: &Arc<Blocks>, n_rows: usize, c
         .map(|(number, mut rows)| {
             rows.sort_unstable();
             let (opened, stop) = (located.opened.clone(), job.stop.clone());
-            move || -> (usize, Result<Vec<(usize, Option<TraceId>)>>) { (number, traces_in_block(opened.get(&number), &rows, &stop)) }
+            move || (number, traces_in_block(opened.get(&number), &rows, &stop))
         })
         .collect();
     for (number, read) in job.workers.run_all(pieces).await? {

@@ -195,7 +195,7 @@ impl Lake for Memory {
         if inner.refuse > 0 {
             inner.refuse -= 1;
             let is_one = tables.first().is_some_and(|rows| rows.len() == 1);
-            return match inner.refuse % 2 == 0 || is_one {
+            return match inner.refuse.is_multiple_of(2) || is_one {
                 true => Err(Refused::Draining),
                 false => Err(Refused::TooLarge("no room".into())),
             };

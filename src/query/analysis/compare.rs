@@ -127,7 +127,7 @@ mod tests {
         let mut attributes: Vec<(String, String)> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         attributes.push(("request.id".into(), format!("r{number}")));
         Hit::Log(Box::new(LogHit {
-            attributes: attributes.into(),
+            attributes,
             severity_number: 9,
             ..LogHit::default()
         }))
