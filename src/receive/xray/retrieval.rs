@@ -294,7 +294,7 @@ mod tests {
         retrievals.cancel(&second).expect("there");
         assert!(retrievals.find(&second, 10).expect("there").is_cancelled);
         assert!(retrievals.cancel("what").is_err());
-        start(2 + KEPT_NANOS);
+        start(3 + KEPT_NANOS);
         assert!(retrievals.0.lock().len() < MAX_RETRIEVALS);
     }
 
