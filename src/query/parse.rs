@@ -58,7 +58,7 @@
 //! | `trace:({service:frontend} >> {kind:producer})` | … below which, however deep, is one of these |
 //! | `trace:({name:charge} ~ {name:ship})` | … beside which, of the same parent, is one of these |
 //! | `trace:({service:frontend} AND {service:lambda})`, `trace:({error:true} OR {duration>2s})` | spans of both kinds; of one of them |
-//! | `log:(severity:INFO "nothing here")` | a log record that these match |
+//! | `log:(severity:INFO "other trace")` | a log record that these match |
 //! | `-trace:(service:frontend)` | none such |
 //!
 //! Of conditions in a row, `>` and its like bind tightest and are read from the left: what is found is the right side. Spans and records up

@@ -135,9 +135,7 @@ async fn admit(State(state): State<Arc<(Arc<Gate>, Face)>>, request: Request<Bod
     let (gate, face) = &*state;
     let (head, body) = request.into_parts();
     let asked = Asked::of(&head);
-    let is_open = !gate.verifier.is_required() && !gate.tokens.is_required();
-    let has_token = gate.tokens.is_required() && gate.tokens.allows(&head.headers);
-    if is_open || has_token || (face.is_unsigned(&asked) && !is_signed(&head)) {
+    if gate.trusts(&head.headers) || (face.is_unsigned(&asked) && !is_signed(&head)) {
         return next.run(with_caller(head, body, Caller::trusted())).await;
     }
     let headers = head.headers.clone();
@@ -161,10 +159,15 @@ async fn admit(State(state): State<Arc<(Arc<Gate>, Face)>>, request: Request<Bod
 async fn admit_signed(State(state): State<Arc<(Arc<Gate>, Face)>>, request: Request<Body>, next: Next) -> Response<Body> {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let is_signed = authorization.is_some_and(|value| value.starts_with("AWS4-"));
-    match is_signed && state.0.verifier.is_required() {
-        true => admit(State(state), request, next).await,
-        false => next.run(request).await,
+    if is_signed && state.0.verifier.is_required() {
+        return admit(State(state), request, next).await;
     }
+    if !state.0.trusts(request.headers()) {
+        // it may send what belongs to no log group
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    next.run(with_caller(head, body, Caller::trusted())).await
 }
 
 fn with_caller(mut head: Parts, body: Body, caller: Caller) -> Request<Body> {
@@ -179,6 +182,14 @@ impl Face {
 }
 
 impl Gate {
+    /// Whether a request that is not signed may do everything: nothing is configured that it could bring, or it brings a token.
+    fn trusts(&self, headers: &HeaderMap) -> bool {
+        match self.tokens.is_required() {
+            true => self.tokens.allows(headers),
+            false => !self.verifier.is_required(),
+        }
+    }
+
     /// The request with its caller, to whom the operation is open.
     async fn verified(&self, face: &Face, asked: &Asked, head: Parts, body: Body) -> Result<Request<Body>, Refused> {
         if !self.verifier.is_required() {

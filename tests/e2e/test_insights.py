@@ -469,7 +469,8 @@ def test_sql_reads_log_groups_and_types_are_those_of_the_values(lake):
         found = ask("SELECT `@timestamp`, `@message`, `@ptr` FROM `/reads` WHERE `@message` LIKE '%plain%'")
         assert [row["@message"] for row in found] == ["plain line"]
         assert logs.client.get_log_record(logRecordPointer=found[0]["@ptr"])["logRecord"]["@message"] == "plain line"
-        assert [row["status"] for row in ask("SELECT status FROM `/reads` ORDER BY `@timestamp` DESC LIMIT 2")] == ["503"]
+        # the second is the plain line
+        assert [row.get("status") for row in ask("SELECT status FROM `/reads` ORDER BY `@timestamp` DESC LIMIT 2")] == ["503", None]
         assert ask("SELECT count(*) AS n FROM `filterIndex('path' = '/pay')`") == [{"n": "2"}]
 
     check()
@@ -506,5 +507,6 @@ def test_lookup_tables_are_files(make_lake, tmp_path):
     assert logs.ask("lookup users id as user OUTPUT name | stats count(*) as n by name | sort n") == [{"n": "1"}, {"name": "ann", "n": "1"}]
     # a file that is replaced is read anew
     (tmp_path / "users.csv").write_text("id,name\nu1,eve\n")
-    assert logs.ask("lookup users id as user OUTPUT name | filter ispresent(name) | display name") == [{"name": "eve"}]
+    found = logs.ask("lookup users id as user OUTPUT name | filter ispresent(name) | display name")
+    assert [row["name"] for row in found] == ["eve"]
     refused(logs.start, "MalformedQueryException", text="lookup nosuch id OUTPUT name")
