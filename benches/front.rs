@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
@@ -26,6 +26,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use serde_json::{Value, json};
+use tracelake::model::{Clock as _, SystemClock};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tracelake");
 const GROUP: &str = "/shop/logs";
@@ -199,8 +200,7 @@ fn reads(n_events: usize) {
 }
 
 fn millis_ago(millis: i64) -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis();
-    i64::try_from(now).expect("a time") - millis
+    SystemClock.now_nanos().div_euclid(1_000_000) - millis
 }
 
 /// A request, head and body.
