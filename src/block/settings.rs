@@ -9,10 +9,11 @@ const MIN_INDEX_MEMORY_BYTES: usize = 15_000_000;
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// zstd level of Parquet pages of fresh blocks, 1 to 22. 1 costs 25 % less CPU than 3 for 1 % more bytes.
+    /// zstd level of Parquet pages of fresh blocks, 1 to 22. 1 costs 15 % less CPU than 3, and its files are smaller (53.0 to 54.7 B).
     pub zstd_level: i32,
     /// zstd level of the pages of sealed blocks, which are written once and kept: against 1, 6 takes 1.6 B a record off
-    /// (53.0 to 51.4), for 0.1 CPU-seconds a million records, which is within the noise. Reading costs the same.
+    /// (53.0 to 51.4) for 2.3 CPU-seconds a million records; 9 takes off 0.2 more for 1.4 more, 12 another 0.3 for 8. Reading costs
+    /// the same.
     pub sealed_zstd_level: i32,
     /// Rows of a Parquet row group.
     pub row_group_rows: usize,
