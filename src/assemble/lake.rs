@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::assembler::Checkpoint;
 use super::calls::{CallKey, Calls, Figures};
 use super::reread::together;
-use crate::ingest::{Ingest, Refused};
+use crate::ingest::{Ingest, Refused, last_ingest_id_of};
 use crate::model::{Rows, Table, TimeRange, TraceId};
 use crate::query::xray::facts::Service;
 use crate::query::{self, Arrived, Coverage, Engine, Logged, SqlRequest, SqlResponse, Trace};
@@ -61,19 +61,10 @@ pub(super) struct EngineLake {
     pub(super) ingest: Ingest,
 }
 
-/// The greatest `ingest_id` of a log position.
-fn last_of(lsn: u64) -> i64 {
-    ((lsn.cast_signed() + 1) << 20) - 1
-}
-
 #[async_trait]
 impl Lake for EngineLake {
     async fn settled(&self, before: i64) -> i64 {
-        match last_of(self.ingest.last_lsn()) == before {
-            // nothing was appended, so nobody need be held up
-            true => before,
-            false => self.ingest.settled_ingest_id().await,
-        }
+        self.ingest.settled_ingest_id_since(before).await
     }
     async fn arrived(&self, table: Table, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String> {
         let node = self.ingest.catalog().node();
@@ -101,7 +92,7 @@ impl Lake for EngineLake {
     fn beginning(&self) -> (i64, bool) {
         let snapshot = self.ingest.catalog().snapshot();
         let flushed = snapshot.flushed_lsn(self.ingest.catalog().node());
-        (last_of(flushed), snapshot.blocks(Table::Spans).is_empty())
+        (last_ingest_id_of(flushed), snapshot.blocks(Table::Spans).is_empty())
     }
     async fn keep(&self, checkpoint: Checkpoint) -> Result<(), String> {
         let kept = self.ingest.put_state(CHECKPOINT_KEY, Some(bytes_of(&checkpoint))).await;

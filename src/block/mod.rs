@@ -26,8 +26,8 @@
 //! - Both objects can be read without being here ([`Block::over`]): what is read of them is fetched by
 //!   [`storage::Object`](crate::storage::Object), and compared with the checksums in the bundle's tail.
 //!
-//! Knows parquet and tantivy, which no other module names; does no I/O itself: objects come as `Bytes` or
-//! [`Object`](crate::storage::Object)s and go as `Bytes`. Start reading at [`build()`] and [`Block::open`].
+//! Knows parquet and tantivy, which no other module names. Objects come as `Bytes` or [`Object`](crate::storage::Object)s and go as
+//! `Bytes`; the only I/O of its own is in the [`Scratch`](crate::storage::Scratch) files that a merge is given. Start reading at [`build()`] and [`Block::open`].
 
 mod hidden;
 mod meta;

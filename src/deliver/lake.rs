@@ -9,9 +9,6 @@ use crate::ingest::Ingest;
 use crate::model::Table;
 use crate::query::{Cursor, Engine, Hit, Query};
 
-/// Rows of one log position.
-pub(super) const ROWS_PER_POSITION_BITS: u32 = 20;
-
 /// Rows of a window, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -38,12 +35,6 @@ pub(super) trait Lake: Send + Sync + std::fmt::Debug {
     fn node(&self) -> String;
 }
 
-/// The greatest `ingest_id` of a log position.
-pub(super) fn last_of(lsn: u64) -> i64 {
-    let next = i64::try_from(lsn.saturating_add(1)).unwrap_or(i64::MAX).min(i64::MAX >> ROWS_PER_POSITION_BITS);
-    (next << ROWS_PER_POSITION_BITS) - 1
-}
-
 /// The one outside tests.
 #[derive(Clone, Debug)]
 pub struct EngineLake {
@@ -56,11 +47,7 @@ pub struct EngineLake {
 #[async_trait]
 impl Lake for EngineLake {
     async fn settled(&self, before: i64) -> i64 {
-        match last_of(self.ingest.last_lsn()) == before {
-            // nothing was appended, so nobody need be held up
-            true => before,
-            false => self.ingest.settled_ingest_id().await,
-        }
+        self.ingest.settled_ingest_id_since(before).await
     }
     async fn page(&self, table: Table, query: &Query, positions: RangeInclusive<i64>, after: Option<Cursor>) -> Result<Page, String> {
         let answer = self

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::checkpoint::{self, Checkpoint};
 use super::dead::DeadLetters;
 use super::follower::{Common, Follower, Job, Progress, Task};
-use super::lake::{EngineLake, Lake, ROWS_PER_POSITION_BITS, last_of};
+use super::lake::{EngineLake, Lake};
 use super::sink::{AwsSinks, Destination, Service, Sinks};
 use super::{Config, RowsConfig, Subscription, Subscriptions, metrics};
-use crate::ingest::Sent;
+use crate::ingest::{INGEST_ID_ROW_BITS, Sent, last_ingest_id_of};
 use crate::model::{Clock, format_time};
 
 /// Of a page under way, a stop waits for one call.
@@ -159,7 +159,7 @@ impl Deliveries {
             id: format!("{} made {}", one.name, one.created_millis),
             destination: one.destination.clone(),
             begins_after: match one.since.node == node {
-                true => last_of(one.since.lsn),
+                true => last_ingest_id_of(one.since.lsn),
                 // another node's: what came here before it was heard of came before it
                 false => self.settled.load(Ordering::Relaxed),
             },
@@ -289,7 +289,7 @@ impl Deliveries {
         let reports = running.iter().map(|(name, one)| {
             let progress = one.progress.lock();
             let checkpoint = &progress.checkpoint;
-            let behind = self.settled.load(Ordering::Relaxed).saturating_sub(checkpoint.done).max(0) >> ROWS_PER_POSITION_BITS;
+            let behind = self.settled.load(Ordering::Relaxed).saturating_sub(checkpoint.done).max(0) >> INGEST_ID_ROW_BITS;
             Report {
                 job: name.clone(),
                 service: one.job.destination.service,

@@ -70,6 +70,14 @@ use head::Head;
 /// Rows of one request: the low 20 bits of `ingest_id` count them.
 pub const MAX_ROWS_PER_REQUEST: usize = 1 << 20;
 const _: () = assert!(crate::decode::MAX_RECORDS < MAX_ROWS_PER_REQUEST, "decoders refuse what has no number");
+/// The low bits of an `ingest_id`, which number the rows of one log position.
+pub const INGEST_ID_ROW_BITS: u32 = MAX_ROWS_PER_REQUEST.trailing_zeros();
+
+/// The greatest `ingest_id` of a log position.
+pub fn last_ingest_id_of(lsn: Lsn) -> i64 {
+    let next = i64::try_from(lsn.saturating_add(1)).unwrap_or(i64::MAX).min(i64::MAX >> INGEST_ID_ROW_BITS);
+    (next << INGEST_ID_ROW_BITS) - 1
+}
 
 /// The log's kind for state documents; above all of [`Kind`].
 pub const STATE_FRAME: u8 = 200;
@@ -371,7 +379,16 @@ impl Ingest {
     /// comes later. Requests that are on their way to the log are waited for, as a flush does.
     pub async fn settled_ingest_id(&self) -> i64 {
         let _quiescent = self.inner.publication.write().await;
-        ((self.last_lsn() as i64 + 1) << 20) - 1
+        last_ingest_id_of(self.last_lsn())
+    }
+
+    /// [`Self::settled_ingest_id`] for who asks again and again, and was told `before` the last time.
+    pub async fn settled_ingest_id_since(&self, before: i64) -> i64 {
+        match last_ingest_id_of(self.last_lsn()) == before {
+            // nothing was appended, so nobody need be held up
+            true => before,
+            false => self.settled_ingest_id().await,
+        }
     }
 
     /// Where every record ended.

@@ -20,10 +20,9 @@ use parking_lot::Mutex;
 
 use super::ast::{Query, Relation, Spans};
 use super::blocks::{Blocks, Matcher, visit};
-use super::conditions::ValueTest;
 use super::coverage::Coverage;
 use super::fields::{self, Anchors};
-use super::filter::{Filter, Leaf};
+use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
 use super::pool::Workers;
@@ -229,7 +228,7 @@ impl Asker<'_> {
     fn among(&self, query: &Query, table: Table, among: Option<&Arc<TraceIds>>) -> Result<Filter> {
         let filter = fields::compile(query, table, self.now_nanos)?;
         Ok(match among {
-            Some(traces) => Filter::and(vec![is_one_of(traces), filter]),
+            Some(traces) => Filter::and(vec![Filter::of_traces(Arc::clone(traces)), filter]),
             None => filter,
         })
     }
@@ -273,7 +272,9 @@ impl Asker<'_> {
                     if both.len() > self.max_traces {
                         return Ok(Err(TooMany));
                     }
-                    let all = self.gather::<Span>(Table::Spans, is_one_of(&named(both)), range, max_spans, coverage).await?;
+                    let all = self
+                        .gather::<Span>(Table::Spans, Filter::of_traces(named(both)), range, max_spans, coverage)
+                        .await?;
                     Ok(all.map(|all| below(&left, right, &all)))
                 }
                 Spans::Any(sides) => {
@@ -355,10 +356,6 @@ impl Asker<'_> {
         }
         Ok(gathered.end())
     }
-}
-
-fn is_one_of(traces: &Arc<TraceIds>) -> Filter {
-    Filter::leaf(Leaf::Column("trace_id", ValueTest::OneOf(Arc::clone(traces))))
 }
 
 /// A range with as much before and behind it as a trace may reach.

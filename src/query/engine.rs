@@ -25,14 +25,12 @@ use super::pool::{Pool, Priority, Workers};
 use super::report::{self, Taker};
 use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
 use crate::catalog::NodeId;
+use crate::ingest::INGEST_ID_ROW_BITS;
 use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
 use crate::storage::Cache;
 
 /// The bound's name in answers that it cut.
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
-
-/// The low bits of an `ingest_id`, which number the rows of one log position.
-pub(super) const INGEST_ID_ROW_BITS: u32 = crate::ingest::MAX_ROWS_PER_REQUEST.trailing_zeros();
 
 /// Facets over more rows of blocks than this are batch work.
 const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;

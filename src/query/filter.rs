@@ -2,7 +2,9 @@
 //!
 //! [`super::fields`] makes it, [`super::scan`] evaluates it, [`super::plan`] asks an index for it.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::conditions::{Key, Phrase, ValueTest};
 use crate::block::{RawField, Texts};
@@ -42,6 +44,11 @@ pub(super) enum Leaf {
 impl Filter {
     pub(super) fn leaf(leaf: Leaf) -> Filter {
         Filter::Leaf(Box::new(leaf))
+    }
+
+    /// Rows of these traces, whose IDs are as they stand in their column.
+    pub(super) fn of_traces(ids: Arc<HashSet<String>>) -> Filter {
+        Filter::leaf(Leaf::Column("trace_id", ValueTest::OneOf(ids)))
     }
 
     pub(super) fn and(parts: Vec<Filter>) -> Filter {

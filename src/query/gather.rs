@@ -3,7 +3,7 @@
 //! What asks so goes on asking (service graphs, summaries of traces), so all but [`Engine::spans_of_traces`] is a report: it takes the
 //! place and the threads of no question that somebody waits for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -11,8 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Int32Type, Int64Type};
 
-use super::conditions::ValueTest;
-use super::engine::{Engine, INGEST_ID_ROW_BITS};
+use super::engine::Engine;
 use super::filter::{Filter, Leaf};
 use super::hit::Hit;
 use super::job::Job;
@@ -21,6 +20,7 @@ use super::report::{self, Taker};
 use super::search;
 use super::{Coverage, Error, Order, ProblemKind, Result, Trace};
 use crate::catalog::NodeId;
+use crate::ingest::INGEST_ID_ROW_BITS;
 use crate::model::{Rows, Table, TimeRange, TraceId};
 
 /// The bound's name in answers that it cut.
@@ -114,8 +114,7 @@ fn not_read() -> Error {
 }
 
 fn one_of<'a>(ids: impl IntoIterator<Item = &'a TraceId>) -> Filter {
-    let ids: HashSet<String> = ids.into_iter().map(TraceId::to_string).collect();
-    Filter::leaf(Leaf::Column("trace_id", ValueTest::OneOf(Arc::new(ids))))
+    Filter::of_traces(Arc::new(ids.into_iter().map(TraceId::to_string).collect()))
 }
 
 impl Engine {

@@ -11,7 +11,7 @@
 //! | columns | `@timestamp` and `@ingestionTime` (times), `@message`, `@logStream`, `@log`, `@ptr`, `@aws.account` in backticks; fields of JSON and of Lambda's lines by their names, as in Logs Insights QL |
 //! | types | those of the values in the range of time ([`fields`]); a text compared with a number is read as one |
 //! | clauses | `SELECT`, `WHERE`, `GROUP BY`, `HAVING`, `ORDER BY`, `LIMIT`, joins, subqueries, `WITH`, `UNION`, windows |
-//! | functions | those of DataFusion and of `POST /api/v1/sql`, with Spark's meaning where both know the name ([`statement`]); others are refused by name |
+//! | functions | those of DataFusion and of `POST /api/v1/sql`, with Spark's meaning where both know the name ([`rewrite`]); others are refused by name |
 //!
 //! Rows leave out columns without a value. Times are shown as `2026-11-22 05:00:00.000`, doubles without zeros behind.
 //!
@@ -24,6 +24,7 @@
 //! 3. DataFusion runs the statement. If a value comes in meanwhile that its column has no place for, all of it is done again.
 
 mod statement;
+mod rewrite;
 mod fields;
 mod views;
 
