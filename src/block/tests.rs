@@ -616,6 +616,10 @@ fn blocks_of_format_1_open_for_ever() {
         // a column that came later is null here: compare those of then
         let stored = scan_all(&block, 0..block.n_rows());
         same(&stored, &expected(table, &[rows]));
+        // of columns that came later alone, too
+        let later = if table == Table::Logs { "pattern_id" } else { "xray_document" };
+        let nulls = block.read(&[0, 7], &[later]).expect("rows");
+        assert_eq!((nulls.num_rows(), nulls.column(0).null_count()), (2, 2), "{later}");
         let index = block.index().expect("an index");
         let token = if table == Table::Logs { "reset" } else { "pipe" };
         assert!(index.count(&IndexQuery::Token(token.into()), 0..block.n_rows()).expect("a count") > 0);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Builder, Int64Builder, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int32Builder, Int64Builder, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray, new_null_array};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::rows::{conform, string_map_builder};
@@ -146,6 +147,9 @@ impl LogsBuilder {
             self.attributes.finish(schema.field_with_name("attributes")?.data_type())?,
             Arc::new(self.dropped.finish()),
             Arc::new(arrow::array::Int64Array::from(vec![0i64; n_rows])),
+            // correlation fills these
+            new_null_array(&DataType::Utf8, n_rows),
+            new_null_array(&DataType::Int64, n_rows),
             Arc::new(self.context.finish()),
         ];
         Rows::try_new(Table::Logs, RecordBatch::try_new(schema, columns)?, std::mem::take(&mut self.contexts).into())
@@ -231,7 +235,7 @@ impl AttributesBuilder {
         self.abandon();
     }
 
-    pub(super) fn finish(&mut self, data_type: &arrow::datatypes::DataType) -> Result<ArrayRef, ArrowError> {
+    pub(super) fn finish(&mut self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
         conform(&self.map.finish(), data_type)
     }
 }

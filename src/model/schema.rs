@@ -14,7 +14,9 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use super::Signal;
 
 /// Version of the column layout, written into every Parquet file and catalog record.
-pub const SCHEMA_VERSION: u32 = 1;
+///
+/// Version 2 added `trace_id_source` and `pattern_id` to `logs` and `xray_document` to `spans`; files of version 1 have nulls there.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Nanoseconds of an hour.
 pub const HOUR_NANOS: i64 = 3_600_000_000_000;
@@ -280,6 +282,9 @@ fn build(table: Table) -> SchemaRef {
                 col("attributes", string_map(), false),
                 col("dropped_attributes_count", DataType::Int32, false),
                 col("ingest_id", DataType::Int64, false),
+                // since version 2
+                text("trace_id_source"),
+                col("pattern_id", DataType::Int64, true),
             ]);
         }
         Table::Spans => {
@@ -327,6 +332,8 @@ fn build(table: Table) -> SchemaRef {
                 col("links", list(DataType::Struct(link)), false),
                 col("dropped_attributes_count", DataType::Int32, false),
                 col("ingest_id", DataType::Int64, false),
+                // since version 2
+                text("xray_document"),
             ]);
         }
         Table::MetricSeries => {

@@ -97,6 +97,7 @@ pub struct SpansBuilder {
     link_span_id: StringBuilder,
     link_trace_state: StringBuilder,
     dropped: Int32Builder,
+    xray_document: StringBuilder,
     context: Int32Builder,
     contexts: Vec<Arc<Context>>,
     /// Promoted values of the span being built.
@@ -104,6 +105,7 @@ pub struct SpansBuilder {
     /// Whether `current` came from the attribute's present name, which beats a legacy one.
     current_is_exact: [bool; SPAN_COLUMNS.len()],
     current_exception: Option<String>,
+    current_document: Option<String>,
 }
 
 /// A list column of structs that hold a map: item counts a row, and the map.
@@ -216,6 +218,11 @@ impl SpansBuilder {
         self.links.end_item();
     }
 
+    /// Sets the text of the X-Ray document that the span being built was sent in, if it is the document's own.
+    pub fn xray_document(&mut self, text: &str) {
+        self.current_document = Some(text.to_string());
+    }
+
     /// Completes a span under a context number from [`SpansBuilder::context`]. Validate before adding attributes,
     /// events or links: a span once begun is pushed.
     pub fn push(&mut self, context: i32, span: &SpanRecord<'_>) {
@@ -248,6 +255,7 @@ impl SpansBuilder {
         self.events.end_row();
         self.links.end_row();
         self.dropped.append_value(span.dropped_attributes_count);
+        self.xray_document.append_option(self.current_document.take());
         self.context.append_value(context);
     }
 
@@ -299,6 +307,7 @@ impl SpansBuilder {
             self.links.finish(&type_of("links")?, links)?,
             Arc::new(self.dropped.finish()),
             Arc::new(Int64Array::from(vec![0i64; n_rows])),
+            Arc::new(self.xray_document.finish()),
             Arc::new(self.context.finish()),
         ]);
         Rows::try_new(Table::Spans, RecordBatch::try_new(schema, columns)?, std::mem::take(&mut self.contexts).into())

@@ -110,6 +110,8 @@ impl Field {
             (false, "severity_number") => Some(Field::Number("severity_number")),
             (false, "time_unix_nano") => Some(Field::Number("time_unix_nano")),
             (false, "body_type") => Some(Field::Number("body_type")),
+            (false, "pattern_id") => Some(Field::Number("pattern_id")),
+            (false, "trace_id_source") => Some(Field::Plain("trace_id_source")),
             (false, "severity_text") => Some(Field::Plain("severity_text")),
             (false, "event_name" | "event.name") => Some(promoted("event_name", name)),
             (true, "name") => Some(Field::Plain("name")),
@@ -248,7 +250,7 @@ fn lower(query: &Query, table: Table, at: (i64, &Anchors), depth: usize) -> Resu
         }
         Query::Field { name, test } => condition(table, name, test, at.0)?,
         Query::Trace(_) | Query::Log(_) => match at.1.get(query) {
-            Some(traces) => Filter::leaf(Leaf::Column("trace_id", ValueTest::OneOf(Arc::clone(traces)))),
+            Some(traces) => Filter::of_traces(Arc::clone(traces)),
             None => {
                 return mistake(
                     format!("`{query}` asks for other rows than the one at hand"),

@@ -645,9 +645,11 @@ fn read_share(rows: &[InBlock], opened: &BTreeMap<usize, Block>, kept: Option<&R
         let number = of_block[0].number;
         let Some(block) = opened.get(&number) else { continue };
         let numbers: Vec<u32> = of_block.iter().map(|row| row.row).collect();
-        stop.has_read(block.bytes_of(numbers.len(), &[]));
-        let batch = block.read(&numbers, &[]).map_err(Error::from);
-        let read = batch.and_then(|batch| Hit::from_stored(block.meta().table, &batch));
+        let table = block.meta().table;
+        let columns = Hit::columns(table);
+        stop.has_read(block.bytes_of(numbers.len(), columns));
+        let batch = block.read(&numbers, columns).map_err(Error::from);
+        let read = batch.and_then(|batch| Hit::from_stored(table, &batch));
         let read = read.map_err(|error| Unread::Block(number, error))?;
         if let Some(kept) = kept {
             let key = RowKey::of_block(&block.meta().id);
