@@ -12,10 +12,9 @@
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -28,13 +27,15 @@ use prost::Message;
 use serde_json::{Value, json};
 use tracelake::model::{Clock as _, SystemClock};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tracelake");
+#[path = "support/server.rs"]
+mod server;
+
+use server::{Connection, ROUNDS, Request, Server, median, request};
+
 const GROUP: &str = "/shop/logs";
 const ARN: &str = "arn:aws:logs:us-east-1:000000000000:log-group:/shop/logs";
 const BATCH: usize = 1_000;
 const TAILS: usize = 100;
-const WARM_UP: usize = 2;
-const ROUNDS: usize = 9;
 
 fn main() {
     let n_events = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000usize);
@@ -50,14 +51,14 @@ fn writes(n_events: usize) {
     for connections in [1, 4, 64] {
         let [(put_rate, put_cpu), (otlp_rate, otlp_cpu)] = [put_log_events, otlp].map(|body: fn(usize) -> Request| {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let server = Server::start(folder.path());
-            server.make_group();
+            let server = start(folder.path());
+            make_group(&server);
             let bodies: Vec<Request> = (0..n_events / BATCH).map(body).collect();
             let (cpu, begun) = (server.cpu(), Instant::now());
             server.send(&bodies, connections);
             let seconds = begun.elapsed().as_secs_f64();
             // what is flushed later costs too
-            let cpu = server.stop() - cpu;
+            let cpu = server.stop().0 - cpu;
             (n_events as f64 / seconds, cpu * 1e6 / n_events as f64)
         });
         let ratio = otlp_cpu / put_cpu;
@@ -71,8 +72,8 @@ fn tails(n_events: usize) {
     println!("|---|---|---|---|");
     for n_tails in [0, TAILS] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let server = Server::start(folder.path());
-        server.make_group();
+        let server = start(folder.path());
+        make_group(&server);
         let (is_over, sent, ready) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
         let watching: Vec<_> = (0..n_tails)
             .map(|_| {
@@ -122,15 +123,15 @@ fn watch(address: &str, is_over: &AtomicBool, sent: &AtomicU64, ready: &AtomicUs
 
 fn reads(n_events: usize) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let server = Server::start(folder.path());
-    server.make_group();
+    let server = start(folder.path());
+    make_group(&server);
     // piece by piece: not all bodies fit into memory
     for first in (0..n_events / BATCH).step_by(500) {
         let bodies: Vec<Request> = (first..(n_events / BATCH).min(first + 500)).map(otlp).collect();
         server.send(&bodies, 4);
     }
     server.stop();
-    let server = Server::start(folder.path());
+    let server = start(folder.path());
     let mut connection = Connection::open(&server.address);
     println!("\n{n_events} events of one group, in blocks; medians of {ROUNDS}, warm, over one connection");
     println!("| question | events | FilterLogEvents, ms | /api/v1/search, ms | ratio |");
@@ -203,20 +204,22 @@ fn millis_ago(millis: i64) -> i64 {
     SystemClock.now_nanos().div_euclid(1_000_000) - millis
 }
 
-/// A request, head and body.
-struct Request(Vec<u8>);
-
-fn request(path: &str, content_type: &str, more: &str, body: &[u8]) -> Request {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {content_type}\r\n{more}content-length: {}\r\n\r\n",
-        body.len()
-    );
-    Request([head.as_bytes(), body].concat())
-}
-
 fn aws_call(operation: &str, call: &Value) -> Request {
     let target = format!("x-amz-target: Logs_20140328.{operation}\r\n");
     request("/", "application/x-amz-json-1.1", &target, call.to_string().as_bytes())
+}
+
+fn start(folder: &Path) -> Server {
+    Server::start(folder, &format!("[query]\nmax_tails = {}\n", TAILS + 1))
+}
+
+fn make_group(server: &Server) {
+    let mut connection = Connection::open(&server.address);
+    connection.ask(&aws_call("CreateLogGroup", &json!({"logGroupName": GROUP})));
+    for stream in 0..8 {
+        let call = json!({"logGroupName": GROUP, "logStreamName": format!("s{stream}")});
+        connection.ask(&aws_call("CreateLogStream", &call));
+    }
 }
 
 /// The text of an event, the same in both protocols: half JSON, one in 100,000 with the rare word.
@@ -278,150 +281,4 @@ fn otlp(batch: usize) -> Request {
         }],
     };
     request("/v1/logs", "application/x-protobuf", "", &message.encode_to_vec())
-}
-
-/// A server in a process of its own.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(folder: &Path) -> Server {
-        let config = folder.join("bench.toml");
-        std::fs::write(&config, format!("[query]\nmax_tails = {}\n", TAILS + 1)).expect("a file");
-        let mut process = Command::new(BINARY)
-            .args(["serve", "--http", "127.0.0.1:0", "--otlp-http", "", "--otlp-grpc", "", "--xray", ""])
-            .arg("--config")
-            .arg(&config)
-            .arg("--data-dir")
-            .arg(folder.join("data"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let mut ready = String::new();
-        BufReader::new(process.stdout.take().expect("piped"))
-            .read_line(&mut ready)
-            .expect("a ready line");
-        let ready: Value = serde_json::from_str(&ready).expect("JSON");
-        Server {
-            process,
-            address: ready["http"].as_str().expect("an address").to_string(),
-        }
-    }
-
-    fn make_group(&self) {
-        let mut connection = Connection::open(&self.address);
-        connection.ask(&aws_call("CreateLogGroup", &json!({"logGroupName": GROUP})));
-        for stream in 0..8 {
-            let call = json!({"logGroupName": GROUP, "logStreamName": format!("s{stream}")});
-            connection.ask(&aws_call("CreateLogStream", &call));
-        }
-    }
-
-    /// Sends requests over so many connections.
-    fn send(&self, requests: &[Request], connections: usize) {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..connections {
-                scope.spawn(|| {
-                    let mut connection = Connection::open(&self.address);
-                    while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        connection.ask_whatever(request);
-                    }
-                });
-            }
-        });
-    }
-
-    /// CPU seconds so far.
-    fn cpu(&self) -> f64 {
-        cpu_of(&self.process).expect("the server runs")
-    }
-
-    /// Tells it to stop, which flushes, and waits; its CPU seconds.
-    fn stop(mut self) -> f64 {
-        let stopped = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        assert!(stopped.is_ok_and(|status| status.success()), "the server is told to stop");
-        let mut last = 0.0;
-        while self.process.try_wait().expect("our child").is_none() {
-            last = cpu_of(&self.process).unwrap_or(last);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        last
-    }
-}
-
-fn cpu_of(process: &Child) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // utime and stime, in ticks of 10 ms
-    Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.0)
-}
-
-/// One connection that stays.
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn open(address: &str) -> Connection {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        Connection(BufReader::with_capacity(1 << 16, stream))
-    }
-
-    fn ask(&mut self, request: &Request) -> Value {
-        let (status, body) = self.exchange(request);
-        assert!(status.contains(" 200 "), "{status}: {}", String::from_utf8_lossy(&body));
-        serde_json::from_slice(&body).unwrap_or(Value::Null)
-    }
-
-    /// The same for one whose answer says nothing; one that is told to come again does.
-    fn ask_whatever(&mut self, request: &Request) {
-        loop {
-            let (status, body) = self.exchange(request);
-            if status.contains(" 200 ") {
-                return;
-            }
-            assert!(status.contains(" 503 "), "{status}: {}", String::from_utf8_lossy(&body));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn exchange(&mut self, request: &Request) -> (String, Vec<u8>) {
-        self.0.get_mut().write_all(&request.0).expect("sent");
-        let (mut status, mut length) = (String::new(), 0);
-        self.0.read_line(&mut status).expect("a status");
-        loop {
-            let mut line = String::new();
-            self.0.read_line(&mut line).expect("a header");
-            if line.trim().is_empty() {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().expect("a length");
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("a body");
-        (status, body)
-    }
-}
-
-/// The median time in milliseconds, and what the last run gave.
-fn median<T>(mut run: impl FnMut() -> T) -> (f64, T) {
-    for _ in 0..WARM_UP {
-        run();
-    }
-    let mut last = run();
-    let mut walls = Vec::new();
-    for _ in 0..ROUNDS {
-        let begun = Instant::now();
-        last = run();
-        walls.push(begun.elapsed());
-    }
-    walls.sort_unstable();
-    (walls[ROUNDS / 2].as_secs_f64() * 1e3, last)
 }

@@ -11,6 +11,7 @@
 //! | a value that is a field (`$.latency`, `$size`) and a number in this event | that number |
 //! | … and no number, or not there | no point; rejected: `invalid_field` |
 //! | a dimension that is not there in this event, or empty, or above 1,024 characters | the same |
+//! | a minute with events of the request, none of which match, and a `defaultValue` | one point of that value, at the first of those events |
 //! | points of one request beyond the memory that its events warrant, or [`MAX_POINTS`] | rejected: `too_large` |
 //!
 //! What is rejected is counted as points; the client, who sent log events, is not told.
@@ -22,8 +23,9 @@
 //! A filter is for all requests that are taken after its `PutMetricFilter` was acknowledged, and for none before its call began.
 //! On other nodes it is known when they have learnt of it, seconds later.
 //!
-//! `defaultValue` is not built: it is a point for each minute in which events came and none matched, which is known only when the
-//! minute is over and over all nodes, and would have to be remembered through a crash. `PutMetricFilter` refuses it.
+//! For the same reason `defaultValue` is for the minutes of one request, not for those of the group: whether any request brought a match
+//! within a minute is known only when the minute is over, on all nodes, and would have to be remembered through a crash. Sums and maxima of the
+//! usual default, 0, are the same; counts of samples are not.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -50,13 +52,16 @@ const FREE_BYTES: usize = 8 << 20;
 const MEMORY_FACTOR: usize = 16;
 /// Memory of a point beside its text.
 const POINT_BYTES: usize = 160;
+const MINUTE_NANOS: i64 = 60_000_000_000;
 /// Characters of a dimension's value.
 const MAX_DIMENSION_CHARS: usize = 1_024;
+/// Minutes of one request that may get a filter's default value: a day's.
+const MAX_DEFAULT_MINUTES: usize = 1_440;
 /// Filters of other times that are kept ready during a replay.
 const MAX_READY: usize = 64;
 
 /// A metric filter as stored and logged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// What matches.
     pub pattern: String,
@@ -66,6 +71,9 @@ pub struct Definition {
     pub namespace: String,
     /// A number, `$.field` or `$field`.
     pub value: String,
+    /// What a minute is worth in which no event matches; not with dimensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_value: Option<f64>,
     /// CloudWatch's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
@@ -84,6 +92,7 @@ pub struct Filter {
     /// `None`: the field `value` of the event.
     number: Option<f64>,
     value: String,
+    default_value: Option<f64>,
     dimensions: Vec<(String, String)>,
     values: Values,
 }
@@ -103,6 +112,7 @@ impl Filter {
             unit: ucum(definition.unit.as_deref().unwrap_or("None")).unwrap_or("1"),
             number,
             value: definition.value.clone(),
+            default_value: definition.default_value.filter(|_| definition.dimensions.is_empty()),
             dimensions: definition.dimensions.clone().into_iter().collect(),
             values,
         })
@@ -269,6 +279,41 @@ fn room(batch: &Batch) -> usize {
     MAX_RECORDS.saturating_sub(others.max().unwrap_or(0)).min(MAX_POINTS)
 }
 
+/// Of each filter with a default value, the minutes in which events came: the first of them, or `None` once one matched.
+#[derive(Default)]
+struct Minutes<'f> {
+    of_filters: Vec<(&'f Filter, BTreeMap<i64, Option<(i32, i64)>>)>,
+}
+
+impl<'f> Minutes<'f> {
+    fn note(&mut self, filter: &'f Filter, time_unix_nano: i64, ordinal: i32, is_match: bool) {
+        let at = self.of_filters.iter().position(|(known, _)| std::ptr::eq(*known, filter));
+        let at = at.unwrap_or_else(|| {
+            self.of_filters.push((filter, BTreeMap::new()));
+            self.of_filters.len() - 1
+        });
+        let minutes = &mut self.of_filters[at].1;
+        let minute = time_unix_nano.div_euclid(MINUTE_NANOS);
+        if minutes.len() >= MAX_DEFAULT_MINUTES && !minutes.contains_key(&minute) {
+            return;
+        }
+        let first = minutes.entry(minute).or_insert(Some((ordinal, time_unix_nano)));
+        *first = first.filter(|_| !is_match).map(|known| match time_unix_nano < known.1 {
+            true => (ordinal, time_unix_nano),
+            false => known,
+        });
+    }
+
+    /// Filter, context and time of each point to be made.
+    fn without_match(self) -> impl Iterator<Item = (&'f Filter, i32, i64)> {
+        let of_filter = |(filter, minutes): (&'f Filter, BTreeMap<i64, _>)| {
+            let firsts = minutes.into_values().flatten();
+            firsts.map(move |(ordinal, time): (i32, i64)| (filter, ordinal, time))
+        };
+        self.of_filters.into_iter().flat_map(of_filter)
+    }
+}
+
 /// What is known of an event beside its text.
 struct Around<'r> {
     context: &'r Context,
@@ -296,6 +341,7 @@ impl Walk<'_> {
         let by_ordinal: Vec<Option<&Arc<OfGroup>>> = rows.contexts().iter().map(of_context).collect();
         // a resource for each context and namespace
         let mut resources: HashMap<(i32, &str), Arc<Context>> = HashMap::new();
+        let mut minutes = Minutes::default();
         for row in 0..rows.len() {
             let ordinal = ordinals.value(row);
             let Some(Some(of_group)) = usize::try_from(ordinal).ok().and_then(|ordinal| by_ordinal.get(ordinal)) else {
@@ -306,7 +352,11 @@ impl Walk<'_> {
             }
             let body = bodies.value(row);
             for filter in &of_group.filters {
-                if !filter.pattern.matches(body) {
+                let is_match = filter.pattern.matches(body);
+                if filter.default_value.is_some() {
+                    minutes.note(filter, rows.times().value(row), ordinal, is_match);
+                }
+                if !is_match {
                     continue;
                 }
                 let trace_id = trace_ids.is_valid(row).then(|| TraceId::from_hex(trace_ids.value(row))).flatten();
@@ -323,6 +373,20 @@ impl Walk<'_> {
                 if let Err((reason, message)) = self.point(filter, body, &around) {
                     self.reject(reason, message);
                 }
+            }
+        }
+        for (filter, ordinal, time_unix_nano) in minutes.without_match() {
+            let resource = resources
+                .entry((ordinal, filter.namespace.as_str()))
+                .or_insert_with(|| emf::measured_by(&rows.contexts()[ordinal as usize], &filter.namespace));
+            let around = Around {
+                context: resource,
+                time_unix_nano,
+                trace: None,
+            };
+            let Some(number) = filter.default_value else { continue };
+            if let Err((reason, message)) = self.push(filter, number, 0, &around) {
+                self.reject(reason, message);
             }
         }
     }
@@ -346,6 +410,11 @@ impl Walk<'_> {
             dimension_bytes += name.len() + value.len() + 48;
             self.builder.attribute(name, Value::Str(value));
         }
+        self.push(filter, number, dimension_bytes, around)
+    }
+
+    /// A point of a filter, whose attributes the builder has.
+    fn push(&mut self, filter: &Filter, number: f64, dimension_bytes: usize, around: &Around<'_>) -> Result<(), (Reason, &'static str)> {
         if self.left_bytes < POINT_BYTES + dimension_bytes || self.builder.n_points() >= self.max_points {
             self.builder.abandon();
             return Err((Reason::TooLarge, "metric filter: the points of the request take too much memory"));

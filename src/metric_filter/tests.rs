@@ -19,9 +19,13 @@ fn definition(pattern: &str, value: &str) -> Definition {
 }
 
 fn decoded(group: &str, messages: &[&str]) -> Decoded {
+    decoded_at(group, messages.iter().map(|message| (7, *message)))
+}
+
+/// Messages, each so many milliseconds before now.
+fn decoded_at<'m>(group: &str, messages: impl Iterator<Item = (i64, &'m str)>) -> Decoded {
     let events: Vec<_> = messages
-        .iter()
-        .map(|message| json!({"timestamp": NOW / 1_000_000 - 7, "message": message}))
+        .map(|(ago, message)| json!({"timestamp": NOW / 1_000_000 - ago, "message": message}))
         .collect();
     let body = json!({"logGroupName": group, "logStreamName": "s", "logEvents": events}).to_string();
     let context = decode::Context {
@@ -140,6 +144,49 @@ fn a_point_has_its_dimensions_unit_time_and_trace_and_no_stream() {
         .as_primitive::<Int64Type>()
         .value(0);
     assert_eq!(of_point, of_series);
+}
+
+#[test]
+fn minutes_of_a_request_without_a_match_get_the_default_value() {
+    let with_default = Definition {
+        default_value: Some(-1.5),
+        ..definition("ERROR", "1")
+    };
+    let (minute, filters) = (60_000, Filters::default());
+    filters.set("g", &[with_default.clone(), definition("fine", "7")]);
+    // this minute began at NOW: the oldest minute has a match, the next has none, the last one again has
+    let messages = [
+        (3 * minute, "ERROR"),
+        (3 * minute - 5, "fine"),
+        (2 * minute - 9, "fine"),
+        (2 * minute - 5, "fine"),
+        (minute, "so so"),
+        (minute - 1, "ERROR"),
+    ];
+    let before = || decoded_at("g", messages.into_iter());
+    let rules = filters.in_effect(&before().batch).expect("some");
+    for out in [rules.apply(before()), filters.read(rules.bytes()).expect("reads").apply(before())] {
+        let points = table(&out, Table::MetricPoints).expect("points");
+        let mut made: Vec<(i64, f64)> = points.times().values().iter().copied().zip(values(&out)).collect();
+        made.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+        let at = |ago: i64| NOW - ago * 1_000_000;
+        assert_eq!(
+            made,
+            [
+                (at(3 * minute), 1.0),
+                (at(3 * minute - 5), 7.0),
+                (at(2 * minute - 9), -1.5),
+                (at(2 * minute - 9), 7.0),
+                (at(2 * minute - 5), 7.0),
+                (at(minute - 1), 1.0),
+            ]
+        );
+    }
+    let per_event: Vec<(i64, &str)> = (0..2_000).map(|i| (i * minute / 2, "fine")).collect();
+    filters.set("g", &[with_default]);
+    let before = decoded_at("g", per_event.into_iter());
+    let out = filters.in_effect(&before.batch).expect("some").apply(before);
+    assert_eq!(n(&out, Table::MetricPoints), 1_001, "one a minute");
 }
 
 #[test]

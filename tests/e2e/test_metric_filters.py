@@ -96,7 +96,6 @@ def test_every_modelled_error(logs):
         {"metricTransformations": [{**ok, "metricName": "a:b"}]},
         {"metricTransformations": [{**ok, "metricNamespace": "x" * 256}]},
         {"metricTransformations": [{**ok, "unit": "Parsecs"}]},
-        {"metricTransformations": [{**ok, "defaultValue": 0.0}]},
         {"filterPattern": "{ $.a = 1 }", "metricTransformations": [{**ok, "dimensions": {"A": "$.a"}, "defaultValue": 0.0}]},
         {"filterPattern": "{ $.a = 1 }", "metricTransformations": [{**ok, "dimensions": {n: f"$.{n}" for n in "abcd"}}]},
     ):
@@ -148,6 +147,19 @@ def test_a_batch_that_comes_again_makes_no_points_again(lake, logs):
     lake.restart(kill=True)
     lake.boto3().put_log_events(logGroupName=GROUP, logStreamName="s", logEvents=events)
     assert points(lake) == [1.0]
+
+
+def test_a_minute_without_a_match_has_the_default_value(lake, logs):
+    put_filter(logs, defaultValue=0.0)
+    [shown] = logs.describe_metric_filters(logGroupName=GROUP)["metricFilters"]
+    assert shown["metricTransformations"][0]["defaultValue"] == 0.0
+    put(logs, "fine", "still fine")
+    put(logs, "ERROR", "fine")
+    assert sum(points(lake)) == 1.0
+    before = points(lake)
+    assert 0.0 in before and len(before) <= 4
+    lake.restart(kill=True)
+    assert points(lake) == before
 
 
 def test_other_ways_into_the_group_make_points_too(lake, logs):

@@ -9,7 +9,8 @@
 //! | transformations of a filter | one |
 //! | `metricValue` | a number, or a field: `$.name` with a JSON pattern, `$name` with a delimited one that has it |
 //! | `dimensions` | three, of fields; not together with `defaultValue` |
-//! | `defaultValue`, `fieldSelectionCriteria`, `emitSystemFieldDimensions` | refused: they are not built |
+//! | `defaultValue` | a finite number |
+//! | `fieldSelectionCriteria`, `emitSystemFieldDimensions` | refused: they are not built |
 //! | `applyOnTransformedLogs` | kept and shown; no event is transformed here |
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ const MAX_METRIC_CHARS: usize = 255;
 const MAX_VALUE_CHARS: usize = 100;
 
 /// A metric filter as stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct MetricFilterRecord {
     pub(super) created_millis: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -166,6 +167,9 @@ fn shown(name: &str, group: &str, filter: &MetricFilterRecord) -> Value {
         "metricNamespace": definition.namespace,
         "metricValue": definition.value,
     });
+    if let Some(value) = definition.default_value {
+        transformation["defaultValue"] = value.into();
+    }
     if let Some(unit) = &definition.unit {
         transformation["unit"] = unit.as_str().into();
     }
@@ -216,8 +220,8 @@ fn checked(call: &wire::PutMetricFilter) -> Result<Definition> {
     if transformation.default_value.is_some() && !dimensions.is_empty() {
         return refused("dimensions and default value are mutually exclusive properties.");
     }
-    if transformation.default_value.is_some() {
-        return refused("defaultValue is not served here; leave it out, and minutes in which no event matches have no point.");
+    if transformation.default_value.is_some_and(|value| !value.is_finite()) {
+        return refused("defaultValue is no finite number.");
     }
     if call.field_selection_criteria.as_deref().is_some_and(|criteria| !criteria.trim().is_empty()) {
         return refused("fieldSelectionCriteria is not served here.");
@@ -231,6 +235,7 @@ fn checked(call: &wire::PutMetricFilter) -> Result<Definition> {
         metric: text(&transformation.metric_name),
         namespace: text(&transformation.metric_namespace),
         value: text(&transformation.metric_value),
+        default_value: transformation.default_value,
         unit: transformation.unit.clone(),
         dimensions,
     })

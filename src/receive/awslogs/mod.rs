@@ -15,7 +15,7 @@
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
-//! | `PutMetricFilter`, `DescribeMetricFilters`, `DeleteMetricFilter` | as documented, without `defaultValue` ([`metric_filters`]) |
+//! | `PutMetricFilter`, `DescribeMetricFilters`, `DeleteMetricFilter` | as documented ([`metric_filters`]) |
 //! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL ([`insights`]); SQL and PPL are refused |
 //! | `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter` | to Kinesis and Firehose ([`subscription_filters`]); delivered by [`crate::deliver`] |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |

@@ -302,7 +302,7 @@ pub struct MetricTransformation {
     pub metric_namespace: Option<String>,
     /// Required; a number or a field.
     pub metric_value: Option<String>,
-    /// Not served.
+    /// For minutes in which nothing matches; not with dimensions.
     pub default_value: Option<f64>,
     /// Name and field, at most three.
     pub dimensions: Option<BTreeMap<String, String>>,

@@ -98,6 +98,9 @@ async fn limits_are_taken_at_the_bound_and_refused_one_past_it() {
     server.ok("DeleteMetricFilter", json!({"logGroupName": "g", "filterName": long(512)})).await;
     good(json!({"filterPattern": long(1_024), "metricName": long(255), "metricNamespace": long(255)})).await;
     good(json!({"metricValue": format!("{}1", "0".repeat(99))})).await;
+    good(json!({"defaultValue": -0.5})).await;
+    let described = server.ok("DescribeMetricFilters", json!({"logGroupName": "g", "filterNamePrefix": "f"})).await;
+    assert_eq!(described["metricFilters"][0]["metricTransformations"][0]["defaultValue"], -0.5);
     let dimensions = |n: usize| (0..n).map(|i| (format!("d{i}"), json!(format!("$.d{i}")))).collect::<serde_json::Map<_, _>>();
     good(json!({"filterPattern": "{ $.a = 1 }", "dimensions": dimensions(3)})).await;
     for (more, part) in [
@@ -120,7 +123,6 @@ async fn limits_are_taken_at_the_bound_and_refused_one_past_it() {
             json!({"filterPattern": "{ $.a = 1 }", "defaultValue": 0, "dimensions": dimensions(1)}),
             "mutually exclusive",
         ),
-        (json!({"defaultValue": 0}), "defaultValue is not served"),
         (json!({"fieldSelectionCriteria": "@aws.region = \"x\""}), "fieldSelectionCriteria"),
         (json!({"emitSystemFieldDimensions": ["@aws.region"]}), "emitSystemFieldDimensions"),
         (json!({"metricTransformations": []}), "greater than or equal to 1"),
