@@ -195,6 +195,7 @@ async fn scripts(engine: &Engine) {
                 end_millis: START_NANOS / 1_000_000 + 3_600_000,
                 now_millis: START_NANOS / 1_000_000 + 3_600_000,
                 account_id: "000000000000".into(),
+                region: "us-east-1".into(),
                 answers: vec![],
             },
             limits: Limits::default(),

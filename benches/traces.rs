@@ -223,7 +223,7 @@ fn ingest_of_spans(folder: &Path, n: usize, times: &Times) {
 fn questions(folder: &Path, n_spans: usize) {
     let server = Server::start(folder, "");
     let mut connection = Connection::open(&server.address);
-    let raw = row_group_millis(&folder.join("data/store/spans"));
+    let raw = row_group_millis(&folder.join("data/store"));
     println!("\nof {n_spans} spans; a row group of theirs decodes in {raw:.1} ms");
     let get = |path: &str| Request(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes());
     let n_traces = n_spans / SPANS_A_TRACE;
@@ -242,7 +242,11 @@ fn questions(folder: &Path, n_spans: usize) {
         .collect();
     walls.sort_unstable_by(f64::total_cmp);
     let (half, most) = (walls[walls.len() / 2], walls[walls.len() * 95 / 100]);
-    println!("trace by ID, {} different ones: median {half:.2} ms, p95 {most:.2} ms ({:.2} of the row group)", walls.len(), most / raw);
+    println!(
+        "trace by ID, {} different ones: median {half:.2} ms, p95 {most:.2} ms ({:.2} of the row group)",
+        walls.len(),
+        most / raw
+    );
     println!("\n| GetTraceSummaries of the last hour | traces | pages | ms, median of {ROUNDS} |");
     println!("|---|---|---|---|");
     let now = SystemClock.now_nanos() / 1_000_000_000;
@@ -273,7 +277,11 @@ fn questions(folder: &Path, n_spans: usize) {
     }
     let (millis, graph) = median(|| connection.ask(&get("/api/v1/service-graph?start=-1h")));
     let length = |key: &str| graph[key].as_array().map_or(0, Vec::len);
-    println!("\nservice graph of the last hour: {millis:.1} ms, {} nodes, {} edges", length("nodes"), length("edges"));
+    println!(
+        "\nservice graph of the last hour: {millis:.1} ms, {} nodes, {} edges",
+        length("nodes"),
+        length("edges")
+    );
     let (_, peak) = server.stop();
     println!("peak memory {peak:.0} MiB");
 }
@@ -285,7 +293,9 @@ fn row_group_millis(folder: &Path) -> f64 {
             let path = entry.path();
             match path.is_dir() {
                 true => files(&path, found),
-                false if path.extension().is_some_and(|kind| kind == "parquet") => found.push((entry.metadata().map_or(0, |meta| meta.len()), path)),
+                false if path.extension().is_some_and(|kind| kind == "parquet") && path.to_string_lossy().contains("spans") => {
+                    found.push((entry.metadata().map_or(0, |meta| meta.len()), path))
+                }
                 false => {}
             }
         }
@@ -295,7 +305,10 @@ fn row_group_millis(folder: &Path) -> f64 {
     let (_, largest) = found.into_iter().max().expect("a Parquet file of spans");
     let (millis, n_rows) = median(|| {
         let file = std::fs::File::open(&largest).expect("a file");
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").with_row_groups(vec![0]).build();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .expect("Parquet")
+            .with_row_groups(vec![0])
+            .build();
         reader.expect("a reader").map(|batch| batch.expect("rows").num_rows()).sum::<usize>()
     });
     println!("a row group of {n_rows} rows");
@@ -311,7 +324,11 @@ fn large_trace() {
             let spans = (batch * BATCH..(batch + 1) * BATCH).map(|i| Span {
                 trace_id: trace_id(0),
                 // a tree: each has up to ten children
-                parent_span_id: if i == 0 { Vec::new() } else { ((i - 1) as u64 / 10 + 1).to_be_bytes().to_vec() },
+                parent_span_id: if i == 0 {
+                    Vec::new()
+                } else {
+                    ((i - 1) as u64 / 10 + 1).to_be_bytes().to_vec()
+                },
                 ..span(i / SPANS_A_TRACE, i % SPANS_A_TRACE, &times)
             });
             let message = ExportTraceServiceRequest {

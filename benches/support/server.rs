@@ -12,7 +12,7 @@ use serde_json::Value;
 const BINARY: &str = env!("CARGO_BIN_EXE_tracelake");
 const WARM_UP: usize = 2;
 /// Measured runs of a [`median`].
-pub const ROUNDS: usize = 9;
+pub(crate) const ROUNDS: usize = 9;
 
 /// A request, head and body.
 pub(crate) struct Request(pub(crate) Vec<u8>);

@@ -173,11 +173,18 @@ mod tests {
         assert!(touch("StartQuery", &["/shop/api", "/shop/web"]).is_ok());
         let denied = touch("StartQuery", &["/shop/api", "/bank"]).expect_err("one is foreign");
         assert!(denied.to_string().contains("on resource: arn:/bank because"), "{denied}");
-        for operation in ["GetLogEvents", "GetLogRecord", "StartLiveTail", "NoSuchOperation"] {
+        for operation in ["GetLogEvents", "StartLiveTail", "NoSuchOperation"] {
             let denied = touch(operation, &[]).expect_err("names none");
             assert!(denied.reason.contains("names none"), "{denied}");
         }
-        for operation in ["DescribeLogGroups", "StartQuery", "GetQueryResults", "StopQuery", "DescribeQueries"] {
+        for operation in [
+            "DescribeLogGroups",
+            "GetLogRecord",
+            "StartQuery",
+            "GetQueryResults",
+            "StopQuery",
+            "DescribeQueries",
+        ] {
             assert!(touch(operation, &[]).is_ok(), "the receiver leaves out the others of {operation}");
         }
         assert!(touch("DescribeLogGroups", &["/bank"]).is_err());

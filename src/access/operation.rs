@@ -87,7 +87,7 @@ const LOGS: [(&str, &[Right], Groups); 46] = [
     ("GetLogFields", READ, Groups::Named),
     ("GetLogGroupFields", READ, Groups::Named),
     ("GetLogObject", READ, Groups::Named),
-    ("GetLogRecord", READ, Groups::Named),
+    ("GetLogRecord", READ, Groups::Listed),
     ("GetQueryResults", READ, Groups::Listed),
     ("GetTransformer", READ, Groups::Named),
     ("ListAggregateLogGroupSummaries", READ, Groups::Named),

@@ -158,8 +158,8 @@ fn minutes_of_a_request_without_a_match_get_the_default_value() {
     let messages = [
         (3 * minute, "ERROR"),
         (3 * minute - 5, "fine"),
-        (2 * minute - 9, "fine"),
         (2 * minute - 5, "fine"),
+        (2 * minute - 9, "fine"),
         (minute, "so so"),
         (minute - 1, "ERROR"),
     ];
@@ -175,14 +175,14 @@ fn minutes_of_a_request_without_a_match_get_the_default_value() {
             [
                 (at(3 * minute), 1.0),
                 (at(3 * minute - 5), 7.0),
-                (at(2 * minute - 9), -1.5),
-                (at(2 * minute - 9), 7.0),
+                (at(2 * minute - 5), -1.5),
                 (at(2 * minute - 5), 7.0),
+                (at(2 * minute - 9), 7.0),
                 (at(minute - 1), 1.0),
             ]
         );
     }
-    let per_event: Vec<(i64, &str)> = (0..2_000).map(|i| (i * minute / 2, "fine")).collect();
+    let per_event: Vec<(i64, &str)> = (0..2_000).rev().map(|i| (i * minute / 2, "fine")).collect();
     filters.set("g", &[with_default]);
     let before = decoded_at("g", per_event.into_iter());
     let out = filters.in_effect(&before.batch).expect("some").apply(before);

@@ -27,6 +27,7 @@ pub use ids::{SpanId, TraceId};
 pub use logs::{LogRecord, LogsBuilder};
 pub use metrics::{MetricsBuilder, Point, PointKind, SeriesKey};
 pub use rows::{Batch, Column, Rows, context_values, from_stored, unify_contexts};
+pub(crate) use rows::{conform, string_map_builder};
 pub use schema::Table;
 pub use spans::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanLink, SpanRecord, SpansBuilder};
 pub use time::{Clock, ManualClock, SystemClock, TimeRange, format_time, parse_duration_nanos, parse_time};

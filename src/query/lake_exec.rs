@@ -36,6 +36,7 @@ use super::job::open_in_time;
 use super::limits::Stop;
 use super::plan::Plan;
 use super::scan::{self, Chunk};
+use super::whole_maps::WholeMaps;
 use crate::block::{Block, BlockMeta};
 use crate::model::{Rows, Table, TimeRange, format_time};
 
@@ -60,7 +61,8 @@ pub(super) struct LakeScan {
     pub(super) table: Table,
     /// Of the rows handed over.
     pub(super) schema: SchemaRef,
-    /// Its columns, in the stored schema, by number and name.
+    /// What is read: its columns and what its maps lack, in the stored schema, by number and name.
+    pub(super) maps: WholeMaps,
     pub(super) wanted: Vec<usize>,
     pub(super) columns: Vec<&'static str>,
     pub(super) filter: Arc<Filter>,
@@ -507,7 +509,7 @@ impl LakeScan {
         };
         Ok(Some(RecordBatch::try_new_with_options(
             self.schema.clone(),
-            batch.columns().to_vec(),
+            self.maps.columns(&batch)?,
             &options,
         )?))
     }

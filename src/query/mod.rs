@@ -82,6 +82,7 @@ mod labels;
 mod count;
 mod tail;
 mod functions;
+mod whole_maps;
 mod lake_exec;
 mod table;
 mod sql;

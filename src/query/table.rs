@@ -21,20 +21,23 @@ use memchr::memmem;
 use parking_lot::Mutex;
 
 use super::blocks::Blocks;
-use super::conditions::ValueTest;
+use super::conditions::{Key, ValueTest};
 use super::coverage::Coverage;
 use super::filter::{Filter, Leaf};
 use super::job::Job;
 use super::lake_exec::{LakeExec, LakeScan, Part};
 use super::limits::Stop;
 use super::pool::Workers;
+use super::whole_maps::{WholeMaps, promoted};
 use super::{View, functions};
 use crate::block::{BlockMeta, RawField};
-use crate::model::schema::is_context_column;
+use crate::model::schema::{SPAN_COLUMNS, is_context_column};
 use crate::model::{Rows, Table, TimeRange};
 
 /// With more partitions than this, blocks overlap so much that sorting is as good.
 const MAX_ORDERED_PARTITIONS: usize = 32;
+/// What `attributes['name']` is in a plan.
+const GET_FIELD: &str = "get_field";
 
 /// One table in one view.
 #[derive(Debug)]
@@ -140,8 +143,9 @@ impl TableProvider for LakeTable {
         job.coverage.blocks_total = all_blocks;
         job.close_range();
         let full = self.table.schema();
-        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..full.fields().len()).collect());
+        let mut wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..full.fields().len()).collect());
         let schema = Arc::new(full.project(&wanted)?);
+        let maps = WholeMaps::complete(self.table, &full, &mut wanted);
         // searchable tables are those whose blocks are sorted by time alone
         let mut orders = match self.table.is_searchable() && self.newest_first.load(Ordering::Relaxed) {
             true => newest_first_orders(self.table, &schema),
@@ -169,6 +173,7 @@ impl TableProvider for LakeTable {
         let scan = LakeScan {
             table: self.table,
             schema,
+            maps,
             columns: wanted.iter().filter_map(|i| static_name(&full, *i)).collect(),
             wanted,
             filter: job.filter.clone(),
@@ -287,19 +292,16 @@ fn narrow(table: Table, expr: &Expr) -> Option<Filter> {
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => Some(Filter::or(vec![narrow(table, left)?, narrow(table, right)?])),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let ((Expr::Column(column), other) | (other, Expr::Column(column))) = (left.as_ref(), right.as_ref()) else {
-                return None;
+            let (field, value) = match (literal_text(left), literal_text(right)) {
+                (None, Some(value)) => (left.as_ref(), value),
+                (Some(value), None) => (right.as_ref(), value),
+                _ => return None,
             };
-            equals(table, &column.name, literal_text(other)?)
+            equals(table, field, value)
         }
         Expr::InList(list) if !list.negated => {
-            let Expr::Column(column) = list.expr.as_ref() else { return None };
-            let any = list
-                .list
-                .iter()
-                .map(|value| equals(table, &column.name, literal_text(value)?))
-                .collect::<Option<Vec<_>>>()?;
-            Some(Filter::or(any))
+            let any = list.list.iter().map(|value| equals(table, &list.expr, literal_text(value)?));
+            Some(Filter::or(any.collect::<Option<Vec<_>>>()?))
         }
         Expr::Like(like) if !like.negated && !like.case_insensitive && like.escape_char.is_none() => match (&*like.expr, literal_text(&like.pattern)) {
             (Expr::Column(column), Some(pattern)) if table == Table::Logs && column.name == "body" => holds_pieces(pattern),
@@ -337,16 +339,44 @@ fn has_negation(filter: &Filter) -> bool {
     }
 }
 
-fn equals(table: Table, column: &str, value: &str) -> Option<Filter> {
+/// A field that is a text: a column, or an attribute.
+fn equals(table: Table, field: &Expr, value: &str) -> Option<Filter> {
     let test = ValueTest::Is(value.to_string());
-    if is_context_column(column) && column != "resource_attributes" {
-        let name = static_name(&table.schema(), table.schema().index_of(column).ok()?)?;
-        return Some(Filter::leaf(Leaf::Value {
-            column: Some(name),
-            keys: Vec::new(),
-            test,
-        }));
+    let of = |column: Option<&'static str>, key: Option<&str>| {
+        let keys = key.map(Key::new).into_iter().collect();
+        Some(Filter::leaf(Leaf::Value {
+            column,
+            keys,
+            test: test.clone(),
+        }))
+    };
+    let of_spans = |key: &str| {
+        SPAN_COLUMNS
+            .iter()
+            .find(|(attribute, column)| table == Table::Spans && (*attribute == key || *column == key))
+    };
+    match field {
+        Expr::Column(column) => {
+            let column = column.name.as_str();
+            if is_context_column(column) && column != "resource_attributes" {
+                return of(Some(static_name(&table.schema(), table.schema().index_of(column).ok()?)?), None);
+            }
+            if let Some((attribute, column)) = of_spans(column) {
+                return of(Some(column), Some(attribute));
+            }
+            let field = RawField::of_column(table, column)?;
+            Some(Filter::leaf(Leaf::Column(field.name(), test)))
+        }
+        Expr::ScalarFunction(call) if call.name() == GET_FIELD => {
+            let [Expr::Column(map), key] = call.args.as_slice() else { return None };
+            let key = literal_text(key).filter(|_| ["attributes", "resource_attributes"].contains(&map.name.as_str()))?;
+            // what the map is given from a column, a search finds there too
+            let column = promoted(table, &map.name)
+                .iter()
+                .find(|(attribute, _)| *attribute == key)
+                .map(|(_, column)| *column);
+            of(column, Some(key))
+        }
+        _ => None,
     }
-    let field = RawField::of_column(table, column)?;
-    Some(Filter::leaf(Leaf::Column(field.name(), test)))
 }

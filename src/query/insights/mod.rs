@@ -32,7 +32,7 @@
 //!
 //! # Fields
 //!
-//! `@message`, `@timestamp`, `@ingestionTime`, `@logStream`, `@log`, `@ptr`, `@aws.account`; leaves of JSON and Lambda's
+//! `@message`, `@timestamp`, `@ingestionTime`, `@logStream`, `@log`, `@ptr`, `@aws.account`, `@aws.region`, `@source.log`; leaves of JSON and Lambda's
 //! fields (`discover`), read from the message when the first is asked for. What a command gives a name hides what the event
 //! has under it. Maps and lists from `jsonParse`, `split` or `parse` are walked by `m.a.b[0]`; names with other signs stand in
 //! backticks.
@@ -274,6 +274,8 @@ pub struct Context {
     pub now_millis: i64,
     /// In `@log`: `account:group`.
     pub account_id: Arc<str>,
+    /// `@aws.region`.
+    pub region: Arc<str>,
     /// Of [`Script::subscripts`], in their order.
     pub answers: Vec<Answer>,
 }
@@ -343,18 +345,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// All its fields, as `GetLogRecord` and `GetLogGroupFields` show them: the system's own, then those that were found.
-    pub fn all_fields(&self, account_id: &str) -> Vec<(Arc<str>, String)> {
-        let origin = row::Origin::new(self.clone(), account_id.into(), None);
-        let mut fields: Vec<(Arc<str>, String)> = SYSTEM_FIELDS.iter().map(|name| (Arc::from(*name), origin.get(name).to_string())).collect();
-        fields.extend(self.fields.iter().map(|(name, value)| (name.clone(), value.to_string())));
-        fields.extend(origin.discovered().iter().map(|(name, value)| (name.clone(), value.to_string())));
-        fields
+    /// Its fields but the system's own: those that came with it, then those that were found in it.
+    pub fn more_fields(&self) -> impl Iterator<Item = (Arc<str>, String)> {
+        let given = self.fields.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        let found = discover::fields(self, &|_| true);
+        given.chain(found.into_iter().map(|(name, value)| (name, value.to_string())))
     }
 }
-
-/// Fields that every event has.
-const SYSTEM_FIELDS: [&str; 6] = ["@ptr", "@timestamp", "@ingestionTime", "@log", "@logStream", "@message"];
 
 /// Which events a pipeline wants, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

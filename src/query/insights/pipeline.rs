@@ -25,6 +25,7 @@ pub struct Pipeline {
     shared: Shared,
     columns: Arc<[Arc<str>]>,
     account: Arc<str>,
+    region: Arc<str>,
     wanted: Option<Arc<HashSet<Arc<str>>>>,
     wants: Wants,
     is_enough: bool,
@@ -69,6 +70,7 @@ impl Pipeline {
             shared,
             columns: columns.into(),
             account: context.account_id,
+            region: context.region,
             wanted: script.wanted.clone(),
             wants: Wants {
                 order: if oldest_first { Order::OldestFirst } else { Order::NewestFirst },
@@ -91,7 +93,7 @@ impl Pipeline {
         if self.is_enough || self.shared.stopped.load(Ordering::Relaxed) {
             return Ok(Flow::Enough);
         }
-        let row = Row::of(Origin::new(event, self.account.clone(), self.wanted.clone()));
+        let row = Row::of(Origin::new(event, self.account.clone(), self.region.clone(), self.wanted.clone()));
         let pushed = Next {
             rest: &mut self.operators,
             shared: &mut self.shared,
@@ -142,6 +144,7 @@ impl Pipeline {
             shared: self.shared.share(),
             columns: self.columns.clone(),
             account: self.account.clone(),
+            region: self.region.clone(),
             wanted: self.wanted.clone(),
             wants: self.wants,
             is_enough: false,

@@ -12,16 +12,18 @@ use super::{Event, discover};
 pub(super) struct Origin {
     event: Event,
     account: Arc<str>,
+    region: Arc<str>,
     /// The fields that a script names; without, all.
     wanted: Option<Arc<HashSet<Arc<str>>>>,
     discovered: OnceLock<Vec<(Arc<str>, Value)>>,
 }
 
 impl Origin {
-    pub(super) fn new(event: Event, account: Arc<str>, wanted: Option<Arc<HashSet<Arc<str>>>>) -> Self {
+    pub(super) fn new(event: Event, account: Arc<str>, region: Arc<str>, wanted: Option<Arc<HashSet<Arc<str>>>>) -> Self {
         Self {
             event,
             account,
+            region,
             wanted,
             discovered: OnceLock::new(),
         }
@@ -50,6 +52,8 @@ impl Origin {
                 "@log" => return Value::text(format!("{}:{}", self.account, event.group)),
                 "@ptr" => return Value::Text(event.pointer.clone()),
                 "@aws.account" => return Value::Text(self.account.clone()),
+                "@aws.region" => return Value::Text(self.region.clone()),
+                "@source.log" => return Value::Text(event.group.clone()),
                 _ => {}
             }
         }

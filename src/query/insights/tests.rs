@@ -106,6 +106,7 @@ fn context(answers: Vec<Answer>) -> Context {
         end_millis: START_MILLIS + 599_000,
         now_millis: START_MILLIS + 600_000,
         account_id: "123456789012".into(),
+        region: "eu-west-1".into(),
         answers,
     }
 }

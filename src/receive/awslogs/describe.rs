@@ -23,6 +23,10 @@ const MAX_PAGE: i64 = 50;
 const MAX_LISTED: i64 = 1_000;
 /// Tags that it takes.
 const MAX_TAG_FILTERS: usize = 5;
+/// Characters of a value that a tag is to have.
+const MAX_TAG_FILTER_CHARS: usize = 259;
+/// Accounts of one call.
+const MAX_ACCOUNTS: usize = 20;
 /// Identifiers of one call.
 const MAX_IDENTIFIERS: usize = 50;
 
@@ -43,7 +47,9 @@ impl Registry {
         if let Some(identifiers) = &call.log_group_identifiers {
             check_identifiers(&mut validation, identifiers);
         }
+        check_accounts(&mut validation, call.account_identifiers.as_deref());
         validation.finish().map_err(Error::InvalidParameter)?;
+        let is_elsewhere = self.is_elsewhere(call.include_linked_accounts, call.account_identifiers.as_deref());
         if let Some(identifiers) = &call.log_group_identifiers {
             return self.groups_by_identifier(call, identifiers);
         }
@@ -66,7 +72,7 @@ impl Registry {
             .take_while(|(name, _)| name.starts_with(prefix))
             .filter(|(name, _)| pattern.is_none_or(|pattern| name.contains(pattern)))
             .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()))
-            .filter(|(name, _)| caller.is_for_group(name));
+            .filter(|(name, _)| caller.is_for_group(name) && !is_elsewhere);
         let page: Vec<(&String, &Group)> = found.by_ref().take(limit).collect();
         let next = found.next().and(page.last()).map(|(name, _)| write_token('g', name));
         let shown = page.iter().map(|(name, group)| self.shown_group(name, group, pattern.is_some())).collect();
@@ -120,6 +126,12 @@ impl Registry {
         shown
     }
 
+    /// Whether a call asks for the groups of other accounts only.
+    fn is_elsewhere(&self, include_linked: Option<bool>, accounts: Option<&[String]>) -> bool {
+        let accounts = accounts.filter(|_| include_linked == Some(true)).unwrap_or_default();
+        !accounts.is_empty() && !accounts.iter().any(|account| account == self.arns().account_id())
+    }
+
     /// `ListLogGroups`.
     pub fn list_log_groups(&self, call: &wire::ListLogGroups, caller: &Caller) -> Result<Value> {
         let mut validation = Validation::new();
@@ -146,10 +158,16 @@ impl Registry {
             validation.violation("[]", "logGroupTags", "Member must have length greater than or equal to 1");
         }
         for (number, tag) in tags.iter().enumerate() {
-            validation.required(&tag.key, &format!("logGroupTags.{}.member.key", number + 1));
+            let at = format!("logGroupTags.{}.member", number + 1);
+            validation.required(&tag.key, &format!("{at}.key"));
+            for value in tag.values.iter().flatten().filter(|value| value.chars().count() > MAX_TAG_FILTER_CHARS) {
+                validation.length(value, format!("{at}.values"), 0, MAX_TAG_FILTER_CHARS);
+            }
         }
+        check_accounts(&mut validation, call.account_identifiers.as_deref());
         validation.finish().map_err(Error::InvalidParameter)?;
         let after = call.next_token.as_deref().map(|token| read_token(token, 'l')).transpose()?;
+        let is_elsewhere = self.is_elsewhere(call.include_linked_accounts, call.account_identifiers.as_deref());
         // no group of ours has a data source or a field index
         let asks_for_what_none_has = [call.data_sources.as_ref().map(Vec::len), call.field_index_names.as_ref().map(Vec::len)]
             .into_iter()
@@ -161,7 +179,7 @@ impl Registry {
             tags.iter().all(|tag| {
                 let value = tag.key.as_ref().and_then(|key| group.record.tags.get(key));
                 let any = tag.values.as_deref().unwrap_or_default();
-                value.is_some_and(|value| any.is_empty() || any.contains(value))
+                value.is_some_and(|value| any.is_empty() || any.iter().any(|wanted| tag_matches(wanted, value)))
             })
         };
         let mut found = groups
@@ -169,7 +187,7 @@ impl Registry {
             .range::<str, _>((from, Bound::Unbounded))
             .filter(|(name, _)| alternatives.is_empty() || alternatives.iter().any(|one| one.is_in(name)))
             .filter(|(_, group)| is_of_class(group, call.log_group_class.as_deref()) && has_tags(group) && !asks_for_what_none_has)
-            .filter(|(name, _)| caller.is_for_group(name));
+            .filter(|(name, _)| caller.is_for_group(name) && !is_elsewhere);
         let page: Vec<(&String, &Group)> = found.by_ref().take(limit).collect();
         let next = found.next().and(page.last()).map(|(name, _)| write_token('l', name));
         let shown = page
@@ -232,6 +250,39 @@ impl Registry {
         }
         shown
     }
+}
+
+fn check_accounts(validation: &mut Validation, accounts: Option<&[String]>) {
+    let accounts = accounts.unwrap_or_default();
+    if accounts.len() > MAX_ACCOUNTS {
+        let shown = format_args!("[{} accounts]", accounts.len()).to_string();
+        let expected = format_args!("Member must have length less than or equal to {MAX_ACCOUNTS}").to_string();
+        validation.violation(shown, "accountIdentifiers", expected);
+    }
+    let is_account = |account: &String| account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(other) = accounts.iter().find(|account| !is_account(account)) {
+        validation.violation(other, "accountIdentifiers", r"Member must satisfy regular expression pattern: ^\d{12}$");
+    }
+}
+
+/// Whether a tag's value is one that `ListLogGroups` asks for: `prod`, `!prod` (any other), and with `*` at either end, where case
+/// does not count.
+fn tag_matches(wanted: &str, value: &str) -> bool {
+    let (is_negated, wanted) = wanted.strip_prefix('!').map_or((false, wanted), |rest| (true, rest));
+    let (any_before, any_behind) = (wanted.starts_with('*'), wanted.len() > 1 && wanted.ends_with('*'));
+    let is_match = if any_before || any_behind {
+        let text = wanted.strip_prefix('*').unwrap_or(wanted);
+        let text = text.strip_suffix('*').unwrap_or(text).to_lowercase();
+        let value = value.to_lowercase();
+        match (any_before, any_behind || wanted == "*") {
+            (true, true) => value.contains(&text),
+            (true, false) => value.ends_with(&text),
+            _ => value.starts_with(&text),
+        }
+    } else {
+        value == wanted
+    };
+    is_match != is_negated
 }
 
 /// One of the texts of `ListLogGroups`' pattern.
@@ -404,4 +455,26 @@ pub(super) fn read_token(token: &str, kind: char) -> Result<String> {
 
 fn invalid_token() -> Error {
     Error::InvalidParameter("The specified nextToken is invalid.".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_tags_are_exact_or_other_or_have_a_beginning_or_an_end() {
+        for (wanted, matching, others) in [
+            ("prod", &["prod"][..], &["Prod", "prod2", ""][..]),
+            ("prod*", &["prod", "PROD-eu"], &["preprod"]),
+            ("*prod", &["prod", "preProd"], &["prod1"]),
+            ("*prod*", &["prod", "a-PROD-b"], &["pro"]),
+            ("*", &["", "x"], &[]),
+            ("!prod", &["Prod", "x", ""], &["prod"]),
+            ("!prod*", &["preprod", ""], &["prod", "Production"]),
+            ("", &[""], &["x"]),
+        ] {
+            assert!(matching.iter().all(|value| tag_matches(wanted, value)), "{wanted}");
+            assert!(!others.iter().any(|value| tag_matches(wanted, value)), "{wanted}");
+        }
+    }
 }

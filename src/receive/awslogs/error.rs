@@ -131,7 +131,7 @@ impl From<query::Error> for Error {
 
 /// The one place that decides status and name.
 ///
-/// What no retry can mend has a name that no SDK retries; `InvalidParameterException` makes the CloudWatch agent drop
+/// What no retry can mend has a name that no SDK retries, but where the model has its own (`LimitExceededException`); `InvalidParameterException` makes the CloudWatch agent drop
 /// the batch instead of trying for days, so a body above the cap has it too, at status 413.
 pub(super) fn failure(error: &Error) -> Failure {
     let (status, name) = match error {

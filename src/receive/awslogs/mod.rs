@@ -11,18 +11,18 @@
 //! | `DeleteLogGroup`, `DeleteLogStream` | gone at once for every call; their rows are deleted as by an order of our own API ([`delete`]) |
 //! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for; a call that comes again within a quarter of an hour is stored once |
 //! | `DescribeLogGroups`, `DescribeLogStreams` | as documented, `logGroupIdentifiers` included ([`describe`]) |
-//! | `PutRetentionPolicy`, `DeleteRetentionPolicy` | as documented |
+//! | `PutRetentionPolicy`, `DeleteRetentionPolicy`, `PutLogGroupDeletionProtection` | as documented |
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
 //! | `PutMetricFilter`, `DescribeMetricFilters`, `DeleteMetricFilter` | as documented ([`metric_filters`]) |
-//! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL ([`insights`]); SQL and PPL are refused |
+//! | `StartQuery`, `GetQueryResults`, `StopQuery`, `DescribeQueries` | Logs Insights QL and SQL ([`insights`]); PPL is refused |
 //! | `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter` | to Kinesis and Firehose ([`subscription_filters`]); delivered by [`crate::deliver`] |
 //! | `StartLiveTail` | an event stream ([`live_tail`]); SDKs put `stream-` or `streaming-` before the host name unless told not to |
 //!
 //! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
 //!
-//! Reads see what is acknowledged at once, of streams that exist. `unmask`, accounts and linked accounts are passed over.
+//! Reads see what is acknowledged at once, of streams that exist. `unmask` is passed over; of other accounts there are no groups.
 //!
 //! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.
 //!
@@ -81,7 +81,7 @@ pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 32] = [
+const OPERATIONS: [&str; 33] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -89,6 +89,7 @@ const OPERATIONS: [&str; 32] = [
     "DescribeLogStreams",
     "PutRetentionPolicy",
     "DeleteRetentionPolicy",
+    "PutLogGroupDeletionProtection",
     "TagResource",
     "UntagResource",
     "ListTagsForResource",
@@ -131,7 +132,7 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Log groups (100,000); more are refused with `LimitExceededException`.
     pub max_log_groups: usize,
-    /// Log streams in all groups together (500,000); more are refused with `LimitExceededException`.
+    /// Log streams in all groups together (500,000); more are refused with `InvalidParameterException`: `CreateLogStream` knows no limit.
     pub max_log_streams: usize,
 }
 
@@ -349,7 +350,7 @@ impl Receiver {
             "ListLogGroups" => return registry.list_log_groups(&read(bytes)?, caller),
             "FilterLogEvents" => return self.filter_log_events(&read(bytes)?).await,
             "GetLogEvents" => return self.get_log_events(&read(bytes)?).await,
-            "GetLogRecord" => return self.get_log_record(&read(bytes)?).await,
+            "GetLogRecord" => return self.get_log_record(&read(bytes)?, caller).await,
             "GetLogGroupFields" => return self.get_log_group_fields(&read(bytes)?).await,
             "TestMetricFilter" => return self.test_metric_filter(&read(bytes)?),
             "StartQuery" => return self.start_query(&read(bytes)?, caller).await,
@@ -362,6 +363,7 @@ impl Receiver {
             "DescribeLogStreams" => return registry.describe_log_streams(&read(bytes)?),
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,
+            "PutLogGroupDeletionProtection" => registry.put_deletion_protection(&read(bytes)?).await?,
             "PutSubscriptionFilter" => self.put_subscription_filter(&read(bytes)?).await?,
             "DescribeSubscriptionFilters" => return registry.describe_subscription_filters(&read(bytes)?),
             "DeleteSubscriptionFilter" => registry.delete_subscription_filter(&read(bytes)?).await?,

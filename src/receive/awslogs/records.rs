@@ -1,21 +1,23 @@
 //! Single events and what is in them: `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::describe::{check_group, one_group};
 use super::error::{Error, Result};
-use super::events::{Event, Streams, pattern, unread};
+use super::events::{Streams, pattern, unread};
+use super::insights::event;
 use super::{Receiver, wire};
+use crate::access::Caller;
 use crate::decode::awslogs::Validation;
-use crate::model::{EventId, Table, TimeRange, json as leaves};
-use crate::query::{Order, Query, SearchRequest};
+use crate::model::{EventId, Table, TimeRange};
+use crate::query::insights::Event;
+use crate::query::{Hit, Order, Query, SearchRequest};
 
 /// Messages of one `TestMetricFilter`.
 const MAX_TEST_MESSAGES: usize = 50;
-/// Fields of one event that are told, as the service has it.
-const MAX_FIELDS: usize = 200;
 /// Fields of a group that are told.
 const MAX_GROUP_FIELDS: usize = 1_000;
 /// The newest events of a group's time that its fields are counted over.
@@ -39,6 +41,9 @@ impl Receiver {
             let expected = format_args!("Member must have length less than or equal to {MAX_TEST_MESSAGES}").to_string();
             validation.violation(format_args!("[{n} messages]"), "logEventMessages", expected);
         }
+        if messages.iter().any(String::is_empty) {
+            validation.violation("", "logEventMessages.member", "Member must have length greater than or equal to 1");
+        }
         validation.finish().map_err(Error::InvalidParameter)?;
         let pattern = pattern.transpose().map_err(|error| Error::InvalidParameter(error.to_string()))?;
         let Some(pattern) = pattern else {
@@ -51,7 +56,8 @@ impl Receiver {
         Ok(json!({ "matches": found.collect::<Vec<Value>>() }))
     }
 
-    pub(super) async fn get_log_record(&self, call: &wire::GetLogRecord) -> Result<Value> {
+    /// `GetLogRecord`: of an event whose group is open to the caller.
+    pub(super) async fn get_log_record(&self, call: &wire::GetLogRecord, caller: &Caller) -> Result<Value> {
         let mut validation = Validation::new();
         let pointer = validation.required(&call.log_record_pointer, "logRecordPointer").map_or("", String::as_str);
         validation.finish().map_err(Error::InvalidParameter)?;
@@ -59,17 +65,23 @@ impl Receiver {
         let id = EventId::parse(pointer).ok_or_else(invalid)?;
         let record = self.engine()?.record(Table::Logs, id.ingest_id, id.time_unix_nano).await?;
         let event = record
-            .and_then(|record| Event::of(record.hit))
-            .filter(|event| event.id == id && self.registry.shows(&event.group, &event.stream, event.ingestion_millis))
+            .and_then(|record| self.event_of(record.hit))
+            .filter(|event| *event.pointer == *id.pointer() && caller.is_for_group(&event.group))
             .ok_or(Error::NotFound("record"))?;
-        let mut record: BTreeMap<String, String> = fields(&event.message).into_iter().collect();
-        record.insert("@timestamp".into(), event.timestamp_millis().to_string());
+        let mut record: BTreeMap<String, String> = event.more_fields().map(|(name, value)| (name.to_string(), value)).collect();
+        record.insert("@timestamp".into(), event.timestamp_millis.to_string());
         record.insert("@ingestionTime".into(), event.ingestion_millis.to_string());
         record.insert("@log".into(), format!("{}:{}", self.config.account_id, event.group));
-        record.insert("@ptr".into(), event.id.pointer());
-        record.insert("@logStream".into(), event.stream);
-        record.insert("@message".into(), event.message);
+        record.insert("@ptr".into(), event.pointer.to_string());
+        record.insert("@logStream".into(), event.stream.to_string());
+        record.insert("@message".into(), event.message.to_string());
         Ok(json!({ "logRecord": record }))
+    }
+
+    /// An event of a stream that exists.
+    fn event_of(&self, hit: Hit) -> Option<Event> {
+        let event = event(hit, |group| Some(group.into()))?;
+        self.registry.shows(&event.group, &event.stream, event.ingestion_millis).then_some(event)
     }
 
     pub(super) async fn get_log_group_fields(&self, call: &wire::GetLogGroupFields) -> Result<Value> {
@@ -100,68 +112,24 @@ impl Receiver {
         if !answer.coverage.complete {
             return Err(unread(&answer.coverage));
         }
-        let mut counts: HashMap<String, usize> = HashMap::new();
+        let mut counts: HashMap<Arc<str>, usize> = HashMap::new();
         let mut n_events = 0;
-        for event in answer.hits.into_iter().filter_map(Event::of) {
-            if event.group != group || !self.registry.shows(group, &event.stream, event.ingestion_millis) {
+        for event in answer.hits.into_iter().filter_map(|hit| self.event_of(hit)) {
+            if *event.group != *group {
                 continue;
             }
             n_events += 1;
-            let own = ["@ingestionTime", "@log", "@logStream", "@message", "@timestamp"].map(String::from);
-            for name in own.into_iter().chain(fields(&event.message).into_keys()) {
+            let own = ["@ingestionTime", "@log", "@logStream", "@message", "@timestamp"].map(Arc::from);
+            for name in own.into_iter().chain(event.more_fields().map(|(name, _)| name)) {
                 *counts.entry(name).or_default() += 1;
             }
         }
-        let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+        let mut counts: Vec<(Arc<str>, usize)> = counts.into_iter().collect();
         counts.sort_unstable_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
         counts.truncate(MAX_GROUP_FIELDS);
         // a field that is there at all is not nowhere
         let percent = |n: usize| (n * 100).div_ceil(n_events.max(1)).min(100);
         let shown: Vec<Value> = counts.iter().map(|(name, n)| json!({ "name": name, "percent": percent(*n) })).collect();
         Ok(json!({ "logGroupFields": shown }))
-    }
-}
-
-/// The fields of an event that is one JSON object, items of arrays by number: `a.b.0.c`. At most [`MAX_FIELDS`].
-fn fields(message: &str) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    if leaves::looks_like_object(message)
-        && let Ok(value) = serde_json::from_str::<Value>(message)
-    {
-        gather(&value, String::new(), &mut out);
-    }
-    out
-}
-
-fn gather(value: &Value, path: String, out: &mut BTreeMap<String, String>) {
-    let inside = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-    if out.len() >= MAX_FIELDS {
-        return;
-    }
-    match value {
-        Value::Null => {}
-        Value::Object(members) => members.iter().for_each(|(name, value)| gather(value, inside(name), out)),
-        Value::Array(items) => items
-            .iter()
-            .take(MAX_FIELDS)
-            .enumerate()
-            .for_each(|(number, value)| gather(value, inside(&number.to_string()), out)),
-        Value::String(text) => drop(out.insert(path, text.clone())),
-        other => drop(out.insert(path, other.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_have_dotted_names_and_numbers_and_a_bound() {
-        let found = fields(r#"{"a":{"b":[{"c":1},"x"]},"t":true,"n":null,"e":{},"s":"y"}"#);
-        let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(found, [("a.b.0.c", "1"), ("a.b.1", "x"), ("s", "y"), ("t", "true")]);
-        assert!(fields("plain").is_empty() && fields("{broken").is_empty());
-        let many = format!("{{{}}}", (0..1_000).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>().join(","));
-        assert_eq!(fields(&many).len(), MAX_FIELDS);
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::super::Intake;
 use super::arn::{Arns, group_of_arn};
 use super::delete::{GONE_KEY, Gone};
+use super::describe::one_group;
 use super::error::{Error, Result};
 use super::events::Streams;
 use super::metric_filters::{MetricFilters, definitions};
@@ -54,7 +55,7 @@ pub struct Limits {
 }
 
 /// A log group as stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct GroupRecord {
     pub(super) created_millis: i64,
@@ -320,8 +321,9 @@ impl Registry {
                 return Err(Error::AlreadyExists("stream"));
             }
             if groups.n_streams >= self.limits.max_log_streams {
-                return Err(Error::LimitExceeded(format!(
-                    "Resource limit exceeded: {} log streams.",
+                // the service has no such limit, and so no error for it; clients take this one for final
+                return Err(Error::InvalidParameter(format!(
+                    "Resource limit exceeded: {} log streams (awslogs.max_log_streams).",
                     self.limits.max_log_streams
                 )));
             }
@@ -360,6 +362,22 @@ impl Registry {
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         self.change_group(call.log_group_name.as_deref().unwrap_or_default(), |record| {
             record.retention_days = Some(days);
+            Ok(())
+        })
+        .await
+    }
+
+    /// `PutLogGroupDeletionProtection`.
+    pub async fn put_deletion_protection(&self, call: &wire::DeletionProtection) -> Result<()> {
+        let mut validation = Validation::new();
+        validation.required(&call.log_group_identifier, "logGroupIdentifier");
+        let is_protected = *validation
+            .required(&call.deletion_protection_enabled, "deletionProtectionEnabled")
+            .unwrap_or(&false);
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let name = one_group(&None, &call.log_group_identifier)?;
+        self.change_group(name, |record| {
+            record.deletion_protection = is_protected;
             Ok(())
         })
         .await
@@ -416,6 +434,9 @@ impl Registry {
         let mut validation = Validation::new();
         if let Some(tags) = validation.required(tags, "tags") {
             check_tags(&mut validation, tags);
+            if tags.is_empty() {
+                validation.violation("{}", "tags", "Member must have length greater than or equal to 1");
+            }
         }
         validation.finish().map_err(Error::InvalidParameter)?;
         self.change_group(name, |record| {
@@ -442,6 +463,9 @@ impl Registry {
             validation.violation(&shown, member, format_args!("Member must have length less than or equal to {MAX_TAGS}"));
         } else if keys_given.is_empty() && keys.is_some() && member == "tags" {
             validation.violation(&shown, member, "Member must have length greater than or equal to 1");
+        }
+        if keys_given.iter().any(String::is_empty) {
+            validation.violation("", format_args!("{member}.member"), "Member must have length greater than or equal to 1");
         }
         validation.finish().map_err(Error::InvalidParameter)?;
         self.change_group(name, |record| {

@@ -485,7 +485,11 @@ async fn groups_and_streams_are_bounded() {
         .await;
     server.ok("CreateLogStream", json!({"logGroupName": "a", "logStreamName": "s"})).await;
     server
-        .fails("CreateLogStream", json!({"logGroupName": "b", "logStreamName": "s"}), "LimitExceededException")
+        .fails(
+            "CreateLogStream",
+            json!({"logGroupName": "b", "logStreamName": "s"}),
+            "InvalidParameterException",
+        )
         .await;
 }
 

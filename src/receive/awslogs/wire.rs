@@ -40,6 +40,10 @@ pub struct DescribeLogGroups {
     pub log_group_name_pattern: Option<String>,
     /// Names or ARNs; excludes all other filters.
     pub log_group_identifiers: Option<Vec<String>>,
+    /// Whether the accounts count.
+    pub include_linked_accounts: Option<bool>,
+    /// Groups are of the configured account.
+    pub account_identifiers: Option<Vec<String>>,
     /// Only groups of this class.
     pub log_group_class: Option<String>,
     /// 1 to 50.
@@ -76,6 +80,16 @@ pub struct RetentionPolicy {
     pub log_group_name: Option<String>,
     /// One of a fixed set.
     pub retention_in_days: Option<i64>,
+}
+
+/// `PutLogGroupDeletionProtection`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeletionProtection {
+    /// Required; a name or an ARN.
+    pub log_group_identifier: Option<String>,
+    /// Required.
+    pub deletion_protection_enabled: Option<bool>,
 }
 
 /// `TagResource`, `UntagResource`, `ListTagsForResource`.
@@ -146,6 +160,10 @@ pub struct SubscriptionFilter {
 pub struct ListLogGroups {
     /// Up to five texts between `|`; one with `^` is a beginning.
     pub log_group_name_pattern: Option<String>,
+    /// Whether the accounts count.
+    pub include_linked_accounts: Option<bool>,
+    /// Groups are of the configured account.
+    pub account_identifiers: Option<Vec<String>>,
     /// Only groups of this class.
     pub log_group_class: Option<String>,
     /// 1 to 1,000.

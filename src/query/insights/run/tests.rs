@@ -149,6 +149,7 @@ fn plan(text: &str, streams: &'static [(&'static str, Option<bool>)]) -> Plan {
             end_millis: T0 / 1_000_000 + 3_600_000,
             now_millis: T0 / 1_000_000 + 3_600_000,
             account_id: "000000000000".into(),
+            region: "eu-west-1".into(),
             answers: vec![],
         },
         limits: Limits::default(),

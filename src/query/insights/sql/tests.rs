@@ -137,6 +137,7 @@ fn plan(text: &str, asked: &[&str]) -> Result<SqlPlan, Malformed> {
             end_millis: T0 / 1_000_000 + 599_000,
             now_millis: T0 / 1_000_000 + 600_000,
             account_id: "123456789012".into(),
+            region: "eu-west-1".into(),
             answers: vec![],
         },
         limits: Limits::default(),

@@ -31,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use queries::Config;
 pub(super) use queries::Queries;
+pub(super) use scope::event;
 
 use self::queries::{Asked, Language, Row, Seen, Status, Work};
 use self::scope::OfGroups;
@@ -79,6 +80,7 @@ impl Receiver {
             end_millis: end.saturating_mul(1_000).saturating_add(999),
             now_millis: self.now_millis(),
             account_id: self.config.account_id.as_str().into(),
+            region: self.config.region.as_str().into(),
             answers: Vec::new(),
         };
         let mut groups = Vec::new();

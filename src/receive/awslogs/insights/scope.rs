@@ -39,40 +39,8 @@ impl Scope for OfGroups {
     }
 
     fn event(&self, hit: Hit) -> Option<Event> {
-        let Hit::Log(log) = hit else { return None };
-        let LogHit {
-            ingest_id,
-            time_unix_nano,
-            observed_time_micros,
-            trace_id,
-            span_id,
-            body,
-            resource_attributes,
-            ..
-        } = *log;
-        let resource = |key: &str| resource_attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-        let group = self.groups.get(resource("aws.log.group.names")?)?.clone();
-        let stream = resource("aws.log.stream.names")?;
-        let timestamp_millis = time_unix_nano.div_euclid(1_000_000);
-        let ingestion_millis = observed_time_micros.map_or(timestamp_millis, |micros| micros.div_euclid(1_000));
-        if !self.registry.shows(&group, stream, ingestion_millis) {
-            return None;
-        }
-        let fields = resource_attributes
-            .iter()
-            .filter_map(|(name, value)| Some((format!("{}{}", ENTITY.1, name.strip_prefix(ENTITY.0)?).into(), value.as_str().into())))
-            .collect();
-        Some(Event {
-            pointer: EventId::new(time_unix_nano, ingest_id, &group, stream).pointer().into(),
-            stream: stream.into(),
-            group,
-            timestamp_millis,
-            ingestion_millis,
-            message: body.unwrap_or_default().into(),
-            trace_id,
-            span_id,
-            fields,
-        })
+        let event = event(hit, |group| self.groups.get(group).cloned())?;
+        self.registry.shows(&event.group, &event.stream, event.ingestion_millis).then_some(event)
     }
 
     fn has(&self, group: &str, stream: &str) -> Option<bool> {
@@ -85,4 +53,39 @@ impl Scope for OfGroups {
     fn shows(&self, group: &str, stream: &str, ingestion_millis: i64) -> bool {
         self.groups.contains_key(group) && self.registry.shows(group, stream, ingestion_millis)
     }
+}
+
+/// The event that a row is, if it says of which group and stream; `group` gives the name as events carry it, or no event.
+pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<Event> {
+    let Hit::Log(log) = hit else { return None };
+    let LogHit {
+        ingest_id,
+        time_unix_nano,
+        observed_time_micros,
+        trace_id,
+        span_id,
+        body,
+        resource_attributes,
+        ..
+    } = *log;
+    let resource = |key: &str| resource_attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    let group = group(resource("aws.log.group.names")?)?;
+    let stream = resource("aws.log.stream.names")?;
+    let timestamp_millis = time_unix_nano.div_euclid(1_000_000);
+    let ingestion_millis = observed_time_micros.map_or(timestamp_millis, |micros| micros.div_euclid(1_000));
+    let fields = resource_attributes
+        .iter()
+        .filter_map(|(name, value)| Some((format!("{}{}", ENTITY.1, name.strip_prefix(ENTITY.0)?).into(), value.as_str().into())))
+        .collect();
+    Some(Event {
+        pointer: EventId::new(time_unix_nano, ingest_id, &group, stream).pointer().into(),
+        stream: stream.into(),
+        group,
+        timestamp_millis,
+        ingestion_millis,
+        message: body.unwrap_or_default().into(),
+        trace_id,
+        span_id,
+        fields,
+    })
 }

@@ -41,6 +41,16 @@ async fn a_deleted_group_is_gone_with_its_documents_and_its_rows_are_ordered_to_
         .ok("CreateLogGroup", json!({"logGroupName": "p", "deletionProtectionEnabled": true}))
         .await;
     server.fails("DeleteLogGroup", json!({"logGroupName": "p"}), "ValidationException").await;
+    let protect = |on: bool| json!({"logGroupIdentifier": "p", "deletionProtectionEnabled": on});
+    server.ok("PutLogGroupDeletionProtection", protect(false)).await;
+    server.ok("PutLogGroupDeletionProtection", protect(true)).await;
+    server.fails("DeleteLogGroup", json!({"logGroupName": "p"}), "ValidationException").await;
+    server.ok("PutLogGroupDeletionProtection", protect(false)).await;
+    server.ok("DeleteLogGroup", json!({"logGroupName": "p"})).await;
+    server.fails("PutLogGroupDeletionProtection", protect(true), "ResourceNotFoundException").await;
+    server
+        .fails("PutLogGroupDeletionProtection", json!({"logGroupIdentifier": "p"}), "InvalidParameterException")
+        .await;
 }
 
 #[tokio::test]
