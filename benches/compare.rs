@@ -32,6 +32,8 @@ use tracelake::model::Rows;
 mod raw;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tracelake");
+/// Of the records, for the server and for the parts alone.
+const SEED: u64 = 1;
 const WARM_UP: usize = 2;
 const ROUNDS: usize = 9;
 
@@ -44,7 +46,7 @@ fn main() {
     let ours = ingest(folder.path(), records, hours);
     add_traces(folder.path(), records / 20);
     let answers = queries(folder.path());
-    let parts = parts_alone(records);
+    let parts = parts_alone(records, hours);
 
     let parts_cpu = parts.decode + parts.tantivy.cpu + parts.parquet.cpu;
     let a_record = |bytes: u64| bytes as f64 / records as f64;
@@ -135,7 +137,14 @@ fn ingest(folder: &Path, records: u64, hours: u64) -> Ingested {
     let begun = Instant::now();
     let generated = Command::new(BINARY)
         .args(["generate", "--connections", "4", "--otlp-http", &otlp])
-        .args(["--records", &records.to_string(), "--spread", &(hours * 3_600).to_string()])
+        .args([
+            "--records",
+            &records.to_string(),
+            "--spread",
+            &(hours * 3_600).to_string(),
+            "--seed",
+            &SEED.to_string(),
+        ])
         .output()
         .expect("the generator runs");
     let report: Value = serde_json::from_slice(&generated.stdout).expect("the generator's report");
@@ -316,9 +325,11 @@ struct Parts {
     answers: Vec<(&'static str, f64)>,
 }
 
-fn parts_alone(records: u64) -> Parts {
+fn parts_alone(records: u64, hours: u64) -> Parts {
     let options = load::Options {
         records,
+        seed: SEED,
+        spread: Duration::from_secs(hours * 3_600),
         ..load::Options::default()
     };
     let now = 1_795_323_600_000_000_000;

@@ -186,6 +186,7 @@ impl App {
             catalog,
             store,
             cache: cache.clone(),
+            quarantine: ingest.quarantine().clone(),
             finder: Arc::new(SearchLanguage),
             clock: clock.clone(),
         });

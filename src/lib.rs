@@ -68,7 +68,7 @@
 //! - Row n of a block's Parquet file is document n of its index, and both are newest first.
 //! - `decode` and `model` never await and never read the clock: decoding the same bytes at the same received time gives
 //!   the same batch, which is what replay rests on.
-//! - `receive` never names `wal`, `block` or `storage`; `wal` never names a protocol; `query` never names `receive`.
+//! - `receive` never names `wal`, `block`, or of `storage` more than its secrets; `wal` never names a protocol; `query` never names `receive`.
 //! - Text means the same in the head, in the index and in a scan: one tokenizer, one canonical form of every value.
 //! - Every buffer, body, queue, cache and query has a bound with a stated default.
 

@@ -169,12 +169,52 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "it said nothing".into())
 }
 
+/// Lets this thread, and those that it begins from now on, step back behind others of the machine; 19 is the most.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the priority of a thread has no safe door in std")]
+pub fn step_back(niceness: i32) {
+    // SAFETY: the call takes and touches no memory; on Linux it is of the calling thread alone, and relative to what the
+    // process was started with. It may fail, and then nothing changed.
+    unsafe {
+        libc::nice(niceness);
+    }
+}
+
+/// Elsewhere a priority is of the whole process, and stays.
+#[cfg(not(target_os = "linux"))]
+pub fn step_back(_niceness: i32) {}
+
+/// Does work on a thread of its own that steps back ([`step_back`]), and waits for it. A panic of it goes on here.
+pub fn stepping_back<T: Send>(niceness: i32, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let stepped_back = scope.spawn(move || {
+            step_back(niceness);
+            work()
+        });
+        stepped_back.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn work_that_steps_back_has_a_lower_priority_and_its_caller_has_not() {
+        let niceness = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("a file");
+            let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+            fields.split_whitespace().nth(16).and_then(|nice| nice.parse::<i32>().ok()).expect("a number")
+        };
+        let before = niceness();
+        assert_eq!(stepping_back(5, niceness), (before + 5).min(19));
+        assert_eq!(niceness(), before);
+        assert!(std::panic::catch_unwind(|| stepping_back(5, || panic!("on purpose"))).is_err());
+    }
 
     fn works(supervisor: &Supervisor) -> Option<Work> {
         supervisor.works().pop()

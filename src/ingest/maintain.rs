@@ -19,7 +19,7 @@
 //!
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
-//! go on. One merge at a time, off the runtime's threads; its inputs together stay under `max_block_rows`, `max_block_bytes` and,
+//! go on; a block whose objects are damaged is left out, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
 //! where rows are merged in memory, `max_merge_memory_bytes`.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
@@ -28,6 +28,7 @@
 mod erase;
 mod place;
 mod policy;
+mod quarantine;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, OpenIntent, Re
 use crate::fail_point;
 use crate::model::Clock;
 use crate::storage::{self, Cache, Scratch, Store};
+use crate::supervise;
 use crate::telemetry::register;
 
 use super::Finder;
@@ -56,6 +58,7 @@ use place::Points;
 #[cfg(test)]
 pub(super) use policy::made_nanos;
 use policy::{Group, Swap};
+pub use quarantine::{DamagedBlock, Quarantine};
 use retention::Keeping;
 pub use retention::{Config as RetentionConfig, LogGroups, Rule as RetentionRule};
 
@@ -70,6 +73,8 @@ const MIN_LAKE_SWAP_GRACE: Duration = Duration::from_secs(10);
 const QUERY_MARGIN: Duration = Duration::from_secs(1);
 /// Further grace before the objects that another node removed, and has not deleted, are deleted here.
 const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
+/// How much a merge yields to clients and queries: at 5, a core is shared about three to one, so that merges go on under full load too.
+const MERGE_NICENESS: i32 = 5;
 /// Tries of one commit in a round; the next round finds out what became of it.
 const COMMIT_TRIES: u32 = 3;
 
@@ -157,6 +162,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Local copies of them.
     pub cache: Arc<Cache>,
+    /// Where damaged blocks are noted.
+    pub quarantine: Arc<Quarantine>,
     /// Tells which rows a delete means.
     pub finder: Arc<dyn Finder>,
     /// Time.
@@ -203,6 +210,15 @@ impl Error {
     /// Whether another node or step was faster: nothing is wrong.
     fn is_lost_race(&self) -> bool {
         matches!(self, Error::Catalog(catalog::Error::Conflict { .. }))
+    }
+
+    /// Whether an object is damaged or gone: trying again does not help, and other blocks can do without it.
+    fn is_damage(&self) -> bool {
+        match self {
+            Error::Store(error) => matches!(error.kind(), storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound),
+            Error::Block(error) => matches!(error, block::Error::Parquet { .. }),
+            _ => false,
+        }
     }
 }
 
@@ -300,6 +316,7 @@ pub struct Maintainer {
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
     erasures: Erasures,
+    quarantine: Arc<Quarantine>,
     /// Rounds are one at a time.
     round: tokio::sync::Mutex<()>,
     /// Of the removed blocks that the snapshot remembers, those whose objects are deleted.
@@ -330,6 +347,7 @@ impl Maintainer {
             cache: parts.cache,
             clock: parts.clock,
             erasures: Erasures::new(parts.finder),
+            quarantine: parts.quarantine,
             round: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),
             last_sweep_nanos: Mutex::default(),
@@ -407,36 +425,57 @@ impl Maintainer {
     }
 
     async fn swap_all(&self, report: &mut Report) {
-        let groups = policy::groups(&self.catalog.snapshot(), &self.config, self.lake_visible_at_once, self.clock.now_nanos());
+        let (snapshot, now_nanos) = (self.catalog.snapshot(), self.clock.now_nanos());
+        self.quarantine.keep_live(&snapshot);
+        let is_out = |id: &BlockId| self.quarantine.holds(id, now_nanos);
+        let groups = policy::groups(&snapshot, &self.config, self.lake_visible_at_once, now_nanos, is_out);
         for group in groups {
-            match self.swap(&group).await {
+            match self.swap(&group, report).await {
+                Ok((0, 0)) => {}
                 Ok((n_replaced, n_made)) => {
                     report.blocks_replaced += n_replaced;
                     report.blocks_made += n_made;
                     SWAPS.get_or_create(&SwapLabels { swap: group.swap.name() }).inc();
                 }
                 Err(error) => {
-                    let step = match group.swap {
-                        Swap::Seal => Step::Seal,
-                        Swap::Merge => Step::Merge,
-                        Swap::Rewrite => Step::Rewrite,
-                    };
-                    self.note(report, step, &error);
+                    if let Error::Block(block::Error::Parquet { block, .. }) = &error
+                        && let Some(meta) = group.blocks.iter().find(|meta| meta.id.as_str() == block)
+                    {
+                        self.quarantine.put(meta, error.to_string(), now_nanos);
+                    }
+                    self.note(report, Step::of(group.swap), &error);
                 }
             }
         }
     }
 
     /// Makes one block of a group's and puts it in their place; gives how many blocks went, and how many that made (0 if no row was left).
-    async fn swap(&self, group: &Group) -> Result<(usize, usize), Error> {
+    /// Damaged blocks stay where they are: the others must not wait for them.
+    async fn swap(&self, group: &Group, report: &mut Report) -> Result<(usize, usize), Error> {
         let mut inputs = Vec::with_capacity(group.blocks.len());
         for meta in &group.blocks {
-            inputs.push(self.read(meta).await?);
+            match self.read(meta).await {
+                Ok(input) => {
+                    self.quarantine.release(&meta.id);
+                    inputs.push(input);
+                }
+                Err(error) if error.is_damage() => {
+                    self.quarantine.put(meta, error.to_string(), self.clock.now_nanos());
+                    self.note(report, Step::of(group.swap), &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let least = if group.swap == Swap::Merge { 2 } else { 1 };
+        if inputs.len() < least {
+            return Ok((0, 0));
         }
         self.bound(&mut inputs);
-        let blocks = &group.blocks[..inputs.len()];
+        let blocks: Vec<Arc<BlockMeta>> = inputs.iter().map(|input| Arc::clone(&input.meta)).collect();
+        let blocks = &blocks[..];
         let (merge, level, partition_nanos, now_nanos) = (Arc::clone(&self.merge), group.level, group.partition_nanos, self.clock.now_nanos());
-        let built = tokio::task::spawn_blocking(move || merge.merge(inputs, level, partition_nanos, now_nanos)).await??;
+        let merging = move || supervise::stepping_back(MERGE_NICENESS, || merge.merge(inputs, level, partition_nanos, now_nanos));
+        let built = tokio::task::spawn_blocking(merging).await??;
         fail_point::hit("merge.after_build");
         // from here on the blocks may be gone: every commit says so by a conflict
         let removes: Vec<BlockId> = blocks.iter().map(|meta| meta.id.clone()).collect();
@@ -612,6 +651,14 @@ enum Step {
 }
 
 impl Step {
+    fn of(swap: Swap) -> Step {
+        match swap {
+            Swap::Seal => Step::Seal,
+            Swap::Merge => Step::Merge,
+            Swap::Rewrite => Step::Rewrite,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Step::Refresh => "refresh",

@@ -59,7 +59,9 @@ use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, SENT_KEY, Sent, add_up};
-pub use maintain::{Config as MaintainConfig, LogGroups, Maintainer, Parts as MaintainParts, RetentionConfig, RetentionRule, lake_swap_grace};
+pub use maintain::{
+    Config as MaintainConfig, DamagedBlock, LogGroups, Maintainer, Parts as MaintainParts, Quarantine, RetentionConfig, RetentionRule, lake_swap_grace,
+};
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use rules::{NoRules, RuleBook, Rules};
 pub use view::{Source, View};
@@ -310,6 +312,7 @@ struct Inner {
     ledger: Ledger,
     watermarks: watermark::Watermarks,
     repeats: Arc<repeats::Repeats>,
+    quarantine: Arc<Quarantine>,
     /// Whether rows wait that are not of our own telemetry.
     has_others_rows: AtomicBool,
     /// Age at which rows are flushed for other nodes; `u64::MAX` while there are none.
@@ -389,6 +392,11 @@ impl Ingest {
             true => before,
             false => self.settled_ingest_id().await,
         }
+    }
+
+    /// Blocks that are damaged, as far as work on them has shown.
+    pub fn quarantine(&self) -> &Arc<Quarantine> {
+        &self.inner.quarantine
     }
 
     /// Where every record ended.

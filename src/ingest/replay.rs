@@ -116,6 +116,7 @@ impl Ingest {
             ledger,
             watermarks,
             repeats,
+            quarantine: Arc::default(),
             has_others_rows: AtomicBool::new(true),
             in_flight,
             publication: RwLock::new(()),

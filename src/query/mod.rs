@@ -41,8 +41,8 @@
 //! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
 //!   groups, live tails, SQL memory, disk and rows, open blocks, kept pages. A dropped future stops its work on other threads.
 //! - Queries compute on the threads of [`pool`] alone; SQL takes neither a search's threads nor its place.
-//! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) and the view `metrics`, and
-//!   nothing else of the machine.
+//! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) , the view `metrics` and the
+//!   ledger, and nothing else of the machine.
 //!
 //! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
 //! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`] and [`blocks`] (matching),

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::metrics::{METRICS, Workers as Labels};
 use super::{Error, Result};
+use crate::supervise::step_back;
 
 /// Who waits for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +73,7 @@ impl Pool {
         };
         Pool {
             interactive: start("query", || {}),
-            batch: start("query-batch", lower_priority),
+            batch: start("query-batch", || step_back(BATCH_NICENESS)),
             n_threads,
         }
     }
@@ -132,23 +133,7 @@ impl Workers {
 }
 
 /// How much batch work yields: at 10, a core is shared about nine to one.
-#[cfg(target_os = "linux")]
 const BATCH_NICENESS: i32 = 10;
-
-/// Lets this thread step back behind others of the machine.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the priority of a thread has no safe door in std")]
-fn lower_priority() {
-    // SAFETY: the call takes and touches no memory; on Linux it is of the calling thread alone, and relative to what the
-    // process was started with. It may fail, and then nothing changed.
-    unsafe {
-        libc::nice(BATCH_NICENESS);
-    }
-}
-
-/// Elsewhere a priority is of the whole process, and stays.
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
 
 #[cfg(test)]
 mod tests {

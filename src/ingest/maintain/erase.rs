@@ -43,8 +43,14 @@ impl Maintainer {
             // another node is at work on it, or was: its intent ends, and then this one's turn comes
             let Some(meta) = meta else { continue };
             fail_point::hit("delete.before_erasure");
-            // a block that cannot be read must not keep the others
-            match self.erase_block(id, delete, meta).await {
+            // a block that cannot be read must not keep the others; as long as it is there, the delete is not done
+            let erased = self.erase_block(id, delete, meta).await;
+            if let Err(error) = &erased
+                && error.is_damage()
+            {
+                self.quarantine.put(meta, error.to_string(), self.clock.now_nanos());
+            }
+            match erased {
                 Ok(None) => clean.push(block.clone()),
                 Ok(Some(n_rows)) => report.rows_erased += n_rows,
                 Err(error) => self.note(report, Step::Erase, &error),

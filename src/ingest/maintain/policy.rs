@@ -54,11 +54,13 @@ pub(in crate::ingest) fn made_nanos(id: &BlockId) -> i64 {
 }
 
 /// All groups that are due, oldest partition of each table first.
-pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once: bool, now_nanos: i64) -> Vec<Group> {
+///
+/// Blocks that are `out` are in none.
+pub(super) fn groups(snapshot: &Snapshot, config: &Config, lake_visible_at_once: bool, now_nanos: i64, is_out: impl Fn(&BlockId) -> bool) -> Vec<Group> {
     let mut groups = Vec::new();
     for table in Table::ALL {
         let mut partitions: BTreeMap<i64, Vec<Arc<BlockMeta>>> = BTreeMap::new();
-        for meta in snapshot.blocks(table) {
+        for meta in snapshot.blocks(table).iter().filter(|meta| !is_out(&meta.id)) {
             partitions.entry(meta.partition_nanos).or_default().push(Arc::clone(meta));
         }
         for (partition_nanos, blocks) in partitions {

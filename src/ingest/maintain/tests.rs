@@ -178,6 +178,7 @@ impl World {
             catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
             cache: Cache::open(Arc::clone(&store), &self.caches.path().join("cache"), 1 << 20).expect("opens"),
             store,
+            quarantine: Arc::default(),
             finder: Arc::new(Numbers),
             clock: self.clock.clone(),
         }
@@ -373,6 +374,39 @@ async fn a_damaged_index_is_made_anew_and_damaged_rows_are_reported() {
     assert_eq!((report.blocks_made, report.problems.len()), (1, 1), "{report:?}");
     assert!(report.problems[0].starts_with("seal:"), "{report:?}");
     assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Spans), (1, 0), "damaged rows are not thrown away");
+}
+
+#[tokio::test]
+async fn a_damaged_block_keeps_no_other_out_of_the_lake_and_is_tried_again() {
+    let mut world = World::new(Config::default());
+    let maintainer = world.maintainer(1).await;
+    for _ in 0..3 {
+        world.flush(&maintainer, Table::Logs, START, 10).await;
+    }
+    let damaged = maintainer.catalog.snapshot().blocks(Table::Logs)[1].clone();
+    let path = block_path(&damaged).data();
+    let whole = world.inner.get(&path).await.expect("an object");
+    world.inner.put(&path, Bytes::from_static(b"9\n9\n9\n")).await.expect("put");
+    world.clock.set(START + 2 * HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems.len()), (2, 1, 1), "{report:?}");
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Logs), (1, 1));
+    let told = maintainer.quarantine.blocks();
+    assert_eq!((told.len(), &told[0].block, told[0].rows), (1, &damaged.id, 10), "{told:?}");
+    let report = maintainer.run_once().await;
+    assert_eq!(
+        (report.blocks_replaced, report.problems.len()),
+        (0, 0),
+        "it is not read again and again: {report:?}"
+    );
+    world.inner.put(&path, whole).await.expect("put");
+    // its hour is in the lake already: it waits as late rows do
+    world.clock.advance(25 * HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems.len()), (1, 1, 0), "{report:?}");
+    assert_eq!(maintainer.quarantine.blocks(), []);
+    assert_eq!(levels(&maintainer.catalog.snapshot(), Table::Logs), (0, 2));
+    world.check(&maintainer).await;
 }
 
 #[tokio::test]
@@ -586,6 +620,7 @@ async fn real_blocks_are_sealed_with_their_index() {
         catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
         cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),
         store,
+        quarantine: Arc::default(),
         finder: Arc::new(Numbers),
         clock: world.clock.clone(),
     });

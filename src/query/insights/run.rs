@@ -34,6 +34,8 @@ const FIRST_HELPING: usize = if cfg!(test) { 4 } else { 256 };
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 /// Rows that are shared out at a time, about: between, the answer so far is put together.
 pub(super) const SLICE_ROWS: u64 = if cfg!(test) { 500 } else { 4_000_000 };
+/// The first slice is so much shorter than the longest.
+const FIRST_SLICE_SHARE: u64 = 16;
 /// No page is asked for over less time than this: where that is too long, trying is in vain.
 const LEAST_SLICE_NANOS: i64 = 1_000_000;
 /// Values at least as long may have been cut by the index.
@@ -313,19 +315,21 @@ impl Walk {
         }
     }
 
-    /// The same in slices of about so many rows each, if those of an extent lie evenly.
+    /// The same in slices of about so many rows each, if those of an extent lie evenly; the first ones are shorter, so that whoever
+    /// waits sees soon what is found.
     pub(super) fn in_slices_of(self, rows: u64, extent: &Extent) -> Self {
-        let n_slices = i64::try_from(extent.rows / rows).unwrap_or(i64::MAX);
+        let slices_of = |rows: u64| i64::try_from(extent.rows / rows.max(1)).unwrap_or(i64::MAX);
+        let n_first = slices_of(rows / FIRST_SLICE_SHARE);
         let there = extent.last_nanos.saturating_sub(extent.first_nanos);
-        if n_slices < 2 || there <= 0 {
+        if n_first < 2 || there <= 0 {
             return self;
         }
-        let width = (there / n_slices).max(LEAST_SLICE_NANOS);
+        let widest = (there / slices_of(rows).max(1)).max(LEAST_SLICE_NANOS);
         let left = self.left.intersect(&TimeRange::new(extent.first_nanos, extent.last_nanos.saturating_add(1)));
         Self {
             left,
-            width_nanos: Some(width),
-            widest_nanos: width,
+            width_nanos: Some((there / n_first).max(LEAST_SLICE_NANOS)),
+            widest_nanos: widest,
             ..self
         }
     }

@@ -41,6 +41,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
+        "damaged_blocks": server.ingest.quarantine().blocks(),
         "receivers": outcomes(server.ingest.ledger().sums()),
         "sources": server.ingest.progress(),
         "node": server.ingest.catalog().node(),
