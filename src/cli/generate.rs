@@ -44,6 +44,9 @@ pub(crate) struct GenerateArgs {
     /// Seconds before now at which that time ends.
     #[arg(long, default_value_t = 0)]
     ago: u64,
+    /// Let event times begin now and go on at the rate, instead.
+    #[arg(long, requires = "rate", conflicts_with_all = ["spread", "ago"])]
+    live: bool,
     /// Give each log record its number as the attribute `load.number`.
     #[arg(long)]
     numbered: bool,
@@ -67,6 +70,7 @@ pub(crate) async fn run(args: GenerateArgs) -> anyhow::Result<Outcome> {
         gzip: args.gzip,
         spread: Duration::from_secs(args.spread),
         ago: Duration::from_secs(args.ago),
+        live: args.live,
         numbered: args.numbered,
     };
     let stop = CancellationToken::new();

@@ -1,19 +1,21 @@
 //! Throughput: so many records, as fast as they are acknowledged or at a given rate, and how long that took.
 //!
 //! Request bodies are built before the clock starts, so that what is measured is the server, not us: up to
-//! [`MAX_BODY_BYTES`] of them; if more is asked for, the bodies repeat from the first (and their records with them).
+//! [`MAX_BODY_BYTES`] of them; if more is asked for, a thread builds the others while these are sent. No record is sent twice.
 //! Each connection has one request under way at a time, as an OTLP exporter has.
 
 mod records;
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +27,9 @@ use super::{Error, Result};
 use crate::model::{Clock, Signal};
 
 /// Bytes of request bodies that are built beforehand and held.
-pub const MAX_BODY_BYTES: usize = 512 << 20;
+pub const MAX_BODY_BYTES: usize = if cfg!(test) { 8 << 20 } else { 512 << 20 };
+/// Bodies that wait to be sent, where more are built while others are sent.
+const MAX_READY_BODIES: usize = 64;
 /// Log records that arise with one trace, background ones included: 15 in its spans and 5.5 beside it.
 const LOGS_PER_TRACE: f64 = 20.5;
 /// Instrumentation scope of what is sent.
@@ -56,6 +60,8 @@ pub struct Options {
     pub spread: Duration,
     /// They end so long before now (0).
     pub ago: Duration,
+    /// Event times begin now and go on as the rate does, instead; bodies are built while others are sent.
+    pub live: bool,
     /// Whether each log record carries its number as the attribute `load.number`, so that a test can find it.
     pub numbered: bool,
 }
@@ -74,6 +80,7 @@ impl Default for Options {
             gzip: false,
             spread: Duration::from_secs(600),
             ago: Duration::ZERO,
+            live: false,
             numbered: false,
         }
     }
@@ -132,22 +139,52 @@ pub struct Body {
     pub bytes: Bytes,
 }
 
-/// Builds bodies until all records or [`MAX_BODY_BYTES`] are reached. The newest event time is, nearly, `options.ago`
-/// before `now_nanos`.
-pub fn build(options: &Options, now_nanos: i64) -> Result<Vec<Body>> {
-    if options.signals.is_empty() || options.batch == 0 || options.connections == 0 || options.records == 0 {
-        return Err(Error::Invalid("signals, batch, connections and records must not be empty or zero".into()));
+/// Bodies, one after the other, until all records are in one.
+struct Bodies {
+    options: Options,
+    records: Records,
+    n_built: usize,
+    left: u64,
+}
+
+impl Bodies {
+    /// The newest event time is, nearly, `options.ago` before `now_nanos`; with `options.live` the oldest is `now_nanos`, and times go on as the
+    /// rate does.
+    fn new(options: &Options, now_nanos: i64) -> Result<Bodies> {
+        if options.signals.is_empty() || options.batch == 0 || options.connections == 0 || options.records == 0 {
+            return Err(Error::Invalid("signals, batch, connections and records must not be empty or zero".into()));
+        }
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        let (start_nanos, spread) = match (options.live, options.rate) {
+            (false, _) => {
+                let spread = nanos(options.spread);
+                (now_nanos.saturating_sub(nanos(options.ago)).saturating_sub(spread), spread)
+            }
+            (true, Some(rate)) if rate > 0.0 => (now_nanos, (options.records as f64 / rate * 1e9) as i64),
+            (true, _) => return Err(Error::Invalid("event times that go on as they are sent need a rate".into())),
+        };
+        let n_traces = (options.records as f64 / LOGS_PER_TRACE).max(1.0);
+        let step = (spread as f64 / n_traces) as i64;
+        Ok(Bodies {
+            records: Records::new(options.seed, start_nanos, step, options.numbered),
+            options: options.clone(),
+            n_built: 0,
+            left: options.records,
+        })
     }
-    let wants = |signal: Signal| options.signals.contains(&signal);
-    let spread = i64::try_from(options.spread.as_nanos()).unwrap_or(i64::MAX);
-    let end_nanos = now_nanos.saturating_sub(i64::try_from(options.ago.as_nanos()).unwrap_or(i64::MAX));
-    let n_traces = (options.records as f64 / LOGS_PER_TRACE).max(1.0);
-    let step = (spread as f64 / n_traces) as i64;
-    let mut records = Records::new(options.seed, end_nanos.saturating_sub(spread), step, options.numbered);
-    let (mut bodies, mut held, mut left) = (Vec::new(), 0usize, options.records);
-    while left > 0 && held < MAX_BODY_BYTES {
-        let n = left.min(options.batch as u64) as usize;
-        let turn_of_metrics = wants(Signal::Metrics) && (options.signals.len() == 1 || bodies.len() % 10 == 9);
+}
+
+impl Iterator for Bodies {
+    type Item = Body;
+
+    fn next(&mut self) -> Option<Body> {
+        if self.left == 0 {
+            return None;
+        }
+        let (options, records) = (&self.options, &mut self.records);
+        let wants = |signal: Signal| options.signals.contains(&signal);
+        let n = self.left.min(options.batch as u64) as usize;
+        let turn_of_metrics = wants(Signal::Metrics) && (options.signals.len() == 1 || self.n_built % 10 == 9);
         let (signal, bytes) = if turn_of_metrics {
             (Signal::Metrics, otlp::metrics_request(records.metrics(n), SCOPE).encode_to_vec())
         } else if wants(Signal::Traces) && (!wants(Signal::Logs) || records.spans_wait()) {
@@ -162,15 +199,30 @@ pub fn build(options: &Options, now_nanos: i64) -> Result<Vec<Body>> {
             records.drop_logs();
         }
         let bytes = if options.gzip { gzip(&bytes) } else { bytes };
-        held += bytes.len();
-        left -= n as u64;
-        bodies.push(Body {
+        self.left -= n as u64;
+        self.n_built += 1;
+        Some(Body {
             signal,
             n_records: n as u64,
             bytes: bytes.into(),
-        });
+        })
     }
-    Ok(bodies)
+}
+
+/// The first bodies, up to [`MAX_BODY_BYTES`] of them.
+pub fn build(options: &Options, now_nanos: i64) -> Result<Vec<Body>> {
+    Ok(first_of(&mut Bodies::new(options, now_nanos)?))
+}
+
+fn first_of(bodies: &mut Bodies) -> Vec<Body> {
+    let (mut first, mut held) = (Vec::new(), 0usize);
+    while held < MAX_BODY_BYTES
+        && let Some(body) = bodies.next()
+    {
+        held += body.bytes.len();
+        first.push(body);
+    }
+    first
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -184,9 +236,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub async fn run(options: Options, clock: &dyn Clock, stop: CancellationToken) -> Result<Report> {
     let building = Instant::now();
     let now_nanos = clock.now_nanos();
-    let to_build = options.clone();
-    let built = tokio::task::spawn_blocking(move || build(&to_build, now_nanos)).await;
-    let bodies = Arc::new(built.map_err(|error| Error::Invalid(format!("building failed: {error}")))??);
+    let mut bodies = Bodies::new(&options, now_nanos)?;
+    let is_live = options.live;
+    // what is built beforehand takes no time from the server while it is measured
+    let built = tokio::task::spawn_blocking(move || {
+        let first = if is_live { Vec::new() } else { first_of(&mut bodies) };
+        (first, bodies)
+    });
+    let (first, bodies) = built.await.map_err(|error| Error::Invalid(format!("building failed: {error}")))?;
     let build_seconds = building.elapsed().as_secs_f64();
     let targets = Targets {
         http: options.otlp_http.clone(),
@@ -196,12 +253,20 @@ pub async fn run(options: Options, clock: &dyn Clock, stop: CancellationToken) -
         token: options.token.clone(),
     };
     let sender = Arc::new(Sender::open(targets).await?);
+    let (made, others) = mpsc::channel(MAX_READY_BODIES);
+    let making = std::thread::spawn(move || {
+        for body in bodies {
+            // nobody takes them any more
+            if made.blocking_send(body).is_err() {
+                return;
+            }
+        }
+    });
     let shared = Arc::new(Shared {
-        bodies,
+        first: Mutex::new(first.into()),
+        others: tokio::sync::Mutex::new(others),
         sender,
-        next: AtomicUsize::new(0),
         claimed: AtomicU64::new(0),
-        records: options.records,
         rate: options.rate.filter(|rate| *rate > 0.0),
         gzip: options.gzip,
         took: Mutex::default(),
@@ -213,6 +278,8 @@ pub async fn run(options: Options, clock: &dyn Clock, stop: CancellationToken) -
         connections.spawn(send_until(shared.clone(), stop.clone()));
     }
     while connections.join_next().await.is_some() {}
+    shared.others.lock().await.close();
+    let _ = tokio::task::spawn_blocking(move || making.join()).await;
     let seconds = shared.began.elapsed().as_secs_f64();
     let counts = shared.sender.counters.read();
     let mut took = std::mem::take(&mut *shared.took.lock());
@@ -235,13 +302,13 @@ pub async fn run(options: Options, clock: &dyn Clock, stop: CancellationToken) -
 
 /// What the connections share.
 struct Shared {
-    bodies: Arc<Vec<Body>>,
+    /// Built beforehand.
+    first: Mutex<VecDeque<Body>>,
+    /// Built meanwhile.
+    others: tokio::sync::Mutex<mpsc::Receiver<Body>>,
     sender: Arc<Sender>,
-    /// Number of the next body.
-    next: AtomicUsize,
     /// Records in bodies that were taken.
     claimed: AtomicU64,
-    records: u64,
     rate: Option<f64>,
     gzip: bool,
     took: Mutex<Vec<Duration>>,
@@ -249,14 +316,19 @@ struct Shared {
     began: Instant,
 }
 
-async fn send_until(shared: Arc<Shared>, stop: CancellationToken) {
-    loop {
-        let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let body = &shared.bodies[number % shared.bodies.len()];
-        let before = shared.claimed.fetch_add(body.n_records, Ordering::Relaxed);
-        if before >= shared.records {
-            return;
+impl Shared {
+    async fn next(&self) -> Option<Body> {
+        let first = self.first.lock().pop_front();
+        match first {
+            Some(body) => Some(body),
+            None => self.others.lock().await.recv().await,
         }
+    }
+}
+
+async fn send_until(shared: Arc<Shared>, stop: CancellationToken) {
+    while let Some(body) = shared.next().await {
+        let before = shared.claimed.fetch_add(body.n_records, Ordering::Relaxed);
         if let Some(rate) = shared.rate {
             let due = Duration::from_secs_f64(before as f64 / rate);
             tokio::select! {
@@ -377,6 +449,53 @@ mod tests {
         let report = run(options, &ManualClock::new(NOW), CancellationToken::new()).await.expect("a report");
         assert_eq!((report.acknowledged, report.requests, report.rejected, report.given_up), (2_300, 5, 0, 0));
         assert!(report.ack_ms.p50 <= report.ack_ms.p99 && report.acknowledged_per_second > 0.0);
+    }
+
+    #[tokio::test]
+    async fn no_record_is_sent_twice_however_many_there_are() {
+        use std::collections::HashSet;
+        use xxhash_rust::xxh3::xxh3_64;
+        let (seen, bytes) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(AtomicU64::new(0)));
+        let takes = {
+            let (seen, bytes) = (seen.clone(), bytes.clone());
+            move |body: Bytes| async move {
+                bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+                seen.lock().insert(xxh3_64(&body));
+                ""
+            }
+        };
+        let app = axum::Router::new().route("/v1/logs", axum::routing::post(takes));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let options = Options {
+            otlp_http: format!("http://{address}"),
+            ..options(&[Signal::Logs], 50_250)
+        };
+        let report = run(options, &ManualClock::new(NOW), CancellationToken::new()).await.expect("a report");
+        assert_eq!((report.acknowledged, report.requests, seen.lock().len()), (50_250, 101, 101));
+        assert!(bytes.load(Ordering::Relaxed) > MAX_BODY_BYTES as u64, "some were built while others were sent");
+    }
+
+    #[test]
+    fn live_times_begin_now_and_go_on_at_the_rate() {
+        let live = Options {
+            live: true,
+            rate: Some(1_000.0),
+            ..options(&[Signal::Logs], 10_000)
+        };
+        let mut times: Vec<i64> = Vec::new();
+        for body in Bodies::new(&live, NOW).expect("bodies") {
+            let decoded = decode(Kind::OtlpLogs, &body.bytes, &CONTEXT).expect("decodes");
+            times.extend(decoded.batch.rows.iter().flat_map(|rows| rows.times().values().to_vec()));
+        }
+        let seconds = |nanos: i64| (nanos - NOW) as f64 / 1e9;
+        let (first, last) = (times.iter().min().expect("a time"), times.iter().max().expect("a time"));
+        assert!(
+            (-5.0..1.0).contains(&seconds(*first)) && (8.0..20.0).contains(&seconds(*last)),
+            "{first} {last}"
+        );
+        assert!(Bodies::new(&Options { rate: None, ..live }, NOW).is_err());
     }
 
     #[test]

@@ -53,8 +53,9 @@ def ask(lake, stop, asked, failures):
 
 
 def test_memory_stays_flat_for_an_hour_of_events(make_lake):
-    lake = make_lake(config={"lake": {"every_seconds": 5}})
-    of_records = ["--records", str(RECORDS), "--rate", str(RATE)]
+    # an hour that ends meanwhile is sealed meanwhile
+    lake = make_lake(config={"lake": {"every_seconds": 5, "seal_after_seconds": 120, "seal_quiet_seconds": 20}})
+    of_records = ["--records", str(RECORDS), "--rate", str(RATE), "--live"]
     generate = [lakes.binary(), "generate", "--otlp-http", lake.otlp_http_url, *of_records, "--connections", "2"]
     stop, asked, failures = threading.Event(), [], []
     asker = threading.Thread(target=ask, args=(lake, stop, asked, failures))

@@ -319,6 +319,12 @@ pub enum Failed {
         /// The bound.
         max: usize,
     },
+    /// An inner query took too long.
+    #[error("an inner query took longer than {seconds} s; narrow the time range or filter more")]
+    InnerTime {
+        /// The bound.
+        seconds: u64,
+    },
 }
 
 /// One log event.

@@ -34,6 +34,8 @@ const FIRST_HELPING: usize = if cfg!(test) { 4 } else { 256 };
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 /// Rows that are shared out at a time, about: between, the answer so far is put together.
 pub(super) const SLICE_ROWS: u64 = if cfg!(test) { 500 } else { 4_000_000 };
+/// What an inner query may take, as the service has it.
+const INNER_TIME: Duration = Duration::from_secs(30);
 /// The first slice is so much shorter than the longest.
 const FIRST_SLICE_SHARE: u64 = 16;
 /// No page is asked for over less time than this: where that is too long, trying is in vain.
@@ -154,7 +156,9 @@ fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, is_w
     async move {
         let mut context = plan.context.clone();
         for subplan in &plan.first {
-            context.answers.push(run_plan(engine, subplan, progress, false).await?);
+            let answer = tokio::time::timeout(INNER_TIME, run_plan(engine, subplan, progress, false)).await;
+            let seconds = INNER_TIME.as_secs();
+            context.answers.push(answer.map_err(|_| Failed::InnerTime { seconds })??);
         }
         let range = range_of(&context);
         if let Some(count) = plan.script.index_count()

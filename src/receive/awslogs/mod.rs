@@ -22,6 +22,9 @@
 //!
 //! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
 //!
+//! A log group's class is kept and shown, and decides over subscription filters; but all classes are stored alike here, so queries, metric
+//! filters and live tails do with `INFREQUENT_ACCESS` what they do with `STANDARD`, where AWS refuses some.
+//!
 //! Reads see what is acknowledged at once, of streams that exist. `unmask` is passed over; of other accounts there are no groups.
 //!
 //! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.

@@ -354,7 +354,9 @@ impl Queries {
             Some(Ok(Ok((rows, n_matched)))) => (Status::Complete, rows, n_matched),
             Some(Ok(Err(error))) => {
                 match &error {
-                    RunError::Failed(Failed::Memory { .. } | Failed::TooMany { .. }) => tracing::info!(query = job.id, %error, "a query failed"),
+                    RunError::Failed(Failed::Memory { .. } | Failed::TooMany { .. } | Failed::InnerTime { .. }) => {
+                        tracing::info!(query = job.id, %error, "a query failed")
+                    }
                     _ => tracing::warn!(query = job.id, %error, "a query failed"),
                 }
                 (Status::Failed, Vec::new(), 0)
