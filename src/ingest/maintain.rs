@@ -474,7 +474,13 @@ impl Maintainer {
         let blocks: Vec<Arc<BlockMeta>> = inputs.iter().map(|input| Arc::clone(&input.meta)).collect();
         let blocks = &blocks[..];
         let (merge, level, partition_nanos, now_nanos) = (Arc::clone(&self.merge), group.level, group.partition_nanos, self.clock.now_nanos());
-        let merging = move || supervise::stepping_back(MERGE_NICENESS, || merge.merge(inputs, level, partition_nanos, now_nanos));
+        let runtime = tokio::runtime::Handle::current();
+        let merging = move || {
+            supervise::stepping_back(MERGE_NICENESS, || {
+                let _entered = runtime.enter();
+                merge.merge(inputs, level, partition_nanos, now_nanos)
+            })
+        };
         let built = tokio::task::spawn_blocking(merging).await??;
         fail_point::hit("merge.after_build");
         // from here on the blocks may be gone: every commit says so by a conflict
