@@ -90,7 +90,7 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
                     .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
             }
             // near unique: a dictionary would only be filled and given up
-            "trace_id" | "span_id" | "parent_span_id" | "body" => builder = builder.set_column_dictionary_enabled(path.clone(), false),
+            "trace_id" | "span_id" | "parent_span_id" | "body" | "xray_document" => builder = builder.set_column_dictionary_enabled(path.clone(), false),
             "value" | "sum" | "min" | "max" if !nested && leaf.physical_type() == parquet::basic::Type::DOUBLE => {
                 builder = builder
                     .set_column_dictionary_enabled(path.clone(), false)

@@ -279,6 +279,8 @@ pub fn weigh(kind: Kind, body: &[u8]) -> Result<Weighed<'_>, Error> {
         Kind::Firehose => firehose::weigh(body)?,
         Kind::PutMetricDataQuery | Kind::PutMetricDataJson | Kind::PutMetricDataCbor => put_metric_data::weigh(kind, body),
         Kind::OtlpLogsOfStream | Kind::OtlpLogsOfStreamJson => otlp::weigh_of_stream(kind, body)?,
+        // documents are in memory as rows and once more as the texts that are kept, which double as they grow
+        Kind::XraySegments => 11 * body.len(),
         kind => otlp::weigh(kind, body)?.unwrap_or(8 * body.len()),
     };
     Ok(Weighed { kind, body, memory_bytes })

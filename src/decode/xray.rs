@@ -15,6 +15,8 @@
 //! `aws.xray.error`, `aws.xray.fault`, `aws.xray.throttle`, `aws.xray.origin`, `aws.xray.inferred`,
 //! `aws.xray.precursor_ids`.
 //!
+//! The text of a document is kept with its rows, so that it can be answered as it came ([`kept`]).
+//!
 //! The service: a segment's name. A subsegment sent on its own is named after the call it makes, so it takes the
 //! resource of the segment above it when that is in the same body, and else has none: no other request's documents are
 //! known here, so that the log gives the same rows again. Such a span is found by its trace, not by its service.
@@ -26,6 +28,7 @@
 //! | levels of subsegments | [`MAX_DEPTH`] |
 
 mod document;
+pub mod kept;
 mod resource;
 mod seconds;
 mod span;

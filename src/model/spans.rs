@@ -218,7 +218,7 @@ impl SpansBuilder {
         self.links.end_item();
     }
 
-    /// Sets the text of the X-Ray document that the span being built was sent in, if it is the document's own.
+    /// Sets the span's own text in the X-Ray document that it was sent in ([`crate::decode::xray::kept`]).
     pub fn xray_document(&mut self, text: &str) {
         self.current_document = Some(text.to_string());
     }

@@ -13,20 +13,18 @@ use super::answer::{
     SpanTraces, SqlRequest, SqlResponse,
 };
 use super::blocks::Blocks;
-use super::conditions::ValueTest;
 use super::fields;
 use super::filter::{Filter, Leaf};
 use super::histogram::{self, Buckets};
-use super::hit::Hit;
 use super::job::Job;
 use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
 use super::report::{self, Taker};
-use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, Trace, View, count, search, sql};
+use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, View, count, search, sql};
 use crate::catalog::NodeId;
 use crate::ingest::INGEST_ID_ROW_BITS;
-use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
+use crate::model::{Clock, Rows, Table, TimeRange};
 use crate::storage::Cache;
 
 /// The bound's name in answers that it cut.
@@ -343,17 +341,6 @@ impl Engine {
         .await
     }
 
-    /// One trace; `None` if there is nothing of it, [`Error::Unread`] if that cannot be said.
-    pub async fn trace(&self, id: TraceId) -> Result<Option<Trace>> {
-        let logs = (Table::Logs, self.inner.config.max_trace_logs, "log records of a trace");
-        self.trace_with(id, Some(logs)).await
-    }
-
-    /// [`Self::trace`] without its log records.
-    pub async fn spans_of_trace(&self, id: TraceId) -> Result<Option<Trace>> {
-        self.trace_with(id, None).await
-    }
-
     /// The traces of the newest spans that match, behind a cursor. Reads no more of them than that.
     pub async fn traces_of_spans(&self, query: &Query, range: TimeRange, n_spans: usize, cursor: Option<Cursor>) -> Result<SpanTraces> {
         self.timed(
@@ -367,63 +354,6 @@ impl Engine {
                     next_cursor,
                     coverage: job.coverage,
                 })
-            },
-        )
-        .await
-    }
-
-    async fn trace_with(&self, id: TraceId, logs: Option<(Table, usize, &'static str)>) -> Result<Option<Trace>> {
-        let none = Coverage::new(TimeRange::ALL);
-        let coverage_of = |answer: &Option<Trace>| answer.as_ref().map_or(none.clone(), |trace| trace.coverage.clone());
-        self.timed_by(
-            "trace",
-            Priority::Interactive,
-            |answer| coverage_of(answer).complete,
-            async |begun, stop| {
-                let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
-                // one view for both tables: a span and its logs are seen together
-                let view = self.view();
-                let mut coverage: Option<Coverage> = None;
-                let (mut spans, mut of_logs) = (Vec::new(), Vec::new());
-                let bounds = [Some((Table::Spans, self.inner.config.max_trace_spans, "spans of a trace")), logs];
-                // spans come first, and leave the logs at least a quarter
-                let max_bytes = self.inner.config.max_answer_bytes;
-                let mut bytes = max_bytes / 4 * 3;
-                for (table, rows, what) in bounds.into_iter().flatten() {
-                    let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
-                    let page = search::page(&mut job, &self.inner.blocks, Order::NewestFirst, search::Bounds { rows, bytes }, None).await?;
-                    bytes = max_bytes.saturating_sub(page.bytes);
-                    if page.next.is_some() {
-                        let message = format!("the trace has more; the newest {} are shown", page.hits.len());
-                        let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
-                        job.coverage.incomplete(ProblemKind::Limit, what, message);
-                    }
-                    match table {
-                        Table::Spans => spans = page.hits,
-                        _ => of_logs = page.hits,
-                    }
-                    match &mut coverage {
-                        None => coverage = Some(job.coverage),
-                        Some(coverage) => coverage.merge(job.coverage),
-                    }
-                }
-                let mut coverage = coverage.unwrap_or(Coverage::new(TimeRange::ALL));
-                let is_empty = spans.is_empty() && of_logs.is_empty();
-                let first_and_last = spans.iter().chain(&of_logs).map(Hit::time_unix_nano);
-                if let Some((first, last)) = first_and_last.fold(None, |bounds: Option<(i64, i64)>, time| {
-                    Some(bounds.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
-                }) {
-                    coverage.range = TimeRange::new(first, last.saturating_add(1));
-                }
-                let unread = (!coverage.complete && is_empty).then(|| coverage.clone());
-                let trace = Trace::assemble(id, spans, of_logs, coverage, begun.elapsed());
-                match (trace, unread) {
-                    (None, Some(coverage)) => Err(Error::Unread {
-                        what: format!("trace {id}"),
-                        coverage: Box::new(coverage),
-                    }),
-                    (trace, _) => Ok(trace),
-                }
             },
         )
         .await

@@ -71,6 +71,7 @@ mod metrics;
 mod job;
 mod search;
 mod report;
+mod one_trace;
 mod hit;
 mod anchor;
 mod answer;

@@ -511,7 +511,10 @@ enum Unread {
 async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>, kept: &Arc<RowCache>, max_bytes: usize) -> Result<Fetched> {
     let kept = Some(kept).filter(|_| found.len() <= MOST_KEPT_ROWS);
     let mut fetched = Fetched::default();
-    let mut helping = opened.values().map(|block| rows_at_once(block, &[])).fold(FIRST_FETCHED, usize::min);
+    let mut helping = opened
+        .values()
+        .map(|block| rows_at_once(block, Hit::columns(block.meta().table)))
+        .fold(FIRST_FETCHED, usize::min);
     let mut rest = found;
     while !rest.is_empty() {
         let n_rows = helping.min(rest.len());

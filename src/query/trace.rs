@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::hit::Hit;
+use super::xray::kept::Piece;
 use super::{Coverage, LogHit, SpanHit};
 use crate::model::{TraceId, severity};
 
@@ -31,6 +32,8 @@ pub struct Trace {
     pub spans: Vec<TraceSpan>,
     /// Log records, in order of time.
     pub logs: Vec<TraceLog>,
+    /// What the rows keep of X-Ray documents, if that was asked for ([`super::xray::kept`]).
+    pub pieces: Vec<Piece>,
     /// Spans with status ERROR.
     pub n_errors: usize,
     /// What it rests on.
@@ -132,6 +135,7 @@ impl Trace {
             n_errors: spans.iter().filter(|span| span.span.status_code == "ERROR").count(),
             spans,
             logs,
+            pieces: Vec::new(),
             coverage,
             took,
         })

@@ -39,6 +39,8 @@ pub(super) struct Node<'a> {
     /// `None` while in progress.
     pub(super) end_nanos: Option<i64>,
     pub(super) is_subsegment: bool,
+    /// As sent.
+    pub(super) text: &'a str,
     pub(super) fields: Object<'a>,
     pub(super) subsegments: Vec<Node<'a>>,
 }
@@ -70,15 +72,15 @@ pub(super) fn read(text: &str) -> Result<Vec<Document<'_>>, Flaw> {
         let mut documents = Vec::with_capacity(items.len());
         for (i, item) in items.into_iter().enumerate() {
             let fields = Object::parse(item.get()).map_err(not_json)?;
-            documents.push(document(fields, &format!("[{i}]."))?);
+            documents.push(document(item.get(), fields, &format!("[{i}]."))?);
         }
         return Ok(documents);
     }
     let fields = Object::parse(text).map_err(not_json)?;
-    Ok(vec![document(fields, "")?])
+    Ok(vec![document(text, fields, "")?])
 }
 
-fn document<'a>(fields: Object<'a>, path: &str) -> Result<Document<'a>, Flaw> {
+fn document<'a>(text: &'a str, fields: Object<'a>, path: &str) -> Result<Document<'a>, Flaw> {
     let invalid = |said: String| Flaw {
         reason: Reason::InvalidTraceId,
         message: format!("{path}trace_id: {said}"),
@@ -97,11 +99,11 @@ fn document<'a>(fields: Object<'a>, path: &str) -> Result<Document<'a>, Flaw> {
     };
     Ok(Document {
         trace_id,
-        root: node(fields, path, 1)?,
+        root: node(text, fields, path, 1)?,
     })
 }
 
-fn node<'a>(fields: Object<'a>, path: &str, depth: usize) -> Result<Node<'a>, Flaw> {
+fn node<'a>(text: &'a str, fields: Object<'a>, path: &str, depth: usize) -> Result<Node<'a>, Flaw> {
     let flaw = |reason: Reason, field: &str, said: String| Flaw {
         reason,
         message: format!("{path}{field}: {said}"),
@@ -159,7 +161,7 @@ fn node<'a>(fields: Object<'a>, path: &str, depth: usize) -> Result<Node<'a>, Fl
         for (i, item) in items.into_iter().enumerate() {
             let fields = Object::parse(item.get()).map_err(|_| flaw(Reason::InvalidField, &format!("subsegments[{i}]"), "not an object".into()))?;
             // the path is built level by level; it is bounded by the depth
-            subsegments.push(node(fields, &format!("{path}subsegments[{i}]."), depth + 1)?);
+            subsegments.push(node(item.get(), fields, &format!("{path}subsegments[{i}]."), depth + 1)?);
         }
     }
     Ok(Node {
@@ -170,6 +172,7 @@ fn node<'a>(fields: Object<'a>, path: &str, depth: usize) -> Result<Node<'a>, Fl
         // a document that says both has ended: `in_progress` is only asked when there is no end
         end_nanos,
         is_subsegment,
+        text,
         subsegments,
         fields,
     })

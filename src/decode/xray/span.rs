@@ -15,16 +15,19 @@
 //! | `links` | links |
 //! | `user`, `namespace`, `precursor_ids`, `in_progress`, `traced`, `inferred` | `enduser.id`, `aws.xray.namespace`, `.precursor_ids`, `.inprogress`, `.traced`, `.inferred` |
 //! | anything else | `aws.xray.<key>` |
+//! | its text, as sent, but for embedded subsegments | the column `xray_document` ([`kept`]) |
 
 use serde_json::value::RawValue;
 
 use super::document::{Node, Object, text_of, with_value};
+use super::kept;
 use super::resource::AWS_RESOURCE_KEYS;
 use crate::model::{SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder, TraceId, Value};
 
 /// Pushes a node and all below it.
 pub(super) fn push(builder: &mut SpansBuilder, context: i32, trace_id: TraceId, node: &Node<'_>, parent: Option<SpanId>) {
     let status_message = attributes(builder, node);
+    builder.xray_document(&kept::own_text(node));
     let flagged = ["error", "fault", "throttle"].iter().any(|flag| node.fields.get(flag) == Some("true"));
     builder.push(
         context,

@@ -13,13 +13,16 @@
 //! | `aws.xray.metadata.<namespace>` | `metadata.<namespace>`; every other attribute stands in `metadata.default` |
 //! | `enduser.id`, links, `aws.xray.origin`, `aws.xray.resource_arn`, `service.version` | `user`, `links`, `origin`, `resource_arn`, `service.version` |
 //!
-//! Documents are written from the rows: what came as a segment comes out with the same members and values, but not byte for byte.
+//! What came as a document is answered byte for byte as it came, while all rows of it are there ([`super::kept`]); what stands in it
+//! is not told again, and what hangs below it, but came on its own or by another protocol, is a document of its own. Other documents
+//! are written from the rows: what came as a segment then comes out with the same members and values.
 //! Subsegments nest at most [`MAX_DEPTH`] levels and a document holds at most [`MAX_NODES`] of them; beyond, they are documents
 //! of their own (`type`, `parent_id`), as SDKs send those that come late.
 
 use serde_json::{Map, Value, json};
 
 use super::facts::{self, TraceFacts, annotations, names, of_resource, of_span, seconds};
+use super::kept::{Place, places};
 use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
@@ -28,12 +31,12 @@ pub const MAX_DEPTH: usize = 40;
 pub const MAX_NODES: usize = 1_000;
 
 /// A document and the ID of its segment or subsegment.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// 16 hex digits.
     pub id: String,
-    /// What it says.
-    pub body: Value,
+    /// What it says: JSON.
+    pub text: String,
 }
 
 #[derive(Default)]
@@ -48,10 +51,20 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
     let spans = &trace.trace.spans;
     let mut below: Vec<Below> = Vec::with_capacity(spans.len());
     below.resize_with(spans.len(), Below::default);
+    let mut places = places(trace.trace);
     let mut out = Vec::new();
     // children stand behind their parents: the last first, so that each is whole when its parent takes it
     for at in (0..spans.len()).rev() {
         let placed = &spans[at];
+        match std::mem::take(&mut places[at]) {
+            Place::Written => {}
+            Place::Inside => continue,
+            Place::Kept(text) => {
+                let id = placed.span.span_id.clone();
+                out.push(Document { id, text });
+                continue;
+            }
+        }
         let is_segment = trace.segments[trace.segment_of[at]].span == at;
         let mut inner = std::mem::take(&mut below[at]);
         let mut body = document(&placed.span, is_segment);
@@ -59,7 +72,8 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
             inner.documents.reverse();
             body.insert("subsegments".into(), inner.documents.into());
         }
-        let parent = placed.parent.filter(|_| !is_segment);
+        // nothing is added to a document that is answered as it came
+        let parent = placed.parent.filter(|parent| !is_segment && places[*parent] == Place::Written);
         if let Some(above) = parent.map(|parent| &mut below[parent])
             && inner.depth + 1 < MAX_DEPTH
             && above.nodes + inner.nodes < MAX_NODES
@@ -78,7 +92,7 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
         }
         out.push(Document {
             id: placed.span.span_id.clone(),
-            body: body.into(),
+            text: Value::Object(body).to_string(),
         });
     }
     out.reverse();

@@ -2,7 +2,7 @@
 //!
 //! In: an assembled [`Trace`](super::Trace), from whatever protocol its spans came. Out: [`TraceFacts`], which say of which services,
 //! calls and flags it consists; from them a summary ([`TraceFacts::summary`]), the answer of a filter [`Expression`], and the
-//! trace's segment documents ([`documents`]).
+//! trace's segment documents ([`documents`]), as they came where they are [`kept`].
 //!
 //! # What is a segment
 //!
@@ -19,6 +19,7 @@ pub mod causes;
 pub mod documents;
 pub mod expression;
 pub mod facts;
+pub mod kept;
 mod matches;
 mod needs;
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Receiver {
         let mut bytes_left = MAX_DOCUMENT_BYTES;
         for text in ids {
             let found = match facts::trace_id(&text) {
-                Some(id) => self.engine()?.spans_of_trace(id).await?.map(readable).transpose()?,
+                Some(id) => self.engine()?.documents_of_trace(id).await?.map(readable).transpose()?,
                 None => None,
             };
             let Some(trace) = found else {
@@ -105,7 +105,7 @@ fn too_many_ids() -> Error {
 
 /// The ID and the text of each document of a trace.
 fn texts(facts: &TraceFacts<'_>) -> impl Iterator<Item = (String, String)> {
-    documents::documents(facts).into_iter().map(|document| (document.id, document.body.to_string()))
+    documents::documents(facts).into_iter().map(|document| (document.id, document.text))
 }
 
 /// The same of a trace by itself.
@@ -160,6 +160,7 @@ mod tests {
                 services: vec![],
                 spans: vec![],
                 logs: vec![],
+                pieces: vec![],
                 n_errors: 0,
                 coverage,
                 took: Duration::ZERO,

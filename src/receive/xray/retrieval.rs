@@ -177,7 +177,11 @@ impl Receiver {
         let (mut traces, mut room) = (Vec::new(), MAX_SPANS);
         while at < retrieval.ids.len() && traces.len() < MAX_TRACES && room > 0 {
             let id = retrieval.ids[at];
-            let found = self.engine()?.spans_of_trace(id).await?.map(readable).transpose()?;
+            let found = match format {
+                Format::Xray => self.engine()?.documents_of_trace(id).await?,
+                Format::Otel => self.engine()?.spans_of_trace(id).await?,
+            };
+            let found = found.map(readable).transpose()?;
             let Some(trace) = found.filter(|trace| is_in(trace, retrieval.range)) else {
                 (at, skipped) = (at + 1, 0);
                 continue;

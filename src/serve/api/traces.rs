@@ -104,6 +104,7 @@ mod tests {
                 skewed: false,
             }],
             logs: vec![],
+            pieces: vec![],
             n_errors: 0,
             coverage: Coverage::new(TimeRange::ALL),
             took: std::time::Duration::ZERO,

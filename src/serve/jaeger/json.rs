@@ -197,6 +197,7 @@ mod tests {
                 placed("00000000000000dd", None, "api", false),
             ],
             logs: vec![],
+            pieces: vec![],
             n_errors: 0,
             coverage: Coverage::new(TimeRange::ALL),
             took: std::time::Duration::ZERO,

@@ -1,0 +1,126 @@
+"""X-Ray documents are answered as they came, byte for byte, by boto3; and what is deleted of one is in no answer and no file."""
+
+import json
+import secrets
+import time
+
+import duckdb
+import requests
+
+from test_crash import live_files
+from test_delete import CONFIG, order, wait_done
+
+
+def new_trace():
+    return f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
+
+
+def odd(trace, start, secret="nothing"):
+    """A segment that no writer of ours would spell so, with two embedded subsegments, one within the other."""
+    return (
+        f' {{"subsegments" :\t[ {{"start_time":{start:.3f}0,"end_time" : {start + 0.25:.6f},"id":"00000000000000B1","n\\u0061me":"Dynam\\u006fDB",\r\n'
+        f'"namespace":"aws","aws":{{"table_name":"\\u00e9té","request_id":"X"}},"metadata":{{"default":{{"who":"{secret}","n":1.50e1}}}},"subsegments":[{{"id":"00000000000000b2",'
+        f'"name":"inner","start_time":{start},"in_progress":true}}]}}  ] ,"unknown":[1,{{"a":1.10,"a":-0}}], "http":{{"response":{{"status":"200"}}}},'
+        f'"trace_id":"{trace}","id":"00000000000000a1","name":"shop","start_time":{start},"end_time":{start + 1}}}\n'
+    )
+
+
+def late(trace, start):
+    return f'{{"type":"subsegment","id":"00000000000000c1","parent_id":"00000000000000b2","trace_id":"{trace}" , "name":"late","start_time":{start:.1f},"end_time":{start + 0.50:.2f}}}'
+
+
+def below(lake, trace, start):
+    """A span of OpenTelemetry below the segment."""
+    span = {
+        "traceId": trace.replace("-", "")[1:],
+        "spanId": "00000000000000d1",
+        "parentSpanId": "00000000000000a1",
+        "name": "otel",
+        "kind": 1,
+        "startTimeUnixNano": str(int((start + 0.1) * 1e9)),
+        "endTimeUnixNano": str(int((start + 0.2) * 1e9)),
+    }
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+    body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
+    assert requests.post(lake.otlp_http_url + "/v1/traces", json=body, timeout=20).status_code == 200
+
+
+def put(client, *documents):
+    assert client.put_trace_segments(TraceSegmentDocuments=list(documents))["UnprocessedTraceSegments"] == []
+
+
+def documents(client, trace):
+    (told,) = client.batch_get_traces(TraceIds=[trace])["Traces"]
+    return {segment["Id"]: segment["Document"] for segment in told["Segments"]}
+
+
+def retrieved(client, trace):
+    """The same by StartTraceRetrieval and ListRetrievedTraces."""
+    now = time.time()
+    token = client.start_trace_retrieval(TraceIds=[trace], StartTime=now - 10_000, EndTime=now + 60)["RetrievalToken"]
+    (told,) = client.list_retrieved_traces(RetrievalToken=token, TraceFormat="XRAY")["Traces"]
+    return {span["Id"]: span["Document"] for span in told["Spans"]}
+
+
+def test_documents_come_back_byte_for_byte_from_memory_blocks_and_merged_blocks(make_lake):
+    lake = make_lake(config={**CONFIG, "lake": {**CONFIG["lake"], "late_seal_seconds": 1}})
+    client = lake.boto3("xray")
+    trace, start = new_trace(), int(time.time()) - 7300
+    segment, streamed = odd(trace, start), late(trace, start)
+    # SDKs say first that a segment has begun
+    put(client, json.dumps({"id": "00000000000000a1", "trace_id": trace, "name": "shop", "start_time": start, "in_progress": True}))
+    assert json.loads(documents(client, trace)["00000000000000a1"])["in_progress"] is True
+    put(client, segment)
+    below(lake, trace, start)
+
+    def holds(when, *kept):
+        told = documents(client, trace)
+        assert list(told) == ["00000000000000a1", *(["00000000000000c1"] if len(kept) > 1 else []), "00000000000000d1"], (when, told)
+        assert [told[one] for one in ("00000000000000a1", "00000000000000c1")[: len(kept)]] == list(kept), when
+        otel = json.loads(told["00000000000000d1"])
+        assert (otel["type"], otel["parent_id"], otel["name"]) == ("subsegment", "00000000000000a1", "otel"), when
+        assert retrieved(client, trace) == told, when
+
+    holds("in memory", segment)
+    lake.restart(kill=True)
+    client = lake.boto3("xray")
+    holds("after kill -9", segment)
+    lake.restart()
+    client = lake.boto3("xray")
+    holds("from a block", segment)
+    put(client, streamed)
+    holds("from a block and memory", segment, streamed)
+    lake.restart()
+    client = lake.boto3("xray")
+    lake.wait_until(lambda: lake.status()["lake"]["waiting_blocks"] == 0, 40, what="merged and sealed")
+    holds("from a merged block", segment, streamed)
+    # SQL sees what each row keeps: its own part
+    rows = {row["span_id"]: row["xray_document"] for row in lake.sql("SELECT span_id, xray_document FROM spans")}
+    assert rows["00000000000000c1"] == streamed and rows["00000000000000d1"] is None
+    assert json.loads(rows["00000000000000a1"])["subsegments"] == ["00000000000000b1"]
+    assert json.loads(rows["00000000000000b1"])["subsegments"] == ["00000000000000b2"]
+    assert segment == rows["00000000000000a1"].replace('"00000000000000b1"', rows["00000000000000b1"].replace('"00000000000000b2"', rows["00000000000000b2"]))
+
+
+def test_what_is_deleted_of_a_document_is_told_nowhere(make_lake):
+    lake = make_lake(config=CONFIG)
+    client = lake.boto3("xray")
+    trace, start = new_trace(), int(time.time()) - 60
+    put(client, odd(trace, start, secret="alice@example.com"))
+    for flushed in (False, True):
+        if flushed:
+            lake.restart()
+            client = lake.boto3("xray")
+        assert "alice" in documents(client, trace)["00000000000000a1"]
+    taken = order(lake, query='aws.xray.metadata.default.who:="alice@example.com"', table="spans")
+    assert wait_done(lake, taken["id"])["rows_deleted"] == 1
+    told = documents(client, trace)
+    assert "alice" not in json.dumps(told)
+    written = json.loads(told["00000000000000a1"])
+    assert (written["name"], written["id"]) == ("shop", "00000000000000a1"), "the rest is written from its rows"
+    assert set(told) == {"00000000000000a1", "00000000000000b2"}
+    assert "alice" not in json.dumps(lake.sql("SELECT * FROM spans"))
+    lake.stop()
+    files, _ = live_files(lake.data_dir / "store", "spans")
+    kept = duckdb.sql(f"SELECT xray_document FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
+    assert kept and not any("alice" in (text or "") for (text,) in kept)
