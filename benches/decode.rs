@@ -1,7 +1,8 @@
 //! What decoding costs: `cargo bench --bench decode`.
 //!
 //! Seeded OTLP log requests are decoded into columns, and beside it, in the same run, by prost into its structs alone,
-//! which is what a first program would begin with.
+//! which is what a first program would begin with. Then what finding trace IDs costs, in each record by itself and by the requests and
+//! spans that records name.
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
@@ -9,7 +10,9 @@ use std::time::Instant;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
+use tracelake::correlate::book::Book;
 use tracelake::correlate::correlate;
+use tracelake::correlate::link::{self, Known};
 use tracelake::decode::{Context, Kind, decode};
 use tracelake::generate::load;
 
@@ -48,6 +51,21 @@ fn main() {
             std::hint::black_box(correlate(batch.clone()));
         }
     });
+    let names: Vec<_> = batches.iter().map(link::names).collect();
+    let named = best(|| {
+        for batch in &batches {
+            std::hint::black_box(link::names(batch));
+        }
+    });
+    let linked = best(|| {
+        let book = Book::new(100_000);
+        for (batch, names) in batches.iter().zip(&names) {
+            let known = Known::new(book.traces_of(names.wanted(batch)));
+            let (batch, told) = link::link(batch.clone(), names, &known);
+            book.learn(&told);
+            std::hint::black_box(batch);
+        }
+    });
     let line = |name: &str, seconds: f64| {
         println!(
             "{name:<28} {:>6.2} s a million, {:>9.0} records/s",
@@ -58,6 +76,8 @@ fn main() {
     line("prost structs alone", raw);
     line("decode into columns", columns);
     line("correlate", correlated);
+    line("names in records", named);
+    line("link by names, with a book", linked);
     println!("ratio of decode into columns to prost structs alone: {:.2}", columns / raw);
 }
 

@@ -17,9 +17,9 @@
 //!    protocol ([`decode`]), which gives a [`model::Batch`] and a list of what it rejected, each with a reason.
 //! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
 //!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
-//! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be; [`emf`] adds the
-//!    metrics that lines hold, and metric filters ([`metric_filter`]) their points: the frame holds the filters as they were, since
-//!    those change and a replay must make the same of the same frame.
+//! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be, or by the request or span
+//!    that it names; [`emf`] adds the metrics that lines hold, and metric filters ([`metric_filter`]) their points: the frame holds the
+//!    filters as they were, and what was known of names, since those change and a replay must make the same of the same frame.
 //! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])

@@ -1,7 +1,7 @@
 //! Gives each log row its trace ID and severity, where the record says them only in its attributes, fields or text.
 //!
-//! In: a decoded [`Batch`]. Out: the same rows; of `logs`, those whose `trace_id` was null may have one now (and a
-//! `span_id`, if that was null too), those whose `severity_number` was 0 may have one. Nothing else changes, no row is
+//! In: a decoded [`Batch`]. Out: the same rows; of `logs`, those whose `trace_id` was null may have one now (with
+//! `trace_id_source`, which says how it was found, and a `span_id`, if that was null too), those whose `severity_number` was 0 may have one. Nothing else changes, no row is
 //! added or dropped, and what a sender did say is never overruled: a row with a trace ID is not looked at for one.
 //! `severity_text` stays as sent. Pure, so replay finds the same; correlating twice is correlating once.
 //!
@@ -17,11 +17,18 @@
 //! The evidence must be exact. 32 hex digits without a name that says trace are not a trace ID (they may be an MD5, a
 //! request ID or a UUID without dashes); a level word amid a sentence is not a severity. No match leaves the row as it is.
 //!
+//! What a record names without saying its trace, a request or a span, is looked up beside this: [`link`].
+//!
 //! Cost: rows that have both are skipped wholesale; a JSON body is walked once for both, and only if it has a word that could
 //! matter; of other text only the places of such words and the beginning are read.
 
 pub mod severity;
 pub mod trace_id;
+pub mod named;
+pub mod link;
+pub mod book;
+mod metrics;
+mod source;
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,6 +38,8 @@ use arrow::datatypes::Int32Type;
 
 use self::trace_id::Trace;
 use crate::model::{Batch, Rows, Table, json};
+
+pub use source::Source;
 
 /// Fills what log records say only in their attributes, fields or text: see the module's page.
 pub fn correlate(batch: Batch) -> Batch {
@@ -44,7 +53,7 @@ pub fn correlate(batch: Batch) -> Batch {
 /// What was found for one row.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
-    trace: Option<Trace>,
+    trace: Option<(Trace, Source)>,
     severity_number: Option<i32>,
 }
 
@@ -77,7 +86,7 @@ fn logs(rows: Rows) -> Rows {
     let bodies: &StringArray = column("body").as_string();
     let attributes = Attributes::new(column("attributes").as_map());
 
-    let mut traces: Vec<(usize, Trace)> = Vec::new();
+    let mut traces: Vec<(usize, (Trace, Source))> = Vec::new();
     let mut severities: Vec<(usize, i32)> = Vec::new();
     for row in 0..rows.len() {
         let wanted = Wanted {
@@ -104,10 +113,16 @@ fn logs(rows: Rows) -> Rows {
     }
     if !traces.is_empty() {
         let found = || traces.iter().map(|(row, trace)| (*row, trace));
-        let ids = filled(trace_ids, 32, found(), |trace, column| column.append_value(trace.trace_id.hex(&mut [0; 32])));
+        let ids = filled(trace_ids, 32, found(), |(trace, _), column| {
+            column.append_value(trace.trace_id.hex(&mut [0; 32]))
+        });
         out = out.with_column("trace_id", Arc::new(ids));
-        if traces.iter().any(|(row, trace)| trace.span_id.is_some() && span_ids.is_null(*row)) {
-            let ids = filled(span_ids, 16, found(), |trace, column| match trace.span_id {
+        let sources = filled(column("trace_id_source").as_string(), 9, found(), |(_, source), column| {
+            column.append_value(source.word())
+        });
+        out = out.with_column("trace_id_source", Arc::new(sources));
+        if traces.iter().any(|(row, (trace, _))| trace.span_id.is_some() && span_ids.is_null(*row)) {
+            let ids = filled(span_ids, 16, found(), |(trace, _), column| match trace.span_id {
                 Some(id) => column.append_value(id.hex(&mut [0; 16])),
                 None => column.append_null(),
             });
@@ -121,21 +136,21 @@ fn logs(rows: Rows) -> Rows {
 fn filled<'t>(
     column: &StringArray,
     value_bytes: usize,
-    mut found: impl Iterator<Item = (usize, &'t Trace)>,
-    append: impl Fn(&Trace, &mut StringBuilder),
+    mut found: impl Iterator<Item = (usize, &'t (Trace, Source))>,
+    append: impl Fn(&(Trace, Source), &mut StringBuilder),
 ) -> StringArray {
     let mut out = StringBuilder::with_capacity(column.len(), column.len() * value_bytes);
     let mut next = found.next();
     for row in 0..column.len() {
         let here = match next {
-            Some((at, trace)) if at == row => {
+            Some((at, what)) if at == row => {
                 next = found.next();
-                Some(trace)
+                Some(what)
             }
             _ => None,
         };
         match here {
-            Some(trace) if column.is_null(row) => append(trace, &mut out),
+            Some(what) if column.is_null(row) => append(what, &mut out),
             _ => out.append_option(column.is_valid(row).then(|| column.value(row))),
         }
     }
@@ -178,7 +193,7 @@ fn find<'a>(wanted: Wanted, severity_text: Option<&str>, attributes: impl Iterat
     }
     let mut fields = Fields::new(missing);
     attributes.for_each(|(name, value)| fields.visit(name, value));
-    fields.settle(&mut found);
+    fields.settle(&mut found, Source::Attribute);
 
     let (missing, Some(body)) = (wanted.without(&found), body) else {
         return found;
@@ -194,13 +209,14 @@ fn find<'a>(wanted: Wanted, severity_text: Option<&str>, attributes: impl Iterat
             // leaves of a text that turns out not to be JSON do not count; the text itself is looked at below
             is_json = json::for_each_leaf(body, &mut |name, value| fields.visit(name, value));
             if is_json {
-                fields.settle(&mut found);
+                fields.settle(&mut found, Source::Json);
             }
         }
     }
     if missing.trace && found.trace.is_none() {
         // the names in JSON were read already, some passed over on purpose
-        found.trace = if is_json { trace_id::xray_in_text(body) } else { trace_id::in_text(body) };
+        let trace = if is_json { trace_id::xray_in_text(body) } else { trace_id::in_text(body) };
+        found.trace = trace.map(|trace| (trace, Source::Text));
     }
     // a word amid the keys of JSON is no beginning of a line
     if missing.severity && found.severity_number.is_none() && !is_json {
@@ -237,8 +253,10 @@ impl Fields {
             self.severity.visit(name, value);
         }
     }
-    fn settle(self, found: &mut Found) {
-        found.trace = found.trace.take().or(self.trace.best());
+    fn settle(self, found: &mut Found, source: Source) {
+        let is_in_message = self.trace.is_in_message();
+        let source = if is_in_message { Source::Text } else { source };
+        found.trace = found.trace.take().or(self.trace.best().map(|trace| (trace, source)));
         found.severity_number = found.severity_number.or(self.severity.best());
     }
 }

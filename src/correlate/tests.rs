@@ -9,7 +9,7 @@ const XRAY: &str = "1-5759e988-bd862e3fe1be46a994272793";
 fn trace(body: &str) -> Option<(String, Option<String>)> {
     let wanted = Wanted { trace: true, severity: false };
     let found = find(wanted, None, std::iter::empty(), Some(body)).trace;
-    found.map(|trace| (trace.trace_id.to_string(), trace.span_id.map(|id| id.to_string())))
+    found.map(|(trace, _)| (trace.trace_id.to_string(), trace.span_id.map(|id| id.to_string())))
 }
 
 fn severity(body: &str) -> Option<i32> {
@@ -340,11 +340,101 @@ fn only_what_is_missing_is_filled() {
         ]
     );
     for (index, field) in once.rows[0].batch().schema().fields().iter().enumerate() {
-        if !["trace_id", "span_id", "severity_number"].contains(&field.name().as_str()) {
+        if !["trace_id", "trace_id_source", "span_id", "severity_number"].contains(&field.name().as_str()) {
             assert_eq!(once.rows[0].batch().column(index), sent.rows[0].batch().column(index), "{}", field.name());
         }
     }
     assert_eq!(columns(&correlate(once.clone())), columns(&once), "twice is once");
+}
+
+#[test]
+fn how_a_trace_id_was_found_is_said() {
+    let source = |attributes: &[(&str, &str)], body: &str| {
+        let wanted = Wanted { trace: true, severity: false };
+        let body = expand(body);
+        find(wanted, None, attributes.iter().copied(), Some(&body))
+            .trace
+            .map(|(_, source)| source.word())
+    };
+    for (body, expected) in [
+        (r#"{"trace_id":"HEX"}"#, Some("json")),
+        (r#"{"ctx":{"traceparent":"00-HEX-SPAN-01"}}"#, Some("json")),
+        (r#"{"message":"got trace_id=HEX"}"#, Some("text")),
+        (r#"{"any":"XRAY"}"#, Some("text")),
+        (r#"{"message":"got trace_id=HEX","trace_id":"HEX"}"#, Some("json")),
+        ("Root=XRAY", Some("text")),
+        ("trace_id=HEX", Some("text")),
+        ("nothing", None),
+    ] {
+        assert_eq!(source(&[], body), expected, "{body}");
+        assert_eq!(source(&[("X-Amzn-Trace-Id", &expand("Root=XRAY"))], body), Some("attribute"), "{body}");
+    }
+    assert_eq!(source(&[("message", &expand("x trace_id=HEX"))], "x"), Some("text"));
+    let mut named = row("x");
+    named.record.trace_id = TraceId::from_hex(HEX);
+    let text = expand("trace_id=HEX");
+    let once = correlate(batch(&[named, row(&text), row("x")]));
+    let sources = once.rows[0]
+        .batch()
+        .column_by_name("trace_id_source")
+        .expect("a column")
+        .as_string::<i32>()
+        .clone();
+    assert_eq!(sources.iter().collect::<Vec<_>>(), [None, Some("text"), None], "the sender's own has no source");
+}
+
+/// `Root=…` and what stands for it are of the trace; what else looks like IDs in these lines is not.
+#[test]
+fn access_logs_of_load_balancers_and_gateways_tell_their_trace() {
+    let alb = |kind: &str, target: &str, header: &str| {
+        format!(
+            r#"{kind} 2026-11-22T22:23:00.186641Z app/my-loadbalancer/50dc6c495c0c9188 192.168.131.39:2817 {target} 0.086 0.048 0.037 200 200 0 57 "GET https://www.example.com:443/?id=1-2 HTTP/1.1" "curl/7.46.0 (1-2)" ECDHE-RSA-AES128-GCM-SHA256 TLSv1.2 arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/my-targets/73e2d6bc24d8a067 "{header}" "www.example.com" "arn:aws:acm:us-east-2:123456789012:certificate/12345678-1234-1234-1234-123456789012" 1 2026-11-22T22:22:48.364000Z "authenticate,forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_1234abcd5678ef90"#
+        )
+    };
+    let old = alb("http", "10.0.0.1:80", "Root=XRAY").split(" \"www").next().unwrap_or_default().to_string();
+    for line in [
+        alb("http", "10.0.0.1:80", "Root=XRAY"),
+        alb("https", "10.0.0.1:80", "Self=1-67891234-12456789abcdef012345678a;Root=XRAY"),
+        alb("h2", "-", "Root=XRAY;Self=1-67891234-12456789abcdef012345678a"),
+        alb("grpcs", "10.0.0.1:80", "Root=XRAY;Parent=SPAN;Sampled=1"),
+        alb("ws", "10.0.0.1:80", "Root=XRAY;CalledFrom=app"),
+        alb("wss", "-", "Root=XRAY;Lineage=a87bd80c:1|68fd508a:5"),
+        // an old file ends here
+        old,
+        // API Gateway: CLF, JSON, XML and CSV, as the console proposes them, with $context.xrayTraceId
+        r#"192.0.2.1 - - [22/Nov/2026:22:23:00 +0000] "GET /pets HTTP/1.1" 200 2 8f507cfc-6e3e-11e9-a923-1681be663d3e XRAY"#.into(),
+        r#"{ "requestId":"8f507cfc-6e3e-11e9-a923-1681be663d3e", "ip": "192.0.2.1", "requestTime":"22/Nov/2026:22:23:00 +0000", "routeKey":"GET /pets", "status":"200", "xrayTraceId":"XRAY" }"#.into(),
+        r#"{"requestId":"8f507cfc-6e3e-11e9-a923-1681be663d3e","trace":"XRAY","extendedRequestId":"JKJaXmPLvHcESHA="}"#.into(),
+        r#"<request id="8f507cfc-6e3e-11e9-a923-1681be663d3e"> <ip>192.0.2.1</ip> <status>200</status> <xrayTraceId>XRAY</xrayTraceId> </request>"#.into(),
+        "192.0.2.1,-,-,22/Nov/2026:22:23:00 +0000,GET,/pets,HTTP/1.1,200,2,8f507cfc-6e3e-11e9-a923-1681be663d3e,XRAY".into(),
+        // its execution log
+        "(8f507cfc-6e3e-11e9-a923-1681be663d3e) X-ray Tracing ID : XRAY".into(),
+        // CloudFront and AppSync
+        "2026-11-22\t22:23:00\tIAD89-C1\t2390282\t192.0.2.1\tGET\td1.cloudfront.net\t/\t200\t-\tcurl\t-\t-\tMiss\tx-amzn-trace-id=Root=XRAY".into(),
+        r#"{"logType":"RequestSummary","requestId":"8f507cfc-6e3e-11e9-a923-1681be663d3e","graphQLAPIId":"x","xrayTraceId":"XRAY"}"#.into(),
+    ] {
+        let line = expand(&line);
+        let expected = line.contains("Parent=").then(|| SPAN.to_string());
+        assert_eq!(trace(&line), Some((HEX.into(), expected)), "{line}");
+    }
+    for line in [
+        // the network load balancer knows no traces
+        "tls 2.0 2026-11-20T02:59:40 net/my-network-loadbalancer/c6e77e28c25b2234 g3d4b5e8bb8464cd 72.21.218.154:51341 172.100.100.185:443 5 2 98 246 - arn:aws:acm:us-east-2:671290407336:certificate/2a108f19-aded-46b0-8493-c63eb1ef4a99 - ECDHE-RSA-AES128-SHA tlsv12 - my-network-loadbalancer-c6e77e28c25b2234.elb.us-east-2.amazonaws.com - - - 2026-11-20T02:59:30".to_string(),
+        alb("http", "10.0.0.1:80", "-"),
+        r#"192.0.2.1 - - [22/Nov/2026:22:23:00 +0000] "GET /pets HTTP/1.1" 200 2 8f507cfc-6e3e-11e9-a923-1681be663d3e"#.into(),
+        r#"{"requestId":"8f507cfc-6e3e-11e9-a923-1681be663d3e","xrayTraceId":"-"}"#.into(),
+    ] {
+        assert_eq!(trace(&line), None, "{line}");
+    }
+}
+
+#[test]
+fn lambdas_platform_events_tell_their_trace() {
+    let tracing = r#""tracing":{"spanId":"SPAN","type":"X-Amzn-Trace-Id","value":"Root=XRAY;Parent=1111111111111111;Sampled=1"}"#;
+    for kind in ["platform.start", "platform.runtimeDone", "platform.report"] {
+        let line = format!(r#"{{"time":"2026-11-22T03:12:41.1Z","type":"{kind}","record":{{"requestId":"8f507cfc-6e3e-11e9-a923-1681be663d3e",{tracing}}}}}"#);
+        assert_eq!(trace(&expand(&line)).map(|(trace, _)| trace).as_deref(), Some(HEX), "{kind}");
+    }
 }
 
 #[test]

@@ -238,6 +238,11 @@ impl Fields {
         }
     }
 
+    /// Whether the best is what the text of a message says.
+    pub fn is_in_message(&self) -> bool {
+        self.trace.is_none() && self.in_message.is_some()
+    }
+
     /// The trace found, with its span; a span alone is nothing.
     pub fn best(self) -> Option<Trace> {
         let Some((mut trace, _)) = self.trace else {

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tracing::Instrument as _;
 
 use super::repeats::IsRepeat;
-use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, Rules, STATE_FRAME, metrics, rules};
+use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, Rules, STATE_FRAME, links, metrics, rules};
 use crate::correlate::correlate;
+use crate::correlate::link::{self, Known, Names};
 use crate::decode::{Context, Decoded, Kind, Rejected};
 use crate::emf;
 use crate::model::{Batch, Rows, Signal};
@@ -90,9 +91,14 @@ impl Ingest {
             if let Some(rules) = &rules {
                 rules::write(&mut frame, rules.as_ref());
             }
+            let names = link::names(&decoded.batch);
+            let known = Known::new(self.inner.book.traces_of(names.wanted(&decoded.batch)));
+            links::write(&mut frame, &known);
             let publish = Publish::Batch {
                 decoded,
                 rules,
+                names,
+                known,
                 received_at_nanos: context.received_at_nanos,
                 receiver,
                 signal,
@@ -241,6 +247,8 @@ enum Publish {
     Batch {
         decoded: Decoded,
         rules: Option<Arc<dyn Rules>>,
+        names: Names,
+        known: Known,
         received_at_nanos: i64,
         receiver: &'static str,
         signal: Signal,
@@ -257,6 +265,8 @@ impl Inner {
             Publish::Batch {
                 decoded,
                 rules,
+                names,
+                known,
                 received_at_nanos,
                 receiver,
                 signal,
@@ -269,7 +279,7 @@ impl Inner {
                     rejected,
                     rejected_points,
                     ..
-                } = completed(decoded, received_at_nanos, rules.as_deref());
+                } = self.completed(decoded, received_at_nanos, rules.as_deref(), (&names, &known));
                 if receiver != Kind::Own.origin().0 {
                     self.watermarks.observe(receiver, &batch, self.clock.now_nanos());
                 }
@@ -284,6 +294,19 @@ impl Inner {
                 self.count_rejected(receiver, Signal::Metrics, &rejected_points);
             }
             Publish::State { key, value } => self.publish_state(lsn, key, value),
+        }
+    }
+
+    /// What is found in the rows of a request once it is in the log: trace IDs, severities, the metrics that lines hold, and what rules
+    /// make of them. The same at replay. What the rows tell of names is remembered.
+    pub(super) fn completed(&self, decoded: Decoded, received_at_nanos: i64, rules: Option<&dyn Rules>, (names, known): (&Names, &Known)) -> Decoded {
+        let (batch, told) = link::link(correlate(decoded.batch), names, known);
+        link::count(&batch);
+        self.book.learn(&told);
+        let extracted = emf::extract(Decoded { batch, ..decoded }, received_at_nanos);
+        match rules {
+            Some(rules) => rules.apply(extracted),
+            None => extracted,
         }
     }
 
@@ -328,20 +351,6 @@ impl Inner {
             Some(value) => states.insert(key, value),
             None => states.remove(&key),
         };
-    }
-}
-
-/// What is found in the rows of a request once it is in the log: trace IDs, severities, the metrics that lines hold, and what rules
-/// make of them. The same at replay.
-pub(super) fn completed(decoded: Decoded, received_at_nanos: i64, rules: Option<&dyn Rules>) -> Decoded {
-    let correlated = Decoded {
-        batch: correlate(decoded.batch),
-        ..decoded
-    };
-    let extracted = emf::extract(correlated, received_at_nanos);
-    match rules {
-        Some(rules) => rules.apply(extracted),
-        None => extracted,
     }
 }
 

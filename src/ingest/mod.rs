@@ -18,7 +18,7 @@
 //!
 //! On start ([`Ingest::open`]) the frames above the catalog's position are decoded again, from the same bytes and
 //! received time, so the same rows come back with the same ingest IDs. What rules that change over time made of them, such as metric
-//! filters, comes back too: the frame holds the rules ([`rules`]).
+//! filters, comes back too: the frame holds the rules ([`rules`]), and what was known of the names in its records ([`links`]).
 //!
 //! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
 
@@ -27,6 +27,7 @@ mod erase;
 mod flush;
 mod head;
 mod ledger;
+mod links;
 mod maintain;
 mod metrics;
 mod peers;
@@ -51,6 +52,7 @@ use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 
 use crate::block;
 use crate::catalog::Catalog;
+use crate::correlate::book::Book;
 use crate::decode::{Context, Kind};
 use crate::model::{Batch, Clock, Signal};
 use crate::net::{Encoding, Share};
@@ -121,6 +123,9 @@ pub struct Config {
     pub repeat_window_seconds: u64,
     /// Requests that are known so at the most (100,000, about 10 MB); then the oldest are forgotten first.
     pub max_remembered_requests: usize,
+    /// Request IDs, and as many span IDs, of which the trace is remembered for log records that name them and no trace (100,000 of each,
+    /// at most 20 MB); then those that were not asked for lately are forgotten. 0 = such records are linked within their request alone.
+    pub max_linked_ids: usize,
     /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
     pub lake_visible: LakeVisible,
 }
@@ -150,6 +155,7 @@ impl Default for Config {
             repeat_window_seconds: 900,
             // a hundred a second in that time
             max_remembered_requests: 100_000,
+            max_linked_ids: 100_000,
             lake_visible: LakeVisible::Sealed,
         }
     }
@@ -313,6 +319,8 @@ struct Inner {
     watermarks: watermark::Watermarks,
     repeats: Arc<repeats::Repeats>,
     quarantine: Arc<Quarantine>,
+    /// The traces of request IDs and span IDs.
+    book: Book,
     /// Whether rows wait that are not of our own telemetry.
     has_others_rows: AtomicBool,
     /// Age at which rows are flushed for other nodes; `u64::MAX` while there are none.

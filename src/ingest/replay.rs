@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::accept::{RecordCounts, completed, permits, read_state, with_ids};
+use super::accept::{RecordCounts, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::repeats::{REPEATS_KEY, Repeats};
 use super::watermark::Watermarks;
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, metrics, rules};
+use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, links, metrics, rules};
 use crate::catalog::{self, Commit, CommitKind};
+use crate::correlate::{book::Book, link};
 use crate::decode::{Context, Kind, decode};
 use crate::model::Signal;
 use crate::net::{Encoding, inflate};
@@ -90,6 +91,7 @@ impl Ingest {
         if let Some(bytes) = states.get(REPEATS_KEY) {
             repeats.restore(bytes);
         }
+        let book = Book::new(config.max_linked_ids);
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         // the log is ours alone now: it tells of no process in another place
         catalog.begin(wal.stats().last_lsn, clock.now_nanos()).await.map_err(of_life)?;
@@ -117,6 +119,7 @@ impl Ingest {
             watermarks,
             repeats,
             quarantine: Arc::default(),
+            book,
             has_others_rows: AtomicBool::new(true),
             in_flight,
             publication: RwLock::new(()),
@@ -176,7 +179,8 @@ impl Inner {
             return Ok(());
         }
         let kind = Kind::from_u8(frame.kind).ok_or_else(|| format!("its kind, {}, is unknown", frame.kind))?;
-        let parts = rules::parts(frame.flags, &frame.payload).ok_or("the rules before its body are cut short")?;
+        let (known, flags, payload) = links::take(frame.flags, &frame.payload).ok_or("what was known of its names is damaged")?;
+        let parts = rules::parts(flags, &payload).ok_or("the rules before its body are cut short")?;
         let encoding = Encoding::from_u8(parts.encoding).ok_or_else(|| format!("its encoding, {}, is unknown", parts.encoding))?;
         let rules = parts.rules.and_then(|bytes| {
             let read = self.rules.read(&bytes);
@@ -190,7 +194,8 @@ impl Inner {
         };
         let body = inflate::inflate(encoding, &parts.body, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
         let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
-        let decoded = completed(decoded, frame.received_at_nanos, rules.as_deref());
+        let names = link::names(&decoded.batch);
+        let decoded = self.completed(decoded, frame.received_at_nanos, rules.as_deref(), (&names, &known));
         let (receiver, signal) = kind.origin();
         if kind != Kind::Own {
             self.watermarks.observe(receiver, &decoded.batch, frame.received_at_nanos);

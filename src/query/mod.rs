@@ -71,6 +71,7 @@ mod metrics;
 mod job;
 mod search;
 mod report;
+mod linked;
 mod one_trace;
 mod hit;
 mod anchor;
@@ -105,7 +106,7 @@ pub use hit::{Attributes, DEFAULT_MAX_BODY, Hit, HitJson, LogHit, SpanEventHit, 
 pub use limits::Config;
 pub use parse::{ParseError, parse};
 pub use tail::Tail;
-pub use trace::{Trace, TraceLog, TraceSpan};
+pub use trace::{Link, Trace, TraceLog, TraceSpan};
 
 /// Whose fault an [`Error`] is and whether a retry helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

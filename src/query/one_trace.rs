@@ -1,4 +1,4 @@
-//! One trace by its ID: its spans, and beside them its log records or what is kept of its documents.
+//! One trace by its ID: its spans, and beside them its log records ([`linked`] ones too) or what is kept of its documents.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::hit::Hit;
 use super::job::Job;
 use super::pool::Priority;
 use super::xray::kept;
-use super::{Coverage, Error, Order, ProblemKind, Result, Trace, report, search};
+use super::{Coverage, Error, Order, ProblemKind, Result, Trace, linked, report, search};
 use crate::model::{Table, TimeRange, TraceId};
 
 /// What is read beside the spans.
@@ -102,6 +102,16 @@ impl Engine {
                 }) {
                     coverage.range = TimeRange::new(first, last.saturating_add(1));
                 }
+                let mut linked = Vec::new();
+                let wanted = linked::Wanted::of(&spans, &of_logs);
+                if beside == Beside::Logs && wanted != linked::Wanted::default() {
+                    let (range, own) = (linked::around(coverage.range), coverage.range);
+                    let job = |filter: Filter| Job::new(&view, Table::Logs, filter, range, stop.clone(), self.workers(Priority::Interactive));
+                    let (found, of_linked) = linked::find(wanted, job, self.blocks(), bytes).await?;
+                    coverage.merge(of_linked);
+                    coverage.range = own;
+                    linked = found;
+                }
                 let unread = (!coverage.complete && is_empty).then(|| coverage.clone());
                 let trace = Trace::assemble(id, spans, of_logs, coverage, begun.elapsed());
                 match (trace, unread) {
@@ -109,7 +119,7 @@ impl Engine {
                         what: format!("trace {id}"),
                         coverage: Box::new(coverage),
                     }),
-                    (trace, _) => Ok(trace.map(|trace| Trace { pieces, ..trace })),
+                    (trace, _) => Ok(trace.map(|trace| Trace { pieces, ..trace }.with_linked(linked))),
                 }
             },
         )

@@ -2,7 +2,7 @@
 //!
 //! Spans come from any clock and any receiver, late, twice and unfinished. Of several documents of one span a completed
 //! one beats one in progress, then the one that came last wins. Parents that are missing, and circles, make a span a
-//! root. Nothing recurses: a chain of a hundred thousand spans is a list like any other.
+//! root. Log records are those that say its ID, or got it as they came, and those that [`super::linked`] finds. Nothing recurses: a chain of a hundred thousand spans is a list like any other.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::hit::Hit;
+use super::linked::named_by;
 use super::xray::kept::Piece;
 use super::{Coverage, LogHit, SpanHit};
+use crate::correlate::Source;
 use crate::model::{TraceId, severity};
 
 /// Bytes of a log body in the column form.
@@ -73,6 +75,38 @@ pub struct TraceLog {
     pub log: LogHit,
     /// Index of its span among the trace's spans.
     pub span: Option<usize>,
+    /// What it is of the trace by, if not by a trace ID that it says itself.
+    pub link: Option<Link>,
+}
+
+/// By what a record without a trace ID of its own belongs to a trace.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Link {
+    /// `request_id` or `span_id`.
+    pub by: &'static str,
+    /// Which.
+    pub value: String,
+}
+
+impl Link {
+    pub(super) fn new(by: Source, value: impl ToString) -> Link {
+        Link {
+            by: by.word(),
+            value: value.to_string(),
+        }
+    }
+
+    /// Of a record that got its trace ID when it came.
+    fn of(log: &LogHit) -> Option<Link> {
+        let by = [Source::RequestId, Source::SpanId]
+            .into_iter()
+            .find(|source| log.trace_id_source.as_deref() == Some(source.word()))?;
+        let named = named_by(log);
+        match by {
+            Source::RequestId => named.request.map(|id| Link::new(by, id)),
+            _ => named.span.map(|id| Link::new(by, id)),
+        }
+    }
 }
 
 impl Trace {
@@ -94,6 +128,7 @@ impl Trace {
             .into_iter()
             .map(|log| TraceLog {
                 span: log.span_id.as_deref().and_then(|id| numbers.get(id).copied()),
+                link: Link::of(&log),
                 log,
             })
             .collect();
@@ -139,6 +174,28 @@ impl Trace {
             coverage,
             took,
         })
+    }
+
+    /// Adds log records that are of the trace by what they name.
+    pub(super) fn with_linked(mut self, linked: Vec<(LogHit, Link)>) -> Trace {
+        if linked.is_empty() {
+            return self;
+        }
+        for (log, link) in linked {
+            let named = named_by(&log).span.map(|id| id.to_string());
+            let span = named.and_then(|id| self.spans.iter().position(|placed| placed.span.span_id == id));
+            if let Some(span) = span {
+                self.spans[span].n_logs += 1;
+            }
+            if let Some(service) = service_of(&log.resource_attributes)
+                && !self.services.iter().any(|known| known == service)
+            {
+                self.services.push(service.to_string());
+            }
+            self.logs.push(TraceLog { log, span, link: Some(link) });
+        }
+        self.logs.sort_by_key(|log| (log.log.time_unix_nano, log.log.ingest_id));
+        self
     }
 
     /// The API's answer; bodies are cut to `max_body` bytes, 0 = whole.
@@ -188,6 +245,7 @@ impl Trace {
                 "span": logs(&|l| index_or_minus_one(l.span).into()),
                 "severity": logs(&|l| severity::class(l.log.severity_number).into()),
                 "service": logs(&|l| service(&l.log.resource_attributes)),
+                "link": logs(&|l| l.link.as_ref().map_or(Value::Null, to_value)),
                 "body": logs(&|l| {
                     let body = l.log.body.as_deref().unwrap_or_default();
                     body[..body.floor_char_boundary(COLUMN_BODY_BYTES)].into()
@@ -256,6 +314,7 @@ impl Serialize for PlacedLog<'_> {
         let mut out = serializer.serialize_map(None)?;
         self.0.log.entries(self.1, &mut out)?;
         out.serialize_entry("span", &index_or_minus_one(self.0.span))?;
+        out.serialize_entry("link", &self.0.link)?;
         out.end()
     }
 }
