@@ -279,10 +279,13 @@ fn room(batch: &Batch) -> usize {
     MAX_RECORDS.saturating_sub(others.max().unwrap_or(0)).min(MAX_POINTS)
 }
 
-/// Of each filter with a default value, the minutes in which events came: the first of them, or `None` once one matched.
+/// By minute, context and time of the first event; `None` once one matched.
+type FirstOfMinutes = BTreeMap<i64, Option<(i32, i64)>>;
+
+/// Of each filter with a default value, the minutes in which events came.
 #[derive(Default)]
 struct Minutes<'f> {
-    of_filters: Vec<(&'f Filter, BTreeMap<i64, Option<(i32, i64)>>)>,
+    of_filters: Vec<(&'f Filter, FirstOfMinutes)>,
 }
 
 impl<'f> Minutes<'f> {
@@ -306,9 +309,9 @@ impl<'f> Minutes<'f> {
 
     /// Filter, context and time of each point to be made.
     fn without_match(self) -> impl Iterator<Item = (&'f Filter, i32, i64)> {
-        let of_filter = |(filter, minutes): (&'f Filter, BTreeMap<i64, _>)| {
+        let of_filter = |(filter, minutes): (&'f Filter, FirstOfMinutes)| {
             let firsts = minutes.into_values().flatten();
-            firsts.map(move |(ordinal, time): (i32, i64)| (filter, ordinal, time))
+            firsts.map(move |(ordinal, time)| (filter, ordinal, time))
         };
         self.of_filters.into_iter().flat_map(of_filter)
     }
