@@ -12,8 +12,9 @@
 //! | older than 14 days, older than the group's retention, more than 2 h ahead | the event is rejected, the call succeeds |
 //!
 //! Rows: `time` from the event's milliseconds, observed when received, the message untouched as the body. The resource
-//! holds the group, the stream and a service name: the entity's when one is sent, else the group's last path segment.
+//! holds the group, the stream, the [`entity`] if one is sent, and a service name: the entity's, else the group's last path segment.
 
+pub mod entity;
 mod validation;
 
 use std::borrow::Cow;
@@ -21,6 +22,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use entity::Entity;
+pub use entity::EntityRejection;
 pub use validation::{MAX_LOG_GROUP_NAME, MAX_LOG_STREAM_NAME, Validation};
 
 use super::text::Text;
@@ -60,8 +63,10 @@ pub struct Request<'a> {
     pub log_stream: String,
     /// At least one, in ascending order of time.
     pub events: Vec<Event<'a>>,
+    /// Why its entity is not taken.
+    pub entity_rejection: Option<EntityRejection>,
     sequence_token: Option<Text<'a>>,
-    entity: Entity,
+    entity: Option<Entity>,
 }
 
 /// One log event as sent.
@@ -139,9 +144,15 @@ impl<'a> Request<'a> {
             log_group: log_group.0.into_owned(),
             log_stream: log_stream.0.into_owned(),
             events,
+            entity_rejection: wire.entity.as_ref().and_then(|entity| entity.check().err()),
             sequence_token: wire.sequence_token,
-            entity: wire.entity.unwrap_or_default(),
+            entity: wire.entity,
         })
+    }
+
+    /// Whether the call names an entity.
+    pub fn has_entity(&self) -> bool {
+        self.entity.is_some()
     }
 
     /// Which events are taken at the time and retention of `context`. Fails when those that are taken span more than 24 h.
@@ -213,7 +224,7 @@ impl<'a> Request<'a> {
         }
         identity.part(&verdict.too_new_start.map_or([0xff; 8], |start| (start as u64).to_le_bytes()));
         identity.part(&context.retention_days.to_le_bytes());
-        for (name, value) in [&self.entity.key_attributes, &self.entity.attributes].into_iter().flatten().flatten() {
+        for (name, value) in self.entity.iter().flat_map(Entity::parts) {
             identity.part(name.as_bytes());
             identity.part(value.as_bytes());
         }
@@ -246,15 +257,12 @@ impl<'a> Request<'a> {
         resource.attribute("cloud.provider", Value::Str("aws"));
         resource.attribute("aws.log.group.names", Value::Str(&self.log_group));
         resource.attribute("aws.log.stream.names", Value::Str(&self.log_stream));
-        let service = self.entity.key("Name").filter(|_| self.entity.key("Type") == Some("Service"));
-        if let Some(service) = service.or_else(|| service_of_group(&self.log_group)) {
+        let entity = self.entity.as_ref().filter(|_| self.entity_rejection.is_none());
+        if let Some(service) = entity.and_then(Entity::service).or_else(|| service_of_group(&self.log_group)) {
             resource.attribute("service.name", Value::Str(service));
         }
-        if let Some(environment) = self.entity.key("Environment") {
-            resource.attribute("deployment.environment.name", Value::Str(environment));
-        }
-        for (name, value) in self.entity.attributes.iter().flatten() {
-            resource.attribute(&format!("aws.entity.{name}"), Value::Str(value));
+        if let Some(entity) = entity {
+            entity.describe(&mut resource);
         }
         resource.build()
     }
@@ -339,20 +347,6 @@ struct WireEvent<'a> {
     timestamp: Option<Millis>,
     #[serde(borrow)]
     message: Option<Text<'a>>,
-}
-
-/// What an entity says of the sender; `Type`, `Name` and `Environment` are the key attributes of interest.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entity {
-    key_attributes: Option<std::collections::BTreeMap<String, String>>,
-    attributes: Option<std::collections::BTreeMap<String, String>>,
-}
-
-impl Entity {
-    fn key(&self, name: &str) -> Option<&str> {
-        self.key_attributes.as_ref()?.get(name).map(String::as_str).filter(|value| !value.is_empty())
-    }
 }
 
 /// A whole number of milliseconds; a client that writes `1767225600000.0` means the same.

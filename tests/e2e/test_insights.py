@@ -510,3 +510,47 @@ def test_lookup_tables_are_files(make_lake, tmp_path):
     found = logs.ask("lookup users id as user OUTPUT name | filter ispresent(name) | display name")
     assert [row["name"] for row in found] == ["eve"]
     refused(logs.start, "MalformedQueryException", text="lookup nosuch id OUTPUT name")
+
+
+def test_events_have_the_fields_of_their_entity(lake):
+    logs = Insights(lake).create("a", "b", "c")
+    service = {
+        "keyAttributes": {"Type": "Service", "Name": "checkout-api", "Environment": "eks:prod", "AwsAccountId": "123456789012"},
+        "attributes": {"PlatformType": "AWS::EKS", "EKS.Cluster": "shop"},
+    }
+    resource = {"keyAttributes": {"Type": "AWS::Resource", "ResourceType": "AWS::EC2::Instance", "Identifier": "i-1"}}
+    put = lambda stream, text, **more: logs.client.put_log_events(  # noqa: E731
+        logGroupName=logs.group, logStreamName=stream, logEvents=[{"timestamp": now() - 5_000, "message": text}], **more
+    )
+    assert "rejectedEntityInfo" not in put("a", "of a service", entity=service)
+    assert "rejectedEntityInfo" not in put("b", "of a resource", entity=resource)
+    put("c", "of nobody")
+    nobody = {"keyAttributes": {"Type": "Robot", "Name": "r2"}, "attributes": {"PlatformType": "Generic"}}
+    assert put("c", "of a robot", entity=nobody)["rejectedEntityInfo"] == {"errorType": "InvalidTypeValue"}
+    # what has no such class has no entities
+    logs.client.create_log_group(logGroupName="/rare", logGroupClass="INFREQUENT_ACCESS")
+    logs.client.create_log_stream(logGroupName="/rare", logStreamName="s")
+    events = [{"timestamp": now() - 5_000, "message": "rare"}]
+    answer = logs.client.put_log_events(logGroupName="/rare", logStreamName="s", logEvents=events, entity=service)
+    assert answer["rejectedEntityInfo"] == {"errorType": "UnsupportedLogGroupType"}
+
+    wanted = "@entity.KeyAttributes.Type, @entity.KeyAttributes.Name, @entity.KeyAttributes.Environment, @entity.KeyAttributes.AwsAccountId, "
+    wanted += "@entity.KeyAttributes.ResourceType, @entity.KeyAttributes.Identifier, @entity.Attributes.PlatformType, @entity.Attributes.EKS.Cluster"
+    told = [{f"@entity.{kind[0].upper()}{kind[1:]}.{name}": value for kind, of in one.items() for name, value in of.items()} for one in (service, resource)]
+
+    def check():
+        found = {row.pop("@message"): row for row in ({k: v for k, v in row.items() if k != "@ptr"} for row in logs.ask(f"fields @message, {wanted}", logGroupName=logs.group))}
+        assert found == {"of a service": told[0], "of a resource": told[1], "of nobody": {}, "of a robot": {}}
+        only_services = logs.ask("filter @entity.KeyAttributes.Name = 'checkout-api' and @entity.Attributes.EKS.Cluster like /sh/ | stats count(*) as n by @entity.KeyAttributes.Environment as e")
+        assert only_services == [{"e": "eks:prod", "n": "1"}]
+        (row,) = logs.ask("fields @entity.KeyAttributes.Name as name", logGroupName="/rare")
+        assert "name" not in row
+
+    check()
+    lake.restart(kill=True)
+    logs.client = lake.boto3()
+    check()
+    lake.restart()
+    logs.client = lake.boto3()
+    check()
+    assert [hit["body"] for hit in lake.hits(f"service:checkout-api log_group:{logs.group}")] == ["of a service"]

@@ -47,7 +47,6 @@ OF_CALL = {
 # members that are not served, and so not looked at: what a call does does not rest on them
 UNREAD = {
     "accountIdentifiers",
-    "entity",
     "expectedBucketOwner",
     "fieldIndexNames",
     "fieldSelectionCriteria",
@@ -135,3 +134,34 @@ def test_one_past_each_bound_of_the_model_is_refused(raw, call):
             if error.response["Error"]["Code"] not in modelled:
                 wrong.append((member, "missing", error.response["Error"]["Code"]))
     assert not wrong, wrong
+
+
+def entities_beyond(shape):
+    """Entities one past each bound of the model, that are right otherwise."""
+    names = ["Type", "Name", "Environment", "ResourceType", "Identifier", "AwsAccountId"]
+    good = {"Type": "Service", "Name": "pay"}
+    keys, attributes = shape.members["keyAttributes"], shape.members["attributes"]
+    yield {"keyAttributes": dict.fromkeys(names[: keys.metadata["min"] - 1], "Service")}
+    yield {"keyAttributes": dict.fromkeys(names[: keys.metadata["max"] + 1], "Service")}
+    yield {"keyAttributes": good, "attributes": {f"a{n}": "v" for n in range(attributes.metadata["max"] + 1)}}
+    for member, of in (("keyAttributes", keys), ("attributes", attributes)):
+        base = good if member == "keyAttributes" else {}
+        for name in beyond(of.key):
+            yield {"keyAttributes": good, member: {**base, name: "v"}}
+        for value in beyond(of.value):
+            yield {"keyAttributes": good, member: {**base, "Environment": value}}
+
+
+def test_an_entity_one_past_each_bound_of_the_model_is_told_and_its_events_are_taken(raw):
+    operation = raw.meta.service_model.operation_model("PutLogEvents")
+    told = set(operation.output_shape.members["rejectedEntityInfo"].members["errorType"].enum)
+    tried = list(entities_beyond(operation.input_shape.members["entity"]))
+    assert len(tried) == 3 + 8, "as many as there were when this was written"
+    at = int(time.time() * 1000)
+    for n, entity in enumerate(tried):
+        events = [{"timestamp": at, "message": f"whose entity is wrong {n}"}]
+        answer = raw.put_log_events(logGroupName=GROUP, logStreamName=STREAM, logEvents=events, entity=entity)
+        assert answer.get("rejectedEntityInfo", {}).get("errorType") in told, (str(entity)[:200], answer)
+        assert "rejectedLogEventsInfo" not in answer and answer["nextSequenceToken"]
+    found = raw.filter_log_events(logGroupName=GROUP, filterPattern="entity", startTime=at - 1)["events"]
+    assert len(found) == len(tried)

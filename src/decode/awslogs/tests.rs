@@ -88,8 +88,122 @@ fn the_service_is_the_entity_or_the_groups_last_segment() {
         assert_eq!(service_of_group(group), service);
     }
     let body = br#"{"logGroupName":"g","logStreamName":"s","logEvents":[{"timestamp":1,"message":"m"}],
-        "entity":{"keyAttributes":{"Type":"Resource","Name":"other"}}}"#;
+        "entity":{"keyAttributes":{"Type":"Resource","ResourceType":"AWS::EC2::Instance","Identifier":"i-1","Name":"other"}}}"#;
     assert_eq!(Request::parse(body).expect("valid").resource().service_name(), Some("g"));
+}
+
+fn with_entity(entity: &serde_json::Value) -> Vec<u8> {
+    let events = json!([{"timestamp": NOW_MILLIS, "message": "m"}]);
+    serde_json::to_vec(&json!({"logGroupName": "g", "logStreamName": "s", "logEvents": events, "entity": entity})).expect("plain data")
+}
+
+#[test]
+fn all_that_an_entity_says_is_kept_once_and_told_back() {
+    for (entity, expected, n_attributes) in [
+        (
+            json!({"keyAttributes": {"Type": "Service", "Name": "pay", "Environment": "eks:prod", "AwsAccountId": "1"},
+                   "attributes": {"PlatformType": "AWS::EKS", "EKS.Cluster": "c"}}),
+            "Attributes.EKS.Cluster=c Attributes.PlatformType=AWS::EKS KeyAttributes.AwsAccountId=1 KeyAttributes.Environment=eks:prod \
+             KeyAttributes.Name=pay KeyAttributes.Type=Service",
+            5,
+        ),
+        (
+            json!({"keyAttributes": {"Type": "AWS::Resource", "ResourceType": "AWS::EC2::Instance", "Identifier": "i-1", "Name": "n"}}),
+            "KeyAttributes.Identifier=i-1 KeyAttributes.Name=n KeyAttributes.ResourceType=AWS::EC2::Instance KeyAttributes.Type=AWS::Resource",
+            5,
+        ),
+        (
+            json!({"keyAttributes": {"Type": "RemoteService", "Name": "pay"}, "attributes": {}}),
+            "KeyAttributes.Name=pay KeyAttributes.Type=RemoteService",
+            3,
+        ),
+        // a name that looks like that of a key attribute is none
+        (
+            json!({"keyAttributes": {"Type": "Service", "Name": "pay"}, "attributes": {"KeyAttributes.Name": "x", "_key.Type": "y"}}),
+            "Attributes.KeyAttributes.Name=x Attributes._key.Type=y KeyAttributes.Name=pay KeyAttributes.Type=Service",
+            4,
+        ),
+    ] {
+        let body = with_entity(&entity);
+        let request = Request::parse(&body).expect("valid");
+        assert_eq!(request.entity_rejection, None, "{entity}");
+        let resource = request.resource();
+        assert_eq!(resource.resource_attributes().len(), n_attributes, "nothing is kept twice: {resource:?}");
+        let mut all = resource.resource_attributes().to_vec();
+        for promoted in ["service.name", "deployment.environment.name"] {
+            all.extend(resource.attribute(promoted).map(|value| (promoted.to_string(), value.to_string())));
+        }
+        let mut told: Vec<String> = entity::kept_in(&all).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        told.sort();
+        assert_eq!(told.join(" "), expected);
+    }
+    let of_others = [
+        ("service.name".to_string(), "api".to_string()),
+        ("deployment.environment.name".to_string(), "prod".to_string()),
+    ];
+    assert!(entity::kept_in(&of_others).is_empty(), "a service that no entity named");
+}
+
+#[test]
+fn an_entity_that_breaks_a_rule_is_left_out_and_its_events_are_not() {
+    use EntityRejection::*;
+    let many = |n: usize| (0..n).map(|i| (format!("a{i}"), json!("v"))).collect::<serde_json::Map<_, _>>();
+    let service = |more: serde_json::Value| {
+        let mut entity = json!({"keyAttributes": {"Type": "Service", "Name": "pay"}});
+        for (name, value) in more.as_object().expect("members") {
+            entity["keyAttributes"][name] = value.clone();
+        }
+        entity
+    };
+    let with = |attributes: serde_json::Value| json!({"keyAttributes": {"Type": "Service", "Name": "pay"}, "attributes": attributes});
+    for (entity, expected) in [
+        (json!({}), Some(InvalidEntity)),
+        (json!({"keyAttributes": null, "attributes": null}), Some(InvalidEntity)),
+        (json!({"attributes": {"a": "b"}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Name": "pay", "Environment": "e"}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Type": "Service"}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Type": "Service", "Name": null}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Type": "Service", "Environment": "e"}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Type": "Resource", "Identifier": "i"}}), Some(MissingRequiredFields)),
+        (json!({"keyAttributes": {"Type": "Robot", "Name": "pay"}}), Some(InvalidTypeValue)),
+        (service(json!({"Colour": "red"})), Some(InvalidKeyAttributes)),
+        (service(json!({"Environment": ""})), Some(InvalidKeyAttributes)),
+        (service(json!({"": "x"})), Some(InvalidKeyAttributes)),
+        (service(json!({"Environment": "e", "ResourceType": "r"})), None),
+        (
+            service(json!({"Environment": "e", "ResourceType": "r", "Identifier": "i"})),
+            Some(EntitySizeTooLarge),
+        ),
+        (service(json!({"Environment": "é".repeat(512)})), None),
+        (service(json!({"Environment": "é".repeat(513)})), Some(EntitySizeTooLarge)),
+        (service(json!({"x".repeat(33): "v"})), Some(EntitySizeTooLarge)),
+        (with(json!(many(10))), None),
+        (with(json!(many(11))), Some(EntitySizeTooLarge)),
+        (with(json!(many(100_000))), Some(EntitySizeTooLarge)),
+        (with(json!({"é".repeat(256): "é".repeat(512)})), None),
+        (with(json!({"n".repeat(257): "v"})), Some(EntitySizeTooLarge)),
+        (with(json!({"n": "v".repeat(513)})), Some(EntitySizeTooLarge)),
+        (with(json!({"n": ""})), Some(InvalidAttributes)),
+        (with(json!({"": "v"})), Some(InvalidAttributes)),
+    ] {
+        let body = with_entity(&entity);
+        let request = Request::parse(&body).expect("valid");
+        assert_eq!(
+            request.entity_rejection,
+            expected,
+            "{}",
+            &entity.to_string()[..entity.to_string().len().min(200)]
+        );
+        let decoded = put_log_events(&body, &context(0)).expect("valid");
+        assert_eq!(decoded.batch.n_rows(), 1);
+        let resource = decoded.batch.rows[0].context(0).expect("a context");
+        let service = if expected.is_some() { "g" } else { "pay" };
+        assert_eq!(resource.service_name(), Some(service));
+    }
+    for entity in [json!("x"), json!({"keyAttributes": {"Type": 7}}), json!({"attributes": ["a"]})] {
+        assert!(matches!(Request::parse(&with_entity(&entity)), Err(Error::Json(_))), "{entity}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::describe::sequence_token;
 use super::error::{Error, Result};
 use super::{RECEIVER, Receiver, Registry, Written, allowed};
 use crate::access::Caller;
-use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, Request, Verdict};
+use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, EntityRejection, Request, Verdict};
 use crate::decode::{self, Context, Decoded, Kind, Reason};
 use crate::ingest::Received;
 use crate::model::Signal;
@@ -24,6 +24,7 @@ struct Prepared {
     /// When the stream was made: what came before was for another of its name.
     stream_since_nanos: i64,
     verdict: Verdict,
+    entity_rejection: Option<EntityRejection>,
     context: Context,
     decoded: Decoded,
     /// What it brings to its stream; `None` when every event is rejected.
@@ -75,7 +76,7 @@ impl Receiver {
         if let Some(written) = prepared.written.as_ref().filter(|_| !ack.is_repeat) {
             self.registry.written(&prepared.group, &prepared.stream, written);
         }
-        Ok(answer(&prepared.verdict, received_at_nanos))
+        Ok(answer(&prepared.verdict, prepared.entity_rejection, received_at_nanos))
     }
 }
 
@@ -117,8 +118,11 @@ fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_n
             bytes: accepted.iter().map(|event| (event.message.len() + EVENT_OVERHEAD_BYTES) as u64).sum(),
         }),
     };
+    // what the entity says is kept with the events all the same, and not shown as their entity
+    let of_class = (request.has_entity() && !facts.has_entities).then_some(EntityRejection::UnsupportedLogGroupType);
     Ok(Prepared {
         written,
+        entity_rejection: request.entity_rejection.or(of_class),
         stream_since_nanos: facts.created_millis.saturating_mul(1_000_000),
         group: request.log_group,
         stream: request.log_stream,
@@ -130,8 +134,11 @@ fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_n
 
 /// watchtower takes the mere presence of `rejectedLogEventsInfo` for a failure: it is there only when events were
 /// rejected.
-fn answer(verdict: &Verdict, received_at_nanos: i64) -> Value {
+fn answer(verdict: &Verdict, entity_rejection: Option<EntityRejection>, received_at_nanos: i64) -> Value {
     let mut answer = json!({ "nextSequenceToken": sequence_token(received_at_nanos) });
+    if let Some(rejection) = entity_rejection {
+        answer["rejectedEntityInfo"] = json!({ "errorType": rejection.name() });
+    }
     if !verdict.is_clean() {
         let mut info = json!({});
         for (member, index) in [

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::describe::{check_group, one_group};
 use super::error::{Error, Result};
 use super::events::{Streams, pattern, unread};
-use super::insights::event;
+use super::insights::{Group, event};
 use super::{Receiver, wire};
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
@@ -80,7 +80,7 @@ impl Receiver {
 
     /// An event of a stream that exists.
     fn event_of(&self, hit: Hit) -> Option<Event> {
-        let event = event(hit, |group| Some(group.into()))?;
+        let event = event(hit, |group| Some(Group::of(&self.registry, group)))?;
         self.registry.shows(&event.group, &event.stream, event.ingestion_millis).then_some(event)
     }
 

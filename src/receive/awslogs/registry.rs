@@ -91,6 +91,12 @@ pub(super) struct Group {
     pub(super) bytes: u64,
 }
 
+impl Group {
+    fn has_entities(&self) -> bool {
+        self.record.class.is_empty() || self.record.class == CLASSES[0]
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) by_name: BTreeMap<String, Group>,
@@ -131,6 +137,8 @@ pub(super) struct StreamFacts {
     pub(super) retention_days: i32,
     /// When the stream was made.
     pub(super) created_millis: i64,
+    /// Whether events of its group have entities.
+    pub(super) has_entities: bool,
 }
 
 impl LogGroups for Registry {
@@ -226,7 +234,13 @@ impl Registry {
         Ok(StreamFacts {
             retention_days: group.record.retention_days.unwrap_or(0),
             created_millis: stream.created_millis,
+            has_entities: group.has_entities(),
         })
+    }
+
+    /// Whether events of a group have entities: those of the class STANDARD do.
+    pub(super) fn has_entities(&self, group: &str) -> bool {
+        self.groups.read().by_name.get(group).is_some_and(Group::has_entities)
     }
 
     /// Whether a group exists, and the streams that are named.

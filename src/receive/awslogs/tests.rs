@@ -681,3 +681,28 @@ async fn patterns_are_tested_and_groups_listed_without_any_row() {
         .fails("ListLogGroups", json!({"logGroupNamePattern": "ab"}), "InvalidParameterException")
         .await;
 }
+
+#[tokio::test]
+async fn an_entity_that_is_not_taken_is_told_and_the_events_are() {
+    let server = Server::with_stream().await;
+    let mut members = events(&[0]);
+    members["entity"] = json!({"keyAttributes": {"Type": "Service", "Name": "pay"}});
+    let answer = server.ok("PutLogEvents", members.clone()).await;
+    assert!(answer.get("rejectedEntityInfo").is_none(), "{answer}");
+    members["entity"]["keyAttributes"]["Type"] = "Robot".into();
+    let answer = server.ok("PutLogEvents", members.clone()).await;
+    assert_eq!(answer["rejectedEntityInfo"], json!({"errorType": "InvalidTypeValue"}));
+    assert!(
+        answer.get("rejectedLogEventsInfo").is_none() && answer["nextSequenceToken"].is_string(),
+        "{answer}"
+    );
+    // of another class
+    let rare = json!({"logGroupName": "rare", "logGroupClass": "INFREQUENT_ACCESS"});
+    server.ok("CreateLogGroup", rare).await;
+    server.ok("CreateLogStream", json!({"logGroupName": "rare", "logStreamName": "s"})).await;
+    members["logGroupName"] = "rare".into();
+    members["entity"]["keyAttributes"]["Type"] = "Service".into();
+    let answer = server.ok("PutLogEvents", members).await;
+    assert_eq!(answer["rejectedEntityInfo"], json!({"errorType": "UnsupportedLogGroupType"}));
+    assert_eq!(server.memory.n_rows(), 3);
+}

@@ -31,7 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use queries::Config;
 pub(super) use queries::Queries;
-pub(super) use scope::event;
+pub(super) use scope::{Group, event};
 
 use self::queries::{Asked, Language, Row, Seen, Status, Work};
 use self::scope::OfGroups;

@@ -4,29 +4,44 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::Registry;
+use crate::decode::awslogs::entity::kept_in;
 use crate::model::EventId;
 use crate::query::insights::{Event, Scope};
 use crate::query::{Hit, LogHit, Query};
 
 /// More groups than this are not asked for by name: the rows of all are looked at, and verified.
 const MAX_ASKED_BY_NAME: usize = 200;
-/// What resource attributes of events that came with an entity begin with, and how Insights calls those.
-const ENTITY: (&str, &str) = ("aws.entity.", "@entity.Attributes.");
+/// What fields of the entity that events came with begin with.
+const ENTITY: &str = "@entity.";
 
 /// Groups, as they were when the query began, in streams that exist when a row is looked at.
 #[derive(Debug)]
 pub(super) struct OfGroups {
     registry: Arc<Registry>,
-    /// Names, each in the form that events carry.
-    groups: BTreeMap<String, Arc<str>>,
+    groups: BTreeMap<String, Group>,
+}
+
+/// A log group as its events have it.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Group {
+    /// In the form that events carry.
+    name: Arc<str>,
+    has_entities: bool,
+}
+
+impl Group {
+    pub(in super::super) fn of(registry: &Registry, name: &str) -> Self {
+        Self {
+            name: name.into(),
+            has_entities: registry.has_entities(name),
+        }
+    }
 }
 
 impl OfGroups {
     pub(super) fn new(registry: Arc<Registry>, groups: &[String]) -> Self {
-        Self {
-            registry,
-            groups: groups.iter().map(|name| (name.clone(), name.as_str().into())).collect(),
-        }
+        let groups = groups.iter().map(|name| (name.clone(), Group::of(&registry, name))).collect();
+        Self { registry, groups }
     }
 }
 
@@ -55,8 +70,8 @@ impl Scope for OfGroups {
     }
 }
 
-/// The event that a row is, if it says of which group and stream; `group` gives the name as events carry it, or no event.
-pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<Event> {
+/// The event that a row is, if it says of which group and stream; `group` gives what is known of that one, or no event.
+pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Group>) -> Option<Event> {
     let Hit::Log(log) = hit else { return None };
     let LogHit {
         ingest_id,
@@ -69,13 +84,14 @@ pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Arc<s
         ..
     } = *log;
     let resource = |key: &str| resource_attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    let group = group(resource("aws.log.group.names")?)?;
+    let Group { name: group, has_entities } = group(resource("aws.log.group.names")?)?;
     let stream = resource("aws.log.stream.names")?;
     let timestamp_millis = time_unix_nano.div_euclid(1_000_000);
     let ingestion_millis = observed_time_micros.map_or(timestamp_millis, |micros| micros.div_euclid(1_000));
-    let fields = resource_attributes
-        .iter()
-        .filter_map(|(name, value)| Some((format!("{}{}", ENTITY.1, name.strip_prefix(ENTITY.0)?).into(), value.as_str().into())))
+    let entity = if has_entities { kept_in(&resource_attributes) } else { Vec::new() };
+    let fields = entity
+        .into_iter()
+        .map(|(name, value)| (format!("{ENTITY}{name}").into(), value.into()))
         .collect();
     Some(Event {
         pointer: EventId::new(time_unix_nano, ingest_id, &group, stream).pointer().into(),
