@@ -429,7 +429,8 @@ impl Faces {
         let awsmetrics = receive::awsmetrics::Receiver::new(intake.clone(), clock.clone(), budget.clone());
         let http_events = receive::awslogs::http_router(awslogs.clone(), gate.clone());
         let awslogs = receive::awslogs::router(awslogs, gate.clone());
-        let firehose = receive::firehose::Receiver::new(config.firehose.clone(), intake.clone(), clock.clone(), budget.clone(), gate.clone());
+        let shared = (intake.clone(), clock.clone(), budget.clone());
+        let firehose = receive::firehose::Receiver::new(config.firehose.clone(), shared.0, shared.1, shared.2, gate.clone(), log_groups.clone());
         let otlp_http = receive::otlp::or_signed(bearer(receive::otlp::http_router(otlp.clone())), &otlp, gate.clone());
         let all = bearer(serve::router(server.clone()))
             .merge(otlp_http.clone())

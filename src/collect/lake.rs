@@ -1,6 +1,5 @@
 //! Our side: the write path, the log groups, and the query engine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +7,6 @@ use bytes::Bytes;
 
 use super::seen::key;
 use super::{Home, Pulled, RECEIVER};
-use crate::decode::awslogs::EVENT_OVERHEAD_BYTES;
 use crate::decode::collected::{Collected, EVENT_ID, Event};
 use crate::decode::{self, Context, Kind};
 use crate::ingest::{Duty, Received};
@@ -16,7 +14,7 @@ use crate::model::{Clock, Signal, Table, TimeRange};
 use crate::net::Encoding;
 use crate::query::{Cursor, Engine, Order, Query, SearchRequest, Test};
 use crate::receive::Intake;
-use crate::receive::awslogs::{CreateLogGroup, CreateLogStream, Error as LogsError, Registry, Written};
+use crate::receive::awslogs::{Registry, arrived};
 
 /// Rows asked for at a time.
 const HELPING: usize = 5_000;
@@ -38,37 +36,6 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// Log group and streams of events: reads show those that exist.
-    async fn make_streams(&self, group: &str, streams: impl Iterator<Item = &str>) -> Result<(), String> {
-        let now = self.now_millis();
-        for stream in streams {
-            if self.registry.retention_of(group, stream).is_ok() {
-                continue;
-            }
-            let made = async {
-                let call = CreateLogGroup {
-                    log_group_name: Some(group.to_string()),
-                    ..CreateLogGroup::default()
-                };
-                or_there(self.registry.create_log_group(&call, now).await)?;
-                let call = CreateLogStream {
-                    log_group_name: Some(group.to_string()),
-                    log_stream_name: Some(stream.to_string()),
-                };
-                or_there(self.registry.create_log_stream(&call, now).await)
-            };
-            match made.await {
-                Ok(()) => {}
-                // its events are found by search all the same
-                Err(LogsError::LimitExceeded(error) | LogsError::InvalidParameter(error)) => {
-                    tracing::warn!(group, stream, error, "a log stream that is collected cannot be made");
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        Ok(())
-    }
-
     async fn keep_rows(&self, group: &str, region: &str, events: &[&Pulled]) -> Result<(), String> {
         let received_at_nanos = self.clock.now_nanos();
         let wire: Vec<Event<'_>> = events
@@ -101,30 +68,10 @@ impl Lake {
             repeats_since_nanos: i64::MIN,
             share: None,
         };
+        let written = arrived(&decoded.batch, received_at_nanos.div_euclid(NANOS));
         self.intake.accept(received, decoded).await.map_err(|refused| refused.to_string())?;
-        let mut by_stream: BTreeMap<&str, Written> = BTreeMap::new();
-        for event in events {
-            let written = by_stream.entry(&event.stream).or_insert(Written {
-                first_event_millis: event.millis,
-                last_event_millis: event.millis,
-                received_millis: received_at_nanos.div_euclid(NANOS),
-                bytes: 0,
-            });
-            written.first_event_millis = written.first_event_millis.min(event.millis);
-            written.last_event_millis = written.last_event_millis.max(event.millis);
-            written.bytes += (event.message.len() + EVENT_OVERHEAD_BYTES) as u64;
-        }
-        for (stream, written) in by_stream {
-            self.registry.written(group, stream, &written);
-        }
+        self.registry.written_to(&written);
         Ok(())
-    }
-}
-
-fn or_there(made: Result<(), LogsError>) -> Result<(), LogsError> {
-    match made {
-        Err(LogsError::AlreadyExists(_)) => Ok(()),
-        other => other,
     }
 }
 
@@ -166,7 +113,8 @@ impl Home for Lake {
 
     async fn keep(&self, group: &str, region: &str, events: &[&Pulled]) -> Result<(), String> {
         let streams: std::collections::BTreeSet<&str> = events.iter().map(|event| event.stream.as_str()).collect();
-        self.make_streams(group, streams.into_iter()).await?;
+        let made = self.registry.make_streams(group, streams, self.now_millis()).await;
+        made.map_err(|error| error.to_string())?;
         self.keep_rows(group, region, events).await
     }
 

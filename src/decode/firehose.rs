@@ -5,7 +5,7 @@
 //!
 //! | a record, inflated if it is gzip (one member or several) | becomes |
 //! |---|---|
-//! | JSON with `messageType` `DATA_MESSAGE`: a subscription of CloudWatch Logs | a log record for each event, as `PutLogEvents` makes them |
+//! | JSON with `messageType` `DATA_MESSAGE`: a subscription of CloudWatch Logs | a log record for each event, as `PutLogEvents` makes them, with its `id` as the attribute [`EVENT_ID`] |
 //! | the same, `CONTROL_MESSAGE`: a test whether we can be reached | nothing; counted |
 //! | JSON with `metric_stream_name`: a Metric Stream | points ([`metric_streams`]) |
 //! | length-delimited `ExportMetricsServiceRequest`s, OpenTelemetry 0.7 or 1.0: a Metric Stream | points |
@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::awslogs::service_of_group;
+use super::collected::EVENT_ID;
 use super::text::Text;
 use super::{AtMost, Context, Decoded, Error, IdentityBuilder, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
 use crate::model::{self, ContextBuilder, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
@@ -48,6 +49,8 @@ pub const MAX_INFLATED_BYTES: usize = if cfg!(test) { 4 << 20 } else { 256 << 20
 pub const MAX_COMMON_ATTRIBUTES: usize = 50;
 /// Memory of a row beside its text, in columns that double as they grow.
 const ROW_BYTES: usize = 192;
+/// Memory of an attribute of a row beside its value.
+const ATTRIBUTE_BYTES: usize = 64;
 /// Copies of a text while rows are made of it.
 const TEXT_COPIES: usize = 3;
 /// How gzip in base64 begins: `1f 8b 08`.
@@ -198,6 +201,8 @@ struct Subscription<'a> {
 
 #[derive(Deserialize)]
 struct Event<'a> {
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
     timestamp: Option<f64>,
     #[serde(borrow)]
     message: Text<'a>,
@@ -424,6 +429,10 @@ impl<'h> Walk<'h> {
         self.tally.subscription_events += events.len() as u64;
         for event in events {
             let time = event.timestamp.and_then(nanos_of_millis).unwrap_or(self.delivered_nanos);
+            if let Some(id) = event.id.filter(|id| !id.0.is_empty()) {
+                self.logs.attribute(EVENT_ID, Value::Str(&id.0));
+                self.other_bytes += ATTRIBUTE_BYTES;
+            }
             self.push(context, time, &event.message.0)?;
         }
         Ok(true)

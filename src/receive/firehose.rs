@@ -13,6 +13,9 @@
 //! | a wrong access key, or none where one is needed | 401 |
 //! | the write path is full or draining; no memory | 503 |
 //!
+//! Log groups and streams that a subscription's records name are made where they are not there ([`super::awslogs`]): the calls that
+//! read CloudWatch Logs show the events, as search does.
+//!
 //! Every answer is `{"requestId","timestamp"}`, failures with `errorMessage`, which Firehose copies into its error logs.
 //!
 //! Who may deliver: whoever brings one of `access_keys`, or a bearer token, as `X-Amz-Firehose-Access-Key`. Where neither
@@ -31,13 +34,14 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::answer::{BUSY_RETRY_AFTER, Refusal};
+use super::awslogs::{Registry, arrived};
 use super::signed::{Gate, discard};
 use super::{Intake, Undecoded, inflate_aside, metrics};
 use crate::decode::envelope::{self, Sealed};
 use crate::decode::firehose::{self, Tally};
 use crate::decode::{self, Context, Decoded, Kind, Reason};
 use crate::ingest::Received;
-use crate::model::{Clock, Signal};
+use crate::model::{Clock, Rows, Signal, Table};
 use crate::net::auth::is_equal;
 use crate::net::body::{self, Caps};
 use crate::net::{Budget, Share};
@@ -100,6 +104,7 @@ pub struct Receiver {
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     gate: Arc<Gate>,
+    log_groups: Arc<Registry>,
 }
 
 /// Why a delivery is not taken.
@@ -148,14 +153,16 @@ impl<E: Into<Undecoded>> From<E> for Unfit {
 }
 
 impl Receiver {
-    /// A receiver that hands over to `intake`; requests hold memory out of `budget`, and `gate` knows what else is configured.
-    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>, gate: Arc<Gate>) -> Arc<Self> {
+    /// A receiver that hands over to `intake` and tells `log_groups` of streams; requests hold memory out of `budget`, and `gate` knows
+    /// what else is configured.
+    pub fn new(config: Config, intake: Arc<dyn Intake>, clock: Arc<dyn Clock>, budget: Arc<Budget>, gate: Arc<Gate>, log_groups: Arc<Registry>) -> Arc<Self> {
         Arc::new(Self {
             config,
             intake,
             clock,
             budget,
             gate,
+            log_groups,
         })
     }
 
@@ -207,6 +214,20 @@ impl Receiver {
             repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
+        let received_millis = context.received_at_nanos.div_euclid(1_000_000);
+        let streams = arrived(&decoded.batch, received_millis);
+        // first: if we die between the two, the delivery comes again, and finds streams without events rather than events without streams
+        self.log_groups.make_streams_of(&streams, received_millis).await.map_err(|error| {
+            let n_records = decoded
+                .batch
+                .rows
+                .iter()
+                .filter(|rows| rows.table() == Table::Logs)
+                .map(Rows::len)
+                .sum::<usize>();
+            self.intake.ledger().refused(RECEIVER, Signal::Logs, n_records as u64);
+            Failure::busy(error.to_string(), BUSY_RETRY_AFTER)
+        })?;
         let ack = self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
             Refusal::Busy { message, retry_after } => Failure::busy(message, retry_after),
             // in the stream's backup bucket it is safe; 413 would lose it
@@ -215,6 +236,7 @@ impl Receiver {
         if ack.is_repeat {
             return Ok(());
         }
+        self.log_groups.written_to(&streams);
         metrics::firehose(&tally);
         if let Some(first) = rejected.first() {
             let n: u64 = rejected.iter().map(|rejected| rejected.count).sum();

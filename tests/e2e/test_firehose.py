@@ -131,3 +131,42 @@ def test_a_delivery_that_comes_again_is_stored_once_also_after_a_kill(make_lake)
     books.agree(lake, "after repetitions")
     last = lake.sql("SELECT (SELECT count(*) FROM logs) AS logs, (SELECT count(*) FROM metric_summaries) AS points")
     assert last == [{"logs": "5", "points": "2"}]
+
+
+def test_a_subscription_s_events_are_read_with_the_calls_of_cloudwatch_logs(make_lake):
+    """Nobody made group and streams by call; they are there when the delivery is answered, and after kill -9."""
+    lake, group, stream = make_lake(), "/aws/lambda/pay", "2026/11/22/[1]a"
+    assert deliver(lake, [subscription([f"paid {i}" for i in range(5)]), subscription(["CONTROL"], "", kind="CONTROL_MESSAGE")]).status_code == 200
+    assert deliver(lake, [subscription(["in another group"], "/aws/lambda/ship")]).status_code == 200
+
+    def check(n, was_killed=False):
+        logs = lake.boto3()
+        assert [g["logGroupName"] for g in logs.describe_log_groups()["logGroups"]] == [group, "/aws/lambda/ship"]
+        (shown,) = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        assert shown["logStreamName"] == stream
+        # when it was written to is stored with the next flush only
+        assert was_killed or shown["lastEventTimestamp"] - shown["firstEventTimestamp"] >= 4
+        wanted = [f"paid {i}" for i in range(n)]
+        events = logs.filter_log_events(logGroupName=group)["events"]
+        assert sorted(e["message"] for e in events) == wanted and all(e["logStreamName"] == stream for e in events)
+        assert sorted(e["message"] for e in logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]) == wanted
+        end = int(time.time()) + 1
+        query = logs.start_query(logGroupName=group, startTime=end - 600, endTime=end, queryString="filter @message like 'paid' | fields @message | sort @message asc")
+        page = lake.wait_until(lambda: (page := logs.get_query_results(queryId=query["queryId"]))["status"] == "Complete" and page)
+        assert [next(f["value"] for f in row if f["field"] == "@message") for row in page["results"]] == wanted
+        # each has the ID that it had at AWS
+        ids = [hit["attributes"]["aws.log.event.id"] for hit in lake.hits(f'log_group:"{group}"')]
+        assert len(set(ids)) == n and all(len(one) == 56 for one in ids)
+
+    check(5)
+    lake.restart(kill=True)
+    check(5, was_killed=True)
+    assert deliver(lake, [subscription(["paid 5"])]).status_code == 200
+    check(6, was_killed=True)
+    lake.restart()
+    check(6, was_killed=True)
+    # it is a log group like others: its retention, and a filter on it
+    lake.boto3().put_retention_policy(logGroupName=group, retentionInDays=7)
+    lake.boto3().delete_log_group(logGroupName="/aws/lambda/ship")
+    assert deliver(lake, [subscription(["once more"], "/aws/lambda/ship")]).status_code == 200
+    assert [e["message"] for e in lake.boto3().filter_log_events(logGroupName="/aws/lambda/ship")["events"]] == ["once more"]

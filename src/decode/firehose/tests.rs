@@ -94,6 +94,9 @@ fn a_subscription_becomes_rows_as_put_log_events_makes_them() {
         assert_eq!(context.attribute(attribute), Some(value), "{attribute}");
     }
     assert_eq!(rows.contexts().len(), 1, "one context a stream");
+    let attributes = format!("{:?}", rows.batch().column_by_name("attributes").expect("a column"));
+    assert_eq!(attributes.matches(EVENT_ID).count(), 3, "each event has its ID: {attributes}");
+    assert_eq!(attributes.matches(&"3".repeat(56)).count(), 3, "{attributes}");
 }
 
 #[test]

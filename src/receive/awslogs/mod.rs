@@ -22,10 +22,11 @@
 //!
 //! Beside the calls: the HTTP ingestion endpoints, for senders without an SDK ([`mod@http_events`]).
 //!
-//! A log group's class is kept and shown, and decides over subscription filters; but all classes are stored alike here, so queries, metric
-//! filters and live tails do with `INFREQUENT_ACCESS` what they do with `STANDARD`, where AWS refuses some.
+//! A log group's class is kept and shown, and decides over subscription filters and entities; but all classes are stored alike here, so
+//! queries, metric filters and live tails do with `INFREQUENT_ACCESS` what they do with `STANDARD`, where AWS refuses some.
 //!
-//! Reads see what is acknowledged at once, of streams that exist. `unmask` is passed over; of other accounts there are no groups.
+//! Reads see what is acknowledged at once, of streams that exist: made by call, or since events came another way ([`mod@arrived`]).
+//! `unmask` is passed over; of other accounts there are no groups.
 //!
 //! Who may call what, [`super::signed`] has checked before; which log groups, [`allowed`] checks here.
 //!
@@ -37,6 +38,7 @@ mod arn;
 mod wire;
 mod allowed;
 mod registry;
+mod arrived;
 mod describe;
 mod put;
 mod delete;
@@ -60,6 +62,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 pub use arn::Arns;
+pub use arrived::{Arrived, arrived};
 pub use error::{Error, Result};
 pub use insights::Config as InsightsConfig;
 pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};

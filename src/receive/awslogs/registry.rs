@@ -117,17 +117,26 @@ pub struct Registry {
     hasher: RandomState,
 }
 
-/// What one `PutLogEvents` brought to a stream.
-#[derive(Clone, Copy, Debug)]
+/// What one request brought to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Time of the first event taken.
     pub first_event_millis: i64,
     /// Time of the last one.
     pub last_event_millis: i64,
-    /// When the call arrived.
+    /// When the request arrived.
     pub received_millis: i64,
     /// Bytes of messages, each with its overhead.
     pub bytes: u64,
+}
+
+impl Written {
+    /// Takes in what else it brought.
+    pub(super) fn add(&mut self, other: &Written) {
+        self.first_event_millis = self.first_event_millis.min(other.first_event_millis);
+        self.last_event_millis = self.last_event_millis.max(other.last_event_millis);
+        self.bytes += other.bytes;
+    }
 }
 
 /// What taking events of a stream needs to know.

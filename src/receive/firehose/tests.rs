@@ -3,6 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
+use super::super::awslogs::{Arns, Limits};
 use super::super::testing::{self, Memory, gzip};
 use super::*;
 use crate::model::ManualClock;
@@ -12,8 +13,17 @@ const NOW: i64 = 1_795_323_600_000_000_000;
 fn at_home(config: Config, aws: &str, tokens: &[&str]) -> (Arc<Memory>, Router) {
     let intake = Arc::new(Memory::default());
     let gate = testing::gate(aws, tokens, intake.clone(), NOW, testing::ample());
-    let receiver = Receiver::new(config, intake.clone(), Arc::new(ManualClock::new(NOW)), testing::ample(), gate);
+    let log_groups = log_groups(&intake);
+    let receiver = Receiver::new(config, intake.clone(), Arc::new(ManualClock::new(NOW)), testing::ample(), gate, log_groups);
     (intake, router(receiver))
+}
+
+fn log_groups(intake: &Arc<Memory>) -> Arc<Registry> {
+    let limits = Limits {
+        max_log_groups: 10,
+        max_log_streams: 10,
+    };
+    Arc::new(Registry::open(intake.clone(), Arns::new("us-east-1", "000000000000"), limits, Arc::default()))
 }
 
 fn delivery(id: &str, records: &[&[u8]]) -> String {
@@ -170,4 +180,63 @@ async fn who_is_turned_away_is_heard_to_the_end_so_that_the_answer_is_read() {
     let frames = futures::StreamExt::inspect(frames, move |_| _ = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let (status, ..) = send(&router, built(request("a", ""), Body::from_stream(frames))).await;
     assert_eq!((status, ended.load(std::sync::atomic::Ordering::Relaxed)), (StatusCode::UNAUTHORIZED, 3));
+}
+
+fn subscription(group: &str, stream: &str, messages: &[&str]) -> Vec<u8> {
+    let events: Vec<_> = messages
+        .iter()
+        .map(|message| json!({"id": "3".repeat(56), "timestamp": NOW / 1_000_000 - 60_000, "message": message}))
+        .collect();
+    let record = json!({"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": group, "logStream": stream, "logEvents": events});
+    gzip(record.to_string().as_bytes())
+}
+
+#[tokio::test]
+async fn log_streams_of_subscriptions_are_made_with_what_came_to_them() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let records = [
+        subscription("/g", "a", &["one", "three"]),
+        subscription("/g", "b", &["two"]),
+        subscription("/h", "a", &["x"]),
+        subscription("no such name", "a", &["y"]),
+        b"plain".to_vec(),
+    ];
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let (status, ..) = send(&router, built(request("s", ""), delivery("s", &records))).await;
+    assert_eq!((status, intake.n_rows()), (StatusCode::OK, 6));
+    let states = intake.states("");
+    let keys: Vec<&str> = states.iter().map(|(key, _)| key.as_str()).collect();
+    let expected = ["loggroup//g", "loggroup//h", "logstream//g\0a", "logstream//g\0b", "logstream//h\0a"];
+    assert_eq!(keys, expected, "a name that no call could make is left out");
+    let stream: serde_json::Value = serde_json::from_slice(&states[2].1).expect("JSON");
+    let event = NOW / 1_000_000 - 60_000;
+    assert_eq!((&stream["first_event_millis"], &stream["last_event_millis"]), (&json!(event), &json!(event)));
+    assert_eq!(
+        (&stream["bytes"], &stream["last_ingestion_millis"]),
+        (&json!(8 + 2 * 26), &json!(NOW / 1_000_000))
+    );
+    // after a restart they are there
+    assert_eq!(log_groups(&intake).retention_of("/g", "b"), Ok(0));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_streams_cannot_be_made_now_comes_again() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let record = subscription("/g", "a", &["one"]);
+    intake.refuse(1);
+    let (status, headers, _) = send(&router, built(request("s", ""), delivery("s", &[&record]))).await;
+    assert_eq!((status, headers.contains_key("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, true));
+    assert_eq!((intake.n_rows(), intake.outcomes().refused), (0, 1));
+    let (status, ..) = send(&router, built(request("s", ""), delivery("s", &[&record]))).await;
+    assert_eq!((status, intake.n_rows()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn streams_beyond_the_bound_are_left_out_and_their_events_are_not() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let records: Vec<Vec<u8>> = (0..40).map(|i| subscription("/g", &format!("s{i:02}"), &["m"])).collect();
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let (status, ..) = send(&router, built(request("s", ""), delivery("s", &records))).await;
+    assert_eq!((status, intake.n_rows()), (StatusCode::OK, 40));
+    assert_eq!(intake.states("logstream/").len(), 10);
 }
