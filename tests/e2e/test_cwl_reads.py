@@ -576,6 +576,17 @@ def test_a_live_tail_is_refused_as_the_service_does(lake):
     refused(call, "InvalidParameterException", logGroupIdentifiers=[arn, arn_b], logStreamNames=["s"])
     refused(call, "InvalidParameterException", logGroupIdentifiers=[arn], logEventFilterPattern="a-b")
     refused(call, "ResourceNotFoundException", logGroupIdentifiers=[arn + "x"])
+    # one past each bound of the model, beside those above
+    for member in ("logStreamNames", "logStreamNamePrefixes"):
+        for wrong in ([], ["s"] * 101, [""], ["s" * 513], ["a:b"], ["a*"]):
+            refused(call, "InvalidParameterException", logGroupIdentifiers=[arn], **{member: wrong})
+    for wrong in ("", "x" * 2049, arn + "é", arn + " "):
+        refused(call, "InvalidParameterException", logGroupIdentifiers=[wrong])
+    refused(call, "InvalidParameterException", logGroupIdentifiers=[arn], logEventFilterPattern="x" * 1025)
+    refused(call, "InvalidParameterException")
+    # and at them
+    at_bounds = {"logStreamNames": ["s"] * 99 + ["s" * 512], "logEventFilterPattern": "x" * 1024}
+    call(logGroupIdentifiers=[arn], **at_bounds)["responseStream"].close()
     # ten groups are taken, and places are bounded
     streams = [call(logGroupIdentifiers=[arn] * 10)["responseStream"] for _ in range(16)]
     refused(call, "LimitExceededException", logGroupIdentifiers=[arn])
@@ -603,3 +614,19 @@ def test_the_aws_cli_tails_live(lake):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_page_that_looked_at_enough_and_found_nothing_has_a_token(lake):
+    """50,000 events that the index gives and the pattern does not want: a page of none, whose token goes on behind them."""
+    logs = Logs(lake).create("s")
+    at = now() - 600_000
+    for batch in range(6):
+        logs.put("s", *[f"needle {batch * 10_000 + i}" for i in range(10_000)], at=at + batch * 10_000)
+    logs.put("s", "a needle", at=at + 60_000)
+    page = logs.filter("[a, b = needle]")
+    assert page["events"] == [] and page["searchedLogStreams"] == [] and page["nextToken"]
+    later = logs.filter("[a, b = needle]", nextToken=page["nextToken"])
+    assert messages(later["events"]) == ["a needle"] and "nextToken" not in later
+    # as real clients read on
+    pages = logs.client.get_paginator("filter_log_events").paginate(logGroupName="/reads", filterPattern="[a, b = needle]")
+    assert [messages(page["events"]) for page in pages] == [[], ["a needle"]]

@@ -9,6 +9,8 @@ use std::fmt::Display;
 pub const MAX_LOG_GROUP_NAME: usize = 512;
 /// Longest log stream name, characters.
 pub const MAX_LOG_STREAM_NAME: usize = 512;
+/// Longest log group identifier, characters.
+const MAX_LOG_GROUP_IDENTIFIER: usize = 2_048;
 /// Violations that are spelled out; more are only counted.
 const MAX_SPELLED_OUT: usize = 10;
 /// Characters of an offending value that are repeated to the client.
@@ -78,6 +80,14 @@ impl Validation {
         self.length(value, member, 1, MAX_LOG_GROUP_NAME);
         if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_/#".contains(&b)) {
             self.violation(value, member, r"Member must satisfy regular expression pattern: [\.\-_/#A-Za-z0-9]+");
+        }
+    }
+
+    /// A log group's name or ARN: 1 to 2,048 of `[\w#+=/:,.@-]`.
+    pub fn log_group_identifier(&mut self, value: &str, member: &str) {
+        self.length(value, member, 1, MAX_LOG_GROUP_IDENTIFIER);
+        if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_#+=/:,.@-".contains(&b)) {
+            self.violation(value, member, r"Member must satisfy regular expression pattern: [\w#+=/:,.@-]*");
         }
     }
 

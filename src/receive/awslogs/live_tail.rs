@@ -92,6 +92,9 @@ impl Receiver {
             let expected = format_args!("Member must have length less than or equal to {MAX_GROUPS}").to_string();
             validation.violation(shown, "logGroupIdentifiers", expected);
         }
+        for identifier in identifiers.iter().take(MAX_GROUPS) {
+            validation.log_group_identifier(identifier, "logGroupIdentifiers");
+        }
         check_streams(&mut validation, &call.log_stream_names, "logStreamNames");
         check_streams(&mut validation, &call.log_stream_name_prefixes, "logStreamNamePrefixes");
         let written = call.log_event_filter_pattern.as_deref().unwrap_or_default();
@@ -228,3 +231,6 @@ impl Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use tokio::sync::broadcast;
+
+use super::super::super::testing::{Memory, ample};
+use super::super::Config;
+use super::*;
+use crate::catalog::Snapshot;
+use crate::ingest::{Source, View};
+use crate::model::{Batch, ManualClock};
+use crate::query::Engine;
+use crate::storage::{Cache, LocalStore};
+
+/// What a write path says to those who follow it, as long as there is one.
+#[derive(Debug)]
+struct Path(parking_lot::Mutex<Option<broadcast::Sender<Arc<Batch>>>>);
+
+impl Source for Path {
+    fn view(&self) -> View {
+        View {
+            head: Arc::from([]),
+            snapshot: Arc::new(Snapshot::default()),
+        }
+    }
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.0.lock().as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+}
+
+/// A session that has begun, whose updates are due at once.
+fn session(path: &Arc<Path>, folder: &tempfile::TempDir, length: Duration) -> Frames {
+    let begun = Instant::now();
+    let clock = Arc::new(ManualClock::new(1_795_323_600_000_000_000));
+    let store = Arc::new(LocalStore::open(&folder.path().join("store")).expect("a store"));
+    let cache = Cache::open(store, &folder.path().join("cache"), 1 << 20).expect("a cache");
+    let engine = Engine::new(path.clone(), cache, query::Config::default(), clock.clone());
+    Frames {
+        first: None,
+        receiver: Receiver::new(Config::default(), Arc::new(Memory::default()), clock, ample()),
+        session: Session {
+            groups: vec![("g".into(), "000000000000:g".into())],
+            streams: Streams::All,
+            pattern: FilterPattern::parse("").expect("a pattern"),
+        },
+        tail: Some(engine.tail(Table::Logs, Query::All).expect("a tail")),
+        ticks: tokio::time::interval_at(begun, UPDATE_EVERY),
+        ends: begun + length,
+        update: Update::default(),
+    }
+}
+
+/// The type of an exception's frame.
+fn exception_of(frame: &Bytes) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(frame);
+    let known = ["SessionTimeoutException", "SessionStreamingException"];
+    known
+        .into_iter()
+        .find(|name| text.contains(":exception-type") && text.contains(name) && text.contains("\"message\""))
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_time_and_says_so_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Arc::new(Path(parking_lot::Mutex::new(Some(broadcast::channel(1).0))));
+    let mut frames = session(&path, &folder, MAX_SESSION);
+    let update = frames.next().await.expect("an update");
+    assert_eq!(
+        (update.clone(), exception_of(&update)),
+        (Update::default().frame(), None),
+        "three hours are not over"
+    );
+    let mut frames = session(&path, &tempfile::tempdir().expect("a folder"), Duration::ZERO);
+    assert_eq!(exception_of(&frames.next().await.expect("the last frame")), Some("SessionTimeoutException"));
+    assert!(frames.next().await.is_none() && frames.tail.is_none(), "its place is free again");
+}
+
+#[tokio::test]
+async fn a_session_says_that_the_server_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Arc::new(Path(parking_lot::Mutex::new(Some(broadcast::channel(1).0))));
+    let mut frames = session(&path, &folder, MAX_SESSION);
+    frames.ticks = ticks();
+    *path.0.lock() = None;
+    let last = loop {
+        let frame = frames.next().await.expect("a frame");
+        // an update may be due before
+        if exception_of(&frame).is_some() {
+            break frame;
+        }
+    };
+    assert_eq!(exception_of(&last), Some("SessionStreamingException"));
+    assert!(frames.next().await.is_none());
+}
