@@ -7,6 +7,7 @@ import pytest
 import requests
 
 import lake as lakes
+from proxy import Proxy
 
 for name in list(os.environ):
     if name.startswith(("AWS_", "OTEL_")):
@@ -67,6 +68,20 @@ def moto(tmp_path_factory):
     server.wait_ready(lambda: requests.get(url + "/moto-api/data.json", timeout=5).ok)
     yield url
     server.kill()
+
+
+@pytest.fixture
+def make_proxy():
+    """Makes `Proxy`s before an AWS service: `make_proxy(moto, faults=0.2)`."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Proxy(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
 
 
 class Weed:

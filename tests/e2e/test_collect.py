@@ -1,14 +1,7 @@
 """The collector: pulls log groups out of moto, and out of another tracelake, through a proxy that throttles, fails, cuts connections and says things twice."""
 
 import collections
-import http.server
-import json
-import random
-import threading
 import time
-import urllib.request
-
-import pytest
 
 import lake as lakes
 from test_cwl_reads import now
@@ -17,102 +10,6 @@ from test_ledger import Books
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest"}
 REGION = "eu-west-1"
 GROUP = "/shop/web"
-
-
-class Proxy:
-    """Stands before CloudWatch Logs, in small pages. `faults` is the share of answers that go wrong, `twice` that of pages with events of the page before."""
-
-    def __init__(self, target, faults=0.0, twice=0.0, page=40, seed=7):
-        self.target, self.faults, self.twice, self.page = target, faults, twice, page
-        self.denied, self.counts, self.random = set(), collections.Counter(), random.Random(seed)
-        self.last, self.lock = [], threading.Lock()
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                proxy.handle(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-
-    def fault(self):
-        with self.lock:
-            if self.random.random() >= self.faults:
-                return None
-            kind = self.random.choice(["throttled", "failed", "cut before", "cut behind", "unavailable"])
-            self.counts[kind] += 1
-            return kind
-
-    def handle(self, request):
-        body = request.rfile.read(int(request.headers.get("content-length", 0)))
-        operation = request.headers.get("x-amz-target", "").rpartition(".")[2]
-        call = json.loads(body or b"{}")
-        self.counts[operation] += 1
-        fault = self.fault()
-        if call.get("logGroupName") in self.denied:
-            return self.answer(request, 400, {"__type": "AccessDeniedException", "message": "not this one"})
-        if fault == "throttled":
-            return self.answer(request, 400, {"__type": "ThrottlingException", "message": "Rate exceeded"})
-        if fault == "failed":
-            return self.answer(request, 500, {"__type": "InternalFailure"})
-        if fault == "unavailable":
-            return self.answer(request, 503, {"__type": "ServiceUnavailableException"})
-        if fault == "cut before":
-            request.close_connection = True
-            return None
-        if operation == "FilterLogEvents":
-            call["limit"] = self.page
-        headers = {k: v for k, v in request.headers.items() if k.lower() in ("x-amz-target", "content-type", "authorization", "x-amz-date")}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.target, json.dumps(call).encode(), headers), timeout=20) as answered:
-                status, answer = answered.status, json.loads(answered.read())
-        except urllib.error.HTTPError as error:
-            status, answer = error.code, json.loads(error.read() or b"{}")
-        except OSError:
-            request.close_connection = True
-            return None
-        if operation == "FilterLogEvents" and status == 200:
-            with self.lock:
-                if self.random.random() < self.twice:
-                    self.counts["twice"] += 1
-                    of_group = [event for group, event in self.last if group == call["logGroupName"]]
-                    answer["events"] = of_group[-5:] + answer["events"] + answer["events"][:3]
-                self.last = [(call["logGroupName"], event) for event in answer["events"]]
-        return self.answer(request, status, answer, cut=fault == "cut behind")
-
-    @staticmethod
-    def answer(request, status, value, cut=False):
-        body = json.dumps(value).encode()
-        request.send_response(status)
-        request.send_header("content-type", "application/x-amz-json-1.1")
-        request.send_header("content-length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: len(body) // 2] if cut else body)
-        request.close_connection = cut
-        return None
-
-
-@pytest.fixture
-def make_proxy():
-    made = []
-
-    def make(*args, **kwargs):
-        made.append(Proxy(*args, **kwargs))
-        return made[-1]
-
-    yield make
-    for proxy in made:
-        proxy.close()
 
 
 def collecting(proxy, **source):

@@ -282,3 +282,86 @@ def test_rows_by_a_query_reach_firehose_as_the_api_gives_them(make_lake, moto):
     assert (job["job"], job["service"], job["delivered"], job["dead_letters"]) == ("rows errors", "firehose", 3, {})
     metrics = lake.session.get(lake.url + "/metrics").text
     assert 'deliver_rows_total{outcome="delivered",reason=""} 1' in metrics
+
+
+class Faulty:
+    """A lake that sends one group's events to Kinesis and Firehose, and its errors by a query to Firehose too, all of it through a proxy."""
+
+    def __init__(self, make_lake, make_proxy, moto, **config):
+        self.proxy = make_proxy(moto, seed=11)
+        self.kinesis, self.firehose, self.errors = Kinesis(moto), Firehose(moto), Firehose(moto)
+        rows = [{"name": "errors", "query": "severity>=ERROR", "stream": self.errors.name}]
+        deliver = {"endpoint_url": self.proxy.url, "every_millis": 100, "longest_wait_seconds": 1, "rows": rows}
+        self.lake = make_lake(config={"deliver": deliver, **config}, env=KEYS)
+        self.sent = []
+        logs = make_group(self.lake, ("s", "t", "u"))
+        for name, stream in (("kinesis", self.kinesis), ("firehose", self.firehose)):
+            logs.put_subscription_filter(logGroupName=GROUP, filterName=name, filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
+
+    def put(self, n):
+        """`n` events, each with its own text; every fourth is an error."""
+        logs = self.lake.boto3()
+        for stream in "stu":
+            texts = [f"{'ERROR' if i % 4 == 0 else 'INFO'} {stream} {len(self.sent) + i}" for i in range(n)]
+            put(logs, texts, stream=stream)
+            self.sent += texts
+
+    def put_until_each_happened(self, *more):
+        """Batches, until each kind of fault has met a delivery."""
+        for _ in range(100):
+            self.put(20)
+            time.sleep(0.2)
+            if all(self.proxy.counts[kind] > 0 for kind in (*self.proxy.kinds, *more)):
+                return
+        raise AssertionError(self.proxy.counts)
+
+    def wanted(self):
+        return sorted(self.sent), sorted(text for text in self.sent if text.startswith("ERROR"))
+
+    def arrived(self):
+        return self.kinesis.messages(), self.firehose.messages(), sorted(row["body"] for row in self.errors.rows())
+
+    def counted(self):
+        rows = self.lake.sql("SELECT outcome, sum(records) AS n FROM ledger WHERE receiver = 'deliver' GROUP BY 1")
+        return {row["outcome"]: int(row["n"]) for row in rows}
+
+    def books_agree(self):
+        """Each row is counted once in each of its deliveries, however often it was sent."""
+        everything, errors = self.wanted()
+        want = 2 * len(everything) + len(errors)
+        self.lake.wait_until(lambda: self.counted() == {"delivered": want}, 30, what=f"{want} delivered, last {self.counted()}")
+        jobs = self.lake.status()["deliveries"]
+        assert sorted(job["delivered"] for job in jobs) == [len(errors), len(everything), len(everything)]
+        assert [job["dead_letters"] for job in jobs] == [{}] * 3
+
+
+def test_refusals_and_partial_failures_lose_and_double_nothing(make_lake, make_proxy, moto):
+    """No answer is lost on its way here, so each event comes once: throttling, faults and refused records of a batch cause no second one."""
+    to = Faulty(make_lake, make_proxy, moto)
+    to.proxy.kinds, to.proxy.faults, to.proxy.partial = ("throttled", "failed", "unavailable", "cut before"), 0.3, 0.4
+    to.put_until_each_happened("partial", "PutRecords", "PutRecordBatch")
+    everything, errors = to.wanted()
+    wait_until(lambda: to.arrived() == (everything, everything, errors), 60, 0.5, what="each event once, everywhere")
+    to.books_agree()
+    # nothing comes later
+    time.sleep(1.5)
+    assert to.arrived() == (everything, everything, errors)
+
+
+def test_lost_answers_and_kills_lose_nothing_and_the_ledger_counts_each_row_once(make_lake, make_proxy, moto):
+    """What comes twice, since its answer was lost or the process died behind it, comes under its ID again."""
+    to = Faulty(make_lake, make_proxy, moto, ingest={"flush_age_seconds": 1})
+    to.proxy.faults, to.proxy.partial = 0.3, 0.3
+    for _ in range(3):
+        for _ in range(4):
+            to.put(15)
+            time.sleep(0.3)
+        to.lake.restart(kill=True)
+    to.put_until_each_happened("partial")
+    to.lake.restart(kill=True)
+    everything, errors = to.wanted()
+    wait_until(lambda: tuple(map(set, to.arrived())) == (set(everything), set(everything), set(errors)), 90, 0.5, what="each event, everywhere")
+    to.books_agree()
+    for events in (to.kinesis.events(), [event for one in to.firehose.envelopes() if one["messageType"] == "DATA_MESSAGE" for event in one["logEvents"]]):
+        assert len({(event["id"], event["message"]) for event in events}) == len({event["id"] for event in events}) == len(everything)
+    assert len({row["id"] for row in to.errors.rows()}) == len(errors)
