@@ -18,8 +18,9 @@
 //! 2. [`ingest`] admits the batch against its bounds, appends the *request's own bytes* to the log ([`wal`]) and waits
 //!    for the group's fsync. From here on the batch survives `kill -9`: a restart decodes the same bytes again.
 //! 3. [`correlate`] gives each log row its trace ID and severity, found in its text or fields if need be, or by the request or span
-//!    that it names; [`emf`] adds the metrics that lines hold, and metric filters ([`metric_filter`]) their points: the frame holds the
-//!    filters as they were, and what was known of names, since those change and a replay must make the same of the same frame.
+//!    that it names, and the ID of its text's [`pattern`]; [`emf`] adds the metrics that lines hold, and metric filters
+//!    ([`metric_filter`]) their points: the frame holds the filters as they were, and what was known of names, since those change and
+//!    a replay must make the same of the same frame.
 //! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
@@ -43,7 +44,8 @@
 //! | [`access`] | who calls on the AWS faces: access keys, SigV4, rights |
 //! | [`decode`] | bytes of a protocol to a batch, pure |
 //! | [`wal`] | the log ahead of the blocks; knows bytes, not rows |
-//! | [`correlate`] | trace ID, severity and fields of each record |
+//! | [`pattern`] | what a log text says once its variable parts are taken out, and its stable ID; pure |
+//! | [`correlate`] | trace ID, severity, pattern and fields of each record |
 //! | [`emf`] | the metrics inside log lines |
 //! | [`block`] | immutable files of rows: Parquet and tantivy, built and read |
 //! | [`catalog`] | which blocks exist: a commit log in the bucket |
@@ -82,6 +84,7 @@ pub mod storage;
 pub mod access;
 pub mod decode;
 pub mod wal;
+pub mod pattern;
 pub mod correlate;
 pub mod emf;
 pub mod block;

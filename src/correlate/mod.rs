@@ -1,7 +1,9 @@
-//! Gives each log row its trace ID and severity, where the record says them only in its attributes, fields or text.
+//! Gives each log row its trace ID and severity, where the record says them only in its attributes, fields or text; and the ID of its
+//! text's pattern.
 //!
 //! In: a decoded [`Batch`]. Out: the same rows; of `logs`, those whose `trace_id` was null may have one now (with
-//! `trace_id_source`, which says how it was found, and a `span_id`, if that was null too), those whose `severity_number` was 0 may have one. Nothing else changes, no row is
+//! `trace_id_source`, which says how it was found, and a `span_id`, if that was null too), those whose `severity_number` was 0 may have
+//! one, and those with a text have the `pattern_id` of its template ([`pattern`](crate::pattern)). Nothing else changes, no row is
 //! added or dropped, and what a sender did say is never overruled: a row with a trace ID is not looked at for one.
 //! `severity_text` stays as sent. Pure, so replay finds the same; correlating twice is correlating once.
 //!
@@ -33,11 +35,12 @@ mod source;
 use std::sync::{Arc, LazyLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use arrow::array::{Array, AsArray, Int32Array, MapArray, StringArray, StringBuilder};
+use arrow::array::{Array, AsArray, Int32Array, Int64Array, MapArray, StringArray, StringBuilder};
 use arrow::datatypes::Int32Type;
 
 use self::trace_id::Trace;
 use crate::model::{Batch, Rows, Table, json};
+use crate::pattern::{Miner, PatternId};
 
 pub use source::Source;
 
@@ -103,7 +106,7 @@ fn logs(rows: Rows) -> Rows {
         severities.extend(found.severity_number.map(|number| (row, number)));
     }
 
-    let mut out = rows.clone();
+    let mut out = rows.clone().with_column("pattern_id", Arc::new(patterns(bodies)));
     if !severities.is_empty() {
         let mut numbers = severity_numbers.values().to_vec();
         for (row, number) in severities {
@@ -130,6 +133,12 @@ fn logs(rows: Rows) -> Rows {
         }
     }
     out
+}
+
+/// The pattern of each text; none of a text that says nothing.
+fn patterns(bodies: &StringArray) -> Int64Array {
+    let mut miner = Miner::default();
+    bodies.iter().map(|body| miner.id(body?).map(PatternId::get)).collect()
 }
 
 /// The column with the nulls of the found rows, given in order, filled by `append`.

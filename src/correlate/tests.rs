@@ -476,3 +476,29 @@ proptest::proptest! {
         let _ = trace_id::in_text(&body);
     }
 }
+
+#[test]
+fn rows_with_a_text_have_its_pattern() {
+    let mut builder = LogsBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    for body in [Some("took 5 ms"), Some("took 17 ms"), None, Some(" "), Some("gave up")] {
+        builder.push(
+            context,
+            &LogRecord {
+                time_unix_nano: 1,
+                body,
+                ..Default::default()
+            },
+        );
+    }
+    let batch = Batch {
+        rows: vec![builder.finish().expect("rows")],
+    };
+    let once = correlate(batch);
+    let ids = once.rows[0].batch().column_by_name("pattern_id").expect("a column").clone();
+    let id = |text: &str| Miner::default().id(text).map(PatternId::get);
+    let expected = vec![id("took <num> ms"), id("took <num> ms"), None, None, id("gave up")];
+    assert_eq!(ids.as_primitive::<arrow::datatypes::Int64Type>(), &Int64Array::from(expected));
+    let twice = correlate(once.clone());
+    assert_eq!(twice.rows[0].batch(), once.rows[0].batch());
+}
