@@ -2,12 +2,13 @@
 //!
 //! Seeded OTLP log requests are decoded into columns, and beside it, in the same run, by prost into its structs alone,
 //! which is what a first program would begin with. Then what finding trace IDs costs, in each record by itself and by the requests and
-//! spans that records name.
+//! spans that records name. Log patterns are told by themselves: what their IDs cost of a record.
 
 #![expect(clippy::print_stdout, reason = "a bench answers on standard output")]
 
 use std::time::Instant;
 
+use arrow::array::AsArray;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use prost::Message;
 use tracelake::correlate::book::Book;
@@ -15,6 +16,7 @@ use tracelake::correlate::correlate;
 use tracelake::correlate::link::{self, Known};
 use tracelake::decode::{Context, Kind, decode};
 use tracelake::generate::load;
+use tracelake::pattern::Miner;
 
 const ROUNDS: usize = 5;
 
@@ -66,6 +68,19 @@ fn main() {
             std::hint::black_box(batch);
         }
     });
+    let text_columns: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| &batch.rows)
+        .map(|rows| rows.batch().column_by_name("body").expect("a column of logs").clone())
+        .collect();
+    let texts: Vec<&str> = text_columns.iter().flat_map(|column| column.as_string::<i32>().iter().flatten()).collect();
+    let text_bytes: usize = texts.iter().map(|text| text.len()).sum();
+    let mut miner = Miner::default();
+    let patterns = best(|| {
+        for text in &texts {
+            std::hint::black_box(miner.id(text));
+        }
+    });
     let line = |name: &str, seconds: f64| {
         println!(
             "{name:<28} {:>6.2} s a million, {:>9.0} records/s",
@@ -78,6 +93,9 @@ fn main() {
     line("correlate", correlated);
     line("names in records", named);
     line("link by names, with a book", linked);
+    line("pattern IDs, of correlate", patterns);
+    let per_text = patterns * 1e9 / texts.len() as f64;
+    println!("a pattern ID: {per_text:.0} ns a text of {:.0} B", text_bytes as f64 / texts.len() as f64);
     println!("ratio of decode into columns to prost structs alone: {:.2}", columns / raw);
 }
 

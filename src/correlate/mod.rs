@@ -36,7 +36,7 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use arrow::array::{Array, AsArray, Int32Array, Int64Array, MapArray, StringArray, StringBuilder};
-use arrow::datatypes::Int32Type;
+use arrow::datatypes::{Int32Type, Int64Type};
 
 use self::trace_id::Trace;
 use crate::model::{Batch, Rows, Table, json};
@@ -106,7 +106,11 @@ fn logs(rows: Rows) -> Rows {
         severities.extend(found.severity_number.map(|number| (row, number)));
     }
 
-    let mut out = rows.clone().with_column("pattern_id", Arc::new(patterns(bodies)));
+    let mut out = rows.clone();
+    let pattern_ids: &Int64Array = column("pattern_id").as_primitive::<Int64Type>();
+    if pattern_ids.null_count() > 0 {
+        out = out.with_column("pattern_id", Arc::new(patterns(bodies)));
+    }
     if !severities.is_empty() {
         let mut numbers = severity_numbers.values().to_vec();
         for (row, number) in severities {

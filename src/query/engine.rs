@@ -31,7 +31,7 @@ use crate::storage::Cache;
 pub(super) const MAX_ANSWER_BYTES: &str = "query.max_answer_bytes";
 
 /// Facets over more rows of blocks than this are batch work.
-const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
+pub(super) const INTERACTIVE_FACET_ROWS: u64 = 10_000_000;
 
 /// How much lies in the blocks and parts of the head that have rows of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -487,7 +487,7 @@ impl Engine {
     }
 
     /// Finds first the traces that conditions on them mean, in the same view.
-    async fn job(&self, priority: Priority, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
+    pub(super) async fn job(&self, priority: Priority, table: Table, query: &Query, range: TimeRange, stop: Stop) -> Result<Job> {
         let (view, workers) = (self.view(), self.workers(priority));
         let asker = Asker {
             view: &view,

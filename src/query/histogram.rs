@@ -66,7 +66,7 @@ impl Buckets {
         Self { width, first, count }
     }
 
-    fn of(&self, time: i64) -> usize {
+    pub(super) fn of(&self, time: i64) -> usize {
         let bucket = time.div_euclid(self.width).saturating_sub(self.first);
         usize::try_from(bucket).unwrap_or_default().min(self.count - 1)
     }

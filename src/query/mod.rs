@@ -23,7 +23,7 @@
 //! | `time`, `observed_time`, `start_time`, `end_time` | points in time as [`parse_time`](crate::model::parse_time) reads them |
 //! | `duration` (spans) | with a unit: `500ms` |
 //! | `kind`, `status` (spans) | words of OpenTelemetry, any case |
-//! | other columns by name (`severity_text`, `name`, `duration_nano`, `scope_name`, …) | that column |
+//! | other columns by name (`severity_text`, `pattern_id`, `name`, `duration_nano`, `scope_name`, …) | that column |
 //! | promoted attributes by attribute or column name, and `service`, `host`, `log_group`, `log_stream` | the column; and any attribute or JSON leaf called so |
 //! | `@log_group`, `@log_stream` | the column alone |
 //! | `$.name` | every attribute, resource attribute and leaf of a JSON body called `name`, and nothing else, also where `name` is a column |
@@ -58,6 +58,7 @@ pub mod filter_pattern;
 pub mod insights;
 pub mod xray;
 pub mod analysis;
+pub mod patterns;
 mod addresses;
 mod conditions;
 mod filter;

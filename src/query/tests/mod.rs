@@ -6,6 +6,7 @@ mod counts;
 mod differential;
 mod hidden;
 mod insights;
+mod log_patterns;
 mod paging;
 mod patterns;
 mod semantics;

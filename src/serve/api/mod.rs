@@ -8,6 +8,7 @@ mod analysis;
 mod deletes;
 mod graph;
 mod openapi;
+mod patterns;
 mod search;
 mod status;
 mod tail;
@@ -45,6 +46,7 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/traces/{id}/spans/{span_id}", get(traces::span))
         .route("/traces/{id}/analysis", get(analysis::trace))
         .route("/compare", get(analysis::difference))
+        .route("/patterns", get(patterns::patterns))
         .route("/services", get(graph::services))
         .route("/service-graph", get(graph::service_graph))
         .route("/sql", post(search::sql))

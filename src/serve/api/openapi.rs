@@ -26,6 +26,7 @@ mod tests {
             "/traces/{id}/spans/{span_id}",
             "/traces/{id}/analysis",
             "/compare",
+            "/patterns",
             "/services",
             "/service-graph",
             "/sql",
