@@ -499,7 +499,7 @@ fn rows_with_a_text_have_its_pattern() {
     let ids = once.rows[0].batch().column_by_name("pattern_id").expect("a column").clone();
     let id = |text: &str| Miner::default().id(text).map(PatternId::get);
     let expected = vec![id("took <num> ms"), id("took <num> ms"), None, None, id("gave up")];
-    assert_eq!(ids.as_primitive::<arrow::datatypes::Int64Type>(), &Int64Array::from(expected));
+    assert_eq!(ids.as_primitive::<Int64Type>(), &Int64Array::from(expected));
     let twice = correlate(once.clone());
     assert_eq!(twice.rows[0].batch(), once.rows[0].batch());
 }

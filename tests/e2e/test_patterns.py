@@ -72,8 +72,8 @@ def test_patterns_have_the_same_ids_before_and_after_a_restart(make_lake):
     assert 0 < pattern_id < 1 << 53
     hits = lake.hits(f"pattern_id:{pattern_id}")
     assert len(hits) == 8 and {hit["pattern_id"] for hit in hits} == {pattern_id}
-    rows = lake.sql("SELECT pattern_id, count(*) AS n FROM logs GROUP BY pattern_id ORDER BY n DESC LIMIT 1")
-    assert [int(value) for value in list(rows[0].values() if isinstance(rows[0], dict) else rows[0])] == [pattern_id, 8]
+    (row,) = lake.sql("SELECT pattern_id, count(*) AS n FROM logs GROUP BY pattern_id ORDER BY n DESC LIMIT 1")
+    assert (int(row["pattern_id"]), int(row["n"])) == (pattern_id, 8)
     # mistakes are told
     for params in ({"table": "spans"}, {"state": "new"}, {"compare": "yesterday"}, {"compare": "previous", "state": "old"}):
         answer = requests.get(lake.url + "/api/v1/patterns", params=params, timeout=20)
@@ -93,11 +93,9 @@ def test_new_surging_and_vanished_patterns_are_told(make_lake):
         "disk full": ("new", 1, 0),
         "retry <num>": ("surging", 50, 5),
         "warming up <num>": ("vanished", 0, 4),
-        "user ann in": ("steady", 1, 1),
-        "user dee in": ("new", 1, 0),
-        "user bob in": ("steady", 0, 1),
-        "user cid in": ("steady", 0, 1),
-    } or told["user <*> in"] == ("steady", 2, 3)
+        # a new name is no new pattern
+        "user <*> in": ("steady", 2, 3),
+    }
     only = patterns(lake, **times, state="vanished")["patterns"]
     assert [found["template"] for found in only] == ["warming up <num>"]
     named = patterns(lake, **{**times, "compare": f"{before - MINUTE}..{before + MINUTE}", "state": "new"})["patterns"]
