@@ -144,7 +144,7 @@ fn two_names_in_one_text_become_two_places() {
     let mut texts = Vec::new();
     for user in ["ann", "bob", "cid", "dee", "eve"] {
         for item in ["pen", "cup", "hat", "map"] {
-            if (user.len() + item.as_bytes()[0] as usize + user.as_bytes()[0] as usize) % 3 != 0 {
+            if !(user.len() + item.as_bytes()[0] as usize + user.as_bytes()[0] as usize).is_multiple_of(3) {
                 texts.push(format!("user {user} bought {item} today"));
             }
         }
