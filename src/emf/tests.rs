@@ -232,9 +232,10 @@ fn many_namespaces_do_not_copy_a_large_resource_without_end() {
         .map(|i| json!({"Namespace": format!("n{i}"), "Dimensions": [], "Metrics": [{"Name": "m"}]}))
         .collect();
     let line = json!({"m": 1, "_aws": {"Timestamp": NOW_MILLIS, "CloudWatchMetrics": directives}}).to_string();
-    let body = json!({"logGroupName": "g", "logStreamName": "s", "logEvents": [{"timestamp": NOW_MILLIS, "message": line}],
-        "entity": {"attributes": {"a": "x".repeat(50_000)}}});
-    let decoded = decode::decode(Kind::PutLogEvents, body.to_string().as_bytes(), &context()).expect("decodes");
+    let attributes = json!([{"key": "a", "value": {"stringValue": "x".repeat(50_000)}}]);
+    let record = json!({"timeUnixNano": NOW.to_string(), "body": {"stringValue": line}});
+    let body = json!({"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [{"logRecords": [record]}]}]});
+    let decoded = decode::decode(Kind::OtlpLogsJson, body.to_string().as_bytes(), &context()).expect("decodes");
     let decoded = extract(decoded, NOW);
     let taken = len(&decoded, Table::MetricPoints);
     assert_eq!(reasons(&decoded), [(Reason::TooLarge, 2_000 - taken as u64)]);
