@@ -26,6 +26,7 @@
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
 
 mod erase;
+mod metrics;
 mod place;
 mod policy;
 mod quarantine;
@@ -34,15 +35,12 @@ mod retention;
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::buffer::BooleanBuffer;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 
 use crate::block::{self, Block, BlockId, BlockMeta, BuiltBlock, Level};
 use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, OpenIntent, Removed, Snapshot, block_path};
@@ -50,10 +48,10 @@ use crate::fail_point;
 use crate::model::Clock;
 use crate::storage::{self, Cache, Scratch, Store};
 use crate::supervise;
-use crate::telemetry::register;
 
 use super::Finder;
 use super::erase::{Erasure, Erasures, Unread};
+use metrics::{DeleteLabels, FAILURES, OBJECTS_DELETED, SWAPS, Step, StepLabels, SwapLabels};
 use place::Points;
 #[cfg(test)]
 pub(super) use policy::made_nanos;
@@ -641,71 +639,3 @@ impl Maintainer {
         report.problems.push(format!("{}: {error}", step.name()));
     }
 }
-
-/// Steps of a round: the `step` label.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Refresh,
-    GiveUp,
-    Expire,
-    Erase,
-    Seal,
-    Merge,
-    Rewrite,
-    Delete,
-    Sweep,
-}
-
-impl Step {
-    fn of(swap: Swap) -> Step {
-        match swap {
-            Swap::Seal => Step::Seal,
-            Swap::Merge => Step::Merge,
-            Swap::Rewrite => Step::Rewrite,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Step::Refresh => "refresh",
-            Step::GiveUp => "give_up",
-            Step::Expire => "expire",
-            Step::Erase => "erase",
-            Step::Seal => "seal",
-            Step::Merge => "merge",
-            Step::Rewrite => "rewrite",
-            Step::Delete => "delete",
-            Step::Sweep => "sweep",
-        }
-    }
-}
-
-/// `swap`: `seal`, `merge` or `rewrite`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SwapLabels {
-    swap: &'static str,
-}
-
-/// `step`: see [`Step::name`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StepLabels {
-    step: &'static str,
-}
-
-/// `reason`: `removed` or `orphan`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeleteLabels {
-    reason: &'static str,
-}
-
-static SWAPS: LazyLock<Family<SwapLabels, Counter>> = LazyLock::new(|| {
-    register(
-        "maintain_swaps",
-        "Groups of blocks that became one block, by seal, merge, or rewrite of one without its hidden rows",
-        Family::default(),
-    )
-});
-static FAILURES: LazyLock<Family<StepLabels, Counter>> =
-    LazyLock::new(|| register("maintain_failures", "Steps that failed and are tried again", Family::default()));
-static OBJECTS_DELETED: LazyLock<Family<DeleteLabels, Counter>> =
-    LazyLock::new(|| register("maintain_objects_deleted", "Objects deleted from the store", Family::default()));

@@ -282,20 +282,13 @@ fn room(batch: &Batch) -> usize {
 /// By minute, context and time of the first event; `None` once one matched.
 type FirstOfMinutes = BTreeMap<i64, Option<(i32, i64)>>;
 
-/// Of each filter with a default value, the minutes in which events came.
+/// Of each filter with a default value, by its group's and its own number, the minutes in which events came.
 #[derive(Default)]
-struct Minutes<'f> {
-    of_filters: Vec<(&'f Filter, FirstOfMinutes)>,
-}
+struct Minutes<'f>(BTreeMap<(usize, usize), (&'f Filter, FirstOfMinutes)>);
 
 impl<'f> Minutes<'f> {
-    fn note(&mut self, filter: &'f Filter, time_unix_nano: i64, ordinal: i32, is_match: bool) {
-        let at = self.of_filters.iter().position(|(known, _)| std::ptr::eq(*known, filter));
-        let at = at.unwrap_or_else(|| {
-            self.of_filters.push((filter, BTreeMap::new()));
-            self.of_filters.len() - 1
-        });
-        let minutes = &mut self.of_filters[at].1;
+    fn note(&mut self, place: (usize, usize), filter: &'f Filter, time_unix_nano: i64, ordinal: i32, is_match: bool) {
+        let (_, minutes) = self.0.entry(place).or_insert_with(|| (filter, BTreeMap::new()));
         let minute = time_unix_nano.div_euclid(MINUTE_NANOS);
         if minutes.len() >= MAX_DEFAULT_MINUTES && !minutes.contains_key(&minute) {
             return;
@@ -313,7 +306,7 @@ impl<'f> Minutes<'f> {
             let firsts = minutes.into_values().flatten();
             firsts.map(move |(ordinal, time)| (filter, ordinal, time))
         };
-        self.of_filters.into_iter().flat_map(of_filter)
+        self.0.into_values().flat_map(of_filter)
     }
 }
 
@@ -340,24 +333,24 @@ impl Walk<'_> {
         let (bodies, trace_ids, span_ids) = (column("body"), column("trace_id"), column("span_id"));
         let Some(ordinals) = rows.ordinals() else { return };
         let groups = self.groups;
-        let of_context = |context: &Arc<Context>| groups.iter().find(|one| Some(one.group.as_str()) == group_of(context));
-        let by_ordinal: Vec<Option<&Arc<OfGroup>>> = rows.contexts().iter().map(of_context).collect();
+        let of_context = |context: &Arc<Context>| groups.iter().position(|one| Some(one.group.as_str()) == group_of(context));
+        let by_ordinal: Vec<Option<usize>> = rows.contexts().iter().map(of_context).collect();
         // a resource for each context and namespace
         let mut resources: HashMap<(i32, &str), Arc<Context>> = HashMap::new();
         let mut minutes = Minutes::default();
         for row in 0..rows.len() {
             let ordinal = ordinals.value(row);
-            let Some(Some(of_group)) = usize::try_from(ordinal).ok().and_then(|ordinal| by_ordinal.get(ordinal)) else {
+            let Some(Some(group)) = usize::try_from(ordinal).ok().and_then(|ordinal| by_ordinal.get(ordinal)) else {
                 continue;
             };
             if bodies.is_null(row) {
                 continue;
             }
             let body = bodies.value(row);
-            for filter in &of_group.filters {
+            for (number, filter) in groups[*group].filters.iter().enumerate() {
                 let is_match = filter.pattern.matches(body);
                 if filter.default_value.is_some() {
-                    minutes.note(filter, rows.times().value(row), ordinal, is_match);
+                    minutes.note((*group, number), filter, rows.times().value(row), ordinal, is_match);
                 }
                 if !is_match {
                     continue;

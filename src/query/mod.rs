@@ -79,6 +79,7 @@ mod anchor;
 mod answer;
 mod trace;
 mod histogram;
+mod typed;
 mod values;
 mod terms;
 mod labels;

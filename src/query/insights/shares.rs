@@ -6,15 +6,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::array::{Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{ArrowPrimitiveType, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use super::run::Scope;
 use super::{Event, Failed, Flow, Pipeline};
 use crate::model::EventId;
+use crate::query::Result;
 use crate::query::report::Taker;
-use crate::query::{Error, Result};
+use crate::query::typed::{numbers, text_at, texts};
 
 /// What a script needs of events, beside message, time, group and stream.
 #[derive(Clone, Copy, Debug)]
@@ -96,20 +97,6 @@ struct Stream {
     is_in: Option<bool>,
 }
 
-fn texts<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b StringArray> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-    column.ok_or_else(|| Error::internal(format!("column {name} was not read as text")))
-}
-
-fn numbers<'b, T: ArrowPrimitiveType>(batch: &'b RecordBatch, name: &str) -> Result<&'b PrimitiveArray<T>> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<T>());
-    column.ok_or_else(|| Error::internal(format!("column {name} was not read as numbers")))
-}
-
-fn text(column: &StringArray, row: usize) -> Option<&str> {
-    column.is_valid(row).then(|| column.value(row))
-}
-
 impl Streams {
     pub(super) fn new(scope: Arc<dyn Scope>) -> Self {
         Self {
@@ -135,7 +122,7 @@ impl Streams {
             false => None,
         };
         for row in rows.set_indices() {
-            let (Some(group), Some(stream)) = (text(groups, row), text(streams, row)) else {
+            let (Some(group), Some(stream)) = (text_at(groups, row), text_at(streams, row)) else {
                 continue;
             };
             let known = match self.known.get(group).and_then(|streams| streams.get(stream)) {
@@ -166,9 +153,9 @@ impl Streams {
                 stream: known.stream.clone(),
                 timestamp_millis,
                 ingestion_millis,
-                message: text(bodies, row).unwrap_or_default().into(),
-                trace_id: traces.and_then(|(ids, _)| text(ids, row)).map(str::to_string),
-                span_id: traces.and_then(|(_, ids)| text(ids, row)).map(str::to_string),
+                message: text_at(bodies, row).unwrap_or_default().into(),
+                trace_id: traces.and_then(|(ids, _)| text_at(ids, row)).map(str::to_string),
+                span_id: traces.and_then(|(_, ids)| text_at(ids, row)).map(str::to_string),
                 fields: Vec::new(),
             };
             if !take(event)? {

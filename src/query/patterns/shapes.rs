@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanBufferBuilder, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, BooleanBufferBuilder};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Int32Type, Int64Type};
 
@@ -17,6 +17,7 @@ use crate::query::filter::Filter;
 use crate::query::histogram::{Buckets, LOG_SERIES};
 use crate::query::job::Job;
 use crate::query::limits::Stop;
+use crate::query::typed::{numbers, text_at, texts};
 use crate::query::{DEFAULT_MAX_BODY, Error, Result};
 
 /// Columns that count.
@@ -208,31 +209,6 @@ pub(super) async fn gather(job: &mut Job, blocks: &Arc<Blocks>, bins: Option<Buc
     Ok(all)
 }
 
-fn missing(name: &str) -> Error {
-    Error::internal(format!("column {name} was not read"))
-}
-
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    batch
-        .column_by_name(name)
-        .and_then(|column| column.as_string_opt())
-        .ok_or_else(|| missing(name))
-}
-
-fn longs<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    column.ok_or_else(|| missing(name))
-}
-
-fn ints<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int32Array> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int32Type>());
-    column.ok_or_else(|| missing(name))
-}
-
-fn text_at(column: &StringArray, row: usize) -> Option<&str> {
-    column.is_valid(row).then(|| column.value(row))
-}
-
 fn cut(body: &str) -> String {
     body[..body.floor_char_boundary(DEFAULT_MAX_BODY)].to_string()
 }
@@ -241,10 +217,10 @@ fn cut(body: &str) -> String {
 fn of_head(rows: &Rows, found: &BooleanBuffer, bins: Option<&Buckets>) -> Result<Shapes> {
     let batch = rows.batch();
     let (bodies, trace_ids) = (texts(batch, "body")?, texts(batch, "trace_id")?);
-    let (ids, severities) = (longs(batch, "pattern_id")?, ints(batch, "severity_number")?);
+    let (ids, severities) = (numbers::<Int64Type>(batch, "pattern_id")?, numbers::<Int32Type>(batch, "severity_number")?);
     let (times, ingest_ids) = (rows.times().values(), rows.ingest_ids().values());
     let Some(Column::PerContext { values, ordinals }) = rows.column("service_name") else {
-        return Err(missing("service_name"));
+        return Err(Error::internal("column service_name was not read"));
     };
     let service = |row: usize| values[ordinals.value(row) as usize];
     let mut miner = Miner::default();
@@ -301,11 +277,11 @@ fn of_block(block: &Block, filter: &Filter, range: &TimeRange, stop: &Stop, bins
     let mut n_unnamed = 0;
     // where the first row of each template stands
     let mut samples: Vec<(u32, i64)> = Vec::new();
-    let mut numbers = found.set_indices();
+    let mut places = found.set_indices();
     visit(block, &found, rows.clone(), &COUNTED, stop, &mut |batch, mask| {
-        let (times, ids) = (longs(batch, "time_unix_nano")?, longs(batch, "pattern_id")?);
-        let (severities, services) = (ints(batch, "severity_number")?, texts(batch, "service_name")?);
-        for (row, number) in mask.set_indices().zip(&mut numbers) {
+        let (times, ids) = (numbers::<Int64Type>(batch, "time_unix_nano")?, numbers::<Int64Type>(batch, "pattern_id")?);
+        let (severities, services) = (numbers::<Int32Type>(batch, "severity_number")?, texts(batch, "service_name")?);
+        for (row, number) in mask.set_indices().zip(&mut places) {
             if ids.is_null(row) {
                 unnamed.set_bit(number, true);
                 n_unnamed += 1;
@@ -326,11 +302,11 @@ fn of_block(block: &Block, filter: &Filter, range: &TimeRange, stop: &Stop, bins
     if n_unnamed > 0 {
         let unnamed = unnamed.finish();
         let mut miner = Miner::default();
-        let mut numbers = unnamed.set_indices();
+        let mut places = unnamed.set_indices();
         visit(block, &unnamed, rows, &UNNAMED, stop, &mut |batch, mask| {
-            let (times, bodies) = (longs(batch, "time_unix_nano")?, texts(batch, "body")?);
-            let (severities, services) = (ints(batch, "severity_number")?, texts(batch, "service_name")?);
-            for (row, number) in mask.set_indices().zip(&mut numbers) {
+            let (times, bodies) = (numbers::<Int64Type>(batch, "time_unix_nano")?, texts(batch, "body")?);
+            let (severities, services) = (numbers::<Int32Type>(batch, "severity_number")?, texts(batch, "service_name")?);
+            for (row, number) in mask.set_indices().zip(&mut places) {
                 shapes.matched += 1;
                 let Some(id) = text_at(bodies, row).and_then(|body| miner.id(body)) else {
                     shapes.without += 1;
@@ -358,12 +334,12 @@ fn read_samples(block: &Block, mut samples: Vec<(u32, i64)>, stop: &Stop, shapes
         if stop.is_over() {
             break;
         }
-        let numbers: Vec<u32> = samples.iter().map(|(number, _)| *number).collect();
-        stop.has_read(block.bytes_of_rows(&numbers, &SAMPLED));
-        let batch = block.read(&numbers, &SAMPLED)?;
-        let (times, ingest_ids) = (longs(&batch, "time_unix_nano")?, longs(&batch, "ingest_id")?);
+        let places: Vec<u32> = samples.iter().map(|(number, _)| *number).collect();
+        stop.has_read(block.bytes_of_rows(&places, &SAMPLED));
+        let batch = block.read(&places, &SAMPLED)?;
+        let (times, ingest_ids) = (numbers::<Int64Type>(&batch, "time_unix_nano")?, numbers::<Int64Type>(&batch, "ingest_id")?);
         let (bodies, trace_ids) = (texts(&batch, "body")?, texts(&batch, "trace_id")?);
-        let (severities, services) = (ints(&batch, "severity_number")?, texts(&batch, "service_name")?);
+        let (severities, services) = (numbers::<Int32Type>(&batch, "severity_number")?, texts(&batch, "service_name")?);
         for (row, (_, id)) in samples.iter().enumerate() {
             let Some(seen) = shapes.known.get_mut(id) else { continue };
             let body = text_at(bodies, row).unwrap_or_default();
