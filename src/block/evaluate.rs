@@ -93,6 +93,7 @@ impl<'a> Evaluator<'a> {
                 self.values(&start, &start, bound, &|value| test(value))
             }
             IndexQuery::KeyValue { key, value } => self.value(&pair_term(key, value), bound),
+            IndexQuery::KeyOneOf { key, values } => self.one_of(key, values, bound),
             IndexQuery::KeyPattern { key, pattern } => self.keyed(key, bound, |this, prefix| this.pattern(prefix, pattern, bound)),
             IndexQuery::KeyExists(key) => self.keyed(key, bound, |this, prefix| this.walk(TERMS, prefix, &mut |_| true)),
             IndexQuery::KeyMatching { key, test } => self.keyed(key, bound, |this, prefix| this.values(prefix, prefix, bound, &|value| test(value))),
@@ -232,6 +233,22 @@ impl<'a> Evaluator<'a> {
             Bound::Upper => found,
             Bound::Lower => Answer::None,
         })
+    }
+
+    /// One of several values of a key: most blocks have the key not at all, which one look says.
+    fn one_of(&mut self, key: &str, values: &[String], bound: Bound) -> Result<Answer> {
+        if !with_prefix(self.reader(TERMS), &key_prefix(key).text)?.advance() {
+            return Ok(Answer::None);
+        }
+        let mut clauses = Vec::new();
+        for value in values {
+            match self.value(&pair_term(key, value), bound)? {
+                Answer::All => return Ok(Answer::All),
+                Answer::None => {}
+                Answer::Query(query) => clauses.push((Occur::Should, query)),
+            }
+        }
+        Ok(if clauses.is_empty() { Answer::None } else { boolean(clauses) })
     }
 
     /// What concerns one key: of a key that was cut, only rows that may have it are known.

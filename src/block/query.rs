@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::RawField;
+use super::terms::{field_term, pair_term};
 
 /// A test of one value or token.
 pub type KeyTest = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -70,6 +71,13 @@ pub enum IndexQuery {
         /// Canonical text of the value.
         value: String,
     },
+    /// … with one of these values.
+    KeyOneOf {
+        /// Attribute name.
+        key: String,
+        /// Canonical texts.
+        values: Vec<String>,
+    },
     /// … whose value matches a pattern; case matters.
     KeyPattern {
         /// Attribute name.
@@ -103,6 +111,31 @@ pub enum IndexQuery {
     Not(Box<IndexQuery>),
 }
 
+impl IndexQuery {
+    /// Whether its answer is exact whatever the block holds, which costs no look into the dictionary: nothing in it is, or stands
+    /// for, a term that may have been cut.
+    pub(super) fn is_exact_anywhere(&self) -> bool {
+        match self {
+            IndexQuery::All | IndexQuery::None | IndexQuery::Token(_) | IndexQuery::Phrase(_) | IndexQuery::Near { .. } | IndexQuery::Contexts(_) => true,
+            IndexQuery::Term { field, value } => field_term(*field, value).clean,
+            IndexQuery::KeyValue { key, value } => pair_term(key, value).clean,
+            IndexQuery::KeyOneOf { key, values } => values.iter().all(|value| pair_term(key, value).clean),
+            IndexQuery::And(parts) | IndexQuery::Or(parts) => parts.iter().all(IndexQuery::is_exact_anywhere),
+            IndexQuery::Not(inner) => inner.is_exact_anywhere(),
+            // these walk terms, of which some may be cut, or too many
+            IndexQuery::TokenMatching(_)
+            | IndexQuery::TokenWith { .. }
+            | IndexQuery::TokenPattern(_)
+            | IndexQuery::TermPattern { .. }
+            | IndexQuery::TermMatching { .. }
+            | IndexQuery::KeyPattern { .. }
+            | IndexQuery::KeyExists(_)
+            | IndexQuery::KeyMatching { .. }
+            | IndexQuery::KeyInside { .. } => false,
+        }
+    }
+}
+
 impl std::fmt::Debug for IndexQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -118,6 +151,7 @@ impl std::fmt::Debug for IndexQuery {
             IndexQuery::TermPattern { field, pattern } => write!(f, "{}~{pattern:?}", field.name()),
             IndexQuery::TermMatching { field, .. } => write!(f, "test({})", field.name()),
             IndexQuery::KeyValue { key, value } => write!(f, "[{key:?}]={value:?}"),
+            IndexQuery::KeyOneOf { key, values } => write!(f, "[{key:?}] one of {}", values.len()),
             IndexQuery::KeyPattern { key, pattern } => write!(f, "[{key:?}]~{pattern:?}"),
             IndexQuery::KeyExists(key) => write!(f, "exists[{key:?}]"),
             IndexQuery::KeyMatching { key, .. } => write!(f, "test[{key:?}]"),

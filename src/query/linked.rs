@@ -92,14 +92,14 @@ impl Wanted {
     /// Rows of blocks that may name it.
     fn in_blocks(&self) -> Filter {
         let token = |text: String| Filter::leaf(Leaf::Phrase(Phrase::new(vec![TokenTest::Is(text)])));
-        let attributes = |id: &RequestId| {
-            let test = ValueTest::Is(id.to_string());
+        let mut any: Vec<Filter> = self.requests.iter().map(|id| token(id.to_string())).collect();
+        any.extend(self.spans.iter().map(|id| token(id.to_string())));
+        if !self.requests.is_empty() {
+            let test = ValueTest::OneOf(Arc::new(self.requests.iter().map(RequestId::to_string).collect()));
             let keys = ATTRIBUTES.iter().map(|name| Key::new(name)).collect();
-            Filter::leaf(Leaf::Value { column: None, keys, test })
-        };
-        let requests = self.requests.iter().flat_map(|id| [token(id.to_string()), attributes(id)]);
-        let spans = self.spans.iter().map(|id| token(id.to_string()));
-        Filter::and(vec![without_trace(), Filter::or(requests.chain(spans).collect())])
+            any.push(Filter::leaf(Leaf::Value { column: None, keys, test }));
+        }
+        Filter::and(vec![without_trace(), Filter::or(any)])
     }
 }
 

@@ -343,6 +343,10 @@ fn key_query(key: &str, test: &ValueTest) -> IndexQuery {
     match test {
         ValueTest::Any => IndexQuery::KeyExists(key),
         ValueTest::Is(value) => IndexQuery::KeyValue { key, value: value.clone() },
+        ValueTest::OneOf(values) => IndexQuery::KeyOneOf {
+            key,
+            values: values.iter().cloned().collect(),
+        },
         ValueTest::Like(_, pattern) => IndexQuery::KeyPattern { key, pattern: pattern.clone() },
         test => {
             let test = test.clone();

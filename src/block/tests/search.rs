@@ -39,6 +39,7 @@ fn brute(query: &IndexQuery, rows: &RowText<'_>, row: usize, ordinal: u32) -> bo
         IndexQuery::Term { field, value } => fields.iter().any(|(f, v)| f == field && v == value),
         IndexQuery::TermPattern { field, pattern } => fields.iter().any(|(f, v)| f == field && Pattern::new(pattern).matches(v)),
         IndexQuery::KeyValue { key, value } => any_value(key, &|v| v == value),
+        IndexQuery::KeyOneOf { key, values } => any_value(key, &|v| values.iter().any(|value| value == v)),
         IndexQuery::KeyPattern { key, pattern } => any_value(key, &|v| Pattern::new(pattern).matches(v)),
         IndexQuery::KeyExists(key) => any_value(key, &|_| true),
         IndexQuery::KeyMatching { key, test } => any_value(key, &|v| test(v)),
@@ -156,6 +157,7 @@ fn query() -> impl Strategy<Value = IndexQuery> {
             pattern: "t?ck".into()
         }),
         (key(), value()).prop_map(|(key, value)| IndexQuery::KeyValue { key, value }),
+        (key(), proptest::collection::vec(value(), 0..4)).prop_map(|(key, values)| IndexQuery::KeyOneOf { key, values }),
         (key(), pattern()).prop_map(|(key, pattern)| IndexQuery::KeyPattern { key, pattern }),
         key().prop_map(IndexQuery::KeyExists),
         key().prop_map(|key| IndexQuery::KeyMatching {
