@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::observe::{Counts, QuestionError, Questions, SqlRows};
+use super::evaluate::Window;
+use super::observe::{Counts, PatternCount, PatternCounts, QuestionError, Questions, SqlRows};
 use crate::model::{Table, TimeRange};
+use crate::query::patterns::{Found, PatternsRequest, State as PatternState};
 use crate::query::{self, Engine, SearchRequest, SqlRequest};
 
 /// Bytes of a sample's body that are kept with an alert.
@@ -52,6 +54,29 @@ impl Questions for Engine {
             groups: groups.collect(),
             complete: counted.coverage.complete,
             truncated: counted.other > 0,
+        })
+    }
+
+    async fn patterns(&self, query: &str, window: &Window, states: &[PatternState], limit: usize) -> Result<PatternCounts, QuestionError> {
+        let request = PatternsRequest {
+            query: read(Table::Logs, query)?,
+            range: window.current,
+            baseline: Some(window.reference),
+            bins: 1,
+            limit,
+            states: states.to_vec(),
+        };
+        let answer = Engine::patterns(self, &request).await?;
+        let count = |found: Found| PatternCount {
+            ids: found.pattern_ids,
+            template: found.template,
+            count: found.count,
+            before: found.baseline_count.unwrap_or_default(),
+        };
+        Ok(PatternCounts {
+            complete: answer.coverage.complete,
+            truncated: answer.truncated,
+            patterns: answer.patterns.into_iter().map(count).collect(),
         })
     }
 

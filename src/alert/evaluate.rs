@@ -94,9 +94,13 @@ pub fn window(rule: &Rule, now_nanos: i64, lag: std::time::Duration) -> Window {
     let length = nanos(rule.timeframe);
     let end = now_nanos.saturating_sub(nanos(rule.delay.max(lag)));
     let start = end.saturating_sub(length);
+    let before = match rule.condition {
+        Condition::Pattern { compare_with, .. } => nanos(compare_with),
+        _ => length,
+    };
     Window {
         current: TimeRange::new(start, end),
-        reference: TimeRange::new(start.saturating_sub(length), start),
+        reference: TimeRange::new(start.saturating_sub(before), start),
     }
 }
 
@@ -110,7 +114,7 @@ pub(crate) fn nanos(duration: std::time::Duration) -> i64 {
 pub struct Observation {
     /// Rows in the window, or the metric's value; `None`: the metric has no points there.
     pub current: Option<f64>,
-    /// Rows in the window before; only for spikes.
+    /// Rows in the window before; only for spikes and patterns, and of patterns only where they are as the rule says.
     pub reference: Option<f64>,
     /// Whether the engine read all it had to; otherwise counts are lower bounds.
     pub complete: bool,
@@ -176,6 +180,28 @@ pub fn judge(rule: &Rule, seen: &Observation) -> Verdict {
             threshold: Some(num_events as f64),
             text: format!("{shown} {unit} in {window}, limit {num_events}"),
         },
+        Condition::Pattern { compare_with, num_events, .. } => {
+            let before = format_duration(compare_with);
+            let mut text = match seen.reference {
+                Some(reference) => format!("{shown} {unit} in {window}, {} in the {before} before", format_number(reference)),
+                None => format!("{shown} {unit} in {window}, or about as many as in the {before} before"),
+            };
+            // what was not read may hold the pattern
+            let outcome = match (seen.reference.is_some(), seen.complete) {
+                (_, false) => Outcome::Unknown,
+                (is_met, true) if is_met && !seen.reference_filled => {
+                    text.push_str(" (the earlier window may begin before the data does)");
+                    Outcome::NotMet
+                }
+                (is_met, true) => settle(is_met, true, true),
+            };
+            Verdict {
+                outcome,
+                value: Some(value),
+                threshold: Some(num_events as f64),
+                text,
+            }
+        }
         Condition::Threshold { operator, limit } => {
             let subject = if unit.is_empty() { rule.query_text() } else { unit.to_string() };
             // a part of a metric's points proves nothing in either direction, a part of the rows proves "at least so many"

@@ -1,7 +1,7 @@
 //! What an evaluation asks, and how the answers become one [`Observation`] a group.
 //!
 //! Asks the query engine through [`Questions`], so that the rest of this module can be tested without one. Rows are
-//! counted by the rule's groups; metrics are read by one SQL statement over `metric_points` and `metric_series`.
+//! counted by the rule's groups; patterns are compared by the engine, and each that is as the rule says is a group; metrics are read by one SQL statement over `metric_points` and `metric_series`.
 //!
 //! A group that is known (pending or firing) but not in the answer has counted zero. Rules that look down (spikes that
 //! may go down, thresholds below) also ask for the groups of the window before, so that a group that fell silent is seen.
@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::evaluate::{Observation, Window};
-use super::rule::{Aggregation, Condition, Direction, Rule, Source};
+use super::rule::{Aggregation, Condition, Direction, PATTERN_GROUP, Rule, Source};
 use super::state::Group;
 use crate::model::{Table, TimeRange};
+use crate::query::patterns::State as PatternState;
 
 /// Groups that one evaluation looks at; more are not evaluated, and the rule says so.
 pub const MAX_GROUPS: usize = 1_000;
@@ -35,6 +36,30 @@ pub struct Counts {
     pub truncated: bool,
 }
 
+/// A pattern of log records that is not as before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PatternCount {
+    /// The pattern IDs of its rows, most rows first.
+    pub ids: Vec<i64>,
+    /// What they have in common.
+    pub template: String,
+    /// Rows.
+    pub count: u64,
+    /// Rows before.
+    pub before: u64,
+}
+
+/// Patterns by which a time differs from the one before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PatternCounts {
+    /// Most rows first.
+    pub patterns: Vec<PatternCount>,
+    /// Whether all rows could be read, and all texts told apart.
+    pub complete: bool,
+    /// Whether there are more than were asked for.
+    pub truncated: bool,
+}
+
 /// Rows of a SQL statement, as the API shows them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SqlRows {
@@ -49,6 +74,9 @@ pub struct SqlRows {
 pub trait Questions: Send + Sync + 'static {
     /// How many rows match, by fields; without fields, one group with the total.
     async fn count_by(&self, table: Table, query: &str, range: TimeRange, fields: &[String], limit: usize) -> Result<Counts, QuestionError>;
+
+    /// The patterns of log records that stand in such a way to those of a time before.
+    async fn patterns(&self, query: &str, window: &Window, states: &[PatternState], limit: usize) -> Result<PatternCounts, QuestionError>;
 
     /// The newest rows that match, as the API shows them.
     async fn samples(&self, table: Table, query: &str, range: TimeRange, limit: usize) -> Result<Vec<Value>, QuestionError>;
@@ -69,6 +97,7 @@ pub struct Observed {
 /// Asks for everything that one evaluation of `rule` needs. `known` are the groups of its pending and firing alerts.
 pub async fn observe(questions: &dyn Questions, rule: &Rule, window: &Window, known: &[Group]) -> Result<Observed, QuestionError> {
     match &rule.source {
+        Source::Rows { query, .. } if matches!(rule.condition, Condition::Pattern { .. }) => observe_patterns(questions, rule, query, window, known).await,
         Source::Rows { table, query } => observe_rows(questions, rule, *table, query, window, known).await,
         Source::Metric { name, aggregation, filter } => {
             let statement = metric_statement(name, *aggregation, filter, &rule.group_by, window.current);
@@ -98,12 +127,64 @@ pub async fn observe(questions: &dyn Questions, rule: &Rule, window: &Window, kn
     }
 }
 
+/// Longest template of an alert.
+const MAX_TEMPLATE_CHARS: usize = 200;
+/// Pattern IDs of an alert.
+const MAX_PATTERN_IDS: usize = 20;
+
+async fn observe_patterns(questions: &dyn Questions, rule: &Rule, query: &str, window: &Window, known: &[Group]) -> Result<Observed, QuestionError> {
+    let Condition::Pattern { states, num_events, .. } = rule.condition else {
+        return Err(QuestionError("a rule on patterns without its condition".into()));
+    };
+    let found = questions.patterns(query, window, &states.named(), MAX_GROUPS).await?;
+    // of a table that has nothing before the reference window, everything is new
+    let before = TimeRange::new(i64::MIN, window.reference.start_nanos);
+    let reference_filled = found.patterns.is_empty() || !questions.samples(Table::Logs, "", before, 1).await?.is_empty();
+    let mut observed = Observed {
+        truncated: found.truncated,
+        ..Observed::default()
+    };
+    for pattern in found.patterns.iter().filter(|pattern| pattern.count.max(pattern.before) >= num_events) {
+        let observation = Observation {
+            current: Some(pattern.count as f64),
+            reference: Some(pattern.before as f64),
+            complete: found.complete,
+            reference_filled,
+        };
+        // a pattern becomes more general as rows come, and stays the same alert
+        let is_it = |group: &&Group| ids_of(group).any(|id| pattern.ids.contains(&id));
+        let group = match known.iter().find(is_it) {
+            Some(known) => known.clone(),
+            None => {
+                let ids: Vec<String> = pattern.ids.iter().take(MAX_PATTERN_IDS).map(i64::to_string).collect();
+                let template = pattern.template.chars().take(MAX_TEMPLATE_CHARS).collect();
+                group_of(&rule.group_by, [ids.join(" "), template].into_iter())
+            }
+        };
+        observed.groups.entry(group).or_insert(observation);
+    }
+    let silent = Observation {
+        current: Some(0.0),
+        reference: None,
+        complete: found.complete && !found.truncated,
+        reference_filled,
+    };
+    add_known(&mut observed, rule, known, silent);
+    Ok(observed)
+}
+
+/// The pattern IDs of an alert.
+fn ids_of(group: &[(String, String)]) -> impl Iterator<Item = i64> {
+    let ids = group.iter().find(|(field, _)| field == PATTERN_GROUP[0]).map_or("", |(_, ids)| ids);
+    ids.split(' ').filter_map(|id| id.parse().ok())
+}
+
 async fn observe_rows(questions: &dyn Questions, rule: &Rule, table: Table, query: &str, window: &Window, known: &[Group]) -> Result<Observed, QuestionError> {
     let current = questions.count_by(table, query, window.current, &rule.group_by, MAX_GROUPS).await?;
     let (is_spike, looks_down, minimum) = match rule.condition {
         Condition::Spike { direction, threshold_ref, .. } => (true, direction != Direction::Up, threshold_ref),
         Condition::Threshold { operator, .. } => (false, operator.looks_down(), 0),
-        Condition::Frequency { .. } => (false, false, 0),
+        Condition::Frequency { .. } | Condition::Pattern { .. } => (false, false, 0),
     };
     let reference = if is_spike || (looks_down && !rule.group_by.is_empty()) {
         Some(questions.count_by(table, query, window.reference, &rule.group_by, MAX_GROUPS).await?)
@@ -179,7 +260,15 @@ pub fn group_query(query: &str, group: &[(String, String)]) -> String {
         parts.push(if group.is_empty() { query.to_string() } else { format!("({query})") });
     }
     for (field, value) in group {
+        if field == PATTERN_GROUP[1] && ids_of(group).next().is_some() {
+            // in words what the IDs say
+            continue;
+        }
         parts.push(match value.as_str() {
+            ids if field == PATTERN_GROUP[0] && ids.contains(' ') => {
+                let any: Vec<String> = ids_of(group).map(|id| format!("{field}:\"{id}\"")).collect();
+                format!("({})", any.join(" OR "))
+            }
             "" => format!("NOT {field}:*"),
             value => format!("{field}:\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
         });

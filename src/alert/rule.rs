@@ -12,6 +12,7 @@ mod read;
 use std::time::Duration;
 
 use crate::model::Table;
+use crate::query::patterns::State as PatternState;
 
 pub use read::{CheckQuery, Mistake, Mistakes, load, parse};
 
@@ -21,6 +22,12 @@ pub const DEFAULT_EVERY: Duration = Duration::from_secs(5);
 pub const MIN_EVERY: Duration = Duration::from_secs(1);
 /// Time between two notifications of one alert while it keeps firing.
 pub const DEFAULT_REALERT: Duration = Duration::from_secs(300);
+/// The time that patterns are compared with, unless a rule says so.
+pub const DEFAULT_COMPARE_WITH: Duration = Duration::from_secs(86_400);
+/// How often a rule on patterns is evaluated unless it says so: it reads that longer time again each time.
+pub const DEFAULT_PATTERN_EVERY: Duration = Duration::from_secs(60);
+/// What the alerts of a rule on patterns are about: the pattern IDs of its rows, and the text they have in common.
+pub const PATTERN_GROUP: [&str; 2] = ["pattern_id", "pattern"];
 /// The longest window; above it, evaluation every few seconds would read too much.
 pub const MAX_TIMEFRAME: Duration = Duration::from_secs(7 * 86_400);
 /// A rule file larger than this is a mistake.
@@ -125,6 +132,15 @@ pub enum Condition {
         /// Rows the current window must have at least.
         threshold_cur: u64,
     },
+    /// Log patterns that a time before did not have, or had less often, or still had.
+    Pattern {
+        /// Which of them, in what way.
+        states: PatternStates,
+        /// Length of the time before.
+        compare_with: Duration,
+        /// Rows that the pattern must have at least; of a vanished one, before.
+        num_events: u64,
+    },
     /// A count or metric against a limit.
     Threshold {
         /// How they are compared.
@@ -132,6 +148,29 @@ pub enum Condition {
         /// The limit.
         limit: f64,
     },
+}
+
+/// Ways in which a pattern may differ from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatternStates {
+    /// There was none.
+    pub new: bool,
+    /// There were much fewer.
+    pub surging: bool,
+    /// There is none any more.
+    pub vanished: bool,
+}
+
+impl PatternStates {
+    /// Those that are meant.
+    pub fn named(self) -> Vec<PatternState> {
+        let all = [
+            (PatternState::New, self.new),
+            (PatternState::Surging, self.surging),
+            (PatternState::Vanished, self.vanished),
+        ];
+        all.into_iter().filter(|(_, is_meant)| *is_meant).map(|(state, _)| state).collect()
+    }
 }
 
 /// Which way a spike goes.
@@ -208,11 +247,12 @@ pub struct SnsTarget {
 }
 
 impl Rule {
-    /// `frequency`, `spike` or `threshold`.
+    /// `frequency`, `spike`, `pattern` or `threshold`.
     pub fn kind(&self) -> &'static str {
         match self.condition {
             Condition::Frequency { .. } => "frequency",
             Condition::Spike { .. } => "spike",
+            Condition::Pattern { .. } => "pattern",
             Condition::Threshold { .. } => "threshold",
         }
     }
@@ -252,13 +292,25 @@ impl Rule {
                 };
                 format!("{how} {what} in {window} as in the {window} before")
             }
+            Condition::Pattern {
+                states,
+                compare_with,
+                num_events,
+            } => {
+                let names: Vec<&str> = states.named().into_iter().map(PatternState::name).collect();
+                format!(
+                    "a pattern of at least {num_events} {what} in {window} is {}, compared with the {} before",
+                    names.join(" or "),
+                    format_duration(compare_with)
+                )
+            }
             Condition::Threshold { operator, limit } => {
                 let limit = format_number(limit);
                 let subject = if what.is_empty() { self.query_text() } else { format!("number of {what}") };
                 format!("{subject} {} {limit} over {window}", operator.sign())
             }
         };
-        if !self.group_by.is_empty() {
+        if !self.group_by.is_empty() && !matches!(self.condition, Condition::Pattern { .. }) {
             text.push_str(&format!(" per {}", self.group_by.join(", ")));
         }
         if !self.hold.is_zero() {

@@ -4,11 +4,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::evaluate::Window;
 use super::notify::{Channel, SendError, SendFuture};
-use super::observe::{Counts, QuestionError, Questions, SqlRows};
+use super::observe::{Counts, PatternCounts, QuestionError, Questions, SqlRows};
 use super::rows::{EvaluationSink, SinkFuture};
 use super::state::Notification;
 use crate::model::{Rows, Table, TimeRange, format_time};
+use crate::query::patterns::State as PatternState;
 
 /// This node leads, for ever.
 pub(super) fn on_duty() -> tokio::sync::watch::Receiver<crate::ingest::Duty> {
@@ -24,6 +26,7 @@ pub(super) fn on_duty() -> tokio::sync::watch::Receiver<crate::ingest::Duty> {
 pub(super) struct FakeEngine {
     rows: Mutex<Vec<(String, i64)>>,
     pub(super) metric: Mutex<Option<f64>>,
+    pub(super) patterns: Mutex<PatternCounts>,
     pub(super) fails: Mutex<bool>,
     pub(super) incomplete: Mutex<bool>,
 }
@@ -62,6 +65,13 @@ impl Questions for FakeEngine {
             groups: groups.into_iter().take(limit).collect(),
             complete: !*self.incomplete.lock(),
         })
+    }
+
+    async fn patterns(&self, _: &str, _: &Window, _: &[PatternState], _: usize) -> Result<PatternCounts, QuestionError> {
+        self.check()?;
+        let mut counts = self.patterns.lock().clone();
+        counts.complete = !*self.incomplete.lock();
+        Ok(counts)
     }
 
     async fn samples(&self, _: Table, query: &str, range: TimeRange, limit: usize) -> Result<Vec<Value>, QuestionError> {

@@ -26,6 +26,14 @@ const POSITIONS_AT_ONCE: i64 = 512;
 const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
 /// A graph is asked to be fresh no more often than this.
 const FRESH_FOR_NANOS: i64 = 1_000_000_000;
+/// A trace that gets something new all the time is written all the same after so long.
+const LONGEST_OPEN_NANOS: i64 = 60_000_000_000;
+/// A trace that could not be read or written (a damaged block, for one) is tried again after so long, the others go on; and given up
+/// after so long, until something of it comes.
+const RETRY_NANOS: i64 = 30_000_000_000;
+const GIVE_UP_NANOS: i64 = 3_600_000_000_000;
+/// Traces that may fail by themselves in one go: where more do, it is not the traces.
+const MAX_FAILED: usize = 8;
 /// Bits of an `ingest_id` below the log position.
 const POSITION_BITS: u32 = 20;
 
@@ -42,7 +50,28 @@ pub(super) struct Checkpoint {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     arrived: Arrived,
+    opened_at_nanos: i64,
     touched_at_nanos: i64,
+    /// Since when it fails, and when that was tried last.
+    failing: Option<(i64, i64)>,
+}
+
+impl Open {
+    fn new(arrived: Arrived, now_nanos: i64) -> Open {
+        Open {
+            arrived,
+            opened_at_nanos: now_nanos,
+            touched_at_nanos: now_nanos,
+            failing: None,
+        }
+    }
+
+    fn is_due(&self, now_nanos: i64, quiet_nanos: i64) -> bool {
+        let since = |nanos: i64| now_nanos.saturating_sub(nanos);
+        // but not where somebody waits for all of them: who asks for a graph is told that it lacks some
+        let rests = quiet_nanos > 0 && self.failing.is_some_and(|(_, tried)| since(tried) < RETRY_NANOS);
+        !rests && (since(self.touched_at_nanos) >= quiet_nanos || since(self.opened_at_nanos) >= LONGEST_OPEN_NANOS)
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +165,11 @@ impl Assembler {
         Ok(state.kept.since_nanos)
     }
 
+    /// The time since which the tables have all traces; `None` before the first step.
+    pub(super) async fn since_nanos(&self) -> Option<i64> {
+        self.state.lock().await.as_ref().map(|state| state.kept.since_nanos)
+    }
+
     /// Follows to the end, then writes the traces that have been quiet for so long.
     pub(super) async fn step(&self, quiet_nanos: i64) -> Result<(), String> {
         let mut state = self.state.lock().await;
@@ -186,7 +220,7 @@ impl Assembler {
             let logs = logs.into_iter().filter(|(id, _)| !spans.contains_key(id));
             let logs: Vec<(TraceId, Arrived)> = logs.filter(|(id, _)| !state.open.contains_key(id) && state.known.has(id)).collect();
             for (id, arrived) in spans.into_iter().chain(logs) {
-                let open = state.open.entry(id).or_insert(Open { arrived, touched_at_nanos });
+                let open = state.open.entry(id).or_insert_with(|| Open::new(arrived, touched_at_nanos));
                 open.arrived.merge(arrived);
                 open.touched_at_nanos = touched_at_nanos;
             }
@@ -194,11 +228,10 @@ impl Assembler {
             self.write_early(state).await?;
         }
         let now_nanos = self.clock.now_nanos();
-        let is_due = |open: &Open| now_nanos.saturating_sub(open.touched_at_nanos) >= quiet_nanos;
         let due = state
             .open
             .iter()
-            .filter(|(_, open)| is_due(open))
+            .filter(|(_, open)| open.is_due(now_nanos, quiet_nanos))
             .map(|(id, open)| (*id, open.arrived))
             .collect();
         self.write(state, due).await?;
@@ -221,6 +254,8 @@ impl Assembler {
 
     async fn write(&self, state: &mut State, mut due: Vec<(TraceId, Arrived)>) -> Result<(), String> {
         due.sort_unstable_by_key(|(id, arrived)| (arrived.first_nanos, *id.as_bytes()));
+        let mut failed: Option<String> = None;
+        let (mut n_failed, mut n_done) = (0, 0);
         let mut waiting = &due[..];
         while let Some((_, first)) = waiting.first() {
             // what lies together is read together
@@ -234,8 +269,10 @@ impl Assembler {
             let mut parts = vec![some];
             while let Some(part) = parts.pop() {
                 match self.write_some(state, part).await {
-                    Ok(()) => {}
-                    Err(Failed::TooLarge(_)) if part.len() > 1 => {
+                    Ok(()) => n_done += 1,
+                    // not the traces: where nothing goes well, two are enough to know it
+                    Err(Failed::Again(message)) if n_failed >= MAX_FAILED || (n_failed > 1 && n_done == 0) => return Err(message),
+                    Err(_) if part.len() > 1 => {
                         let (first, second) = part.split_at(part.len() / 2);
                         parts.extend([second, first]);
                     }
@@ -246,12 +283,29 @@ impl Assembler {
                         }
                         metrics::too_large();
                     }
-                    Err(Failed::Again(message)) => return Err(message),
+                    Err(Failed::Again(message)) => {
+                        n_failed += 1;
+                        part.iter().for_each(|(id, _)| self.put_aside(state, id, &message));
+                        failed = Some(message);
+                    }
                 }
             }
             waiting = others;
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// A trace that fails by itself waits, so that the others go on.
+    fn put_aside(&self, state: &mut State, id: &TraceId, message: &str) {
+        let now_nanos = self.clock.now_nanos();
+        let Some(open) = state.open.get_mut(id) else { return };
+        let (since, _) = open.failing.unwrap_or((now_nanos, now_nanos));
+        open.failing = Some((since, now_nanos));
+        if now_nanos.saturating_sub(since) >= GIVE_UP_NANOS {
+            tracing::error!(trace_id = %id, message, "a trace could not be assembled for an hour: it is left out until something of it comes");
+            state.open.remove(id);
+            metrics::given_up();
+        }
     }
 
     async fn write_some(&self, state: &mut State, due: &[(TraceId, Arrived)]) -> Result<(), Failed> {

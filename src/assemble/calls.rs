@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 
 use super::latency::class_of;
 use crate::query::SpanHit;
+pub use crate::query::xray::facts::CLIENT;
 use crate::query::xray::facts::{self, Service, TraceFacts};
 
 /// A minute.
 pub const MINUTE_NANOS: i64 = 60_000_000_000;
-/// The type of who calls from outside.
-pub const CLIENT: &str = "client";
 /// Bytes of an operation's name; some clients put whole statements there.
 const MAX_OPERATION_BYTES: usize = 200;
 /// Longer times are counted as this, two years: their sum must fit.
@@ -126,11 +125,7 @@ impl Calls {
             let server = trace.service(segment).clone();
             let client = match segment.caller {
                 Some(caller) => Some(trace.service(&trace.segments[caller]).clone()),
-                None => matches!(span.kind.as_str(), "SERVER" | "CONSUMER").then(|| Service {
-                    name: server.name.clone(),
-                    kind: CLIENT.into(),
-                    account_id: String::new(),
-                }),
+                None => matches!(span.kind.as_str(), "SERVER" | "CONSUMER").then(|| facts::client_of(&server)),
             };
             let callee = (!segment.is_inferred).then_some(span);
             // what stands above a segment need not be a call: some clients send none

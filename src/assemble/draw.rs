@@ -8,7 +8,7 @@ use super::lake::calls_of_table;
 use super::reread::{calls_of_spans, calls_of_traces, whole_minutes};
 use crate::model::{TimeRange, TraceId};
 use crate::query::xray::Expression;
-use crate::query::{self, Coverage, Engine};
+use crate::query::{self, Coverage, Engine, ProblemKind};
 
 /// Minutes that are told apart in a graph; of longer times, so many parts of them.
 const MAX_PERIODS: i64 = 60;
@@ -53,15 +53,33 @@ impl Graphs {
     /// The calls of a time, their minutes rounded down to multiples of a period, which is one of a minute.
     pub async fn calls_every(&self, range: TimeRange, period_nanos: i64) -> query::Result<Told> {
         let range = whole_minutes(range);
+        let mut behind = None;
         let since_nanos = match &self.assembler {
-            Some(assembler) => assembler.freshen().await.map_err(query::Error::Unreachable)?,
+            Some(assembler) => match assembler.freshen().await {
+                Ok(since_nanos) => since_nanos,
+                // what was put together before is there all the same
+                Err(error) => {
+                    let since_nanos = assembler.since_nanos().await;
+                    behind = Some(error.clone());
+                    since_nanos.ok_or(query::Error::Unreachable(error))?
+                }
+            },
             None => i64::MAX,
         };
         if range.start_nanos < since_nanos {
             return calls_of_spans(&self.engine, range, &Expression::All).await;
         }
         match calls_of_table(&self.engine, range, period_nanos).await? {
-            Some((calls, coverage)) => Ok(Told { calls, range, coverage }),
+            Some((calls, mut coverage)) => {
+                if let Some(error) = behind {
+                    coverage.incomplete(
+                        ProblemKind::Unreachable,
+                        "traces that came lately",
+                        format!("they could not be put together: {error}"),
+                    );
+                }
+                Ok(Told { calls, range, coverage })
+            }
             None => Err(query::Error::BadRequest {
                 message: "there are too many services, operations and times for one answer".into(),
                 hint: Some("ask for a shorter time".into()),

@@ -1,11 +1,11 @@
 //! Which traces this process has written: an answer that costs nothing for those that are surely new.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::reread::REACH_NANOS;
 use crate::model::TraceId;
 
-/// Traces remembered, some 24 bytes each. (Few in tests.)
+/// Traces remembered, some 40 bytes each. (Few in tests.)
 const MAX_REMEMBERED: usize = if cfg!(test) { 5 } else { 2_000_000 };
 
 /// IDs of traces that were written, by the hour in which they start.
@@ -13,7 +13,11 @@ const MAX_REMEMBERED: usize = if cfg!(test) { 5 } else { 2_000_000 };
 pub(super) struct Known {
     /// Of those that start earlier, not all are here.
     covers_from_nanos: i64,
-    by_hour: BTreeMap<i64, HashSet<u64>>,
+    /// The last hour in which each was noted.
+    hours: HashMap<u64, i64>,
+    /// The traces that were noted in each; of some, a later hour counts.
+    by_hour: BTreeMap<i64, Vec<u64>>,
+    /// Entries of all hours.
     n_remembered: usize,
 }
 
@@ -22,6 +26,7 @@ impl Known {
     pub(super) fn covering_from(covers_from_nanos: i64) -> Known {
         Known {
             covers_from_nanos,
+            hours: HashMap::new(),
             by_hour: BTreeMap::new(),
             n_remembered: 0,
         }
@@ -34,19 +39,27 @@ impl Known {
 
     /// Whether it is remembered.
     pub(super) fn has(&self, id: &TraceId) -> bool {
-        let hash = hash_of(id);
-        self.by_hour.values().any(|hour| hour.contains(&hash))
+        self.hours.contains_key(&hash_of(id))
     }
 
     /// A trace that starts then was written.
     pub(super) fn note(&mut self, id: &TraceId, start_nanos: i64) {
         let hour = start_nanos.div_euclid(REACH_NANOS);
-        if self.by_hour.entry(hour).or_default().insert(hash_of(id)) {
-            self.n_remembered += 1;
+        let hash = hash_of(id);
+        if self.hours.get(&hash).is_some_and(|known| *known >= hour) {
+            return;
         }
+        self.hours.insert(hash, hour);
+        self.by_hour.entry(hour).or_default().push(hash);
+        self.n_remembered += 1;
         while self.n_remembered > MAX_REMEMBERED {
             let Some((hour, forgotten)) = self.by_hour.pop_first() else { return };
             self.n_remembered -= forgotten.len();
+            for hash in forgotten {
+                if self.hours.get(&hash) == Some(&hour) {
+                    self.hours.remove(&hash);
+                }
+            }
             self.covers_from_nanos = self.covers_from_nanos.max(hour.saturating_add(1).saturating_mul(REACH_NANOS));
         }
     }
@@ -74,5 +87,20 @@ mod tests {
         assert!(!known.has(&id(1)) && !known.is_surely_new(&id(1), 11 * REACH_NANOS));
         assert!(known.n_remembered <= MAX_REMEMBERED && known.has(&id(30)));
         assert!(known.is_surely_new(&id(31), 3_000 * REACH_NANOS));
+    }
+
+    #[test]
+    fn the_last_hour_in_which_a_trace_was_written_counts() {
+        let id = |n: u8| TraceId::from_bytes(&[n; 16]).expect("an ID");
+        let mut known = Known::covering_from(0);
+        // written again with an earlier start, and with a later one
+        for (n, hour) in [(1, 50), (1, 10), (2, 10), (2, 60)] {
+            known.note(&id(n), hour * REACH_NANOS);
+        }
+        for n in 3..=5 {
+            known.note(&id(n), i64::from(n) * REACH_NANOS * 20);
+        }
+        assert!(known.has(&id(1)) && known.has(&id(2)), "the hour 10 is forgotten, in which both were written");
+        assert!(known.n_remembered <= MAX_REMEMBERED && known.hours.len() <= known.n_remembered);
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use crate::telemetry::register;
 
 static TRACES: LazyLock<Family<[(&'static str, &'static str); 1], Counter>> = LazyLock::new(|| {
-    let help = "Rows of traces by outcome: new, corrected, and too_large for the log, which are left out";
+    let help = "Rows of traces by outcome: new, corrected; too_large for the log and given_up after an hour of failures, which are left out";
     register("assemble_traces", help, Family::default())
 });
 
@@ -27,6 +27,10 @@ pub(super) fn wrote(written: u64, corrected: u64) {
 
 pub(super) fn too_large() {
     TRACES.get_or_create(&[("outcome", "too_large")]).inc();
+}
+
+pub(super) fn given_up() {
+    TRACES.get_or_create(&[("outcome", "given_up")]).inc();
 }
 
 pub(super) fn open(n: usize) {

@@ -49,6 +49,10 @@ pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &E
             continue;
         };
         waiting = others;
+        // all were read by one question
+        if let Some(trace) = traces.first().filter(|trace| !trace.coverage.complete) {
+            told.coverage.merge(trace.coverage.clone());
+        }
         let filter = filter.clone();
         let counted = aside(move || sum_of(&traces, &filter)).await?;
         told.calls.add(&counted);

@@ -85,6 +85,25 @@ fn each_segment_is_a_request_as_both_sides_saw_it() {
 }
 
 #[test]
+fn a_call_within_a_call_calls_no_other_service_if_one_answers() {
+    // a library's client span around that of its HTTP client, and work in between
+    let told = calls(vec![
+        span(1, None, "web", "SERVER", 0, 10 * SECOND),
+        span(2, Some(1), "web", "CLIENT", SECOND, 8 * SECOND),
+        span(3, Some(2), "web", "INTERNAL", SECOND, 8 * SECOND),
+        with(span(4, Some(3), "web", "CLIENT", SECOND, 7 * SECOND), &[("server.address", "pay.local")]),
+        span(5, Some(4), "pay", "SERVER", 2 * SECOND, 5 * SECOND),
+    ]);
+    assert_eq!(
+        outline(&told),
+        [
+            "web/>pay/ op-pay: 1 [0, 0, 0] [0, 0, 0] 7 5",
+            "web/client>web/ op-web: 1 [0, 0, 0] [0, 0, 0] 0 10",
+        ]
+    );
+}
+
+#[test]
 fn work_that_nobody_asked_for_has_no_client_and_what_is_in_progress_no_time() {
     let mut job = span(1, None, "cron", "INTERNAL", 61 * SECOND, 0);
     job.in_progress = true;

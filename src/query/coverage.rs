@@ -89,6 +89,11 @@ impl Coverage {
         self.note(kind, what, message);
     }
 
+    /// Whether anything is lacking but what damaged objects held: that is lost, and asking again will not bring it.
+    pub fn lacks_more_than_damage(&self) -> bool {
+        !self.complete && (self.problems.is_empty() || self.problems.iter().any(|problem| problem.kind != ProblemKind::Corrupt))
+    }
+
     /// Notes a problem that cost no rows.
     pub fn note(&mut self, kind: ProblemKind, what: impl Into<String>, message: impl Into<String>) {
         let problem = Problem {

@@ -230,6 +230,16 @@ impl Engine {
         })
     }
 
+    /// The greatest `ingest_id` of a table's rows that a view has by now; `i64::MIN` of none. Other nodes count by themselves: of theirs,
+    /// what was flushed.
+    pub fn newest_ingest_id(&self, table: Table) -> i64 {
+        let view = self.view();
+        let head = view.head.iter().filter(|rows| rows.table() == table);
+        let of_head = head.filter_map(|rows| rows.ingest_ids().values().iter().max().copied());
+        let of_blocks = view.snapshot.blocks(table).iter().map(|meta| meta.max_ingest_id).max();
+        of_head.chain(of_blocks).max().unwrap_or(i64::MIN)
+    }
+
     /// Rows over time.
     pub async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram> {
         self.timed(

@@ -130,7 +130,7 @@ impl Engine {
             job.head = Arc::new(job.head.iter().filter(|rows| has_some(rows)).cloned().collect());
         });
         let (traces, coverage) = found.await?;
-        if !coverage.complete {
+        if coverage.lacks_more_than_damage() {
             return Err(unread("rows that arrived", coverage));
         }
         Ok(traces)
@@ -205,7 +205,7 @@ impl Engine {
             },
         );
         match answer.await? {
-            (traces, coverage) if coverage.complete => Ok(traces),
+            (traces, coverage) if !coverage.lacks_more_than_damage() => Ok(traces),
             (_, coverage) => Err(unread("log records of traces", coverage)),
         }
     }
@@ -216,7 +216,7 @@ impl Engine {
         self.spans_of_traces_at("traces", Priority::Interactive, ids, TimeRange::ALL).await
     }
 
-    /// The same for a report, of spans that began in a time.
+    /// The same for a report, of spans that began in a time. What damaged blocks held is left out, and each trace's coverage says so.
     pub async fn spans_of_traces_for_report(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>> {
         self.spans_of_traces_at("traces_for_report", Priority::Batch, ids, range).await
     }
@@ -233,7 +233,11 @@ impl Engine {
                     bytes: self.config().max_answer_bytes,
                 };
                 let page = search::page(&mut job, self.blocks(), Order::NewestFirst, bounds, None).await?;
-                if !job.coverage.complete {
+                let is_whole = match priority {
+                    Priority::Interactive => job.coverage.complete,
+                    Priority::Batch => !job.coverage.lacks_more_than_damage(),
+                };
+                if !is_whole {
                     return Err(unread("spans of traces", job.coverage));
                 }
                 if page.next.is_some() {

@@ -46,6 +46,8 @@ const BOUND: &str = "log records linked to a trace";
 pub(super) struct Wanted {
     requests: BTreeSet<RequestId>,
     spans: BTreeSet<SpanId>,
+    /// Whether the rows name more.
+    is_cut: bool,
 }
 
 fn pairs(hit: &Hit) -> impl Iterator<Item = (&str, &str)> {
@@ -68,19 +70,29 @@ impl Wanted {
             let Hit::Span(span) = hit else { continue };
             let requests = pairs(hit).filter(|(name, _)| is_request_attribute(name));
             let requests = requests.filter_map(|(_, value)| RequestId::parse(value.as_bytes()));
-            wanted.requests.extend(requests.take(MAX_REQUESTS - wanted.requests.len()));
-            if wanted.spans.len() < MAX_SPANS {
-                wanted.spans.extend(SpanId::from_hex(&span.span_id));
+            requests.for_each(|id| wanted.add_request(id));
+            if let Some(id) = SpanId::from_hex(&span.span_id) {
+                match wanted.spans.len() < MAX_SPANS {
+                    true => _ = wanted.spans.insert(id),
+                    false => wanted.is_cut |= !wanted.spans.contains(&id),
+                }
             }
         }
         for hit in logs {
             let Hit::Log(log) = hit else { continue };
-            if wanted.requests.len() >= MAX_REQUESTS {
+            if wanted.is_cut && wanted.requests.len() >= MAX_REQUESTS {
                 break;
             }
-            wanted.requests.extend(named_by(log).request);
+            named_by(log).request.into_iter().for_each(|id| wanted.add_request(id));
         }
         wanted
+    }
+
+    fn add_request(&mut self, id: RequestId) {
+        match self.requests.len() < MAX_REQUESTS {
+            true => _ = self.requests.insert(id),
+            false => self.is_cut |= !self.requests.contains(&id),
+        }
     }
 
     /// How a record that names this belongs to the trace.
@@ -174,6 +186,11 @@ pub(super) async fn find(
     let n_fitting = fitting.count();
     is_cut |= linked.len() > n_fitting;
     linked.truncate(n_fitting);
+    if wanted.is_cut {
+        // no loss of what the trace's own ID finds
+        let message = format!("of the trace {MAX_REQUESTS} request IDs and {MAX_SPANS} span IDs were looked for; records that name others alone are not shown");
+        coverage.note(ProblemKind::Limit, BOUND, message);
+    }
     if is_cut {
         let message = format!("more log records name requests or spans of the trace; {n_fitting} are shown");
         coverage.incomplete(ProblemKind::Limit, BOUND, message);

@@ -65,10 +65,18 @@ impl Engine {
                 let mut bytes = max_bytes / 4 * 3;
                 for (table, rows, what) in bounds.into_iter().flatten() {
                     let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
-                    let page = search::page(&mut job, self.blocks(), Order::NewestFirst, search::Bounds { rows, bytes }, None).await?;
+                    let bound = search::Bounds { rows, bytes };
+                    let mut page = search::page(&mut job, self.blocks(), Order::NewestFirst, bound, None).await?;
+                    let mut shown = "newest";
+                    if page.next.is_some() && table == Table::Spans {
+                        // of a tree the trunk: without its root a trace says neither what was asked for nor how that went
+                        shown = "oldest";
+                        job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
+                        page = search::page(&mut job, self.blocks(), Order::OldestFirst, bound, None).await?;
+                    }
                     bytes = max_bytes.saturating_sub(page.bytes);
                     if page.next.is_some() {
-                        let message = format!("the trace has more; the newest {} are shown", page.hits.len());
+                        let message = format!("the trace has more; the {shown} {} are shown", page.hits.len());
                         let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
                         job.coverage.incomplete(ProblemKind::Limit, what, message);
                     }

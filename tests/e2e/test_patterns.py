@@ -1,6 +1,7 @@
 """Log patterns: the same IDs in the head, in blocks and after restarts; what is new is told, and fires a rule."""
 
 import time
+import urllib.parse
 
 import requests
 
@@ -119,3 +120,43 @@ def test_a_rule_fires_for_a_pattern_that_is_new(make_lake, tmp_path):
     lake.wait_until(firing, 20, what="the alert")
     (group,) = firing()
     assert str(new) in group
+
+
+RULE_ON_PATTERNS = """
+name: new-error-pattern
+type: pattern
+query: severity:error
+timeframe: 10m
+compare_with: 20m
+every: 1s
+"""
+
+
+def test_a_pattern_that_is_new_is_one_alert_whatever_its_texts(make_lake, tmp_path):
+    """Names and numbers in a text make no alerts of their own; what was said before makes none at all."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "new-error-pattern.yaml").write_text(RULE_ON_PATTERNS)
+    lake = make_lake(rules=rules)
+    now = time.time_ns()
+    send(lake, ["connect to db failed after 3 ms"], at=now - 40 * MINUTE, severity=17)
+    send(lake, [f"connect to db failed after {n} ms" for n in range(20)], at=now - 12 * MINUTE, severity=17)
+    send(lake, [f"connect to db failed after {n} ms" for n in range(20, 40)], at=now - MINUTE, severity=17)
+    send(lake, ["all is well"], at=now - MINUTE)
+    send(lake, [f"password of user {name} is wrong" for name in ("ann", "bob", "cid")], at=now - MINUTE, severity=17)
+
+    def firing():
+        return [alert for alert in lake.get("/api/v1/alerts")["alerts"] if alert["state"] == "firing"]
+
+    lake.wait_until(firing, 20, what="the alert")
+    (alert,) = firing()
+    assert "password of user <*> is wrong" in alert["group_key"], alert
+    # another name does not make another alert
+    send(lake, ["password of user dan is wrong"], at=now, severity=17)
+    time.sleep(3)
+    assert [one["group_key"] for one in firing()] == [alert["group_key"]]
+    # the link leads to its rows
+    link = urllib.parse.parse_qs(urllib.parse.urlsplit(alert["link"]).query)
+    found = lake.hits(link["q"][0], start="-1h")
+    assert {hit["body"] for hit in found} >= {f"password of user {name} is wrong" for name in ("ann", "bob", "cid")}
+    assert all(hit["body"].startswith("password of user") for hit in found)

@@ -116,7 +116,10 @@ def test_figures_are_those_of_the_segments(lake):
         return [(int(p["Timestamp"].timestamp()) - minute, p.get("ServiceSummaryStatistics") or p["EdgeSummaryStatistics"]) for p in points]
 
     assert [(at, one["TotalCount"]) for at, one in series('service("shop")')] == [(0, 30), (60, 30), (120, 30)]
+    assert series('id(name: "shop")') == series('service("shop")')
     assert sum(one["FaultStatistics"]["TotalCount"] for _, one in series()) == 10
+    told = client.get_time_series_service_statistics(StartTime=minute, EndTime=minute + 180)["TimeSeriesServiceStatistics"]
+    assert all("EdgeSummaryStatistics" in point and "ServiceSummaryStatistics" not in point for point in told), "without a selector edges are told"
     edge = series('edge("shop", id(name: "orders", type: "AWS::DynamoDB::Table"))', Period=60)
     assert [one["TotalCount"] for _, one in edge] == [30, 30, 30]
     assert sum(one["TotalCount"] for _, one in series('service("shop")', Period=300)) == 90

@@ -110,6 +110,27 @@ def test_summaries_go_on_from_page_to_page_and_tell_each_trace_once(lake):
     assert [one["Id"] for one in half] == [one["Id"] for one in summaries(client, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})]
 
 
+def test_a_trace_that_grows_between_two_pages_is_not_lost(lake):
+    """A part that begins later than what earlier pages told moves a trace to a page that is past: it is told where it would have been."""
+    client = lake.boto3("xray")
+    now = time.time()
+    made = [document(number, now - 58 + number / 100, fault=number % 9 < 4) for number in range(1, 5201)]
+    put(client, [one for _, one in made])
+    frame = {"StartTime": datetime.datetime.fromtimestamp(now - 60), "EndTime": datetime.datetime.fromtimestamp(now + 60)}
+    faults = [trace for trace, one in made if one["fault"]]
+    for number, (more, asked_for) in enumerate([({}, [trace for trace, _ in made]), ({"FilterExpression": "fault"}, faults)]):
+        page = client.get_trace_summaries(**frame, **more)
+        told = [one["Id"] for one in page["TraceSummaries"]]
+        oldest, first = made[number]
+        assert oldest in asked_for and oldest not in told and "NextToken" in page
+        late = {"name": "late", "id": f"{9_000_000 + number:016x}", "trace_id": oldest, "parent_id": first["id"], "fault": True}
+        put(client, [{**late, "start_time": now - 1, "end_time": now - 0.5}])
+        while "NextToken" in page:
+            page = client.get_trace_summaries(**frame, **more, NextToken=page["NextToken"])
+            told += [one["Id"] for one in page["TraceSummaries"]]
+        assert sorted(told) == sorted(asked_for), more
+
+
 def test_time_frames_are_by_start_by_part_or_by_end_of_a_segment(lake):
     client = lake.boto3("xray")
     now = time.time()

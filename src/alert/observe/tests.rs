@@ -5,7 +5,7 @@ use arrow::datatypes::Float64Type;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 
-use super::super::evaluate::window;
+use super::super::evaluate::{Outcome, judge, window};
 use super::super::rule;
 use super::super::testing::FakeEngine;
 use super::*;
@@ -33,6 +33,61 @@ async fn rows_are_counted_by_group_and_known_groups_count_zero() {
         .expect("an answer");
     let counts: Vec<(&str, Option<f64>)> = observed.groups.iter().map(|(group, seen)| (group[0].1.as_str(), seen.current)).collect();
     assert_eq!(counts, [("cart", Some(1.0)), ("email", Some(0.0)), ("payment", Some(3.0))]);
+}
+
+#[tokio::test]
+async fn a_pattern_is_one_alert_however_general_it_becomes() {
+    let engine = FakeEngine::default();
+    engine.rows("api", &[-7_200]);
+    let rule = rule_of("type: pattern\nquery: x\nstates: [new, vanished]\ncompare_with: 1h\nnum_events: 2\n");
+    let at = window(&rule, 120 * SECOND, std::time::Duration::ZERO);
+    assert_eq!(
+        (at.reference.end_nanos - at.reference.start_nanos, at.reference.end_nanos),
+        (3_600 * SECOND, 60 * SECOND)
+    );
+    let found = |listed: &[(&[i64], &str, u64, u64)]| {
+        let pattern = |(ids, template, count, before): &(&[i64], &str, u64, u64)| PatternCount {
+            ids: ids.to_vec(),
+            template: (*template).into(),
+            count: *count,
+            before: *before,
+        };
+        engine.patterns.lock().patterns = listed.iter().map(pattern).collect();
+    };
+    let outcomes = async |known: &[Group]| {
+        let observed = observe(&engine, &rule, &at, known).await.expect("an answer");
+        let one = |(group, seen): (&Group, &Observation)| (group.clone(), judge(&rule, seen));
+        observed.groups.iter().map(one).collect::<Vec<_>>()
+    };
+    found(&[(&[5], "user alice logged in", 1, 0), (&[-6], "disk full", 2, 0), (&[7], "started", 0, 4)]);
+    let first = outcomes(&[]).await;
+    assert_eq!(first.len(), 2, "one row is too few: {first:?}");
+    assert!(first.iter().all(|(_, verdict)| verdict.outcome == Outcome::Met));
+    let (disk, verdict) = first.iter().find(|(group, _)| group[1].1 == "disk full").expect("a pattern");
+    assert_eq!(verdict.text, "2 matching log records in 1m, 0 in the 1h before");
+    assert_eq!(group_query("x", disk), "(x) AND pattern_id:\"-6\"");
+    // more rows make it more general; what is gone is over
+    found(&[(&[9, -6], "disk <*> full", 5, 0)]);
+    let known: Vec<Group> = first.iter().map(|(group, _)| group.clone()).collect();
+    let then = outcomes(&known).await;
+    let outcome = |group: &Group| then.iter().find(|(known, _)| known == group).map(|(_, verdict)| verdict.outcome);
+    assert_eq!((then.len(), outcome(disk)), (2, Some(Outcome::Met)));
+    assert_eq!(outcome(known.iter().find(|group| *group != disk).expect("another")), Some(Outcome::NotMet));
+    let general = &outcomes(&[]).await[0].0;
+    assert_eq!(group_query("", general), "(pattern_id:\"9\" OR pattern_id:\"-6\")");
+    // of a part of the rows nothing is certain, and of a table that begins too late everything would be new
+    *engine.incomplete.lock() = true;
+    assert!(outcomes(&known).await.iter().all(|(_, verdict)| verdict.outcome == Outcome::Unknown));
+    *engine.incomplete.lock() = false;
+    let young = FakeEngine::default();
+    young.patterns.lock().patterns = engine.patterns.lock().patterns.clone();
+    let observed = observe(&young, &rule, &at, &[]).await.expect("an answer");
+    let verdict = judge(&rule, observed.groups.values().next().expect("a pattern"));
+    assert!(
+        verdict.outcome == Outcome::NotMet && verdict.text.contains("before the data does"),
+        "{}",
+        verdict.text
+    );
 }
 
 #[tokio::test]

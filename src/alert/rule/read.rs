@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{
-    Aggregation, Condition, DEFAULT_EVERY, DEFAULT_REALERT, Direction, MAX_FILE_BYTES, MAX_GROUP_FIELDS, MAX_OWN_ATTRIBUTES, MAX_TIMEFRAME, MIN_EVERY,
-    Operator, Rule, SnsTarget, Source, format_duration,
+    Aggregation, Condition, DEFAULT_COMPARE_WITH, DEFAULT_EVERY, DEFAULT_PATTERN_EVERY, DEFAULT_REALERT, Direction, MAX_FILE_BYTES, MAX_GROUP_FIELDS,
+    MAX_OWN_ATTRIBUTES, MAX_TIMEFRAME, MIN_EVERY, Operator, PATTERN_GROUP, PatternStates, Rule, SnsTarget, Source, format_duration,
 };
 use crate::model::{Table, parse_duration_nanos};
 
@@ -312,7 +312,12 @@ fn read_rule(map: Map<String, Value>, check_query: CheckQuery<'_>, found: &mut F
         }
         Ok(name)
     });
-    let kinds = [("frequency", "frequency"), ("spike", "spike"), ("threshold", "threshold")];
+    let kinds = [
+        ("frequency", "frequency"),
+        ("spike", "spike"),
+        ("pattern", "pattern"),
+        ("threshold", "threshold"),
+    ];
     let kind = fields.required("type", found, |value| word(value, &kinds));
     let timeframe = fields.required("timeframe", found, duration).filter(|timeframe| {
         let fits = (MIN_EVERY..=MAX_TIMEFRAME).contains(timeframe);
@@ -342,14 +347,25 @@ fn read_rule(map: Map<String, Value>, check_query: CheckQuery<'_>, found: &mut F
         }
         None => read_rows(&mut fields, check_query, found),
     };
+    if kind == Some("pattern") {
+        if !group_by.is_empty() {
+            found.push(("query_key".into(), "is not for a rule on patterns: each pattern is an alert of its own".into()));
+        }
+        if matches!(source, Some(Source::Rows { table: Table::Spans, .. })) {
+            found.push(("table".into(), "spans have no patterns: expected logs".into()));
+        }
+        group_by = PATTERN_GROUP.map(String::from).to_vec();
+    }
     let condition = match kind {
+        Some("pattern") => read_pattern(&mut fields, timeframe, found),
         Some("frequency") => read_frequency(&mut fields, found),
         Some("spike") => read_spike(&mut fields, found),
         Some(_) => read_threshold(&mut fields, found),
         None => None,
     };
     let hold = fields.duration("for", found).unwrap_or_default();
-    let every = fields.duration("every", found).unwrap_or(DEFAULT_EVERY);
+    let default_every = if kind == Some("pattern") { DEFAULT_PATTERN_EVERY } else { DEFAULT_EVERY };
+    let every = fields.duration("every", found).unwrap_or(default_every);
     if every < MIN_EVERY {
         found.push(("every".into(), format!("expected at least {}", format_duration(MIN_EVERY))));
     }
@@ -364,6 +380,7 @@ fn read_rule(map: Map<String, Value>, check_query: CheckQuery<'_>, found: &mut F
     let enabled = fields.flag("enabled", true, found);
     let own: &[&str] = match kind {
         Some("frequency") => &["num_events"],
+        Some("pattern") => &["states", "compare_with", "num_events"],
         Some("spike") => &["spike_height", "spike_type", "threshold_ref", "threshold_cur"],
         Some(_) => &["metric", "above", "below", "operator", "value"],
         // what is right depends on the type, which is wrong already
@@ -417,6 +434,47 @@ fn read_frequency(fields: &mut Fields, found: &mut Found) -> Option<Condition> {
         number => Ok(number),
     })?;
     Some(Condition::Frequency { num_events })
+}
+
+fn read_pattern(fields: &mut Fields, timeframe: Option<Duration>, found: &mut Found) -> Option<Condition> {
+    let states = fields.read("states", found, |value| {
+        let mut states = PatternStates {
+            new: false,
+            surging: false,
+            vanished: false,
+        };
+        for name in names(value)? {
+            match name.as_str() {
+                "new" => states.new = true,
+                "surging" => states.surging = true,
+                "vanished" => states.vanished = true,
+                _ => return Err(format!("expected new, surging, vanished, found {name:?}")),
+            }
+        }
+        match states.named().is_empty() {
+            true => Err("is empty: expected new, surging, vanished".into()),
+            false => Ok(states),
+        }
+    });
+    let compare_with = fields.duration("compare_with", found).unwrap_or(DEFAULT_COMPARE_WITH);
+    if timeframe.is_some_and(|timeframe| compare_with < timeframe) || compare_with > MAX_TIMEFRAME {
+        let (found_text, max) = (format_duration(compare_with), format_duration(MAX_TIMEFRAME));
+        found.push(("compare_with".into(), format!("expected from the timeframe to {max}, found {found_text}")));
+        return None;
+    }
+    let num_events = fields.read("num_events", found, |value| match whole_number(value)? {
+        0 => Err("expected at least 1".into()),
+        number => Ok(number),
+    });
+    Some(Condition::Pattern {
+        states: states.unwrap_or(PatternStates {
+            new: true,
+            surging: false,
+            vanished: false,
+        }),
+        compare_with,
+        num_events: num_events.unwrap_or(1),
+    })
 }
 
 fn read_spike(fields: &mut Fields, found: &mut Found) -> Option<Condition> {

@@ -61,6 +61,35 @@ fn every_field_is_read() {
 }
 
 #[test]
+fn rules_on_patterns_are_read() {
+    let base = "name: p\ntype: pattern\nquery: severity:error\ntimeframe: 10m\n";
+    let rule = read(base).expect("a rule");
+    assert_eq!((rule.kind(), rule.every, rule.group_by.len()), ("pattern", DEFAULT_PATTERN_EVERY, 2));
+    assert_eq!(
+        rule.condition_text(),
+        "a pattern of at least 1 log records in 10m is new, compared with the 1d before"
+    );
+    let rule = read(&format!("{base}states: [vanished, surging]\ncompare_with: 2h\nnum_events: 7\nevery: 10s\n")).expect("a rule");
+    assert_eq!(
+        rule.condition_text(),
+        "a pattern of at least 7 log records in 10m is surging or vanished, compared with the 2h before"
+    );
+    for (more, field) in [
+        ("states: [steady]", "states"),
+        ("states: []", "states"),
+        ("compare_with: 5m", "compare_with"),
+        ("compare_with: 30d", "compare_with"),
+        ("num_events: 0", "num_events"),
+        ("query_key: service", "query_key"),
+        ("table: spans", "table"),
+        ("spike_height: 3", "spike_height"),
+    ] {
+        let mistakes = read(&format!("{base}{more}\n")).expect_err(more);
+        assert!(mistakes.0.iter().any(|mistake| mistake.field == field), "{more}: {mistakes}");
+    }
+}
+
+#[test]
 fn spikes_and_thresholds_are_read() {
     let spike = read("name: s\ntype: spike\nquery: ''\ntimeframe: 5m\nspike_height: 3\nspike_type: both\nthreshold_cur: 5\n").expect("a rule");
     assert_eq!(
@@ -204,5 +233,8 @@ fn the_example_rules_are_right() {
     let (rules, mistakes) = load(&folder, &crate::alert::engine::check_query);
     assert_eq!(mistakes, []);
     let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
-    assert_eq!(names, ["checkout-latency", "log-volume-spike", "payment-errors", "queue-depth"]);
+    assert_eq!(
+        names,
+        ["checkout-latency", "log-volume-spike", "new-error-pattern", "payment-errors", "queue-depth"]
+    );
 }

@@ -40,6 +40,9 @@ struct Inner {
     durable: Option<Checkpoint>,
     refuse: u32,
     lookups: usize,
+    /// Traces that cannot be read, or all; and how often that was tried.
+    unreadable: Option<Vec<TraceId>>,
+    failed_reads: usize,
 }
 
 /// A lake in memory.
@@ -173,6 +176,14 @@ impl Lake for Memory {
         Ok(found)
     }
     async fn traces(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>, String> {
+        {
+            let mut inner = self.0.lock();
+            let is_unreadable = |ids_without: &Vec<TraceId>| ids_without.is_empty() || ids.iter().any(|id| ids_without.contains(id));
+            if inner.unreadable.as_ref().is_some_and(is_unreadable) {
+                inner.failed_reads += 1;
+                return Err("a block cannot be read".into());
+            }
+        }
         let range = if ids.len() == 1 { TimeRange::ALL } else { range };
         let traces: Vec<Trace> = ids.iter().filter_map(|id| self.trace(id, range)).collect();
         let n_spans: usize = traces.iter().map(|trace| trace.spans.len()).sum();
@@ -397,5 +408,80 @@ fn traces_that_are_surely_new_are_not_looked_up_and_a_bound_writes_the_oldest_ea
         lake.put(web(3, 2, NOW + 4 * HOUR));
         assembler.step(0).await.expect("a step");
         assert_eq!(written_and_looked_up(), (5, 1));
+    });
+}
+
+#[test]
+fn a_trace_that_is_never_quiet_is_written_all_the_same() {
+    now(async {
+        let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+        let assembler = Assembler::new(Config::default(), lake.clone(), clock.clone());
+        for beat in 0..40 {
+            lake.put(web(1, beat + 1, NOW + beat as i64 * 5 * SECOND));
+            assembler.step(10 * SECOND).await.expect("a step");
+            clock.advance(5 * SECOND);
+        }
+        let n_rows = lake.0.lock().rows.values().map(Vec::len).sum::<usize>();
+        assert!((2..=4).contains(&n_rows), "{n_rows} rows in 200 seconds");
+        assert!(assembler.report().done_ingest_id > 10 << 20, "a restart does not begin with the first span");
+    });
+}
+
+#[test]
+fn a_trace_that_cannot_be_read_does_not_keep_the_others_back() {
+    now(async {
+        let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+        let assembler = Assembler::new(Config::default(), lake.clone(), clock.clone());
+        let bad = TraceId::from_hex(&format!("{:032x}", 2)).expect("an ID");
+        for number in 1..=10 {
+            lake.put(web(number, 1, NOW + number as i64));
+        }
+        lake.0.lock().unreadable = Some(vec![bad]);
+        let nothing_comes = || clock.advance(SECOND);
+        assembler.step(SECOND).await.expect("none is quiet");
+        nothing_comes();
+        assert!(assembler.step(SECOND).await.is_err());
+        let written = || lake.0.lock().rows.len();
+        assert_eq!((written(), assembler.report().open_traces), (9, 1));
+        assert!(assembler.report().done_ingest_id < 2 << 20, "what is not written is not behind us");
+        // it rests, unless somebody asks for all, and is tried again
+        assembler.step(SECOND).await.expect("nothing is due");
+        assert!(assembler.step(0).await.is_err());
+        clock.advance(30 * SECOND);
+        assert!(assembler.step(SECOND).await.is_err());
+        lake.0.lock().unreadable = None;
+        clock.advance(30 * SECOND);
+        assembler.step(0).await.expect("a step");
+        assert_eq!((written(), assembler.report().open_traces), (10, 0));
+        // one that fails for an hour is given up, until something of it comes
+        lake.0.lock().unreadable = Some(vec![bad]);
+        lake.put(web(2, 2, NOW + 3));
+        assert!(assembler.step(0).await.is_err());
+        clock.advance(HOUR);
+        assert!(assembler.step(0).await.is_err());
+        assert_eq!(assembler.report().open_traces, 0);
+        lake.0.lock().unreadable = None;
+        lake.put(web(2, 3, NOW + 4));
+        assembler.step(0).await.expect("a step");
+        assert_eq!(lake.0.lock().rows[&bad].len(), 2);
+    });
+}
+
+#[test]
+fn where_nothing_can_be_read_little_is_tried() {
+    now(async {
+        let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+        let assembler = Assembler::new(Config::default(), lake.clone(), clock.clone());
+        for number in 1..=100 {
+            lake.put(web(number, 1, NOW + number as i64));
+        }
+        lake.0.lock().unreadable = Some(Vec::new());
+        assert!(assembler.step(0).await.is_err());
+        assert!(lake.0.lock().failed_reads < 10);
+        assert_eq!(assembler.report().open_traces, 100);
+        lake.0.lock().unreadable = None;
+        clock.advance(30 * SECOND);
+        assembler.step(0).await.expect("a step");
+        assert_eq!(lake.0.lock().rows.len(), 100);
     });
 }

@@ -224,6 +224,8 @@ fn put_together(request: &PatternsRequest, now: Shapes, before: Option<(Shapes, 
     let ratio = before.as_ref().map(|(_, baseline)| length(range) / length(*baseline));
     let baseline_total = before.as_ref().map(|(before, _)| before.matched);
     let (total, beyond, without_pattern) = (now.matched, now.beyond, now.without);
+    // of a side of which not all texts were told apart it cannot be said that it lacks one
+    let cut = [beyond > 0, before.as_ref().is_some_and(|(before, _)| before.beyond > 0)];
     let mut both: BTreeMap<i64, [Option<Seen>; 2]> = BTreeMap::new();
     for (id, seen) in now.known {
         both.entry(id).or_default()[0] = Some(seen);
@@ -237,7 +239,7 @@ fn put_together(request: &PatternsRequest, now: Shapes, before: Option<(Shapes, 
     let seen: Vec<&[Option<Seen>; 2]> = both.values().collect();
     let mut found: Vec<Found> = clusters
         .into_iter()
-        .filter_map(|cluster| found(cluster, &ids, &seen, total, ratio, &bins))
+        .filter_map(|cluster| found(cluster, &ids, &seen, total, ratio.map(|ratio| (ratio, cut)), &bins))
         .collect();
     let n_rows_found: u64 = found.iter().map(|found| found.count).sum();
     debug_assert_eq!(n_rows_found + beyond + without_pattern, total, "every row is of one pattern");
@@ -277,7 +279,7 @@ fn shape_of(seen: &[Option<Seen>; 2]) -> Shape<'_> {
     }
 }
 
-fn found(cluster: pattern::Cluster, ids: &[i64], seen: &[&[Option<Seen>; 2]], total: u64, ratio: Option<f64>, bins: &Buckets) -> Option<Found> {
+fn found(cluster: pattern::Cluster, ids: &[i64], seen: &[&[Option<Seen>; 2]], total: u64, ratio: Option<(f64, [bool; 2])>, bins: &Buckets) -> Option<Found> {
     let of_side = |side: usize| cluster.members.iter().filter_map(move |member| seen[*member][side].as_ref());
     let mut both = of_side(0).chain(of_side(1));
     let sample = of_side(0)
@@ -322,7 +324,7 @@ fn found(cluster: pattern::Cluster, ids: &[i64], seen: &[&[Option<Seen>; 2]], to
         severity: severity::class(worst),
         severities,
         services,
-        state: ratio.map(|ratio| State::of(count, baseline_count, ratio)),
+        state: ratio.map(|(ratio, cut)| State::of(count, baseline_count, ratio).unless_cut(cut)),
         baseline_count: ratio.map(|_| baseline_count),
         sample: Sample {
             id: sample.ingest_id,

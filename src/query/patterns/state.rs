@@ -46,6 +46,15 @@ impl State {
         }
     }
 
+    /// What can be said where not all texts of a side, now or before, were told apart: of that side none is known to be lacking.
+    pub fn unless_cut(self, [now, before]: [bool; 2]) -> State {
+        match self {
+            State::New if before => State::Steady,
+            State::Vanished if now => State::Steady,
+            other => other,
+        }
+    }
+
     /// As it stands in requests and answers.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,6 +69,14 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_cut_lacks_nothing_for_certain() {
+        let states = |cut| State::ALL.map(|state| state.unless_cut(cut));
+        assert_eq!(states([false, false]), State::ALL);
+        assert_eq!(states([false, true]), [State::Steady, State::Surging, State::Vanished, State::Steady]);
+        assert_eq!(states([true, false]), [State::New, State::Surging, State::Steady, State::Steady]);
+    }
 
     #[test]
     fn a_state_needs_evidence() {

@@ -100,7 +100,7 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
 }
 
 /// Attributes that stand in a member of their own.
-const TOLD: [&[&str]; 7] = [
+const TOLD: [&[&str]; 10] = [
     names::URL,
     names::METHOD,
     names::USER_AGENT,
@@ -108,7 +108,13 @@ const TOLD: [&[&str]; 7] = [
     names::STATUS,
     names::LENGTH,
     names::USER,
+    DATABASE_SYSTEM,
+    DATABASE_QUERY,
+    DATABASE,
 ];
+const DATABASE_SYSTEM: &[&str] = &["db.system.name", "db.system"];
+const DATABASE_QUERY: &[&str] = &["db.query.text", "db.statement", "db.query.summary"];
+const DATABASE: &[&str] = &["db.namespace", "db.name"];
 
 fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     let mut out = Map::new();
@@ -231,18 +237,14 @@ fn http(span: &SpanHit) -> Map<String, Value> {
 
 fn sql(span: &SpanHit) -> Map<String, Value> {
     let mut out = Map::new();
-    let Some(system) = of_span(span, &["db.system.name", "db.system"]) else {
+    let Some(system) = of_span(span, DATABASE_SYSTEM) else {
         return out;
     };
     insert_text(&mut out, "database_type", Some(system));
-    insert_text(
-        &mut out,
-        "sanitized_query",
-        of_span(span, &["db.query.text", "db.statement", "db.query.summary"]),
-    );
+    insert_text(&mut out, "sanitized_query", of_span(span, DATABASE_QUERY));
     insert_text(&mut out, "user", of_span(span, &["db.user"]));
     let connection = of_span(span, &["db.connection_string"]);
-    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, &["db.namespace", "db.name"])) {
+    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, DATABASE)) {
         (Some(url), ..) => Some(url.to_string()),
         (None, Some(connection), Some(database)) => Some(format!("{connection}/{database}")),
         (None, connection, database) => connection.or(database).map(str::to_string),
@@ -350,6 +352,10 @@ fn insert_object_list(out: &mut Map<String, Value>, member: &str, values: Vec<Va
     }
 }
 
+fn insert_once(out: &mut Map<String, Value>, member: &str, value: Value) {
+    out.entry(member).or_insert(value);
+}
+
 /// Frames of a stack as Java prints it: `at label(path: line)`. Of other stacks there are none.
 fn stack(text: &str) -> Vec<Value> {
     let frame = |line: &str| {
@@ -363,9 +369,13 @@ fn stack(text: &str) -> Vec<Value> {
 
 fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> {
     let (mut out, mut rest) = (Map::new(), Map::new());
+    let has_database = of_span(span, DATABASE_SYSTEM).is_some();
     for (key, value) in &span.attributes {
-        let is_told = TOLD.iter().any(|names| names.contains(&key.as_str()))
-            || key.starts_with("db.")
+        // of several names of one thing the first is told, the others say something else or the same
+        let told_as = TOLD.iter().find(|names| names.contains(&key.as_str())).and_then(|names| of_span(span, names));
+        let is_of_database = key.starts_with("db.");
+        let is_told = (told_as == Some(value.as_str()) && (has_database || !is_of_database))
+            || (has_database && matches!(key.as_str(), "db.user" | "db.connection_string"))
             || aws_member(key).is_some()
             || annotations.iter().any(|(annotated, _)| annotated == key);
         match key.strip_prefix("aws.xray.") {
@@ -380,9 +390,21 @@ fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> 
             }
         }
     }
+    // stacks of other languages than Java are text
+    let stacks = span
+        .events
+        .iter()
+        .filter_map(|event| facts::attribute(&event.attributes, &["exception.stacktrace"]));
+    let mut stacks: Vec<Value> = stacks.filter(|text| stack(text).is_empty()).map(Value::from).collect();
+    match stacks.len() {
+        0 => {}
+        1 => insert_once(&mut rest, "exception.stacktrace", stacks.swap_remove(0)),
+        _ => insert_once(&mut rest, "exception.stacktrace", stacks.into()),
+    }
     match out.get_mut("default") {
         Some(Value::Object(own)) => own.extend(rest),
-        Some(_) => {}
+        // what was sent stays as it is
+        Some(_) => insert_object(&mut out, "attributes", rest),
         None => insert_object(&mut out, "default", rest),
     }
     out

@@ -73,6 +73,18 @@ pub struct Segment {
     pub call: Option<usize>,
 }
 
+/// The type of whoever calls from outside.
+pub const CLIENT: &str = "client";
+
+/// The client outside of a service that is called from there.
+pub fn client_of(service: &Service) -> Service {
+    Service {
+        name: service.name.clone(),
+        kind: CLIENT.into(),
+        account_id: String::new(),
+    }
+}
+
 /// What a trace consists of.
 #[derive(Clone, Debug)]
 pub struct TraceFacts<'a> {
@@ -84,6 +96,8 @@ pub struct TraceFacts<'a> {
     pub segments: Vec<Segment>,
     /// Of each span, the segment it belongs to.
     pub segment_of: Vec<usize>,
+    /// The spans of each segment, its own first; none of an inferred one.
+    pub spans_of: Vec<Vec<usize>>,
     /// The segment in which it begins.
     pub root: Option<usize>,
 }
@@ -253,6 +267,7 @@ impl<'a> TraceFacts<'a> {
             services: Vec::new(),
             segments: Vec::new(),
             segment_of: Vec::with_capacity(trace.spans.len()),
+            spans_of: Vec::new(),
             root: None,
         };
         let mut numbers = BTreeMap::new();
@@ -269,15 +284,20 @@ impl<'a> TraceFacts<'a> {
                         caller: parent.map(|parent| facts.segment_of[parent]),
                         call: parent,
                     });
+                    facts.spans_of.push(Vec::new());
                     facts.segments.len() - 1
                 }
             };
             facts.segment_of.push(number);
+            facts.spans_of[number].push(at);
         }
+        // also of calls around the call: instrumentation of a client within that of a library
         let mut has_segment_below = vec![false; trace.spans.len()];
         for segment in &facts.segments {
-            if let Some(call) = segment.call {
-                has_segment_below[call] = true;
+            let mut above = segment.call;
+            while let Some(at) = above.filter(|at| !has_segment_below[*at]) {
+                has_segment_below[at] = true;
+                above = trace.spans[at].parent.filter(|parent| facts.segment_of[*parent] == facts.segment_of[at]);
             }
         }
         for (at, placed) in trace.spans.iter().enumerate() {
@@ -292,6 +312,7 @@ impl<'a> TraceFacts<'a> {
                     caller: Some(facts.segment_of[at]),
                     call: Some(at),
                 });
+                facts.spans_of.push(Vec::new());
             }
         }
         let mut services = vec![Service::default(); numbers.len()];

@@ -12,8 +12,8 @@ enum Subject<'a> {
     Trace,
     /// A segment, with its subsegments.
     Segment(usize, &'a Segment),
-    /// The call that led to a segment.
-    Call(&'a Segment, usize),
+    /// The call that led to a segment: its number, the segment, the span that calls.
+    Call(usize, &'a Segment, usize),
     /// A part of a root cause.
     Element(Element<'a>),
 }
@@ -89,16 +89,24 @@ impl Expression {
             Expression::Or(any) => any.iter().any(|part| part.holds_of(trace, subject)),
             Expression::Not(inner) => !inner.holds_of(trace, subject),
             Expression::Condition(keyword, test) => condition(trace, subject, keyword, test),
+            // the clients outside stand for the requests that come from there: those of segments without a caller
+            Expression::Service(id, inner) if id.is_client() => {
+                let mut entries = trace.segments.iter().enumerate().filter(|(_, segment)| id.is_client_of(trace, segment));
+                entries.any(|(at, segment)| inner.holds_of(trace, Subject::Segment(at, segment)))
+            }
+            Expression::Edge(from, to, inner) if from.is_client() => trace.segments.iter().enumerate().any(|(at, segment)| {
+                from.is_client_of(trace, segment) && to.is_of(trace.service(segment)) && inner.holds_of(trace, Subject::Segment(at, segment))
+            }),
             Expression::Service(id, inner) => {
                 let of_id = trace.segments.iter().enumerate().filter(|(_, segment)| id.is_of(trace.service(segment)));
                 of_id.into_iter().any(|(at, segment)| inner.holds_of(trace, Subject::Segment(at, segment)))
             }
-            Expression::Edge(from, to, inner) => trace.segments.iter().any(|segment| {
+            Expression::Edge(from, to, inner) => trace.segments.iter().enumerate().any(|(at, segment)| {
                 let call = segment.caller.zip(segment.call);
                 call.is_some_and(|(caller, call)| {
                     from.is_of(trace.service(&trace.segments[caller]))
                         && to.is_of(trace.service(segment))
-                        && inner.holds_of(trace, Subject::Call(segment, call))
+                        && inner.holds_of(trace, Subject::Call(at, segment, call))
                 })
             }),
             Expression::RootCause(kind, part, inner) => {
@@ -121,6 +129,17 @@ impl Id {
     pub fn is_of(&self, service: &Service) -> bool {
         let is = |asked: &Option<String>, value: &str| asked.as_ref().is_none_or(|asked| asked == value);
         is(&self.name, &service.name) && is(&self.kind, &service.kind) && is(&self.account_id, &service.account_id)
+    }
+
+    /// Whether a client outside is meant, as service graphs have one before each service that is called from there.
+    fn is_client(&self) -> bool {
+        self.kind.as_deref() == Some(facts::CLIENT)
+    }
+
+    /// Whether it is the one that calls this segment.
+    fn is_client_of(&self, trace: &TraceFacts<'_>, segment: &Segment) -> bool {
+        let is_called = segment.caller.is_none() && matches!(trace.span(segment).kind.as_str(), "SERVER" | "CONSUMER");
+        is_called && self.is_of(&facts::client_of(trace.service(segment)))
     }
 }
 
@@ -147,15 +166,8 @@ fn spans<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>) -> Box<dyn Iterato
     match subject {
         Subject::Trace => Box::new(trace.trace.spans.iter().map(|placed| &placed.span)),
         Subject::Segment(_, segment) if segment.is_inferred => Box::new(std::iter::once(trace.span(segment))),
-        Subject::Segment(at, _) => Box::new(
-            trace
-                .segment_of
-                .iter()
-                .zip(&trace.trace.spans)
-                .filter(move |(of, _)| **of == at)
-                .map(|(_, placed)| &placed.span),
-        ),
-        Subject::Call(_, call) => Box::new(std::iter::once(&trace.trace.spans[call].span)),
+        Subject::Segment(at, _) => Box::new(trace.spans_of[at].iter().map(|span| &trace.trace.spans[*span].span)),
+        Subject::Call(_, _, call) => Box::new(std::iter::once(&trace.trace.spans[call].span)),
         Subject::Element(_) => Box::new(std::iter::empty()),
     }
 }
@@ -165,11 +177,7 @@ fn place(trace: &TraceFacts<'_>, subject: Subject<'_>) -> Option<(usize, usize)>
     let count = trace.segments.len();
     match subject {
         Subject::Trace => None,
-        Subject::Segment(at, _) => Some((at, count)),
-        Subject::Call(called, _) => {
-            let is_it = |segment: &Segment| (segment.span, segment.is_inferred) == (called.span, called.is_inferred);
-            trace.segments.iter().position(is_it).map(|at| (at, count))
-        }
+        Subject::Segment(at, _) | Subject::Call(at, ..) => Some((at, count)),
         Subject::Element(element) => Some((element.index, element.count)),
     }
 }
@@ -179,7 +187,7 @@ fn chief<'t>(trace: &TraceFacts<'t>, subject: Subject<'_>) -> Option<&'t SpanHit
     match subject {
         Subject::Trace => trace.root_span(),
         Subject::Element(_) => None,
-        Subject::Segment(_, segment) | Subject::Call(segment, _) => Some(trace.span(segment)),
+        Subject::Segment(_, segment) | Subject::Call(_, segment, _) => Some(trace.span(segment)),
     }
 }
 
@@ -196,7 +204,7 @@ fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
         Subject::Trace => trace.flags(),
         Subject::Segment(_, segment) => facts::flags(trace.span(segment)),
         // as the caller saw it, and as the callee says
-        Subject::Call(segment, call) => {
+        Subject::Call(_, segment, call) => {
             let (caller, callee) = (facts::flags(&trace.trace.spans[call].span), facts::flags(trace.span(segment)));
             Flags {
                 error: caller.error || callee.error,
@@ -218,12 +226,12 @@ fn flag_of(trace: &TraceFacts<'_>, subject: Subject<'_>, flag: Flag) -> bool {
         },
         Flag::Inferred => match subject {
             Subject::Trace => trace.segments.iter().any(inferred),
-            Subject::Segment(_, segment) | Subject::Call(segment, _) => inferred(segment),
+            Subject::Segment(_, segment) | Subject::Call(_, segment, _) => inferred(segment),
             Subject::Element(_) => false,
         },
         Flag::Remote => match subject {
             Subject::Trace => trace.segments.iter().any(|segment| segment.is_inferred),
-            Subject::Segment(_, segment) | Subject::Call(segment, _) => segment.is_inferred,
+            Subject::Segment(_, segment) | Subject::Call(_, segment, _) => segment.is_inferred,
             Subject::Element(_) => false,
         },
         Flag::First | Flag::Last => false,
@@ -247,7 +255,7 @@ fn numbers<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, number: Number) 
         (Number::ResponseTime, Subject::Trace) => Box::new(trace.response_time().into_iter()),
         (Number::Duration, Subject::Trace) => Box::new(std::iter::once(trace.duration())),
         // as the caller waited
-        (Number::ResponseTime, Subject::Call(_, call)) => {
+        (Number::ResponseTime, Subject::Call(_, _, call)) => {
             let call = Some(&trace.trace.spans[call].span).filter(|span| !span.in_progress);
             Box::new(call.map(|span| facts::seconds(span.duration_nano)).into_iter())
         }
@@ -263,7 +271,7 @@ fn texts<'t>(trace: &'t TraceFacts<'_>, subject: Subject<'t>, text: TextOf) -> B
         match subject {
             Subject::Trace => Box::new(trace.services.iter().map(move |service| of(service).as_str())),
             Subject::Element(_) => Box::new(std::iter::empty()),
-            Subject::Segment(_, segment) | Subject::Call(segment, _) => Box::new(std::iter::once(of(&trace.services[segment.service]).as_str())),
+            Subject::Segment(_, segment) | Subject::Call(_, segment, _) => Box::new(std::iter::once(of(&trace.services[segment.service]).as_str())),
         }
     };
     if let Subject::Element(element) = subject {

@@ -7,7 +7,8 @@
 
 use super::expression::{CauseKind, Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
 use super::facts::names;
-use crate::query::{Bound, Query, Test as SpanTest, Wildcards};
+use crate::model::Table;
+use crate::query::{Bound, Query, Test as SpanTest, Wildcards, fields};
 
 /// Attributes that may name the service a span calls, beside the span's own name.
 const CALLEES: [&str; 13] = [
@@ -158,8 +159,12 @@ fn condition(keyword: &Keyword, test: &Test, of_trace: bool) -> Option<Query> {
                 Value::Number(_) => of_number(test)?,
                 Value::Boolean(_) => SpanTest::Exists,
             };
-            // a column of the same name has what is promoted
-            Some(Query::Or(vec![field(&format!("$.{key}"), test.clone()), field(key, test)]))
+            let attribute = field(&format!("$.{key}"), test.clone());
+            // a column has what is promoted: those names have a dot. Other columns of the same name are something else, with types of their own
+            match key.contains('.') && fields::check(Table::Spans, key, &test).is_ok() {
+                true => Some(Query::Or(vec![attribute, field(key, test)])),
+                false => Some(attribute),
+            }
         }
         Keyword::Text(text) => {
             let names: &[&str] = match text {

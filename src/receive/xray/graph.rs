@@ -70,13 +70,15 @@ enum Entity {
 impl Entity {
     fn parse(text: Option<&str>) -> Result<Entity> {
         let Some(text) = text else { return Ok(Entity::Entries) };
-        let parsed = Expression::parse(text).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+        // an id(…) alone is a service's
+        let of_id = text.trim_start().starts_with("id(").then(|| format!("service({})", text.trim()));
+        let parsed = Expression::parse(of_id.as_deref().unwrap_or(text)).map_err(|error| Error::InvalidRequest(error.to_string()))?;
         match parsed {
             Expression::All => Ok(Entity::Entries),
             Expression::Service(id, inner) if *inner == Expression::All => Ok(Entity::Service(id)),
             Expression::Edge(from, to, inner) if *inner == Expression::All => Ok(Entity::Edge(from, to)),
             _ => Err(Error::InvalidRequest(
-                "EntitySelectorExpression is one service(…) or edge(…, …), without conditions".into(),
+                "EntitySelectorExpression is one id(…), service(…) or edge(…, …), without conditions".into(),
             )),
         }
     }
@@ -158,8 +160,9 @@ impl Receiver {
             }
         }
         let member = match entity {
-            Entity::Edge(..) => "EdgeSummaryStatistics",
-            _ => "ServiceSummaryStatistics",
+            // of no selector the edges from outside
+            Entity::Edge(..) | Entity::Entries => "EdgeSummaryStatistics",
+            Entity::Service(_) => "ServiceSummaryStatistics",
         };
         let point = |(number, sums): (i64, Statistics)| {
             json!({

@@ -6,7 +6,8 @@
 //! decides; its token says what it decided.
 //!
 //! A trace is told on the page on which the newest of the spans lies that are gone through, so that no page need remember what the others
-//! told. `TimeRangeType`: `TraceId` takes traces that start in the time frame, `Event` those of which a span began or ended in it, with the
+//! told. Spans that came since the first page (its token says up to which position) do not count in that: one that begins later would move
+//! its trace to a page that is past. `TimeRangeType`: `TraceId` takes traces that start in the time frame, `Event` those of which a span began or ended in it, with the
 //! time of the last such event as `MatchedEventTime`, `Service` those of which a segment ended in it.
 
 use std::collections::HashSet;
@@ -68,19 +69,20 @@ struct Plan {
     range: TimeRange,
 }
 
-/// `NextToken`: the plan and where the next page begins.
-fn read_token(text: &str) -> Option<(Option<usize>, Cursor)> {
-    let (need, cursor) = text.split_once('.')?;
+/// `NextToken`: the plan, the greatest `ingest_id` when the first page was asked for, and where the next page begins.
+fn read_token(text: &str) -> Option<(Option<usize>, i64, Cursor)> {
+    let (need, rest) = text.split_once('.')?;
+    let (up_to, cursor) = rest.split_once('.')?;
     let need = match need {
         "a" => None,
         number => Some(number.parse().ok()?),
     };
-    Some((need, cursor.parse().ok()?))
+    Some((need, up_to.parse().ok()?, cursor.parse().ok()?))
 }
 
-fn write_token(need: Option<usize>, cursor: Cursor) -> String {
+fn write_token(need: Option<usize>, up_to: i64, cursor: Cursor) -> String {
     let need = need.map_or("a".to_string(), |need| need.to_string());
-    format!("{need}.{cursor}")
+    format!("{need}.{up_to}.{cursor}")
 }
 
 impl Plan {
@@ -122,8 +124,8 @@ impl Plan {
         Ok(best)
     }
 
-    /// The traces of which a span was gone through on an earlier page.
-    async fn told_earlier(&self, engine: &Engine, ids: &[TraceId], began: Cursor) -> Result<HashSet<TraceId>> {
+    /// The traces of which a span was gone through on an earlier page, of those that were there when the first was asked for.
+    async fn told_earlier(&self, engine: &Engine, ids: &[TraceId], began: Cursor, up_to: i64) -> Result<HashSet<TraceId>> {
         let is_one = Query::Or(ids.iter().map(|id| Query::equals("trace_id", id.to_string())).collect());
         let query = self.query.clone().and(is_one);
         let range = TimeRange::new(began.time_unix_nano.max(self.range.start_nanos), self.range.end_nanos);
@@ -133,7 +135,7 @@ impl Plan {
             if !page.coverage.complete {
                 return Err(unreadable());
             }
-            let is_earlier = |place: &Cursor| (place.time_unix_nano, place.ingest_id) >= (began.time_unix_nano, began.ingest_id);
+            let is_earlier = |place: &Cursor| place.ingest_id <= up_to && (place.time_unix_nano, place.ingest_id) >= (began.time_unix_nano, began.ingest_id);
             told.extend(page.spans.iter().filter(|(place, _)| is_earlier(place)).map(|(_, id)| *id));
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -165,11 +167,14 @@ impl Receiver {
         };
         let engine = self.engine()?;
         let bad_token = || Error::InvalidRequest("NextToken is not one of this call's".into());
-        let (plan, cursor) = match call.next_token.as_deref() {
-            None => (Plan::best(engine, &filter, looked_at).await?, None),
+        let (plan, up_to, cursor) = match call.next_token.as_deref() {
+            None => {
+                let up_to = engine.newest_ingest_id(Table::Spans);
+                (Plan::best(engine, &filter, looked_at).await?, up_to, None)
+            }
             Some(token) => {
-                let (need, cursor) = read_token(token).ok_or_else(bad_token)?;
-                (Plan::of(&filter, need, looked_at), Some(cursor))
+                let (need, up_to, cursor) = read_token(token).ok_or_else(bad_token)?;
+                (Plan::of(&filter, need, looked_at), up_to, Some(cursor))
             }
         };
         let plan = plan.ok_or_else(bad_token)?;
@@ -181,7 +186,7 @@ impl Receiver {
         let mut seen = HashSet::new();
         let mut ids: Vec<TraceId> = page.spans.iter().map(|(_, id)| *id).filter(|id| seen.insert(*id)).collect();
         if let (Some(_), Some(began)) = (plan.need, cursor) {
-            let told = plan.told_earlier(engine, &ids, began).await?;
+            let told = plan.told_earlier(engine, &ids, began, up_to).await?;
             ids.retain(|id| !told.contains(id));
         }
         let (mut summaries, mut n_processed) = (Vec::new(), 0);
@@ -202,7 +207,7 @@ impl Receiver {
             };
             waiting = others;
             for trace in read {
-                if plan.need.is_none() && !is_of_page(&trace, looked_at, cursor) {
+                if plan.need.is_none() && !is_of_page(&trace, looked_at, cursor, up_to) {
                     continue;
                 }
                 n_processed += 1;
@@ -228,7 +233,7 @@ impl Receiver {
             "TracesProcessedCount": n_processed,
         });
         if let Some(next) = page.next_cursor {
-            out["NextToken"] = write_token(plan.need, next).into();
+            out["NextToken"] = write_token(plan.need, up_to, next).into();
         }
         Ok(out)
     }
@@ -253,11 +258,12 @@ fn sampled(strategy: Option<&SamplingStrategy>) -> Result<impl Fn(TraceId) -> bo
 }
 
 /// Whether the trace's newest span of that time stands behind where the page began, and so was not told before: where all spans are
-/// looked at.
-fn is_of_page(trace: &Trace, looked_at: TimeRange, cursor: Option<Cursor>) -> bool {
+/// looked at. Spans that came since the first page count only where the trace has no others.
+fn is_of_page(trace: &Trace, looked_at: TimeRange, cursor: Option<Cursor>, up_to: i64) -> bool {
     let Some(cursor) = cursor else { return true };
     let times = trace.spans.iter().map(|placed| (placed.span.start_time_unix_nano, placed.span.ingest_id));
-    let newest = times.filter(|(time, _)| looked_at.contains(*time)).max();
+    let times = times.filter(|(time, _)| looked_at.contains(*time));
+    let newest = times.clone().filter(|(_, id)| *id <= up_to).max().or_else(|| times.max());
     newest.is_none_or(|newest| newest < (cursor.time_unix_nano, cursor.ingest_id))
 }
 
@@ -296,11 +302,11 @@ mod tests {
         };
         for need in [None, Some(0), Some(3)] {
             assert_eq!(
-                read_token(&write_token(need, cursor)).map(|(need, at)| (need, at.time_unix_nano, at.ingest_id)),
-                Some((need, -5, 7))
+                read_token(&write_token(need, -9, cursor)).map(|(need, up_to, at)| (need, up_to, at.time_unix_nano, at.ingest_id)),
+                Some((need, -9, -5, 7))
             );
         }
-        for bad in ["", "a", "a.", "x.1.2", "1.2", "-1.1.2"] {
+        for bad in ["", "a", "a.", "x.1.1.2", "1.2", "a.1.2", "-1.1.1.2"] {
             assert!(read_token(bad).is_none(), "{bad}");
         }
         let filter = Expression::parse("fault").expect("an expression");

@@ -26,6 +26,9 @@ async fn told(server: &Server, question: &GraphQuestion) -> Result<(ServiceGraph
     let text = question.filter.as_deref().unwrap_or_default();
     let filter = Expression::parse(text)
         .map_err(|error| ApiError::bad("bad_filter", error.to_string()).hint("such as service(\"api\") { fault } AND responsetime > 1"))?;
+    if filter.names_groups() {
+        return Err(ApiError::bad("bad_filter", "X-Ray's groups are known to X-Ray's own calls alone").hint("write the group's filter expression itself"));
+    }
     let Told { calls, range, coverage } = match filter {
         Expression::All => server.graphs.calls(range).await?,
         filter => server.graphs.calls_of_spans(range, &filter).await?,

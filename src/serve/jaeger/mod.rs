@@ -11,13 +11,15 @@
 //! | `GET /dependencies?endTs=&lookback=` | calls between services ([`dependencies`]) |
 //!
 //! Times are microseconds since the epoch (`endTs` and `lookback` of dependencies: milliseconds), durations Go's (`1.2s`, `500ms`).
-//! Answers are `{"data","total","limit","offset","errors"}`; what went wrong is `errors: [{"code","msg"}]` with that status. What an answer
-//! lacks stands in the `warnings` of its traces. How a span is written is said in [`json`].
+//! Answers are `{"data","total","limit","offset","errors"}`; what went wrong is `errors: [{"code","msg"}]` with that status. Where blocks
+//! cannot be read that is 503: a list that lacks something would look whole. What a bound cut stands in `errors` beside the data, and in the
+//! `warnings` of a trace. How a span is written is said in [`json`].
 
 mod dependencies;
 mod json;
 mod search;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query as QueryString, State};
@@ -28,7 +30,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use crate::model::{Table, TimeRange, TraceId};
-use crate::query::{self, ErrorKind, Query, Trace};
+use crate::query::{self, Coverage, ErrorKind, ProblemKind, Query, Trace};
 
 /// Services and operations are those of so long.
 const LOOKBACK_NANOS: i64 = 2 * 86_400_000_000_000;
@@ -36,6 +38,8 @@ const LOOKBACK_NANOS: i64 = 2 * 86_400_000_000_000;
 const MAX_NAMES: usize = 10_000;
 /// Traces asked for by ID in one request.
 const MAX_IDS: usize = 100;
+/// Traces that are read together.
+const TRACES_AT_ONCE: usize = 50;
 
 /// All routes.
 pub(super) fn router(server: Arc<Server>) -> axum::Router {
@@ -122,10 +126,43 @@ impl Params {
 
 type Asked = QueryString<Vec<(String, String)>>;
 
-/// An answer of which nothing is on another page.
-fn answer(data: Vec<Value>) -> Json<Value> {
-    let total = data.len();
-    Json(json!({ "data": data, "total": total, "limit": 0, "offset": 0, "errors": null }))
+/// What is told, and what that lacks, in words.
+#[derive(Debug, Default)]
+struct Told<T> {
+    data: Vec<T>,
+    lacks: Vec<String>,
+}
+
+impl<T> Told<T> {
+    fn whole(data: Vec<T>) -> Self {
+        Self { data, lacks: Vec::new() }
+    }
+}
+
+impl<T: std::fmt::Display> IntoResponse for Told<T> {
+    /// An answer of which nothing is on another page.
+    fn into_response(self) -> Response {
+        let mut body = String::from("{\"data\":[");
+        for (at, one) in self.data.iter().enumerate() {
+            body.push_str(if at > 0 { "," } else { "" });
+            // writing to a string does not fail
+            let _ = write!(body, "{one}");
+        }
+        let errors: Vec<Value> = self.lacks.iter().map(|lack| json!({ "code": 206, "msg": lack })).collect();
+        let errors = if errors.is_empty() { Value::Null } else { Value::from(errors) };
+        let _ = write!(body, "],\"total\":{},\"limit\":0,\"offset\":0,\"errors\":{errors}}}", self.data.len());
+        ([(http::header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+/// What a bound cut, in words; an error if something could not be read.
+fn lacks(coverage: &Coverage) -> Result<Vec<String>> {
+    let unread = coverage.problems.iter().find(|problem| problem.kind != ProblemKind::Limit);
+    match unread {
+        _ if coverage.complete => Ok(Vec::new()),
+        Some(problem) => Err(Error::new(StatusCode::SERVICE_UNAVAILABLE, format!("{}: {}", problem.what, problem.message))),
+        None => Ok(coverage.problems.iter().map(|problem| problem.message.clone()).collect()),
+    }
 }
 
 impl Server {
@@ -136,41 +173,53 @@ impl Server {
     }
 
     /// Values that fields of spans have together, in order.
-    async fn jaeger_values(&self, query: &Query, fields: &[&str]) -> Result<Vec<Vec<Option<String>>>> {
+    async fn jaeger_values(&self, query: &Query, fields: &[&str]) -> Result<Told<Vec<Option<String>>>> {
         let fields: Vec<String> = fields.iter().map(|field| (*field).to_string()).collect();
         let counted = self.engine.count_by(Table::Spans, query, self.jaeger_range(), &fields, MAX_NAMES).await?;
-        let mut values: Vec<_> = counted.groups.into_iter().map(|(values, _)| values).collect();
-        values.sort_unstable();
-        Ok(values)
+        let mut lacks = lacks(&counted.coverage)?;
+        if counted.other > 0 {
+            lacks.push(format!("there are more; the {MAX_NAMES} with the most spans are listed"));
+        }
+        let mut data: Vec<_> = counted.groups.into_iter().map(|(values, _)| values).collect();
+        data.sort_unstable();
+        Ok(Told { data, lacks })
     }
 }
 
-async fn services(State(server): State<Arc<Server>>) -> Result<Json<Value>> {
-    let values = server.jaeger_values(&Query::All, &["service"]).await?;
-    Ok(answer(values.into_iter().flatten().flatten().map(Value::from).collect()))
+async fn services(State(server): State<Arc<Server>>) -> Result<Told<Value>> {
+    Ok(names(server.jaeger_values(&Query::All, &["service"]).await?))
+}
+
+fn names(values: Told<Vec<Option<String>>>) -> Told<Value> {
+    Told {
+        data: values.data.into_iter().flatten().flatten().map(Value::from).collect(),
+        lacks: values.lacks,
+    }
 }
 
 fn of_service(service: &str) -> Query {
     Query::equals("service", service)
 }
 
-async fn operations_of(State(server): State<Arc<Server>>, Path(service): Path<String>) -> Result<Json<Value>> {
-    let values = server.jaeger_values(&of_service(&service), &["name"]).await?;
-    Ok(answer(values.into_iter().flatten().flatten().map(Value::from).collect()))
+async fn operations_of(State(server): State<Arc<Server>>, Path(service): Path<String>) -> Result<Told<Value>> {
+    Ok(names(server.jaeger_values(&of_service(&service), &["name"]).await?))
 }
 
-async fn operations(State(server): State<Arc<Server>>, QueryString(asked): Asked) -> Result<Json<Value>> {
+async fn operations(State(server): State<Arc<Server>>, QueryString(asked): Asked) -> Result<Told<Value>> {
     let asked = Params(asked);
     let service = asked.get("service").ok_or_else(|| Error::bad("parameter 'service' is required"))?;
     let kind = asked.get("spanKind").map(str::to_lowercase);
     let values = server.jaeger_values(&of_service(service), &["name", "kind"]).await?;
-    let shown = values.into_iter().filter_map(|values| {
+    let shown = values.data.into_iter().filter_map(|values| {
         let mut values = values.into_iter();
         let (name, its_kind) = (values.next()??, json::span_kind(&values.next()??));
         let is_asked_for = kind.as_ref().is_none_or(|kind| *kind == its_kind);
         is_asked_for.then(|| json!({ "name": name, "spanKind": its_kind }))
     });
-    Ok(answer(shown.collect()))
+    Ok(Told {
+        data: shown.collect(),
+        lacks: values.lacks,
+    })
 }
 
 fn trace_id(text: &str) -> Result<TraceId> {
@@ -184,49 +233,59 @@ fn trace_id(text: &str) -> Result<TraceId> {
         .ok_or_else(|| Error::bad(format!("{text:?} is not a trace ID")))
 }
 
-async fn trace(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Result<Json<Value>> {
+async fn trace(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Result<Told<String>> {
     let found = server.engine.spans_of_trace(trace_id(&id)?).await?;
     let found = found.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "trace not found"))?;
-    Ok(answer(vec![told(found).await?]))
+    Ok(Told::whole(vec![told(found).await?]))
 }
 
-async fn traces(State(server): State<Arc<Server>>, QueryString(asked): Asked) -> Result<Json<Value>> {
+async fn traces(State(server): State<Arc<Server>>, QueryString(asked): Asked) -> Result<Told<String>> {
     let asked = Params(asked);
     let ids: Vec<TraceId> = asked.all("traceID").map(trace_id).collect::<Result<_>>()?;
     if ids.is_empty() {
-        return search::search(&server, &asked).await.map(answer);
+        return search::search(&server, &asked).await;
     }
     if ids.len() > MAX_IDS {
         return Err(Error::bad(format!("{} trace IDs in one request, at most {MAX_IDS} are taken", ids.len())));
     }
-    read(&server, &ids).await.map(answer)
+    read(&server, &ids).await
 }
 
-/// Traces of an answer: as many as may be in one.
-async fn read(server: &Server, ids: &[TraceId]) -> Result<Vec<Value>> {
-    let found = match server.engine.spans_of_traces(ids).await? {
-        Some(found) => found,
-        None => {
-            // together they are more than an answer may hold: each by itself, and of the largest a part
-            let mut found = Vec::new();
-            for id in ids {
-                found.extend(server.engine.spans_of_trace(*id).await?);
+/// Traces of an answer: as many as may be in one, each written as soon as it is read.
+async fn read(server: &Server, ids: &[TraceId]) -> Result<Told<String>> {
+    let (max_spans, max_bytes) = (server.engine.config().max_trace_spans, server.engine.config().max_answer_bytes);
+    let (mut out, mut n_spans, mut n_bytes) = (Told::default(), 0, 0);
+    let mut waiting: Vec<&[TraceId]> = ids.chunks(TRACES_AT_ONCE).rev().collect();
+    while let Some(some) = waiting.pop() {
+        let found = match (server.engine.spans_of_traces(some).await?, some) {
+            (Some(found), _) => found,
+            // of the largest a part
+            (None, [id]) => server.engine.spans_of_trace(*id).await?.into_iter().collect(),
+            (None, many) => {
+                let (first, second) = many.split_at(many.len() / 2);
+                waiting.extend([second, first]);
+                continue;
             }
-            found
+        };
+        for trace in found {
+            n_spans += trace.spans.len();
+            if (n_spans > max_spans || n_bytes > max_bytes) && !out.data.is_empty() {
+                out.lacks.push(format!(
+                    "{} of {} traces are shown: all together are more than one answer may hold",
+                    out.data.len(),
+                    ids.len()
+                ));
+                return Ok(out);
+            }
+            let text = told(trace).await?;
+            n_bytes += text.len();
+            out.data.push(text);
         }
-    };
-    let (mut out, mut n_spans) = (Vec::new(), 0);
-    for trace in found {
-        n_spans += trace.spans.len();
-        if n_spans > server.engine.config().max_trace_spans && !out.is_empty() {
-            break;
-        }
-        out.push(told(trace).await?);
     }
     Ok(out)
 }
 
-async fn told(trace: Trace) -> Result<Value> {
+async fn told(trace: Trace) -> Result<String> {
     let told = tokio::task::spawn_blocking(move || json::trace(&trace)).await;
     told.map_err(|ended| Error::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the work on a trace ended: {ended}")))
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
-use super::{Error, Params, Result, read};
+use super::{Error, Params, Result, Told, lacks, read};
 use crate::model::{TimeRange, TraceId};
 use crate::query::{Bound, Query, Test};
 use crate::serve::Server;
@@ -142,7 +142,7 @@ fn range(asked: &Params, now_nanos: i64) -> Result<TimeRange> {
 }
 
 /// The traces that are asked for.
-pub(super) async fn search(server: &Server, asked: &Params) -> Result<Vec<Value>> {
+pub(super) async fn search(server: &Server, asked: &Params) -> Result<Told<String>> {
     let query = query(asked)?;
     let range = range(asked, server.clock.now_nanos())?;
     let limit = match asked.number("limit")? {
@@ -150,16 +150,23 @@ pub(super) async fn search(server: &Server, asked: &Params) -> Result<Vec<Value>
         Some(limit) => usize::try_from(limit).map_err(|_| Error::bad("'limit' should not be negative"))?.min(MAX_LIMIT),
     };
     let (mut ids, mut seen, mut cursor): (Vec<TraceId>, _, _) = (Vec::new(), HashSet::new(), None);
-    for _ in 0..MAX_ROUNDS {
+    let mut lack = Vec::new();
+    for round in 1..=MAX_ROUNDS {
         let page = server.engine.traces_of_spans(&query, range, SPANS_AT_ONCE, cursor).await?;
+        lack.extend(lacks(&page.coverage)?);
         ids.extend(page.spans.iter().map(|(_, id)| *id).filter(|id| seen.insert(*id)));
         cursor = page.next_cursor;
         if ids.len() >= limit || cursor.is_none() {
             break;
         }
+        if round == MAX_ROUNDS {
+            lack.push(format!("only the newest {} spans that match were looked at", MAX_ROUNDS * SPANS_AT_ONCE));
+        }
     }
     ids.truncate(limit);
-    read(server, &ids).await
+    let mut told = read(server, &ids).await?;
+    told.lacks.extend(lack);
+    Ok(told)
 }
 
 #[cfg(test)]

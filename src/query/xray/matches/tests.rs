@@ -115,6 +115,35 @@ fn spans_of_any_protocol_are_documents() {
 }
 
 #[test]
+fn what_a_document_has_no_member_for_is_metadata() {
+    let python = "Traceback (most recent call last):\n  File \"pay.py\", line 7, in pay\nCardError: declined";
+    let mut call = Span::new(2, 1, "charge", "CLIENT", "api", (0, 5)).raised("CardError", "declined").with(&[
+        ("db.system", "postgresql"),
+        ("db.name", "shop"),
+        ("db.operation.name", "SELECT"),
+        ("db.collection.name", "orders"),
+    ]);
+    call.0.events[0].attributes.push(("exception.stacktrace".into(), python.into()));
+    let root = Span::new(1, 0, "api", "SERVER", "api", (0, 9)).with(&[
+        ("url.full", "https://shop/pay?x=1"),
+        ("url.path", "/pay"),
+        ("db.namespace", "not of a call to a database"),
+        ("aws.xray.metadata.default", "5"),
+    ]);
+    let told = bodies(&trace(11, vec![root, call]));
+    let root = &told[0];
+    assert_eq!(root["http"]["request"]["url"], "https://shop/pay?x=1");
+    assert_eq!(
+        root["metadata"],
+        json!({"default": 5, "attributes": {"url.path": "/pay", "db.namespace": "not of a call to a database"}})
+    );
+    let call = &root["subsegments"][0];
+    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "shop"}));
+    let rest = json!({"db.operation.name": "SELECT", "db.collection.name": "orders", "exception.stacktrace": python});
+    assert_eq!(call["metadata"]["default"], rest);
+}
+
+#[test]
 fn deep_and_wide_traces_are_documents_of_bounded_size() {
     let deep = (1..=5_000).map(|n| Span::new(n, n - 1, "step", "INTERNAL", "deep", (n as i64, 1))).collect();
     let deep = trace(9, deep);

@@ -1,7 +1,8 @@
 //! Each client's share of a rule's reservoir.
 //!
 //! A client asks every ten seconds and is given a quota, requests a second, until a stated time. Its fair share is the
-//! reservoir divided by the clients heard of lately, what is left over to the first of them. It gets as much of that as
+//! reservoir divided by the clients heard of lately; what is left over goes round, one unit to whoever has waited longest, so that
+//! of more clients than units each has its turn. It gets as much of that as
 //! the others' quotas leave while they run: all quotas that hold at one time never exceed the reservoir. Who comes anew
 //! while others hold all of it therefore gets nothing at first, and its fair share when the others have asked again.
 //!
@@ -27,6 +28,10 @@ pub(super) struct Quota {
     /// Seconds since the epoch at which it runs out.
     pub(super) until_seconds: i64,
     heard_nanos: i64,
+    /// Whether one unit is of what is left over.
+    has_extra: bool,
+    /// When it had such a unit last; the least, if never.
+    extra_nanos: i64,
 }
 
 /// The quotas that hold, by rule and client.
@@ -41,6 +46,8 @@ impl Reservoirs {
             per_second,
             until_seconds: now_seconds + INTERVAL_SECONDS,
             heard_nanos: now_nanos,
+            has_extra: false,
+            extra_nanos: i64::MIN,
         };
         let mut rules = self.0.lock();
         let clients = rules.entry(rule.to_string()).or_default();
@@ -49,13 +56,27 @@ impl Reservoirs {
             return quota(0);
         }
         // what it had before, it has no longer
-        clients.insert(client.to_string(), quota(0));
+        let extra_nanos = clients.get(client).map_or(i64::MIN, |before| before.extra_nanos);
+        clients.insert(client.to_string(), Quota { extra_nanos, ..quota(0) });
         let n_clients = u32::try_from(clients.len()).unwrap_or(u32::MAX);
-        let place = u32::try_from(clients.keys().take_while(|other| other.as_str() < client).count()).unwrap_or(u32::MAX);
-        let fair = reservoir_size / n_clients + u32::from(place < reservoir_size % n_clients);
+        let (fair, left_over) = (reservoir_size / n_clients, (reservoir_size % n_clients) as usize);
         let of_others = clients.values().filter(|known| known.until_seconds > now_seconds);
-        let held = of_others.fold(0u32, |held, known| held.saturating_add(known.per_second));
-        let given = quota(fair.min(reservoir_size.saturating_sub(held)));
+        let (mut held, mut extras) = (0u32, 0);
+        for known in of_others {
+            held = held.saturating_add(known.per_second);
+            extras += usize::from(known.has_extra);
+        }
+        let waited_longer = clients
+            .iter()
+            .filter(|(other, known)| (known.extra_nanos, other.as_str()) < (extra_nanos, client));
+        let is_its_turn = extras < left_over && waited_longer.count() < left_over;
+        let per_second = (fair + u32::from(is_its_turn)).min(reservoir_size.saturating_sub(held));
+        let has_extra = per_second > fair;
+        let given = Quota {
+            has_extra,
+            extra_nanos: if has_extra { now_nanos } else { extra_nanos },
+            ..quota(per_second)
+        };
         clients.insert(client.to_string(), given);
         given
     }
@@ -100,6 +121,23 @@ mod tests {
     }
 
     #[test]
+    fn of_more_clients_than_units_each_has_its_turn() {
+        let reservoirs = Reservoirs::default();
+        let mut had = [0; 20];
+        // each asks every ten seconds, at a second of its own
+        for round in 0..100 {
+            for client in 0..20 {
+                let now = NOW + round * LATER + client as i64 * LATER / 20;
+                had[client] += quotas(&reservoirs, 3, client..client + 1, now)[0];
+                assert!(held(&reservoirs, now) <= 3);
+            }
+        }
+        let (least, most) = (had.iter().min(), had.iter().max());
+        assert!(least >= Some(&8) && most <= Some(&20), "{had:?}");
+        assert!(had.iter().sum::<u32>() >= 200, "most of 300 are given: {had:?}");
+    }
+
+    #[test]
     fn quotas_that_hold_at_one_time_never_exceed_the_reservoir() {
         let reservoirs = Reservoirs::default();
         // a linear congruential sequence: clients come, go and come again at odd times
@@ -125,6 +163,8 @@ mod tests {
                 per_second: 0,
                 until_seconds: NOW / NANOS_A_SECOND,
                 heard_nanos: NOW,
+                has_extra: false,
+                extra_nanos: i64::MIN,
             };
             (format!("{client:024x}"), quota)
         };
