@@ -6,6 +6,7 @@
 //! |---|---|
 //! | Lambda's place in a line of a function, behind the time | `2026-11-22T03:12:41.123Z⇥8f507cfc-…⇥INFO⇥…`, `[INFO]⇥2026-…Z⇥8f507cfc-…⇥…` |
 //! | the same with blanks, before a level or `Task timed out` | `2026-11-22 03:12:41 8f507cfc-… INFO …` |
+//! | in parentheses at the beginning, as API Gateway's execution logs have it | `(8f507cfc-…) Method request path: {}` |
 //! | an attribute of such a name | `aws.request_id`, `faas.invocation_id` |
 //! | behind such a name in the text, JSON or not | `START RequestId: 8f507cfc-…`, `"requestId":"8f507cfc-…"`, `request_id=8f507cfc-…` |
 //!
@@ -305,9 +306,13 @@ fn time_bytes(bytes: &[u8]) -> Option<usize> {
     is_time.then(|| FORM.len() + rest.take(12).count())
 }
 
-/// The request ID at Lambda's place in a line: see the module's page.
+/// The request ID at Lambda's or API Gateway's place in a line: see the module's page.
 fn place_in_line(bytes: &[u8]) -> Option<RequestId> {
     let mut rest = bytes;
+    if rest.first() == Some(&b'(') {
+        let behind = rest.get(1 + UUID_BYTES..)?;
+        return RequestId::parse(&rest[1..=UUID_BYTES]).filter(|_| behind.starts_with(b") "));
+    }
     if rest.first() == Some(&b'[') {
         let end = rest.iter().take(12).position(|byte| *byte == b']')?;
         rest = rest[end + 1..].strip_prefix(b"\t")?;
@@ -348,6 +353,7 @@ mod tests {
         for text in [
             "START RequestId: UUID Version: $LATEST\n",
             "END RequestId: UUID\n",
+            "(UUID) Method request path: {id=OTHER}",
             "REPORT RequestId: UUID\tDuration: 1.23 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t\n",
             "2026-11-22T03:12:41.123Z\tUUID\tINFO\thello",
             "2026-11-22T03:12:41.123Z\tUUID\tERROR\tInvoke Error \t{\"errorType\":\"Error\"}",
@@ -405,6 +411,9 @@ mod tests {
             "requestId: xUUID",
             "requestId: UUID-1",
             "requestId: 8f507cfc6e3e11e9a9231681be663d3e",
+            "(UUID)Method request path: {}",
+            "(UUID",
+            "see (UUID) Method request path: {}",
             "requestId: 00000000-0000-0000-0000-000000000000",
             "requestId: 8f507cfc-6e3e-11e9-a923-1681be663d3",
             "from requestId=UUID to requestId=OTHER",

@@ -4,10 +4,12 @@
 //! forgets them, and the client starts anew. Nothing has to be fetched from afar: the traces are read when they are listed, and a
 //! retrieval is `COMPLETE` as soon as it is there.
 //!
-//! A page holds [`MAX_TRACES`] traces and [`MAX_SPANS`] documents; a trace of more goes on on the next page under the same ID.
+//! A page holds [`MAX_TRACES`] traces and [`MAX_SPANS`] documents; a trace of more goes on on the next page under the same ID. Its documents
+//! are kept meanwhile, [`MAX_RENDERED_BYTES`] of all such traces: the pages of one trace are of one moment, and it is read once.
 //! `TraceFormat` is `XRAY` (segment documents as `BatchGetTraces` has them) or `OTEL` (one document a span, as CloudWatch keeps spans).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -32,6 +34,8 @@ const MAX_TRACE_IDS: usize = 100;
 const MAX_TRACES: usize = 5;
 /// Documents on one page.
 const MAX_SPANS: usize = 100;
+/// Documents of traces that go on on a further page.
+const MAX_RENDERED_BYTES: usize = 64 << 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -65,13 +69,29 @@ struct Retrieval {
     is_cancelled: bool,
 }
 
-/// The retrievals that are remembered, by token.
+/// The documents of one trace: ID and text of each.
+type Documents = Arc<Vec<(String, String)>>;
+
+/// A trace that goes on on a further page.
+#[derive(Debug)]
+struct Rendered {
+    /// The retrieval's token, the trace's place in it, how it is written.
+    of: (String, usize, Format),
+    seconds: f64,
+    documents: Documents,
+    bytes: usize,
+}
+
+/// The retrievals that are remembered, by token; and the last traces that were listed in part.
 #[derive(Debug, Default)]
-pub(super) struct Retrievals(Mutex<HashMap<String, Retrieval>>);
+pub(super) struct Retrievals {
+    known: Mutex<HashMap<String, Retrieval>>,
+    rendered: Mutex<VecDeque<Rendered>>,
+}
 
 impl Retrievals {
     fn start(&self, retrieval: Retrieval) -> String {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         let now_nanos = retrieval.started_nanos;
         known.retain(|_, known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS);
         if known.len() >= MAX_RETRIEVALS
@@ -86,7 +106,7 @@ impl Retrievals {
 
     fn find(&self, token: &str, now_nanos: i64) -> Result<Retrieval> {
         let known = self
-            .0
+            .known
             .lock()
             .get(token)
             .filter(|known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS)
@@ -95,9 +115,26 @@ impl Retrievals {
     }
 
     fn cancel(&self, token: &str) -> Result<()> {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         known.get_mut(token).ok_or_else(|| unknown(token))?.is_cancelled = true;
         Ok(())
+    }
+
+    /// Takes the documents that were kept of a trace.
+    fn take(&self, of: &(String, usize, Format)) -> Option<(f64, Documents)> {
+        let mut rendered = self.rendered.lock();
+        let at = rendered.iter().position(|kept| kept.of == *of)?;
+        rendered.remove(at).map(|kept| (kept.seconds, kept.documents))
+    }
+
+    /// Keeps a trace's documents for the next page; of too many, those that were asked for longest ago go.
+    fn keep(&self, of: (String, usize, Format), seconds: f64, documents: Documents) {
+        let bytes = documents.iter().map(|(id, text)| id.len() + text.len() + 48).sum();
+        let mut rendered = self.rendered.lock();
+        rendered.push_back(Rendered { of, seconds, documents, bytes });
+        while rendered.iter().map(|kept| kept.bytes).sum::<usize>() > MAX_RENDERED_BYTES {
+            rendered.pop_front();
+        }
     }
 }
 
@@ -177,35 +214,26 @@ impl Receiver {
         let (mut traces, mut room) = (Vec::new(), MAX_SPANS);
         while at < retrieval.ids.len() && traces.len() < MAX_TRACES && room > 0 {
             let id = retrieval.ids[at];
-            let found = match format {
-                Format::Xray => self.engine()?.documents_of_trace(id).await?,
-                Format::Otel => self.engine()?.spans_of_trace(id).await?,
+            let of = (token.clone(), at, format);
+            let kept = if skipped > 0 { self.retrievals.take(&of) } else { None };
+            let (seconds, documents) = match kept {
+                Some(kept) => kept,
+                None => match self.render(id, retrieval.range, format).await? {
+                    Some(rendered) => rendered,
+                    None => {
+                        (at, skipped) = (at + 1, 0);
+                        continue;
+                    }
+                },
             };
-            let found = found.map(readable).transpose()?;
-            let Some(trace) = found.filter(|trace| is_in(trace, retrieval.range)) else {
-                (at, skipped) = (at + 1, 0);
-                continue;
-            };
-            let (duration, spans, n_documents) = aside(trace, move |trace| {
-                let documents = match format {
-                    Format::Xray => documents_of(trace),
-                    Format::Otel => trace
-                        .spans
-                        .iter()
-                        .map(|placed| (placed.span.span_id.clone(), otel_document(&placed.span).to_string()))
-                        .collect(),
-                };
-                let n_documents = documents.len();
-                let page = documents.into_iter().skip(skipped).take(room);
-                let spans: Vec<Value> = page.map(|(id, document)| json!({ "Id": id, "Document": document })).collect();
-                (facts::seconds(trace.duration_nano), spans, n_documents)
-            })
-            .await?;
+            let page = documents.iter().skip(skipped).take(room);
+            let spans: Vec<Value> = page.map(|(id, document)| json!({ "Id": id, "Document": document })).collect();
             room -= spans.len();
             skipped += spans.len();
-            traces.push(json!({ "Id": id.to_xray(), "Duration": duration, "Spans": spans }));
-            if skipped >= n_documents {
-                (at, skipped) = (at + 1, 0);
+            traces.push(json!({ "Id": id.to_xray(), "Duration": seconds, "Spans": spans }));
+            match skipped >= documents.len() {
+                true => (at, skipped) = (at + 1, 0),
+                false => self.retrievals.keep(of, seconds, documents),
             }
         }
         out["Traces"] = traces.into();
@@ -213,6 +241,32 @@ impl Receiver {
             out["NextToken"] = format!("{at}.{skipped}").into();
         }
         Ok(out)
+    }
+}
+
+impl Receiver {
+    /// A trace's duration and documents; `None` if nothing of it is in the time.
+    async fn render(&self, id: TraceId, range: TimeRange, format: Format) -> Result<Option<(f64, Documents)>> {
+        let found = match format {
+            Format::Xray => self.engine()?.documents_of_trace(id).await?,
+            Format::Otel => self.engine()?.spans_of_trace(id).await?,
+        };
+        let found = found.map(readable).transpose()?;
+        let Some(trace) = found.filter(|trace| is_in(trace, range)) else {
+            return Ok(None);
+        };
+        let rendered = aside(trace, move |trace| {
+            let documents = match format {
+                Format::Xray => documents_of(trace),
+                Format::Otel => trace
+                    .spans
+                    .iter()
+                    .map(|placed| (placed.span.span_id.clone(), otel_document(&placed.span).to_string()))
+                    .collect(),
+            };
+            (facts::seconds(trace.duration_nano), Arc::new(documents))
+        });
+        rendered.await.map(Some)
     }
 }
 
@@ -277,6 +331,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn documents_are_kept_for_the_next_page_within_a_bound() {
+        let retrievals = Retrievals::default();
+        let of = |at: usize| ("token".to_string(), at, Format::Xray);
+        let long = || Arc::new(vec![("id".to_string(), "x".repeat(MAX_RENDERED_BYTES / 3))]);
+        for at in 0..5 {
+            retrievals.keep(of(at), 1.5, long());
+        }
+        assert!(
+            retrievals.take(&of(0)).is_none() && retrievals.take(&of(2)).is_none(),
+            "no more than the bound is kept"
+        );
+        assert_eq!(retrievals.take(&of(4)).map(|(seconds, documents)| (seconds, documents.len())), Some((1.5, 1)));
+        assert!(retrievals.take(&of(4)).is_none() && retrievals.take(&(of(3).0, 3, Format::Otel)).is_none());
+        assert!(retrievals.take(&of(3)).is_some());
+    }
+
+    #[test]
     fn retrievals_are_bounded_and_expire() {
         let retrievals = Retrievals::default();
         let start = |at: i64| {
@@ -299,7 +370,7 @@ mod tests {
         assert!(retrievals.find(&second, 10).expect("there").is_cancelled);
         assert!(retrievals.cancel("what").is_err());
         start(3 + KEPT_NANOS);
-        assert!(retrievals.0.lock().len() < MAX_RETRIEVALS);
+        assert!(retrievals.known.lock().len() < MAX_RETRIEVALS);
     }
 
     #[test]
