@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::calls::{CLIENT, CallKey, Calls, Figures, MINUTE_NANOS};
 use super::latency::{self, Histogram};
-use crate::query::xray::facts::Service;
+use crate::query::xray::facts::{QUEUE, Service};
 
 /// Sums of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Node {
             "AWS::DynamoDB::Table" | "AWS::DynamoDB" => "database",
             "remote" => "remote",
             _ if kind.starts_with("Database::") => "database",
+            _ if kind.starts_with(QUEUE) => "queue",
             _ if kind.starts_with("AWS::") && !self.is_heard => "aws",
             _ => "service",
         }

@@ -85,6 +85,32 @@ fn each_segment_is_a_request_as_both_sides_saw_it() {
 }
 
 #[test]
+fn queues_and_aws_services_are_known_by_whatever_name_a_client_sends() {
+    let called = |attributes: &[(&str, &str)]| {
+        let told = calls(vec![
+            span(1, None, "web", "SERVER", 0, SECOND),
+            with(span(2, Some(1), "web", "PRODUCER", 0, SECOND), attributes),
+        ]);
+        let graph = ServiceGraph::of(&told);
+        let node = graph.nodes.iter().find(|node| node.service.name != "web").expect("who is called");
+        format!("{} {} {}", node.service.name, node.service.kind, node.kind())
+    };
+    assert_eq!(
+        called(&[("messaging.system", "kafka"), ("messaging.destination.name", "orders")]),
+        "orders Queue::kafka queue"
+    );
+    assert_eq!(
+        called(&[("messaging.system", "aws_sqs"), ("messaging.destination.name", "orders")]),
+        "orders AWS::SQS::Queue queue"
+    );
+    assert_eq!(called(&[("aws.service", "sns")]), "sns AWS::SNS queue");
+    assert_eq!(
+        called(&[("rpc.system", "aws-api"), ("rpc.service", "BedrockRuntime")]),
+        "BedrockRuntime AWS::BedrockRuntime aws"
+    );
+}
+
+#[test]
 fn a_call_within_a_call_calls_no_other_service_if_one_answers() {
     // a library's client span around that of its HTTP client, and work in between
     let told = calls(vec![

@@ -218,6 +218,34 @@ pub fn is_aws_call(span: &SpanHit) -> bool {
     of_span(span, &["aws.xray.namespace"]) == Some("aws") || of_span(span, &["rpc.system"]) == Some("aws-api") || of_span(span, &["aws.service"]).is_some()
 }
 
+/// What types of queues begin with that are not of AWS: then `messaging.system`, such as `kafka`.
+pub const QUEUE: &str = "Queue::";
+
+/// The name of an AWS service as types have it: botocore's clients, and so X-Ray's SDK for Python, send that of the endpoint (`sns`).
+fn aws_name(service: &str) -> &str {
+    const NAMES: [&str; 18] = [
+        "DynamoDB",
+        "S3",
+        "SQS",
+        "SNS",
+        "Lambda",
+        "Kinesis",
+        "Firehose",
+        "Events",
+        "States",
+        "SecretsManager",
+        "SSM",
+        "STS",
+        "KMS",
+        "RDS",
+        "ECS",
+        "EC2",
+        "Athena",
+        "Glue",
+    ];
+    NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(service)).unwrap_or(service)
+}
+
 /// Who is called by a subsegment, where no segment tells.
 fn callee(span: &SpanHit) -> Service {
     let account_id = of_span(span, &["aws.account_id"]).unwrap_or_default().to_string();
@@ -228,7 +256,7 @@ fn callee(span: &SpanHit) -> Service {
         let (name, kind) = match (service.to_ascii_lowercase().as_str(), table, queue) {
             ("dynamodb", Some(table), _) => (table, "AWS::DynamoDB::Table".to_string()),
             ("sqs", _, Some(queue)) => (queue.rsplit('/').next().unwrap_or(queue), "AWS::SQS::Queue".to_string()),
-            _ => (service, format!("AWS::{service}")),
+            _ => (service, format!("AWS::{}", aws_name(service))),
         };
         return Service {
             name: name.to_string(),
@@ -243,6 +271,20 @@ fn callee(span: &SpanHit) -> Service {
         return Service {
             name: host.map_or_else(|| name.to_string(), |host| format!("{name}@{host}")),
             kind: format!("Database::{system}"),
+            account_id,
+        };
+    }
+    if let Some(system) = of_span(span, &["messaging.system"]) {
+        let name = of_span(span, &["messaging.destination.name", "messaging.destination"])
+            .or(host)
+            .unwrap_or(system);
+        return Service {
+            name: name.to_string(),
+            kind: match system {
+                "aws_sqs" | "AmazonSQS" => "AWS::SQS::Queue".into(),
+                "aws_sns" | "AmazonSNS" => "AWS::SNS".into(),
+                system => format!("{QUEUE}{system}"),
+            },
             account_id,
         };
     }

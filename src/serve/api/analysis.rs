@@ -137,7 +137,10 @@ pub(super) async fn difference(
     })))
 }
 
-/// The newest rows of a set, and how many there are.
+/// Parts of a time out of which a sample is taken.
+const SAMPLE_PARTS: usize = 16;
+
+/// Rows of a set, and how many there are.
 struct Sample {
     rows: u64,
     hits: Vec<Hit>,
@@ -146,18 +149,56 @@ struct Sample {
 async fn sample(server: &Server, table: Table, query: Query, range: TimeRange, limit: usize, coverage: &mut Coverage) -> Result<Sample, ApiError> {
     let counted = server.engine.count(table, &query, range).await?;
     coverage.merge(counted.coverage);
-    let request = SearchRequest {
-        table,
-        query,
-        range,
-        limit,
-        cursor: None,
-        order: query::Order::NewestFirst,
+    let rows = counted.count;
+    // the newest rows of two sets may well be of two different hours, by which they would then differ most
+    let (parts, limit) = match usize::try_from(rows) {
+        Ok(rows) if rows <= limit => (vec![range], limit),
+        _ => (parts_of(range), limit.div_ceil(SAMPLE_PARTS)),
     };
-    let page = server.engine.search(&request).await?;
-    coverage.merge(page.coverage);
-    Ok(Sample {
-        rows: counted.count,
-        hits: page.hits,
-    })
+    let mut hits = Vec::new();
+    for range in parts {
+        let request = SearchRequest {
+            table,
+            query: query.clone(),
+            range,
+            limit,
+            cursor: None,
+            order: query::Order::NewestFirst,
+        };
+        let page = server.engine.search(&request).await?;
+        coverage.merge(page.coverage);
+        hits.extend(page.hits);
+    }
+    Ok(Sample { rows, hits })
+}
+
+/// A time in parts of one length, newest first.
+fn parts_of(range: TimeRange) -> Vec<TimeRange> {
+    let length = i128::from(range.end_nanos) - i128::from(range.start_nanos);
+    let border = |number: usize| {
+        let behind = length * number as i128 / SAMPLE_PARTS as i128;
+        // within the range, so within 64 bits
+        i64::try_from(i128::from(range.start_nanos) + behind).unwrap_or(range.end_nanos)
+    };
+    (0..SAMPLE_PARTS)
+        .rev()
+        .map(|number| TimeRange::new(border(number), border(number + 1)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_time_are_all_of_it() {
+        for (start, end) in [(0, 160), (-7, 5), (i64::MIN, i64::MAX), (3, 3)] {
+            let parts = parts_of(TimeRange::new(start, end));
+            assert_eq!(
+                (parts.len(), parts[0].end_nanos, parts[SAMPLE_PARTS - 1].start_nanos),
+                (SAMPLE_PARTS, end, start)
+            );
+            assert!(parts.windows(2).all(|pair| pair[0].start_nanos == pair[1].end_nanos));
+        }
+    }
 }
