@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Notify};
 
+use super::document::{self, damaged};
 use super::live::{Checkpoint, Live};
-use super::record::{FORMAT_VERSION, Record};
+use super::read::{apply, list_checkpoints, newest_checkpoint, read_record, read_state, replay_listed};
+use super::record::Record;
 use super::{Commit, Delete, Error, Life, NodeId, Result, Snapshot, metrics};
 use crate::storage::paths::CatalogPath;
-use crate::storage::{self, Key, Store};
+use crate::storage::{Key, Store};
 
 /// Records between two checkpoints: bounds what a start has to read, at a few milliseconds a record.
 pub(super) const CHECKPOINT_EVERY: u64 = if cfg!(test) { 8 } else { 256 };
@@ -20,8 +21,6 @@ pub(super) const CHECKPOINT_EVERY: u64 = if cfg!(test) { 8 } else { 256 };
 const CHECKPOINTS_KEPT: usize = 2;
 /// Races a commit may lose before it gives up; each loss is another's success.
 const MAX_TRIES: usize = 100;
-/// Records read at a time when starting.
-const PARALLEL_READS: usize = 16;
 
 /// The catalog as one node sees it. Commits and refreshes of one value wait for each other; [`Catalog::snapshot`] never waits.
 #[derive(Debug)]
@@ -119,13 +118,18 @@ impl Catalog {
                 commit: commit.clone(),
             };
             let key = CatalogPath::Log(record.seq).key();
-            let bytes = serde_json::to_vec(&record).map_err(|error| damaged(&key, error))?;
-            match self.store.put_if_absent(&key, bytes.into()).await {
-                Ok(true) => self.apply(&mut live, record)?,
+            let bytes = Bytes::from(document::seal(&record).map_err(|error| damaged(&key, error))?);
+            match self.store.put_if_absent(&key, bytes.clone()).await {
+                Ok(true) => {
+                    self.apply(&mut live, record)?;
+                    self.keep_copy(live.seq(), bytes).await;
+                }
                 // somebody else's, or our own of an earlier try whose answer was lost: its name tells
                 Ok(false) => match read_record(&*self.store, record.seq).await? {
                     Some(winner) => {
-                        if winner.commit.id != commit.id {
+                        if winner.commit.id == commit.id {
+                            self.keep_copy(winner.seq, bytes).await;
+                        } else {
                             metrics::race_lost();
                         }
                         self.apply(&mut live, winner)?;
@@ -135,7 +139,12 @@ impl Catalog {
                 },
                 // the answer is lost, perhaps not the record
                 Err(error) => match read_record(&*self.store, record.seq).await {
-                    Ok(Some(found)) => self.apply(&mut live, found)?,
+                    Ok(Some(found)) => {
+                        if found.commit.id == commit.id {
+                            self.keep_copy(found.seq, bytes).await;
+                        }
+                        self.apply(&mut live, found)?;
+                    }
                     _ => return Err(error.into()),
                 },
             }
@@ -153,18 +162,23 @@ impl Catalog {
         Ok(self.snapshot())
     }
 
-    /// Writes a state object; name its key in a [`Commit`], which makes it this node's state.
+    /// Writes a state object and its copy; name its key in a [`Commit`], which makes it this node's state.
     pub async fn put_state(&self, bytes: Bytes) -> Result<Key> {
-        let name = ulid::Ulid::from_bytes(rand::random()).to_string().to_lowercase();
-        let key = CatalogPath::State(name).key();
-        self.store.put(&key, bytes).await?;
+        let key = document::name_of(&bytes);
+        let copy = async {
+            match document::copy_of(&key) {
+                Some(copy) => self.store.put(&copy, bytes.clone()).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(self.store.put(&key, bytes.clone()), copy)?;
         Ok(key)
     }
 
     /// Reads this node's last committed state; `None` before the first.
     pub async fn read_state(&self) -> Result<Option<Bytes>> {
         match self.snapshot().state(&self.node) {
-            Some(key) => Ok(Some(self.store.get(key).await?)),
+            Some(key) => self.read_state_at(key).await.map(Some),
             None => Ok(None),
         }
     }
@@ -172,7 +186,7 @@ impl Catalog {
     /// The query of a delete that has not ended.
     pub async fn query_of(&self, delete: &Delete) -> Result<String> {
         let key = &delete.order.query;
-        let bytes = self.store.get(key).await?;
+        let bytes = self.read_state_at(key).await?;
         serde_json::from_slice::<Query>(&bytes)
             .map(|query| query.query)
             .map_err(|error| damaged(key, error))
@@ -190,7 +204,7 @@ impl Catalog {
 
     /// Reads the last committed state of any node, by the key that a snapshot gives.
     pub async fn read_state_at(&self, key: &Key) -> Result<Bytes> {
-        Ok(self.store.get(key).await?)
+        read_state(&*self.store, key).await
     }
 
     async fn catch_up(&self, live: &mut Live) -> Result<()> {
@@ -212,6 +226,21 @@ impl Catalog {
         Ok(())
     }
 
+    /// Writes a record that has happened a second time. A failure costs no more than that one.
+    async fn keep_copy(&self, seq: u64, bytes: Bytes) {
+        if let Err(error) = self.store.put(&CatalogPath::copy_of_record(seq).key(), bytes).await {
+            tracing::warn!(seq, %error, "the copy of a record could not be written; the record itself is there");
+        }
+    }
+
+    /// Leaves a checkpoint behind at an orderly stop: the next start then needs no record before it.
+    pub async fn leave_checkpoint(&self) {
+        let snapshot = self.snapshot();
+        if snapshot.seq() > 0 {
+            self.try_checkpoint(&snapshot).await;
+        }
+    }
+
     /// Writes a checkpoint and removes all but the newest ones. A failure costs the next start some reading.
     async fn try_checkpoint(&self, snapshot: &Snapshot) {
         if let Err(error) = self.checkpoint(snapshot).await {
@@ -221,7 +250,7 @@ impl Catalog {
 
     async fn checkpoint(&self, snapshot: &Snapshot) -> Result<()> {
         let key = CatalogPath::Checkpoint(snapshot.seq()).key();
-        let bytes = serde_json::to_vec(&Checkpoint::of(snapshot)).map_err(|error| damaged(&key, error))?;
+        let bytes = document::seal(&Checkpoint::of(snapshot)).map_err(|error| damaged(&key, error))?;
         self.store.put(&key, bytes.into()).await?;
         for old in list_checkpoints(&*self.store).await?.iter().skip(CHECKPOINTS_KEPT) {
             self.store.delete(&CatalogPath::Checkpoint(*old).key()).await?;
@@ -238,108 +267,4 @@ impl Catalog {
 #[derive(serde::Deserialize)]
 struct Query {
     query: String,
-}
-
-fn damaged(key: &Key, why: impl ToString) -> Error {
-    Error::Corrupt {
-        key: key.clone(),
-        why: why.to_string(),
-    }
-}
-
-fn apply(live: &mut Live, record: Record) -> Result<()> {
-    let key = CatalogPath::Log(record.seq).key();
-    live.apply(record).map_err(|why| damaged(&key, why))
-}
-
-/// Numbers of the checkpoints, newest first.
-async fn list_checkpoints(store: &dyn Store) -> Result<Vec<u64>> {
-    let listed = store.list(CatalogPath::CHECKPOINT_PREFIX, None).await?;
-    let number = |object: &storage::Listed| match CatalogPath::parse(&object.key) {
-        Some(CatalogPath::Checkpoint(seq)) => Some(seq),
-        _ => None,
-    };
-    Ok(listed.iter().rev().filter_map(number).collect())
-}
-
-/// The newest checkpoint that can be read; the beginning of time if there is none. All records are kept, so that an
-/// older checkpoint gives the same snapshot, only later.
-async fn newest_checkpoint(store: &dyn Store) -> Result<Live> {
-    for seq in list_checkpoints(store).await? {
-        match read_checkpoint(store, seq).await {
-            Ok(Some(live)) => return Ok(live),
-            // deleted since it was listed: there are newer ones, and the log has it all
-            Ok(None) => {}
-            Err(error @ Error::Corrupt { .. }) => tracing::error!(%error, "a checkpoint is damaged; an older one is used"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Live::default())
-}
-
-async fn read_checkpoint(store: &dyn Store, seq: u64) -> Result<Option<Live>> {
-    let key = CatalogPath::Checkpoint(seq).key();
-    let Some(checkpoint) = read_json::<Checkpoint>(store, &key).await? else {
-        return Ok(None);
-    };
-    if checkpoint.seq != seq {
-        return Err(damaged(&key, format!("it says it is checkpoint {}", checkpoint.seq)));
-    }
-    Live::from_checkpoint(checkpoint).map(Some).map_err(|why| damaged(&key, why))
-}
-
-/// Applies the records that a listing shows, many reads at a time. A gap is an error.
-async fn replay_listed(store: &dyn Store, live: &mut Live) -> Result<()> {
-    let after = CatalogPath::Log(live.seq()).key();
-    let listed = store.list(CatalogPath::LOG_PREFIX, Some(&after)).await?;
-    let last = listed.iter().rev().find_map(|object| match CatalogPath::parse(&object.key) {
-        Some(CatalogPath::Log(seq)) => Some(seq),
-        _ => None,
-    });
-    let Some(last) = last else { return Ok(()) };
-    // by number and not by the listing: one that lags behind is no gap
-    let mut records = futures::stream::iter(live.seq() + 1..=last)
-        .map(async |seq| match read_record(store, seq).await? {
-            Some(record) => Ok(record),
-            None => Err(damaged(&CatalogPath::Log(seq).key(), format!("it is missing, and record {last} exists"))),
-        })
-        .buffered(PARALLEL_READS);
-    while let Some(record) = records.try_next().await? {
-        apply(live, record)?;
-    }
-    Ok(())
-}
-
-async fn read_record(store: &dyn Store, seq: u64) -> Result<Option<Record>> {
-    let key = CatalogPath::Log(seq).key();
-    let record = read_json::<Record>(store, &key).await?;
-    if let Some(record) = &record
-        && record.seq != seq
-    {
-        return Err(damaged(&key, format!("it says it is record {}", record.seq)));
-    }
-    Ok(record)
-}
-
-/// Reads a versioned object; `None` if it is not there.
-async fn read_json<T: serde::de::DeserializeOwned>(store: &dyn Store, key: &Key) -> Result<Option<T>> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        v: u32,
-    }
-    let bytes = match store.get(key).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    // the version first: a newer object need not look like ours otherwise
-    let Version { v } = serde_json::from_slice(&bytes).map_err(|error| damaged(key, error))?;
-    if v > FORMAT_VERSION {
-        return Err(Error::Newer {
-            key: key.clone(),
-            found: v,
-            known: FORMAT_VERSION,
-        });
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(key, error))
 }

@@ -19,6 +19,12 @@ struct CommitLabels {
     outcome: &'static str,
 }
 
+/// `object`: `record`, `checkpoint` or `state`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DamagedLabels {
+    object: &'static str,
+}
+
 /// `table`: see [`Table::name`]. `level`: `l0` or `sealed`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BlockLabels {
@@ -28,6 +34,8 @@ struct BlockLabels {
 
 static COMMITS: LazyLock<Family<CommitLabels, Counter>> = LazyLock::new(|| register("catalog_commits", "Commits, by kind and outcome", Family::default()));
 static RACES_LOST: LazyLock<Counter> = LazyLock::new(|| register("catalog_races_lost", "Times another commit took the number we wanted", Counter::default()));
+static DAMAGED: LazyLock<Family<DamagedLabels, Counter>> =
+    LazyLock::new(|| register("catalog_damaged_objects", "Objects of the catalog that were read and are damaged", Family::default()));
 static RECORD: LazyLock<Gauge> = LazyLock::new(|| register("catalog_record", "Number of the newest record this node has read", Gauge::default()));
 static BLOCKS: LazyLock<Family<BlockLabels, Gauge>> = LazyLock::new(|| register("catalog_blocks", "Live blocks", Family::default()));
 static BLOCK_ROWS: LazyLock<Family<BlockLabels, Gauge>> = LazyLock::new(|| register("catalog_block_rows", "Rows in live blocks", Family::default()));
@@ -48,6 +56,11 @@ pub(super) fn commit<T>(kind: CommitKind, result: &Result<T>) {
 /// Counts one lost race.
 pub(super) fn race_lost() {
     RACES_LOST.inc();
+}
+
+/// Counts a damaged object, whatever came of it.
+pub(super) fn damaged(object: &'static str) {
+    DAMAGED.get_or_create(&DamagedLabels { object }).inc();
 }
 
 /// Says what is live.

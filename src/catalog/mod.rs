@@ -6,8 +6,10 @@
 //! | object | holds |
 //! |---|---|
 //! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes or hidden rows: created with put-if-absent, never changed, never deleted |
-//! | `_catalog/checkpoint/<seq>.json` | everything live after record seq; the newest two are kept |
+//! | `_catalog/copy/<seq mod 1024>.json` | the record again, by the node that made it, until a record 1,024 later takes its place |
+//! | `_catalog/checkpoint/<seq>.json` | everything live after record seq, each 256 records and at an orderly stop; the newest two are kept |
 //! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
+//! | `_catalog/state/<name>copy.json` | the same again |
 //! | `_catalog/node/<node>.json` | a node's heartbeat, which says where it comes from: rewritten while it lives, deleted when it stops in order |
 //!
 //! Promises:
@@ -24,19 +26,40 @@
 //! - a snapshot never changes, and the objects it names stay for a grace period after their removal.
 //!
 //! Records are never deleted: a node that slept would else find a low number free and fork the history. A record costs
-//! one to two KiB. A gap in the log, or a record that does not parse, is an error: nothing is guessed.
+//! one to two KiB.
+//!
+//! # Damage
+//!
+//! Every document but a heartbeat (which is written anew every few seconds, and lost does no harm) has a CRC32C, and lies in the
+//! store twice ([`document`] says where). What is cut short, empty, flipped or missing is told from what is whole, read once more in case it
+//! happened on the way, and then:
+//!
+//! - a checkpoint: the one before it is used, or none, and the records since; both give the same;
+//! - a record, or a gap in the log: its copy is used. If that is of no use either, nothing is guessed and nothing skipped, since blocks
+//!   would be lost or doubled. A start fails, and names the object and what to do: put a backup in its place (a record never
+//!   changes), or stop another node in order that has read it: its checkpoint covers the record. A node that runs goes on answering and
+//!   taking records; its flushes wait, its status says why, and it goes on by itself once the object is whole again;
+//! - a state or a query: its copy is used; if that is of no use either, the start (the delete) fails and says so. Nothing is
+//!   reset in silence.
+//!
+//! Damaged objects stay as they are, are logged and counted (`catalog_damaged_objects`), and `tracelake lake verify` lists them
+//! ([`Catalog::flaws`]).
+//!
 //! Reads no clock, knows no rows. Start at [`Catalog::commit`].
 
 mod node;
 mod life;
 mod record;
+mod document;
 mod snapshot;
 mod deletes;
 mod live;
+mod metrics;
+mod read;
 mod log;
 mod orphans;
 mod heartbeat;
-mod metrics;
+mod flaws;
 #[cfg(test)]
 mod tests;
 
@@ -72,7 +95,7 @@ pub enum Error {
         /// How often we tried.
         tries: usize,
     },
-    /// A record or checkpoint cannot be read.
+    /// A record, checkpoint, state or query cannot be read, and nor can what could take its place.
     #[error("the catalog is damaged at {key}: {why}")]
     Corrupt {
         /// The object.

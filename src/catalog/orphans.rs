@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::document::copy_of;
 use super::live::REMOVED_KEPT_NANOS;
 use super::{Catalog, Result, block_path};
 use crate::model::Table;
@@ -39,6 +40,8 @@ impl Catalog {
         named.extend(snapshot.nodes().values().filter_map(|node| node.state.clone()));
         let under_way = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
         named.extend(under_way.map(|delete| delete.order.query.clone()));
+        let copies: Vec<Key> = named.iter().filter_map(copy_of).collect();
+        named.extend(copies);
         old.retain(|object| {
             let ours = BlockPath::parse(&object.key).is_some_and(|(path, _)| path.block_id.len() == 26)
                 || matches!(CatalogPath::parse(&object.key), Some(CatalogPath::State(_)))

@@ -482,6 +482,7 @@ impl Ingest {
             if let Err(error) = self.inner.catalog.end_heartbeat(self.inner.catalog.node()).await {
                 tracing::debug!(%error, "the heartbeat stays");
             }
+            self.inner.catalog.leave_checkpoint().await;
         };
         if tokio::time::timeout(deadline, flush).await.is_err() {
             tracing::warn!(

@@ -7,8 +7,9 @@
 //! | `_l0/logs/dt=…/hour=…/<block>.parquet` | a block of a running hour |
 //! | `_l0/_index/logs/dt=…/hour=…/<block>.idx` | its index |
 //! | `_catalog/log/<20 digits>.json` | one record of the catalog |
+//! | `_catalog/copy/<4 digits>.json` | one of the last records again |
 //! | `_catalog/checkpoint/<20 digits>.json` | all that is live after that record |
-//! | `_catalog/state/<name>.json` | a node's state, named by the record that committed it |
+//! | `_catalog/state/<name>.json` | a node's state, named by the record that committed it, or its copy |
 //! | `_catalog/probe/<name>` | short-lived, written at start to see whether the store keeps its promises |
 
 use std::fmt;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate};
 
 use crate::model::Table;
+
+/// Copies of records kept: of more than lie between the two checkpoints that are kept and the newest record.
+const RECORD_COPIES: u64 = 1024;
 
 /// Longest key we make or take, bytes (S3's own bound is 1024).
 const MAX_KEY_BYTES: usize = 512;
@@ -163,6 +167,8 @@ fn partition_folder(table: Table, partition_nanos: i64) -> String {
 pub enum CatalogPath {
     /// The record with this number.
     Log(u64),
+    /// The copy of a record, by the last digits of its number: see [`CatalogPath::copy_of_record`].
+    Copy(u16),
     /// All that is live after the record with this number.
     Checkpoint(u64),
     /// A node's state.
@@ -174,6 +180,8 @@ pub enum CatalogPath {
 impl CatalogPath {
     /// Prefix of all records, for listing.
     pub const LOG_PREFIX: &str = "_catalog/log/";
+    /// Prefix of all copies of records.
+    pub const COPY_PREFIX: &str = "_catalog/copy/";
     /// Prefix of all checkpoints.
     pub const CHECKPOINT_PREFIX: &str = "_catalog/checkpoint/";
     /// Prefix of all states.
@@ -181,10 +189,16 @@ impl CatalogPath {
     /// Prefix of all heartbeats.
     pub const NODE_PREFIX: &str = "_catalog/node/";
 
+    /// Where the copy of a record lies, until that of the record [`RECORD_COPIES`] later takes its place.
+    pub fn copy_of_record(seq: u64) -> Self {
+        CatalogPath::Copy((seq % RECORD_COPIES) as u16)
+    }
+
     /// Its key. Numbers have 20 digits, so that names sort as numbers do.
     pub fn key(&self) -> Key {
         Key::made(match self {
             CatalogPath::Log(seq) => format!("{}{seq:020}.json", Self::LOG_PREFIX),
+            CatalogPath::Copy(place) => format!("{}{place:04}.json", Self::COPY_PREFIX),
             CatalogPath::Checkpoint(seq) => format!("{}{seq:020}.json", Self::CHECKPOINT_PREFIX),
             CatalogPath::State(name) => format!("{}{name}.json", Self::STATE_PREFIX),
             CatalogPath::Node(name) => format!("{}{name}.json", Self::NODE_PREFIX),
@@ -194,7 +208,9 @@ impl CatalogPath {
     pub fn parse(key: &Key) -> Option<CatalogPath> {
         let name = key.as_str().strip_suffix(".json")?;
         let number = |text: &str| (text.len() == 20).then(|| text.parse::<u64>().ok()).flatten();
-        if let Some(seq) = name.strip_prefix(Self::LOG_PREFIX) {
+        if let Some(place) = name.strip_prefix(Self::COPY_PREFIX) {
+            (place.len() == 4).then(|| place.parse().ok().map(CatalogPath::Copy)).flatten()
+        } else if let Some(seq) = name.strip_prefix(Self::LOG_PREFIX) {
             number(seq).map(CatalogPath::Log)
         } else if let Some(seq) = name.strip_prefix(Self::CHECKPOINT_PREFIX) {
             number(seq).map(CatalogPath::Checkpoint)
@@ -260,6 +276,7 @@ mod tests {
                 format!("metric_points/dt=2026-11-22/{id}.parquet"),
             ),
             (CatalogPath::Log(7).key(), "_catalog/log/00000000000000000007.json".into()),
+            (CatalogPath::copy_of_record(1031).key(), "_catalog/copy/0007.json".into()),
             (CatalogPath::Checkpoint(256).key(), "_catalog/checkpoint/00000000000000000256.json".into()),
             (CatalogPath::State("01k".into()).key(), "_catalog/state/01k.json".into()),
             (CatalogPath::Node("01k".into()).key(), "_catalog/node/01k.json".into()),
@@ -281,6 +298,8 @@ mod tests {
         }
         for path in [
             CatalogPath::Log(u64::MAX),
+            CatalogPath::Copy(0),
+            CatalogPath::copy_of_record(u64::MAX),
             CatalogPath::Checkpoint(0),
             CatalogPath::State("x".into()),
             CatalogPath::Node("x".into()),

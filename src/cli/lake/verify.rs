@@ -1,5 +1,5 @@
-//! `lake verify`: every object of the catalog is fetched, checked against its checksum, decoded whole and compared with its
-//! index; objects that the catalog does not name are counted.
+//! `lake verify`: the catalog's own objects are checked against their checksums; every object that it names is fetched, checked
+//! against its checksum, decoded whole and compared with its index; objects that it does not name are counted.
 
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::super::serve::Place;
 use super::super::{Outcome, print};
 use crate::block::{self, BlockMeta};
-use crate::catalog::{Catalog, Snapshot, block_path};
+use crate::catalog::{self, Catalog, Snapshot, block_path};
 use crate::config::Errors;
 use crate::model::Table;
 use crate::storage::paths::block_prefixes;
@@ -36,6 +36,8 @@ struct Report {
     store: String,
     /// Records of the catalog.
     catalog_seq: u64,
+    /// What is damaged of the catalog's own objects, and what makes up for it.
+    catalog_flaws: Vec<String>,
     blocks: u64,
     rows: u64,
     bytes: u64,
@@ -44,6 +46,12 @@ struct Report {
     /// Objects that look like a block's but that the catalog does not name: what a crash left behind, or what a server is
     /// writing right now. The server removes them after a day.
     unlisted_objects: u64,
+}
+
+impl Report {
+    fn is_whole(&self) -> bool {
+        self.damaged.is_empty() && self.catalog_flaws.is_empty()
+    }
 }
 
 #[derive(Debug, serde::Serialize)]
@@ -76,16 +84,25 @@ pub(super) async fn run(args: VerifyArgs) -> anyhow::Result<Outcome> {
     } else {
         show(&report);
     }
-    Ok(if report.damaged.is_empty() { Outcome::Done } else { Outcome::Failed })
+    Ok(if report.is_whole() { Outcome::Done } else { Outcome::Failed })
 }
 
 async fn verify(store: &Arc<dyn Store>) -> anyhow::Result<Report> {
-    let snapshot = Catalog::read(store.as_ref()).await.context("cannot read the catalog")?;
     let mut report = Report {
         store: store.url().to_string(),
-        catalog_seq: snapshot.seq(),
         ..Report::default()
     };
+    let (snapshot, unreadable) = match Catalog::read(store.as_ref()).await {
+        Ok(snapshot) => (Some(snapshot), None),
+        Err(error @ catalog::Error::Corrupt { .. }) => (None, Some(error)),
+        Err(error) => return Err(error).context("cannot read the catalog"),
+    };
+    let flaws = Catalog::flaws(store.as_ref(), snapshot.as_deref()).await;
+    report.catalog_flaws = flaws.context("cannot read the catalog")?;
+    report.catalog_flaws.extend(unreadable.map(|error| error.to_string()));
+    // which blocks there are, nobody knows then
+    let Some(snapshot) = snapshot else { return Ok(report) };
+    report.catalog_seq = snapshot.seq();
     let blocks: Vec<Arc<BlockMeta>> = snapshot.all_blocks().cloned().collect();
     let n_blocks = blocks.len();
     let mut checked = futures::stream::iter(blocks)
@@ -172,6 +189,7 @@ fn show(report: &Report) {
         "{}: {} blocks, {} rows, {} bytes; catalog record {}",
         report.store, report.blocks, report.rows, report.bytes, report.catalog_seq
     ));
+    report.catalog_flaws.iter().for_each(|flaw| print::error(&format!("catalog: {flaw}")));
     for damaged in &report.damaged {
         print::error(&format!("{} block {} ({})", damaged.table, damaged.block, damaged.key));
         damaged.flaws.iter().for_each(|flaw| print::error(&format!("  {flaw}")));
@@ -182,8 +200,8 @@ fn show(report: &Report) {
             report.unlisted_objects
         ));
     }
-    if report.damaged.is_empty() {
-        print::line("every block is whole, and its index is of its rows");
+    if report.is_whole() {
+        print::line("the catalog and every block are whole, and each index is of its rows");
     }
 }
 
@@ -194,6 +212,8 @@ mod tests {
     use crate::catalog::{Commit, CommitKind, NodeId};
     use crate::model::{ContextBuilder, LogRecord, LogsBuilder, TraceId};
     use crate::storage::LocalStore;
+    use crate::storage::paths::CatalogPath;
+    use bytes::Bytes;
 
     #[tokio::test]
     async fn a_whole_lake_is_told_from_one_with_a_damaged_or_missing_block() {
@@ -236,5 +256,13 @@ mod tests {
         store.delete(&paths[0].data()).await.expect("deleted");
         let missing = verify(&store).await.expect("a report");
         assert!(missing.damaged[0].flaws[0].contains("is missing"), "{missing:?}");
+        assert!(missing.catalog_flaws.is_empty());
+
+        for (prefix, what) in [(CatalogPath::LOG_PREFIX, "is whole and is used"), (CatalogPath::COPY_PREFIX, "no start gets past it")] {
+            let object = store.list(prefix, None).await.expect("listed").remove(0);
+            store.put(&object.key, Bytes::from_static(b"{")).await.expect("put");
+            let damaged = verify(&store).await.expect("a report all the same");
+            assert!(!damaged.is_whole() && damaged.catalog_flaws[0].contains(what), "{damaged:?}");
+        }
     }
 }
