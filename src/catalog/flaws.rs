@@ -102,6 +102,10 @@ async fn state(store: &dyn Store, key: &Key) -> Result<Option<String>> {
         (Some(Flaw::Missing), Some(Flaw::Missing)) => Some(format!("{key} and its copy are missing")),
         (Some(flaw), None) => Some(format!("{}: its copy {copy} is whole and is used", flaw.text(key))),
         (None, Some(flaw)) => Some(format!("{}: the copy of {key}, which is whole", flaw.text(&copy))),
-        (Some(flaw), Some(other)) => Some(format!("{}; and {}: put a backup in the place of one of them", flaw.text(key), other.text(&copy))),
+        (Some(flaw), Some(other)) => Some(format!(
+            "{}; and {}: put a backup in the place of one of them",
+            flaw.text(key),
+            other.text(&copy)
+        )),
     })
 }

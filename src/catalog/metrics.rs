@@ -34,8 +34,13 @@ struct BlockLabels {
 
 static COMMITS: LazyLock<Family<CommitLabels, Counter>> = LazyLock::new(|| register("catalog_commits", "Commits, by kind and outcome", Family::default()));
 static RACES_LOST: LazyLock<Counter> = LazyLock::new(|| register("catalog_races_lost", "Times another commit took the number we wanted", Counter::default()));
-static DAMAGED: LazyLock<Family<DamagedLabels, Counter>> =
-    LazyLock::new(|| register("catalog_damaged_objects", "Objects of the catalog that were read and are damaged", Family::default()));
+static DAMAGED: LazyLock<Family<DamagedLabels, Counter>> = LazyLock::new(|| {
+    register(
+        "catalog_damaged_objects",
+        "Objects of the catalog that were read and are damaged",
+        Family::default(),
+    )
+});
 static RECORD: LazyLock<Gauge> = LazyLock::new(|| register("catalog_record", "Number of the newest record this node has read", Gauge::default()));
 static BLOCKS: LazyLock<Family<BlockLabels, Gauge>> = LazyLock::new(|| register("catalog_blocks", "Live blocks", Family::default()));
 static BLOCK_ROWS: LazyLock<Family<BlockLabels, Gauge>> = LazyLock::new(|| register("catalog_block_rows", "Rows in live blocks", Family::default()));

@@ -12,9 +12,11 @@ use super::record::Record;
 use super::*;
 use crate::block::BlockId;
 use crate::model::{Clock, SystemClock, Table, TimeRange};
-use crate::storage::faulty::{Fault, FaultyStore};
+use crate::storage::faulty::{Fault, FaultyStore, ReadFault};
 use crate::storage::paths::CatalogPath;
 use crate::storage::{BucketStore, Store};
+
+mod damage;
 
 const HOUR: i64 = 3_600_000_000_000;
 
@@ -229,6 +231,7 @@ async fn gaps_damage_and_newer_formats_are_errors() {
     let key = CatalogPath::Log(2).key();
     let good = store.get(&key).await.expect("reads");
     let reopened = async || Catalog::open(Arc::clone(&store), node(1)).await.map(drop);
+    store.delete(&CatalogPath::copy_of_record(2).key()).await.expect("deleted");
     store.delete(&key).await.expect("deleted");
     assert!(matches!(reopened().await, Err(Error::Corrupt { key: at, .. }) if at == key));
     for bad in [&b"{"[..], b"{\"v\":1}", &store.get(&CatalogPath::Log(1).key()).await.expect("reads")] {
@@ -332,6 +335,7 @@ async fn orphans_are_old_ours_and_unnamed() {
             .expect("put");
     }
     let (old_state, state) = (one.put_state(Bytes::new()).await.expect("put"), one.put_state(Bytes::new()).await.expect("put"));
+    let old_copy = document::copy_of(&old_state).expect("it has one");
     one.commit(Commit {
         state: Some(state),
         ..adding(vec![live, removed.clone()])
@@ -343,7 +347,10 @@ async fn orphans_are_old_ours_and_unnamed() {
     assert_eq!(one.orphans(now).await.expect("lists"), [], "nothing young is an orphan");
     let found = one.orphans(now + ORPHAN_AGE_NANOS + HOUR).await.expect("lists");
     let found: BTreeSet<_> = found.into_iter().map(|object| object.key).collect();
-    assert_eq!(found, BTreeSet::from([block_path(&orphan).data(), block_path(&orphan).index(), old_state]));
+    assert_eq!(
+        found,
+        BTreeSet::from([block_path(&orphan).data(), block_path(&orphan).index(), old_copy, old_state])
+    );
 }
 
 #[tokio::test]
@@ -421,11 +428,27 @@ async fn two_nodes_over_a_faulty_store(seed: u64, n_steps: usize) {
         2..=3 => Some(Fault::After),
         _ => None,
     });
+    let mut read_faults = SmallRng::seed_from_u64(seed ^ 0xdead);
+    faulty.choose_reads(move |_| match read_faults.random_range(0..30) {
+        0 => Some(ReadFault::Fails),
+        1 => Some(ReadFault::Slow),
+        2 => Some(ReadFault::Torn),
+        3 => Some(ReadFault::Flipped),
+        _ => None,
+    });
+    let may_come_again = |error: &Error| error.retry_helps() || matches!(error, Error::Corrupt { .. });
     for step in 0..n_steps {
         let n = rng.random_range(0..2usize);
         match rng.random_range(0..10) {
-            0 => drop(nodes[n].refresh().await.expect("reads work")),
-            1 => nodes[n] = open(&store, n as u8).await,
+            0 => drop(nodes[n].refresh().await.map_err(|error| assert!(may_come_again(&error), "{error}"))),
+            1 => {
+                nodes[n] = loop {
+                    match Catalog::open(Arc::clone(&store), node(n as u8)).await {
+                        Ok(catalog) => break catalog,
+                        Err(error) => assert!(may_come_again(&error), "{error}"),
+                    }
+                }
+            }
             _ => {
                 let snapshot = nodes[n].snapshot();
                 let mut commit = Commit::new(CommitKind::Merge, step as i64);
@@ -455,7 +478,7 @@ async fn two_nodes_over_a_faulty_store(seed: u64, n_steps: usize) {
                             break;
                         }
                         Err(error) => {
-                            assert!(error.retry_helps(), "{error}");
+                            assert!(may_come_again(&error), "{error}");
                             if one_try + 1 == tries {
                                 given_up.insert(commit.id.clone());
                             }

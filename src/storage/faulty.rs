@@ -1,5 +1,5 @@
 //! A store that fails on purpose, for tests: before a call, after it (it happened and the answer was lost), or for good;
-//! that is slow; and that lists what was put a while ago.
+//! that is slow; that lists what was put a while ago; and whose reads fail, are slow, cut short or flipped.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,6 +23,34 @@ pub(crate) enum Fault {
     Slow,
 }
 
+/// What happens to one read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadFault {
+    /// No answer.
+    Fails,
+    /// The answer comes a little later.
+    Slow,
+    /// Half of the answer is missing.
+    Torn,
+    /// One bit in the middle of the answer is another.
+    Flipped,
+}
+
+impl ReadFault {
+    fn spoil(self, bytes: Bytes) -> Bytes {
+        let middle = bytes.len() / 2;
+        match self {
+            ReadFault::Torn => bytes.slice(..middle),
+            ReadFault::Flipped if !bytes.is_empty() => {
+                let mut bytes = bytes.to_vec();
+                bytes[middle] ^= 1 << (middle % 8);
+                bytes.into()
+            }
+            _ => bytes,
+        }
+    }
+}
+
 /// How much later.
 const SLOW: std::time::Duration = std::time::Duration::from_millis(3);
 /// Keys put lately that are remembered.
@@ -31,10 +59,14 @@ const RECENT: usize = 64;
 /// Decides about the next write to a key.
 type Chooser = Box<dyn FnMut(&Key) -> Option<Fault> + Send>;
 
+/// Decides about the next read of a key, or listing of a prefix (which can fail or be slow).
+type ReadChooser = Box<dyn FnMut(&str) -> Option<ReadFault> + Send>;
+
 /// Another store, with faults.
 pub(crate) struct FaultyStore {
     inner: Arc<dyn Store>,
     choose: Mutex<Option<Chooser>>,
+    choose_read: Mutex<Option<ReadChooser>>,
     /// Writes that are still let through; below zero nothing is, reads included, as after a crash.
     writes_left: AtomicI64,
     /// Of the keys put last, so many are not listed yet.
@@ -54,6 +86,7 @@ impl FaultyStore {
         Arc::new(Self {
             inner,
             choose: Mutex::new(None),
+            choose_read: Mutex::new(None),
             writes_left: AtomicI64::new(i64::MAX),
             unlisted: AtomicUsize::new(0),
             recent: Mutex::default(),
@@ -67,6 +100,10 @@ impl FaultyStore {
     pub(crate) fn choose(&self, choose: impl FnMut(&Key) -> Option<Fault> + Send + 'static) {
         *self.choose.lock() = Some(Box::new(choose));
     }
+    /// Asks `choose` before each read and listing from now on.
+    pub(crate) fn choose_reads(&self, choose: impl FnMut(&str) -> Option<ReadFault> + Send + 'static) {
+        *self.choose_read.lock() = Some(Box::new(choose));
+    }
     /// Lets `n_writes` more writes and deletes through, then nothing at all.
     pub(crate) fn stop_after(&self, n_writes: i64) {
         self.writes_left.store(n_writes, Ordering::SeqCst);
@@ -78,6 +115,7 @@ impl FaultyStore {
     /// Ends all faults.
     pub(crate) fn heal(&self) {
         *self.choose.lock() = None;
+        *self.choose_read.lock() = None;
         self.list_without_last(0);
         self.stop_after(i64::MAX);
     }
@@ -85,8 +123,20 @@ impl FaultyStore {
     fn failed(key: &str) -> Error {
         Error::new(ErrorKind::Unreachable, "reach", key, "a fault on purpose")
     }
-    fn before_read(&self, key: &str) -> Result<()> {
-        if self.has_stopped() { Err(Self::failed(key)) } else { Ok(()) }
+    async fn before_read(&self, key: &str) -> Result<Option<ReadFault>> {
+        if self.has_stopped() {
+            return Err(Self::failed(key));
+        }
+        let fault = self.choose_read.lock().as_mut().and_then(|choose| choose(key));
+        match fault {
+            Some(ReadFault::Fails) => return Err(Self::failed(key)),
+            Some(ReadFault::Slow) => tokio::time::sleep(SLOW).await,
+            _ => {}
+        }
+        Ok(fault)
+    }
+    fn spoilt(fault: Option<ReadFault>, bytes: Bytes) -> Bytes {
+        fault.map_or(bytes.clone(), |fault| fault.spoil(bytes))
     }
     async fn before_write(&self, key: &Key) -> Result<bool> {
         if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
@@ -131,15 +181,15 @@ impl Store for FaultyStore {
         Self::answer(key, lost, created)
     }
     async fn get(&self, key: &Key) -> Result<Bytes> {
-        self.before_read(key.as_str())?;
-        self.inner.get(key).await
+        let fault = self.before_read(key.as_str()).await?;
+        Ok(Self::spoilt(fault, self.inner.get(key).await?))
     }
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        self.before_read(key.as_str())?;
-        self.inner.get_range(key, range).await
+        let fault = self.before_read(key.as_str()).await?;
+        Ok(Self::spoilt(fault, self.inner.get_range(key, range).await?))
     }
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
-        self.before_read(prefix)?;
+        self.before_read(prefix).await?;
         let mut listed = self.inner.list(prefix, after).await?;
         let recent = self.recent.lock();
         let unlisted: Vec<&Key> = recent.iter().rev().take(self.unlisted.load(Ordering::SeqCst)).collect();
