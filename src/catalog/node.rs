@@ -7,6 +7,9 @@ use std::path::Path;
 
 use super::{Error, Result};
 
+/// What is said of a damaged file: a new name would make the rows in the log another node's.
+const NOT_A_NAME: &str = "this is no name of a node (26 lower-case letters and digits). Put the name back that it had: it stands under _catalog/node/ and in every record \
+     under _catalog/log/ of the store. Nothing was changed";
 /// File in the data directory that holds the name.
 pub(super) const FILE_NAME: &str = "node_id";
 
@@ -27,12 +30,13 @@ impl NodeId {
     }
 
     /// Reads the name in `data_dir`, or makes one there, durable before this returns. A file that holds anything else
-    /// is an error: with another name the node would not find its own WAL position and would write its rows twice.
+    /// is an error: with another name the node would not find its own WAL position and would write its rows twice. A name that was
+    /// damaged into another is found out by the log, which knows whose it is ([`crate::wal::Error::ForeignNode`]).
     pub fn load_or_create(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join(FILE_NAME);
         let load = || -> io::Result<NodeId> {
             match fs::read_to_string(&path) {
-                Ok(text) => return NodeId::parse(text.trim()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is not a node id")),
+                Ok(text) => return NodeId::parse(text.trim()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NOT_A_NAME)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

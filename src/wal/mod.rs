@@ -165,7 +165,10 @@ pub enum Error {
         known: u32,
     },
     /// A segment that another node wrote: its positions mean nothing here; nothing was changed.
-    #[error("{path} was written by node {found:016x}, this is node {expected:016x}")]
+    #[error(
+        "{path} was written by node {found:016x}, this is node {expected:016x}: the folder is another node's, or the name in node_id is not what it was. \
+         Nothing in it was changed; names of nodes stand under _catalog/node/ and in every record under _catalog/log/ of the store"
+    )]
     ForeignNode {
         /// The segment.
         path: PathBuf,

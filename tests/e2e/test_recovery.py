@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import time
 
+import pytest
+
 import lake as lakes
 from test_alert import RULE, Inbox, alert_of, evaluated_again, send_errors
-from test_crash import Sender, seqs_by_search, seqs_by_sql
+from test_crash import Sender, seqs_by_duckdb, seqs_by_search, seqs_by_sql
 
 
 def verify(*args, code=0):
@@ -163,3 +165,66 @@ def test_verify_names_what_is_damaged(make_lake):
     assert damaged["key"].endswith(parquet.name) and "checksum" in damaged["flaws"][0], report
     parquet.unlink()
     assert "is missing" in verify("--data-dir", lake.data_dir, code=1)["damaged"][0]["flaws"][0]
+
+
+def flip(path):
+    """Another bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def test_damage_to_the_catalog_is_told_and_costs_no_row(make_lake, tmp_path):
+    store = tmp_path / "store"
+    lake = make_lake(store=store, config={"ingest": {"flush_age_seconds": 1}})
+    lake.boto3().create_log_group(logGroupName="/kept/group")
+    sender = Sender()
+    for _ in range(4):
+        assert sender.send(lake)
+        lake.wait_flushed()
+    # killed: the next start needs every record
+    lake.kill()
+    catalog = store / "_catalog"
+    records = {path: json.loads(path.read_bytes()) for path in (catalog / "log").glob("*.json")}
+    record = max(path for path, content in records.items() if content["kind"] == "flush" and content.get("adds"))
+    copy = catalog / "copy" / f"{int(record.stem) % 1024:04}.json"
+    state = catalog / "state" / records[max(path for path, content in records.items() if "state" in content)]["state"].rsplit("/", 1)[1]
+    whole = {path: path.read_bytes() for path in (record, copy, state)}
+    assert whole[record] == whole[copy] == b'{"crc32c":"' + whole[record][11:]
+    flip(record)
+    flip(state)
+    flaws = verify("--store", store, code=1)["catalog_flaws"]
+    assert len(flaws) == 2 and all("is used" in flaw for flaw in flaws) and record.name in flaws[0] and state.name in flaws[1], flaws
+    lake.start()
+    sender.check(seqs_by_sql(lake), "SQL with a damaged record")
+    assert [group["logGroupName"] for group in lake.boto3().describe_log_groups()["logGroups"]] == ["/kept/group"]
+    assert 'tracelake_catalog_damaged_objects_total{object="record"} ' in lake.session.get(lake.url + "/metrics").text
+    assert sender.send(lake)
+    # in both places: no start gets past it, and it says what to do
+    lake.kill()
+    for path in (catalog / "checkpoint").glob("*"):
+        path.unlink()
+    flip(copy)
+    for _ in range(2):
+        with pytest.raises(AssertionError) as failed:
+            lake.start(timeout=20)
+        assert all(word in str(failed.value) for word in (record.name, copy.name, "Nothing was changed", "backup", "SIGTERM")), failed.value
+    assert "no start gets past it" in verify("--store", store, code=1)["catalog_flaws"][0]
+    # a backup in the place of one of them
+    copy.write_bytes(whole[copy])
+    lake.start()
+    sender.check(seqs_by_sql(lake), "SQL once a backup is in its place")
+    # an orderly stop leaves a checkpoint, and the record is not needed any more
+    lake.stop()
+    flip(copy)
+    lake.start()
+    sender.check(seqs_by_sql(lake), "SQL from the checkpoint")
+    # which gives way to an older one, and the records since
+    lake.stop()
+    for path, content in whole.items():
+        path.write_bytes(content)
+    flip(max((catalog / "checkpoint").glob("*.json")))
+    lake.start()
+    sender.check(seqs_by_sql(lake), "SQL with a damaged checkpoint")
+    lake.stop()
+    sender.check(seqs_by_duckdb(store), "Parquet")

@@ -258,7 +258,10 @@ mod tests {
         assert!(missing.damaged[0].flaws[0].contains("is missing"), "{missing:?}");
         assert!(missing.catalog_flaws.is_empty());
 
-        for (prefix, what) in [(CatalogPath::LOG_PREFIX, "is whole and is used"), (CatalogPath::COPY_PREFIX, "no start gets past it")] {
+        for (prefix, what) in [
+            (CatalogPath::LOG_PREFIX, "is whole and is used"),
+            (CatalogPath::COPY_PREFIX, "no start gets past it"),
+        ] {
             let object = store.list(prefix, None).await.expect("listed").remove(0);
             store.put(&object.key, Bytes::from_static(b"{")).await.expect("put");
             let damaged = verify(&store).await.expect("a report all the same");
