@@ -87,7 +87,11 @@ impl Lake for EngineLake {
     }
     fn checkpoint(&self) -> Option<Checkpoint> {
         let kept = self.ingest.states(CHECKPOINT_KEY).into_iter().find(|(key, _)| key == CHECKPOINT_KEY)?;
-        serde_json::from_slice(&kept.1).ok()
+        let read = serde_json::from_slice(&kept.1);
+        let told = read.inspect_err(|error| {
+            tracing::error!(%error, "how far traces were put together cannot be read: it goes on from what is not flushed; older ones stay as they are");
+        });
+        told.ok()
     }
     fn beginning(&self) -> (i64, bool) {
         let snapshot = self.ingest.catalog().snapshot();

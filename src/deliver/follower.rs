@@ -149,7 +149,14 @@ impl Follower {
     async fn begin(&self) -> Result<Checkpoint, Stopped> {
         let key = checkpoint::key(&self.job.name);
         let kept = self.common.lake.states(&key).into_iter().find(|(name, _)| *name == key);
-        let kept = kept.and_then(|(_, bytes)| serde_json::from_slice::<Checkpoint>(&bytes).ok());
+        let kept = kept.and_then(|(_, bytes)| {
+            let read = serde_json::from_slice::<Checkpoint>(&bytes);
+            let told = read.inspect_err(|error| {
+                let job = &self.job.name;
+                tracing::error!(job, %error, "how far a delivery came cannot be read: a filter's begins anew, and what it had delivered comes again; one of rows goes on from this start");
+            });
+            told.ok()
+        });
         let checkpoint = match kept {
             Some(kept) if kept.job == self.job.id => kept,
             _ => {
