@@ -11,8 +11,9 @@
 //!
 //! A line is on disk (fsync) before the checkpoint passes its rows. `dead-letters.ndjson` is renamed to `dead-letters.1.ndjson` when
 //! it holds half of what both may, and replaces the one before. A letter that cannot be written is counted and logged; the rows
-//! themselves are still in the lake.
+//! themselves are still in the lake. Nothing is left of a line that found no room.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,17 +86,25 @@ impl DeadLetters {
             })
             .to_string();
             line.push('\n');
-            let so_far = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            let mut so_far = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             if so_far > 0 && so_far + line.len() as u64 > self.max_bytes / 2 {
                 tracing::warn!(folder = %self.folder.display(), "the oldest dead letters go: [deliver] max_dead_letter_bytes is reached");
                 std::fs::rename(&path, self.folder.join("dead-letters.1.ndjson"))?;
+                so_far = 0;
             }
             let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
-            file.write_all(line.as_bytes())?;
-            file.sync_data()?;
+            whole_or_not_at_all(&mut file, so_far, |file| file.write_all(line.as_bytes()).and_then(|()| file.sync_data()))?;
         }
         Ok(())
     }
+}
+
+/// Takes back what a write left that failed half-way, as on a full disk: the next line would else become a part of it.
+fn whole_or_not_at_all(file: &mut File, so_far: u64, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> std::io::Result<()> {
+    write(file).inspect_err(|_| {
+        // a file that cannot be made shorter either has what it has
+        let _ = file.set_len(so_far);
+    })
 }
 
 #[cfg(test)]
@@ -115,6 +124,21 @@ mod tests {
                 newest_nanos: 0,
             },
         }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_line_that_found_no_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("dead-letters.ndjson");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("open");
+        whole_or_not_at_all(&mut file, 0, |file| file.write_all(b"whole\n")).expect("written");
+        let failed = whole_or_not_at_all(&mut file, 6, |file| {
+            file.write_all(b"ha")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.expect_err("full").kind(), std::io::ErrorKind::StorageFull);
+        whole_or_not_at_all(&mut file, 6, |file| file.write_all(b"next\n")).expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "whole\nnext\n");
     }
 
     #[tokio::test]

@@ -309,8 +309,29 @@ pub(super) fn internal(error: DataFusionError) -> Error {
     Error::internal(error)
 }
 
+/// Whether what was to be spilled found no room.
+fn is_disk_full(error: &DataFusionError) -> bool {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+        {
+            return true;
+        }
+        at = error.source();
+    }
+    // some layers keep no more of an error than its text: that of ENOSPC
+    error.to_string().contains("(os error 28)")
+}
+
 /// What a statement did wrong; our own faults stay ours.
 pub(super) fn client(error: DataFusionError) -> Error {
+    if is_disk_full(&error) {
+        return Error::Unreachable(
+            "the disk of the data directory is full: there is no room for what the statement puts there because its memory does not hold it".into(),
+        );
+    }
     match error.find_root() {
         DataFusionError::ResourcesExhausted(message) => Error::BadRequest {
             message: format!("the statement needs more memory than it may have: {message}"),

@@ -203,3 +203,83 @@ def test_copies_of_a_bucket_make_room_on_a_full_disk(small_disk, make_lake, tmp_
     metrics = requests.get(lake.url + "/metrics", timeout=10).text
     (evicted,) = [line for line in metrics.splitlines() if line.startswith("tracelake_storage_cache_evictions")]
     assert int(evicted.split()[-1]) > 0, evicted
+
+
+def value_of(lake, name):
+    """The sum of a counter over its labels."""
+    lines = requests.get(lake.url + "/metrics", timeout=10).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+def test_a_full_disk_beneath_what_is_merged(small_disk, make_lake, tmp_path):
+    """A merge that finds no room for its files leaves its blocks as they are, and is made once there is room."""
+    disk = small_disk(16 * MIB)
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "cache").symlink_to(disk.path)
+    config = {"ingest": {"flush_age_seconds": 1}, "lake": {"every_seconds": 1, "merge_at_blocks": 2}}
+    lake = make_lake(data_dir=data_dir, store=tmp_path / "store", config=config)
+    disk.fill()
+    sender = Sender()
+    for _ in range(4):
+        assert sender.send(lake, n=200)
+        lake.wait_flushed()
+    lake.wait_until(lambda: value_of(lake, "tracelake_maintain_failures_total") > 0, 30, what="a merge that finds no room")
+    assert "No space left" in lake.log_tail()
+    assert value_of(lake, "tracelake_catalog_blocks") >= 4
+    sender.check(seqs_by_sql(lake), "SQL while nothing can be merged")
+    sender.check(seqs_by_search(lake), "search while nothing can be merged")
+    disk.empty()
+    lake.wait_until(lambda: value_of(lake, "tracelake_catalog_blocks") < 4, 60, what="the blocks are merged")
+    sender.check(seqs_by_sql(lake), "SQL once they are merged")
+    lake.stop()
+    sender.check(seqs_by_duckdb(tmp_path / "store"), "Parquet")
+
+
+def test_a_full_disk_beneath_what_sql_spills(small_disk, make_lake, tmp_path):
+    """The statement fails, and says why; others go on, and so does this one once there is room."""
+    disk = small_disk(64 * MIB)
+    config = {"wal": {"min_free_disk_bytes": 0, "segment_bytes": MIB}, "query": {"sql_memory_bytes": 12 * MIB}}
+    lake = make_lake(data_dir=disk.path / "data", store=tmp_path / "store", config=config)
+    sender = Sender()
+    assert sender.send(lake)
+    statement = "select count(*) as groups, sum(n) as n from (select value % 300000 as g, count(*) as n from generate_series(1, 600000) group by 1)"
+    disk.fill(leave=256 << 10)
+    answer = requests.post(lake.url + "/api/v1/sql", json={"query": statement}, timeout=120)
+    assert answer.status_code == 503 and "disk of the data directory is full" in answer.text, (answer.status_code, answer.text)
+    sender.check(seqs_by_sql(lake), "SQL that needs no room")
+    assert sum(path.stat().st_size for path in (disk.path / "data" / "tmp").rglob("*") if path.is_file()) == 0, "nothing half written stays"
+    disk.empty()
+    assert lake.sql(statement) == [{"groups": "300000", "n": "600000"}] or lake.sql(statement) == [{"groups": 300000, "n": 600000}]
+
+
+def test_a_full_disk_beneath_dead_letters(small_disk, make_lake, tmp_path):
+    """A letter that finds no room is counted and logged, leaves no half line, and stops nothing; its row is in the lake."""
+    disk = small_disk(8 * MIB)
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "deliver").symlink_to(disk.path)
+    # rows larger than any record that Firehose takes
+    rows = [{"name": "all", "query": "huge", "stream": "out"}]
+    deliver = {"endpoint_url": f"http://127.0.0.1:{lakes.free_port()}", "every_millis": 100, "longest_wait_seconds": 1, "rows": rows}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest", "AWS_REGION": "us-east-1"}
+    lake = make_lake(data_dir=data_dir, store=tmp_path / "store", config={"deliver": deliver}, env=keys)
+
+    def send_huge(name):
+        record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": f"huge {name} " + "x" * 1_100_000}}
+        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+        assert requests.post(lake.url + "/v1/logs", json=body, timeout=20).status_code == 200
+
+    path = disk.path / "dead-letters.ndjson"
+    send_huge("first")
+    lake.wait_until(lambda: path.exists() and path.stat().st_size > 1_000_000, 30, what="a letter")
+    disk.fill(leave=200 << 10)
+    send_huge("second")
+    lake.wait_until(lambda: value_of(lake, "tracelake_deliver_dead_letters_lost_total") == 1, 30, what="a letter that found no room")
+    assert "dead letters could not be written" in lake.log_tail()
+    disk.empty()
+    send_huge("third")
+    lake.wait_until(lambda: len(path.read_text().splitlines()) == 2, 30, what="the next letter")
+    letters = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [letter["reason"] for letter in letters] == ["too_large"] * 2, [letter["reason"] for letter in letters]
+    assert len(lake.hits("huge", limit=10)) == 3
