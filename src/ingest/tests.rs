@@ -1,5 +1,6 @@
 //! The write path over stores that are slow, late or away, and clocks moved by hand.
 
+mod bounds;
 mod format;
 mod lives;
 mod repeats;

@@ -117,6 +117,18 @@ impl Blocks {
         metrics::METRICS.open_blocks.set(0);
     }
 
+    /// Blocks kept open.
+    #[cfg(test)]
+    pub(super) fn n_open(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// What they take.
+    #[cfg(test)]
+    pub(super) fn open_bytes(&self) -> usize {
+        self.open.lock().values().map(|kept| kept.bytes).sum()
+    }
+
     /// Opens a block, or finds it open, for a question.
     pub(super) async fn open(self: &Arc<Self>, meta: &Arc<BlockMeta>, demand: &Arc<Demand>) -> Result<Opened, Unopened> {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);

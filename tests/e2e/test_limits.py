@@ -1,15 +1,22 @@
 """Bounds that the configuration sets: at each all is well, past it the answer says which bound it was."""
 
+import concurrent.futures
 import json
+import secrets
+import socket
+import threading
 import time
 
+import duckdb
+import grpc
 import pytest
 import requests
 from botocore.exceptions import ClientError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from test_bad_input import PROTOBUF, counts
-from test_crash import Sender, otlp_logs, otlp_traces, seqs_by_sql
+from test_bad_input import EXPORT, PROTOBUF, counts
+from test_crash import Sender, live_files, otlp_logs, otlp_traces, seqs_by_duckdb, seqs_by_sql
+from test_disk_full import refused_in_its_own_words
 
 MIB = 1 << 20
 
@@ -95,6 +102,15 @@ def test_answers_end_at_their_bounds_and_say_so(make_lake):
         trace = lake.trace(trace_id)
         assert len(trace["spans"]) == 8
         assert trace["coverage"]["complete"] == (len(hits) == 8) or trace["coverage"]["problems"], trace["coverage"]
+    # its logs
+    for n_logs in (3, 4):
+        trace_id = secrets.token_hex(16)
+        records = [{"timeUnixNano": str(time.time_ns() + i), "traceId": trace_id, "body": {"stringValue": f"of it {i}"}} for i in range(n_logs)]
+        body = {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
+        assert requests.post(lake.url + "/v1/logs", json=body, timeout=20).status_code == 200
+        trace = lake.trace(trace_id)
+        assert len(trace["logs"]) == 3 and trace["coverage"]["complete"] == (n_logs == 3), trace["coverage"]
+        assert n_logs == 3 or "newest 3" in json.dumps(trace["coverage"]["problems"]), trace["coverage"]
     # tails
     with requests.get(lake.url + "/api/v1/tail", params={"q": ""}, stream=True, timeout=10) as first:
         assert first.status_code == 200
@@ -129,3 +145,137 @@ def test_groups_and_streams_are_bounded(make_lake):
         with pytest.raises(ClientError) as failed:
             call()
         assert failed.value.response["Error"]["Code"] == code
+
+
+# bodies of at most 100,000 bytes, so that a bound of a few of them is one that may be set
+SMALL = {"otlp": {"max_body_bytes": 100_000, "max_inflated_bytes": 100_000}, "firehose": {"max_body_bytes": 100_000}}
+
+
+def half_sent(lake, n_bytes):
+    """A connection on which so many bytes of a body have come, and the last one has not: the server holds them."""
+    host, port = lake.url.removeprefix("http://").rsplit(":", 1)
+    connection = socket.create_connection((host, int(port)))
+    head = f"POST /v1/logs HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-protobuf\r\nContent-Length: {n_bytes + 1}\r\n\r\n"
+    connection.sendall(head.encode() + b"x" * n_bytes)
+    return connection
+
+
+def test_memory_of_requests_at_and_past_its_bound(make_lake, tmp_path):
+    """`receive.max_memory_bytes`: what others hold is waited for in each protocol's words, what no waiting brings in is turned away."""
+    lake = make_lake(store=tmp_path / "store", config={"receive": {"max_memory_bytes": 400_000}, **SMALL})
+    client = lake.boto3()
+    client.create_log_group(logGroupName="/crash/group")
+    sender = Sender()
+    for _ in range(3):
+        assert sender.send(lake)
+    held = [half_sent(lake, 99_999) for _ in range(4)]
+    lake.wait_until(lambda: not sender.send(lake), 20, what="all is held")
+    answer, _ = otlp_logs(lake, requests, range(1 << 40, (1 << 40) + 1), time.time_ns())
+    assert answer.status_code == 503 and "receive.max_memory_bytes" in answer.text, answer.text
+    refused_in_its_own_words(lake)
+    # what is asked for needs none of it
+    sender.check(seqs_by_sql(lake), "SQL while all is held")
+    for connection in held:
+        connection.close()
+    lake.wait_until(lambda: sender.send(lake), 20, what="a connection that goes gives back what it held")
+    # one alone that takes more than there is: a few bytes a record on the wire, many in memory
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    for _ in range(20_000):
+        scope.log_records.add(severity_number=9)
+    body = request.SerializeToString()
+    assert len(body) < 100_000
+    with counts(lake, "otlp", "logs", {"too_large": 2}):
+        answer = requests.post(lake.url + "/v1/logs", data=body, headers=PROTOBUF, timeout=20)
+        assert answer.status_code == 413 and b"receive.max_memory_bytes is 400000" in answer.content, (answer.status_code, answer.content)
+        with grpc.insecure_channel(lake.otlp_grpc) as channel, pytest.raises(grpc.RpcError) as failed:
+            channel.unary_unary(EXPORT)(body, timeout=20)
+    assert failed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, failed.value
+    assert "grpc-status-details-bin" not in dict(failed.value.trailing_metadata()), "no word of when to try again"
+    lake.restart(kill=True)
+    sender.check(seqs_by_sql(lake), "SQL after a crash")
+    lake.stop()
+    sender.check(seqs_by_duckdb(tmp_path / "store"), "Parquet")
+
+
+def test_bodies_on_their_way_to_the_log_are_bounded(make_lake, tmp_path):
+    """`ingest.max_in_flight_bytes`: it holds one body of this size and not two."""
+    lake = make_lake(store=tmp_path / "store", config={"ingest": {"max_in_flight_bytes": 100_000}, **SMALL})
+    sender, refusals, stop = Sender(), [], threading.Event()
+
+    def how(lake, session, seqs, now):
+        answer, expected = otlp_logs(lake, session, seqs, now)
+        if answer.status_code != 200:
+            refusals.append((answer.status_code, answer.headers.get("retry-after"), answer.text))
+            stop.set()
+        return answer, expected
+
+    def load():
+        with requests.Session() as session:
+            while not stop.is_set():
+                sender.send(lake, how, n=450, session=session)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        loads = [pool.submit(load) for _ in range(8)]
+        stop.wait(60)
+        stop.set()
+        for one in loads:
+            one.result()
+    assert refusals, "eight at once never met"
+    for status, retry_after, text in refusals:
+        assert status == 503 and int(retry_after) > 0 and "ingest.max_in_flight_bytes = 100000" in text, (status, text)
+    assert sender.send(lake, n=450), "one alone is taken"
+    lake.restart(kill=True)
+    sender.check(seqs_by_sql(lake), "SQL after a crash")
+    lake.stop()
+    sender.check(seqs_by_duckdb(tmp_path / "store"), "Parquet")
+
+
+def test_few_blocks_are_kept_open_and_every_answer_is_whole(make_lake):
+    bounds = {"max_open_blocks": 2, "open_block_bytes": 1}
+    lake = make_lake(config={"query": bounds, "ingest": {"flush_age_seconds": 1}, "lake": {"merge_at_blocks": 100}})
+    sender = Sender()
+    for _ in range(5):
+        assert sender.send(lake)
+        lake.wait_flushed()
+    for _ in range(3):
+        sender.check(seqs_by_sql(lake), "SQL over five blocks")
+        found = [hit["body"].removeprefix("record ") for hit in lake.hits("record", limit=1_000)]
+        sender.check(found, "search over five blocks")
+        (line,) = [line for line in requests.get(lake.url + "/metrics", timeout=10).text.splitlines() if line.startswith("tracelake_query_open_blocks ")]
+        assert int(line.split()[1]) <= 1, line
+
+
+def test_a_promoted_column_with_a_value_of_its_own_in_every_row(make_lake, tmp_path):
+    """Twenty thousand services: all are found and counted, and what is kept by service stays within its bound."""
+    n, n_sources = 20_000, 50
+    lake = make_lake(store=tmp_path / "store", config={"ingest": {"max_sources": n_sources}})
+    for first in range(0, n, 5_000):
+        request = ExportLogsServiceRequest()
+        for i in range(first, first + 5_000):
+            resource = request.resource_logs.add()
+            resource.resource.attributes.add(key="service.name").value.string_value = f"service-{i}"
+            resource.scope_logs.add().log_records.add(time_unix_nano=time.time_ns()).body.string_value = f"of service {i}"
+        assert requests.post(lake.url + "/v1/logs", data=request.SerializeToString(), headers=PROTOBUF, timeout=60).status_code == 200
+
+    def check():
+        for i in (0, 4_999, 5_000, n - 1):
+            (hit,) = lake.hits(f'service:="service-{i}"')
+            assert hit["body"] == f"of service {i}", hit
+        assert lake.hits(f'service:="service-{n}"') == []
+        (row,) = lake.sql("SELECT count(DISTINCT service_name) AS services, count(*) AS n FROM logs")
+        assert (int(row["services"]), int(row["n"])) == (n, n), row
+        answer = lake.get("/api/v1/count", q="*", by="service", limit=5)
+        assert len(answer["groups"]) == 5 and [group["count"] for group in answer["groups"]] == [1] * 5, answer
+        assert not answer["coverage"]["complete"] or 5 + answer["other"] == n, answer
+        # those that are told apart, and all others as one a kind of record
+        assert len(lake.status()["sources"]) <= n_sources + 2, len(lake.status()["sources"])
+
+    check()
+    lake.restart(kill=True)
+    check()
+    lake.restart()
+    check()
+    files, _ = live_files(tmp_path / "store")
+    services = duckdb.sql(f"SELECT count(DISTINCT service_name), count(*) FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
+    assert services == [(n, n)], services

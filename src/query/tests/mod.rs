@@ -1,6 +1,7 @@
 //! The engine over rows in the head, in blocks with an index and in blocks without.
 
 mod anchors;
+mod bounds;
 mod cold;
 mod counts;
 mod differential;

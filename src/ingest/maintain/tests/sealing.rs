@@ -105,6 +105,44 @@ async fn a_running_hour_is_merged_by_like_sizes_and_no_row_more_than_twice_befor
     world.check(&maintainer).await;
 }
 
+/// Numbers of rows of the blocks that are left of six, after their hour: of 20, 30, 30, 30, 30 and 90 bytes.
+async fn sizes_within(max_block_bytes: u64) -> Vec<u64> {
+    let mut world = World::new(Config {
+        max_block_bytes,
+        ..Config::default()
+    });
+    let maintainer = world.maintainer(1).await;
+    for n_rows in [10, 10, 10, 10, 10, 30] {
+        world.flush(&maintainer, Table::Logs, START, n_rows).await;
+    }
+    let before = maintainer.catalog.snapshot();
+    assert_eq!(before.all_blocks().map(|meta| meta.parquet_bytes).sum::<u64>(), 230);
+    world.clock.set(START + 2 * HOUR);
+    maintainer.run_once().await;
+    let snapshot = maintainer.catalog.snapshot();
+    let came_so = |meta: &BlockMeta| {
+        before
+            .all_blocks()
+            .any(|old| (old.n_rows, old.min_time_nanos) == (meta.n_rows, meta.min_time_nanos))
+    };
+    assert!(snapshot.all_blocks().all(|meta| meta.parquet_bytes <= max_block_bytes || came_so(meta)));
+    world.check(&maintainer).await;
+    let mut sizes: Vec<_> = snapshot.all_blocks().map(|meta| meta.n_rows).collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+#[tokio::test]
+async fn blocks_are_filled_up_to_their_bytes_and_no_further() {
+    // two of 30 bytes are at the bound, and past it
+    assert_eq!(sizes_within(60).await, [10, 20, 20, 30]);
+    assert_eq!(sizes_within(59).await, [10, 10, 10, 20, 30]);
+    // all together, and one byte too few
+    assert_eq!(sizes_within(230).await, [80]);
+    assert!(sizes_within(229).await.len() > 1);
+    assert_eq!(sizes_within(1).await, [10, 10, 10, 10, 10, 30]);
+}
+
 /// Blocks of ten rows and one of thirty become blocks of twenty, and the one stays alone.
 async fn fills_blocks_of_twenty_rows(table: Table, config: Config) {
     let mut world = World::new(config);
