@@ -189,7 +189,7 @@ impl CatalogPath {
     /// Prefix of all heartbeats.
     pub const NODE_PREFIX: &str = "_catalog/node/";
 
-    /// Where the copy of a record lies, until that of the record [`RECORD_COPIES`] later takes its place.
+    /// Where the copy of a record lies, until that of the record 1,024 later takes its place.
     pub fn copy_of_record(seq: u64) -> Self {
         CatalogPath::Copy((seq % RECORD_COPIES) as u16)
     }
