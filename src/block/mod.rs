@@ -97,7 +97,7 @@ pub enum Error {
         reason: String,
     },
     /// What is made could not be written down on the way, as on a full disk.
-    #[error("a block that is being made cannot be written")]
+    #[error("a block that is being made cannot be written down on the way: {0}")]
     Scratch(#[source] std::io::Error),
     /// A range of one of its objects could not be fetched.
     #[error("{reason}")]
