@@ -262,6 +262,35 @@ class Lake:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log_tail()}") from None
 
+    def check_ledger(self):
+        """Every record that was accepted is a row, or was deleted or expired: checked at the end of each test that passes."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        try:
+            self.get("/api/v1/status")
+        except ApiError as error:
+            # asks for a key that this one has not
+            assert error.status in (401, 403), error
+            return
+        wrong = None
+
+        def agrees():
+            nonlocal wrong
+            kept = {"logs": 0, "traces": 0}
+            for row in self.sql("SELECT signal, outcome, sum(records) AS n FROM ledger GROUP BY 1, 2"):
+                if row["signal"] in kept and row["outcome"] in ("accepted", "deleted", "expired"):
+                    kept[row["signal"]] += int(row["n"]) if row["outcome"] == "accepted" else -int(row["n"])
+            rows = self.sql("SELECT (SELECT count(*) FROM logs) AS logs, (SELECT count(*) FROM spans) AS spans")[0]
+            logs, spans = int(rows["logs"]), int(rows["spans"])
+            wrong = f"the ledger has {kept}, there are {logs} log records and {spans} spans"
+            # of a span in progress the completed one takes the place
+            return kept["logs"] == logs and kept["traces"] >= spans
+
+        try:
+            self.wait_until(agrees, 15, every=0.3, what="the ledger adds up")
+        except AssertionError as error:
+            raise AssertionError(f"{wrong}\n{error}") from None
+
     def wait_flushed(self, timeout=20.0):
         """Waits until no row is in memory only."""
         return self.wait_until(lambda: self.status()["head"]["rows"] == 0, timeout, what="all rows flushed")
