@@ -63,6 +63,18 @@ pub(super) enum ValueTest {
     Address(Network),
     /// This text stands in it, to the letter.
     Holds(memmem::Finder<'static>),
+    /// What a condition of SQL makes of it.
+    By(Judge),
+}
+
+/// A test that was made elsewhere.
+#[derive(Clone)]
+pub(super) struct Judge(pub(super) Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 impl ValueTest {
@@ -77,6 +89,7 @@ impl ValueTest {
             ValueTest::Alike(alike) => alike.is_like(value),
             ValueTest::Address(network) => network.is_in(value),
             ValueTest::Holds(finder) => finder.find(value.as_bytes()).is_some(),
+            ValueTest::By(judge) => (judge.0)(value),
         }
     }
 

@@ -414,6 +414,7 @@ impl Engine {
                     begun,
                     stop,
                     workers: workers.clone(),
+                    now_nanos: self.inner.clock.now_nanos(),
                 };
                 workers.drive(sql::run(statement)).await
             },

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `trace_id('any spelling')` | the 32 hex digits that `trace_id` columns hold; NULL if it is no trace ID |
 //! | `match(column, 'words')` | whether the text holds the words, as the search language reads them: `'reset "by peer" -proxy time*'` |
+//! | `search('connection severity>=WARN')` | whether a search would find the row: the whole search language, of `logs` or `spans` ([`with_search`]) |
 //! | `bin(interval '5 minutes', time)` | the beginning of the interval a time lies in: `date_bin` by its short name |
 //! | `date_trunc('hour', time)` | as ever, but hours, days and weeks of UTC times are whole-number arithmetic: DataFusion's own makes a calendar date of every row, which is most of what a histogram costs (`date_bin` does not) |
 
@@ -12,9 +13,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::{ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 
 use super::ast::Query;
@@ -37,6 +43,79 @@ const AMPLIFIERS: [&str; 7] = ["repeat", "lpad", "rpad", "range", "generate_seri
 
 /// The name of `match`.
 pub(super) const MATCH: &str = "match";
+/// The name of `search`.
+pub(super) const SEARCH: &str = "search";
+
+const MISPLACED: &str =
+    "search('…') stands by itself in WHERE, or under AND, over logs or spans: write OR and NOT into its query, and put an outer join's table into a subquery";
+
+/// Makes `search('…')` known to a session. It is no computation: a table that is asked it by itself (or under `AND`) answers it
+/// ([`super::pushdown`]), and wherever else it is left standing it is an error that says so. To which table it belongs a column
+/// tells, which the session adds where there is but one table of its kind; in a join it is written: `search(l.time, '…')`.
+pub(super) fn with_search(session: &SessionContext) {
+    session.register_udf(ScalarUDF::from(SearchFunction {
+        signature: Signature::one_of(vec![TypeSignature::Exact(vec![DataType::Utf8]), TypeSignature::Any(2)], Volatility::Immutable),
+    }));
+    session.add_analyzer_rule(Arc::new(SearchedTable));
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SearchFunction {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for SearchFunction {
+    fn name(&self) -> &str {
+        SEARCH
+    }
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("{MISPLACED}")
+    }
+}
+
+/// Adds the column that tells which table a `search` is about.
+#[derive(Debug)]
+struct SearchedTable;
+
+impl AnalyzerRule for SearchedTable {
+    fn name(&self) -> &str {
+        "searched_table"
+    }
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let named = plan.transform_up_with_subqueries(|node| {
+            let is_filter = matches!(node, LogicalPlan::Filter(_));
+            let columns: Vec<Column> = node.inputs().iter().flat_map(|input| input.schema().columns()).collect();
+            node.map_expressions(|expr| {
+                expr.transform_up(|expr| match expr {
+                    Expr::ScalarFunction(call) if call.name() == SEARCH && !is_filter => plan_err!("{MISPLACED}"),
+                    Expr::ScalarFunction(mut call) if call.name() == SEARCH && call.args.len() == 1 => {
+                        call.args.insert(0, Expr::Column(searched(&columns)?));
+                        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })
+            })
+        })?;
+        Ok(named.data)
+    }
+}
+
+/// The time column of the one searchable table among those that a condition sees.
+fn searched(columns: &[Column]) -> Result<Column> {
+    let is_time = |column: &&Column| Table::ALL.iter().any(|table| table.is_searchable() && table.time_column() == column.name);
+    let mut times = columns.iter().filter(is_time);
+    match (times.next(), times.next()) {
+        (Some(column), None) => Ok(column.clone()),
+        (None, _) => plan_err!("search('…') is asked of logs or spans, and neither stands in this FROM with its time"),
+        (Some(_), Some(_)) => plan_err!("search('…') may mean more than one table here: name one by any of its columns, as in search(l.time, '…')"),
+    }
+}
 
 /// The filter on a table's text that words in the search language are; fields have no place in it.
 pub(super) fn text_filter(words: &str) -> Result<Filter> {
@@ -61,7 +140,7 @@ pub(super) fn text_filter(words: &str) -> Result<Filter> {
     }
 }
 
-fn text_matches(filter: &Filter, text: &str) -> bool {
+pub(super) fn text_matches(filter: &Filter, text: &str) -> bool {
     match filter {
         Filter::All => true,
         Filter::None => false,
@@ -245,7 +324,6 @@ impl ScalarUDFImpl for DateTruncFunction {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Field;
-    use datafusion::config::ConfigOptions;
     use proptest::strategy::Strategy as _;
 
     use super::*;

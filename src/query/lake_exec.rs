@@ -3,7 +3,8 @@
 //! Rows are read when the plan asks for them, on the threads that drive the plan; a plan that has enough asks no more. A block
 //! is opened when its turn comes.
 //!
-//! `EXPLAIN` tells what is known before: the blocks that the time leaves, the rows of the head, whether the index is asked.
+//! `EXPLAIN` tells what is known before: the blocks that the time leaves, the rows of the head, which conditions the index is
+//! asked (or, of columns that have none, are tested before other columns are read).
 //! `EXPLAIN ANALYZE` adds what was done: `blocks_read`, `blocks_pruned` (by time, by the index, and because the plan had
 //! enough before their turn), `rows_selected` (what index and filter left of blocks and head), `bytes_read` (an estimate,
 //! as in [`Coverage`]).
@@ -66,6 +67,8 @@ pub(super) struct LakeScan {
     pub(super) wanted: Vec<usize>,
     pub(super) columns: Vec<&'static str>,
     pub(super) filter: Arc<Filter>,
+    /// The conditions that the filter is made of, as `EXPLAIN` shows them.
+    pub(super) narrowed_by: Vec<String>,
     pub(super) range: TimeRange,
     pub(super) stop: Stop,
     pub(super) coverage: Arc<Mutex<Coverage>>,
@@ -125,7 +128,7 @@ impl DisplayAs for LakeExec {
         }
         match scan.filter.as_ref() {
             Filter::All => {}
-            _ => write!(f, ", narrowed by the index")?,
+            _ => write!(f, ", narrowed by the index: [{}]", scan.narrowed_by.join(", "))?,
         }
         if scan.is_ordered {
             write!(f, ", newest first")?;

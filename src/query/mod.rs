@@ -88,6 +88,8 @@ mod tail;
 mod functions;
 mod whole_maps;
 mod lake_exec;
+mod judge;
+mod pushdown;
 mod table;
 mod sql;
 mod engine;

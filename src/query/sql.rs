@@ -87,6 +87,8 @@ pub(super) struct Statement {
     pub(super) begun: Instant,
     pub(super) stop: Stop,
     pub(super) workers: Workers,
+    /// What relative times in the search language are counted from.
+    pub(super) now_nanos: i64,
 }
 
 /// What a statement over other tables is run on.
@@ -129,6 +131,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         begun,
         stop,
         workers,
+        now_nanos,
     } = statement;
     let limit = request.limit.clamp(1, config.max_sql_rows);
     let coverage = Arc::new(Mutex::new(Coverage::new(TimeRange::new(0, 0))));
@@ -143,6 +146,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         coverage: coverage.clone(),
         unopened: unopened.clone(),
         newest_first: newest_first.clone(),
+        now_nanos,
     };
     let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
     session.register_table("ledger", Arc::new(ledger_table(&ledger)?)).map_err(internal)?;
@@ -222,6 +226,7 @@ async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: 
         session.register_table(table.name(), Arc::new(provider(table))).map_err(internal)?;
     }
     functions::register(&session);
+    functions::with_search(&session);
     let plan = session.state().create_logical_plan(METRICS_VIEW).await.map_err(internal)?;
     session
         .register_table("metrics", Arc::new(ViewTable::new(plan, Some(METRICS_VIEW.to_string()))))

@@ -8,36 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
-use memchr::memmem;
 use parking_lot::Mutex;
 
+use super::View;
 use super::blocks::Blocks;
-use super::conditions::{Key, ValueTest};
 use super::coverage::Coverage;
-use super::filter::{Filter, Leaf};
 use super::job::Job;
 use super::lake_exec::{LakeExec, LakeScan, Part};
 use super::limits::Stop;
 use super::pool::Workers;
-use super::whole_maps::{WholeMaps, promoted};
-use super::{View, functions};
-use crate::block::{BlockMeta, RawField};
-use crate::model::schema::{SPAN_COLUMNS, is_context_column};
-use crate::model::{Rows, Table, TimeRange};
+use super::pushdown::{self, Pushed};
+use super::whole_maps::WholeMaps;
+use crate::block::BlockMeta;
+use crate::model::{Rows, Table};
 
 /// With more partitions than this, blocks overlap so much that sorting is as good.
 const MAX_ORDERED_PARTITIONS: usize = 32;
-/// What `attributes['name']` is in a plan.
-const GET_FIELD: &str = "get_field";
 
 /// One table in one view.
 #[derive(Debug)]
@@ -52,6 +47,8 @@ pub(super) struct LakeTable {
     pub(super) unopened: Arc<AtomicU64>,
     /// Whether the statement [`wants_newest`].
     pub(super) newest_first: Arc<AtomicBool>,
+    /// What relative times in a `search` are counted from.
+    pub(super) now_nanos: i64,
 }
 
 /// Whether a statement sorts by a time column, newest first.
@@ -128,15 +125,17 @@ impl TableProvider for LakeTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // what is pushed down only narrows what is read; the plan tests every row again
-        Ok(filters.iter().map(|_| TableProviderFilterPushDown::Inexact).collect())
+        let pushed = |filter: &&Expr| match pushdown::is_search(filter) {
+            // it means what it means to a search, row by row
+            true => pushdown::search(self.table, filter, self.now_nanos).map(|_| TableProviderFilterPushDown::Exact),
+            // what is pushed down only narrows what is read; the plan tests every row again
+            false => Ok(TableProviderFilterPushDown::Inexact),
+        };
+        filters.iter().map(pushed).collect()
     }
 
-    async fn scan(&self, _state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], _limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        let range = filters
-            .iter()
-            .fold(TimeRange::ALL, |range, filter| range.intersect(&time_range(self.table, filter)));
-        let filter = Filter::and(filters.iter().filter_map(|filter| narrow(self.table, filter)).collect());
+    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], _limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+        let Pushed { range, filter, told } = pushdown::push(self.table, filters, state, self.now_nanos)?;
         let mut job = Job::new(&self.view, self.table, filter, range, self.stop.clone(), self.workers.clone());
         let all_blocks = self.view.snapshot.blocks(self.table).len() as u64;
         job.coverage.blocks_pruned = all_blocks - job.coverage.blocks_total;
@@ -177,6 +176,7 @@ impl TableProvider for LakeTable {
             columns: wanted.iter().filter_map(|i| static_name(&full, *i)).collect(),
             wanted,
             filter: job.filter.clone(),
+            narrowed_by: told,
             range,
             stop: self.stop.clone(),
             coverage: self.coverage.clone(),
@@ -193,7 +193,7 @@ impl TableProvider for LakeTable {
 }
 
 /// Column names of all tables, kept for ever: there are few, and they are constants.
-fn static_name(schema: &Schema, index: usize) -> Option<&'static str> {
+pub(super) fn static_name(schema: &Schema, index: usize) -> Option<&'static str> {
     use std::collections::HashSet;
     use std::sync::LazyLock;
     static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
@@ -203,180 +203,4 @@ fn static_name(schema: &Schema, index: usize) -> Option<&'static str> {
         names.map(|name| &*Box::leak(name.into_boxed_str())).collect()
     });
     NAMES.get(schema.field(index).name().as_str()).copied()
-}
-
-/// The times that a filter on the time columns leaves.
-fn time_range(table: Table, filter: &Expr) -> TimeRange {
-    match filter {
-        Expr::BinaryExpr(BinaryExpr {
-            left,
-            op: Operator::And,
-            right,
-        }) => time_range(table, left).intersect(&time_range(table, right)),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            let (a, b) = (time_range(table, left), time_range(table, right));
-            TimeRange::new(a.start_nanos.min(b.start_nanos), a.end_nanos.max(b.end_nanos))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let compared = match (is_time(table, left), literal_nanos(right)) {
-                (true, Some(nanos)) => Some((*op, nanos)),
-                _ => match (is_time(table, right), literal_nanos(left), op.swap()) {
-                    (true, Some(nanos), Some(op)) => Some((op, nanos)),
-                    _ => None,
-                },
-            };
-            compared.map_or(TimeRange::ALL, |(op, nanos)| bounds(op, nanos))
-        }
-        Expr::Between(between) if !between.negated && is_time(table, &between.expr) => {
-            let low = literal_nanos(&between.low).map_or(TimeRange::ALL, |nanos| bounds(Operator::GtEq, nanos));
-            let high = literal_nanos(&between.high).map_or(TimeRange::ALL, |nanos| bounds(Operator::LtEq, nanos));
-            low.intersect(&high)
-        }
-        _ => TimeRange::ALL,
-    }
-}
-
-/// The range of exact times that a comparison leaves. Microsecond columns are rounded down, so each end is widened by
-/// what rounding can hide.
-fn bounds(op: Operator, nanos: i64) -> TimeRange {
-    const MICRO: i64 = 1_000;
-    let (from, to) = (nanos.saturating_sub(MICRO), nanos.saturating_add(MICRO));
-    match op {
-        Operator::Eq => TimeRange::new(from, to),
-        Operator::Gt | Operator::GtEq => TimeRange::new(from, i64::MAX),
-        Operator::Lt | Operator::LtEq => TimeRange::new(i64::MIN, to),
-        _ => TimeRange::ALL,
-    }
-}
-
-fn is_time(table: Table, expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(column) => {
-            let exact = table.time_column();
-            column.name == exact || Some(column.name.as_str()) == exact.strip_suffix("_unix_nano")
-        }
-        Expr::Cast(cast) => matches!(cast.field.data_type(), DataType::Timestamp(..)) && is_time(table, &cast.expr),
-        _ => false,
-    }
-}
-
-fn literal_nanos(expr: &Expr) -> Option<i64> {
-    let Expr::Literal(value, _) = expr else { return None };
-    match value {
-        ScalarValue::TimestampSecond(Some(t), _) => t.checked_mul(1_000_000_000),
-        ScalarValue::TimestampMillisecond(Some(t), _) => t.checked_mul(1_000_000),
-        ScalarValue::TimestampMicrosecond(Some(t), _) => t.checked_mul(1_000),
-        ScalarValue::TimestampNanosecond(Some(t), _) | ScalarValue::Int64(Some(t)) => Some(*t),
-        _ => None,
-    }
-}
-
-fn literal_text(expr: &Expr) -> Option<&str> {
-    let Expr::Literal(value, _) = expr else { return None };
-    value.try_as_str().flatten()
-}
-
-/// A filter that leaves at least the rows that `expr` leaves and that an index can answer; `None` if there is none.
-fn narrow(table: Table, expr: &Expr) -> Option<Filter> {
-    if !table.is_searchable() {
-        return None;
-    }
-    match expr {
-        Expr::BinaryExpr(BinaryExpr {
-            left,
-            op: Operator::And,
-            right,
-        }) => match (narrow(table, left), narrow(table, right)) {
-            (Some(a), Some(b)) => Some(Filter::and(vec![a, b])),
-            (one, other) => one.or(other),
-        },
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => Some(Filter::or(vec![narrow(table, left)?, narrow(table, right)?])),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            let (field, value) = match (literal_text(left), literal_text(right)) {
-                (None, Some(value)) => (left.as_ref(), value),
-                (Some(value), None) => (right.as_ref(), value),
-                _ => return None,
-            };
-            equals(table, field, value)
-        }
-        Expr::InList(list) if !list.negated => {
-            let any = list.list.iter().map(|value| equals(table, &list.expr, literal_text(value)?));
-            Some(Filter::or(any.collect::<Option<Vec<_>>>()?))
-        }
-        Expr::Like(like) if !like.negated && !like.case_insensitive && like.escape_char.is_none() => match (&*like.expr, literal_text(&like.pattern)) {
-            (Expr::Column(column), Some(pattern)) if table == Table::Logs && column.name == "body" => holds_pieces(pattern),
-            _ => None,
-        },
-        Expr::ScalarFunction(call) if call.name() == functions::MATCH => match call.args.as_slice() {
-            // only `body` of logs is exactly the text that is indexed
-            [Expr::Column(column), words] if table == Table::Logs && column.name == "body" => match functions::text_filter(literal_text(words)?) {
-                // NULL is not the absence of a word: a negation would keep rows without body
-                Ok(filter) if !has_negation(&filter) => Some(filter),
-                _ => None,
-            },
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The texts that a pattern of `LIKE` has between its signs; `None` where that says nothing.
-fn holds_pieces(pattern: &str) -> Option<Filter> {
-    if pattern.contains('\\') {
-        return None;
-    }
-    let pieces = pattern.split(['%', '_']).filter(|piece| !piece.is_empty());
-    let holds = |piece: &str| Filter::leaf(Leaf::WholeText(ValueTest::Holds(memmem::Finder::new(piece).into_owned())));
-    let all: Vec<Filter> = pieces.map(holds).collect();
-    (!all.is_empty()).then(|| Filter::and(all))
-}
-
-fn has_negation(filter: &Filter) -> bool {
-    match filter {
-        Filter::And(parts) | Filter::Or(parts) => parts.iter().any(has_negation),
-        Filter::Not(_) => true,
-        _ => false,
-    }
-}
-
-/// A field that is a text: a column, or an attribute.
-fn equals(table: Table, field: &Expr, value: &str) -> Option<Filter> {
-    let test = ValueTest::Is(value.to_string());
-    let of = |column: Option<&'static str>, key: Option<&str>| {
-        let keys = key.map(Key::new).into_iter().collect();
-        Some(Filter::leaf(Leaf::Value {
-            column,
-            keys,
-            test: test.clone(),
-        }))
-    };
-    let of_spans = |key: &str| {
-        SPAN_COLUMNS
-            .iter()
-            .find(|(attribute, column)| table == Table::Spans && (*attribute == key || *column == key))
-    };
-    match field {
-        Expr::Column(column) => {
-            let column = column.name.as_str();
-            if is_context_column(column) && column != "resource_attributes" {
-                return of(Some(static_name(&table.schema(), table.schema().index_of(column).ok()?)?), None);
-            }
-            if let Some((attribute, column)) = of_spans(column) {
-                return of(Some(column), Some(attribute));
-            }
-            let field = RawField::of_column(table, column)?;
-            Some(Filter::leaf(Leaf::Column(field.name(), test)))
-        }
-        Expr::ScalarFunction(call) if call.name() == GET_FIELD => {
-            let [Expr::Column(map), key] = call.args.as_slice() else { return None };
-            let key = literal_text(key).filter(|_| ["attributes", "resource_attributes"].contains(&map.name.as_str()))?;
-            // what the map is given from a column, a search finds there too
-            let column = promoted(table, &map.name)
-                .iter()
-                .find(|(attribute, _)| *attribute == key)
-                .map(|(_, column)| *column);
-            of(column, Some(key))
-        }
-        _ => None,
-    }
 }

@@ -10,6 +10,7 @@ mod insights;
 mod log_patterns;
 mod paging;
 mod patterns;
+mod pushdown;
 mod semantics;
 mod sql;
 mod traces;

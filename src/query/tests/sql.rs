@@ -262,7 +262,7 @@ async fn rows_read_in_order_are_the_rows_sorted() {
 }
 
 /// The step of a plan that reads the lake, as `EXPLAIN` shows it.
-fn lake_step(plan: &SqlResponse) -> String {
+pub(super) fn lake_step(plan: &SqlResponse) -> String {
     let text = serde_json::to_string(&plan.rows).expect("JSON");
     let start = text.find("LakeExec").unwrap_or_else(|| panic!("no LakeExec in {text}"));
     let end = text[start..].find("\\n").unwrap_or(text.len() - start);
@@ -270,7 +270,7 @@ fn lake_step(plan: &SqlResponse) -> String {
 }
 
 /// A metric of the step.
-fn metric(step: &str, name: &str) -> u64 {
+pub(super) fn metric(step: &str, name: &str) -> u64 {
     let (_, rest) = step.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {step}"));
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_else(|_| panic!("{name} in {step} is no number"))

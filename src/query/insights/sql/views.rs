@@ -130,6 +130,8 @@ pub(super) async fn run(
             coverage: coverage.clone(),
             unopened: Arc::new(AtomicU64::new(0)),
             newest_first: newest_first.clone(),
+            // these statements have no `search`
+            now_nanos: 0,
         };
         let table = view.table(&session, logs, range).map_err(internal)?;
         session.register_table(TableReference::bare(view.name.as_str()), table).map_err(internal)?;
