@@ -188,6 +188,7 @@ impl App {
             cache: cache.clone(),
             quarantine: ingest.quarantine().clone(),
             finder: Arc::new(SearchLanguage),
+            losses: Arc::new(ingest.clone()),
             clock: clock.clone(),
         });
         let collectors = collectors(&config.collect, &app.server, &faces.log_groups, &clock);

@@ -22,6 +22,7 @@ pub const POINTS: &[&str] = &[
     "delete.after_order",
     "delete.after_join",
     "delete.before_erasure",
+    "delete.after_note",
     "delete.after_announcement",
     "delete.after_index_put",
     "delete.after_parquet_put",

@@ -24,6 +24,8 @@ use crate::query::{Arrived, Engine, Logged, Trace};
 const POSITIONS_AT_ONCE: i64 = 512;
 /// Traces that are read and written together. (Few in tests.)
 const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
+/// How long before and after a span that it has lost the rest of a trace, and its row, is looked for: a day.
+const LONGEST_NANOS: i64 = 24 * REACH_NANOS;
 /// A graph is asked to be fresh no more often than this.
 const FRESH_FOR_NANOS: i64 = 1_000_000_000;
 /// A trace that gets something new all the time is written all the same after so long.
@@ -113,6 +115,7 @@ pub struct Report {
 impl Assembler {
     /// One over the engine and the write path; nothing is read yet.
     pub fn over(config: Config, engine: Engine, ingest: Ingest, clock: Arc<dyn Clock>) -> Assembler {
+        ingest.note_losses();
         Assembler::new(config, Arc::new(EngineLake { engine, ingest }), clock)
     }
 
@@ -227,6 +230,7 @@ impl Assembler {
             state.seen = up_to;
             self.write_early(state).await?;
         }
+        self.correct_lost(state).await?;
         let now_nanos = self.clock.now_nanos();
         let due = state
             .open
@@ -311,26 +315,42 @@ impl Assembler {
     async fn write_some(&self, state: &mut State, due: &[(TraceId, Arrived)]) -> Result<(), Failed> {
         let first = due.iter().map(|(_, arrived)| arrived.first_nanos).min().unwrap_or_default();
         let last = due.iter().map(|(_, arrived)| arrived.last_nanos).max().unwrap_or_default();
-        let around = TimeRange::new(first.saturating_sub(REACH_NANOS), last.saturating_add(REACH_NANOS));
         let ids: Vec<TraceId> = due.iter().map(|(id, _)| *id).collect();
-        let mut traces = self.read(&ids, around).await?;
-        let logged = self.lake.logged(&ids, around).await?;
         let maybe_written: Vec<TraceId> = due
             .iter()
             .filter(|(id, arrived)| !state.known.is_surely_new(id, arrived.first_nanos))
             .map(|(id, _)| *id)
             .collect();
+        let around = Around::of(first, last, REACH_NANOS);
+        self.write_these(state, &ids, &maybe_written, around).await?;
+        for id in &ids {
+            state.open.remove(id);
+        }
+        Ok(())
+    }
+
+    /// Reads traces, compares them with their rows, and writes what differs.
+    async fn write_these(&self, state: &mut State, ids: &[TraceId], maybe_written: &[TraceId], around: Around) -> Result<Old, Failed> {
+        let mut traces = self.read(ids, around.read).await?;
+        let logged = self.lake.logged(ids, around.read).await?;
         let written = match maybe_written.is_empty() {
             true => HashMap::new(),
             false => {
                 let starts = traces.iter().map(|trace| trace.start_unix_nano);
-                let from = starts.min().unwrap_or(first).min(first).saturating_sub(REACH_NANOS);
-                self.lake.written(&maybe_written, TimeRange::new(from, around.end_nanos)).await?
+                let from = starts
+                    .min()
+                    .map_or(around.rows_from, |start| around.rows_from.min(start.saturating_sub(REACH_NANOS)));
+                self.lake.written(maybe_written, TimeRange::new(from, around.read.end_nanos)).await?
             }
         };
-        self.reread_longer(&mut traces, &written, around).await?;
-        let compared = aside(move || compare(&traces, &logged, &written)).await;
-        let Compared { summaries, change, starts } = compared.map_err(again)?;
+        self.reread_longer(&mut traces, &written, around.read).await?;
+        let compared = aside(move || compare(&traces, &logged, &written, around.have_lost)).await;
+        let Compared {
+            summaries,
+            change,
+            starts,
+            old,
+        } = compared.map_err(again)?;
         let n_corrected = summaries.iter().filter(|(_, revision)| *revision > 1).count() as u64;
         let n_written = summaries.len() as u64;
         if !summaries.is_empty() {
@@ -346,13 +366,49 @@ impl Assembler {
         for (id, start_nanos) in &starts {
             state.known.note(id, *start_nanos);
         }
-        for id in &ids {
-            state.open.remove(id);
-        }
         metrics::wrote(n_written, n_corrected);
         let mut figures = self.figures.lock();
         figures.written += n_written;
         figures.corrected += n_corrected;
+        Ok(old)
+    }
+
+    /// Corrects the rows of traces that have lost spans to a delete, and has the rows deleted that tell of these spans. Each step may
+    /// be done again: the next look finds the same note, and what of it is left to do.
+    async fn correct_lost(&self, state: &mut State) -> Result<(), String> {
+        for (key, lost) in self.lake.lost() {
+            let mut around = Around::of(lost.first_nanos, lost.last_nanos, LONGEST_NANOS);
+            around.read.end_nanos = lost.last_nanos.saturating_add(LONGEST_NANOS);
+            around.have_lost = true;
+            let ids: Vec<TraceId> = lost.traces.iter().copied().collect();
+            let mut old = Old::new();
+            let mut parts: Vec<&[TraceId]> = ids.chunks(TRACES_AT_ONCE).collect();
+            while let Some(part) = parts.pop() {
+                match self.write_these(state, part, part, around).await {
+                    Ok(rows) => old.extend(rows),
+                    Err(Failed::TooLarge(_)) if part.len() > 1 => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    Err(Failed::TooLarge(message)) => {
+                        tracing::error!(trace_id = %part[0], message, "the summary of a trace that has lost spans is more than the log takes: it is deleted");
+                        metrics::too_large();
+                        old.push((part[0], i32::MAX));
+                    }
+                    Err(Failed::Again(message)) => return Err(message),
+                }
+            }
+            if !old.is_empty() {
+                let range = TimeRange::new(around.rows_from, around.read.end_nanos);
+                self.lake.delete_old(&old, range).await?;
+            }
+            self.lake.forget_lost(&key).await?;
+            tracing::info!(
+                traces = ids.len(),
+                outdated = old.len(),
+                "summaries of traces that have lost spans to a delete are corrected"
+            );
+        }
         Ok(())
     }
 
@@ -419,6 +475,31 @@ fn again(error: impl std::fmt::Display) -> Failed {
     Failed::Again(error.to_string())
 }
 
+/// Rows that are too old: of each trace those below a revision.
+type Old = Vec<(TraceId, i32)>;
+
+/// Where traces are looked for.
+#[derive(Clone, Copy, Debug)]
+struct Around {
+    /// Spans and records.
+    read: TimeRange,
+    /// Rows start from here on.
+    rows_from: i64,
+    /// Whether the traces have lost spans, all of them perhaps.
+    have_lost: bool,
+}
+
+impl Around {
+    /// Around spans of a time; of a trace that may have begun so long before.
+    fn of(first_nanos: i64, last_nanos: i64, longest_nanos: i64) -> Around {
+        Around {
+            read: TimeRange::new(first_nanos.saturating_sub(REACH_NANOS), last_nanos.saturating_add(REACH_NANOS)),
+            rows_from: first_nanos.saturating_sub(longest_nanos),
+            have_lost: false,
+        }
+    }
+}
+
 /// What is to be written.
 struct Compared {
     /// Each with its revision.
@@ -427,14 +508,18 @@ struct Compared {
     change: Calls,
     /// Every trace that was read, with its start.
     starts: Vec<(TraceId, i64)>,
+    /// Of traces that have lost spans.
+    old: Old,
 }
 
-/// Compares traces with their rows.
-fn compare(traces: &[Trace], logged: &HashMap<TraceId, Logged>, written: &HashMap<TraceId, Written>) -> Compared {
+/// Compares traces with their rows; of those that have lost spans also tells which rows are too old, and what is left of those of
+/// which nothing is.
+fn compare(traces: &[Trace], logged: &HashMap<TraceId, Logged>, written: &HashMap<TraceId, Written>, have_lost: bool) -> Compared {
     let mut out = Compared {
         summaries: Vec::new(),
         change: Calls::default(),
         starts: Vec::with_capacity(traces.len()),
+        old: Old::new(),
     };
     let mut seen = HashSet::new();
     for trace in traces.iter().filter(|trace| seen.insert(trace.trace_id)) {
@@ -453,6 +538,24 @@ fn compare(traces: &[Trace], logged: &HashMap<TraceId, Logged>, written: &HashMa
             }
         };
         out.summaries.push((summary, revision));
+    }
+    if !have_lost {
+        return out;
+    }
+    let corrected: HashMap<TraceId, i32> = out.summaries.iter().map(|(summary, revision)| (summary.trace_id, *revision)).collect();
+    for (id, written) in written {
+        if seen.contains(id) {
+            let newest = corrected.get(id).copied().unwrap_or(written.revision);
+            out.old.extend((newest > 1).then_some((*id, newest)));
+            continue;
+        }
+        // what it had added is taken back once: a look that is repeated finds this row
+        let nothing = Summary::of_nothing(*id, written.start_nanos);
+        if written.digest != nothing.digest() {
+            out.change.add(&nothing.calls.since(&written.calls));
+            out.summaries.push((nothing, written.revision.saturating_add(1)));
+        }
+        out.old.push((*id, i32::MAX));
     }
     out
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::assembler::Checkpoint;
 use super::calls::{CallKey, Calls, Figures};
 use super::reread::together;
-use crate::ingest::{Ingest, Refused, last_ingest_id_of};
+use crate::ingest::{Ingest, Lost, Refused, last_ingest_id_of};
 use crate::model::{Rows, Table, TimeRange, TraceId};
 use crate::query::xray::facts::Service;
 use crate::query::{self, Arrived, Coverage, Engine, Logged, SqlRequest, SqlResponse, Trace};
@@ -42,6 +42,12 @@ pub(super) trait Lake: Send + Sync + std::fmt::Debug {
     async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String>;
     /// Writes rows of several tables: all of them, or none.
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused>;
+    /// Traces that have lost spans to a delete, by the key of the note that says so.
+    fn lost(&self) -> Vec<(String, Lost)>;
+    /// A note was dealt with.
+    async fn forget_lost(&self, key: &str) -> Result<(), String>;
+    /// Has rows of traces deleted that start in a time: of each those below a revision.
+    async fn delete_old(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<(), String>;
     /// The last start of a trace that has a row; `i64::MIN` if none has.
     fn newest_start(&self) -> i64;
     /// What was kept.
@@ -81,6 +87,16 @@ impl Lake for EngineLake {
     }
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused> {
         self.ingest.accept_derived(tables).await.map(|_| ())
+    }
+    fn lost(&self) -> Vec<(String, Lost)> {
+        self.ingest.lost()
+    }
+    async fn forget_lost(&self, key: &str) -> Result<(), String> {
+        self.ingest.forget_lost(key).await
+    }
+    async fn delete_old(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<(), String> {
+        let ordered = self.ingest.delete_old_traces(below, range).await;
+        ordered.map(|_| ()).map_err(|error| error.to_string())
     }
     fn newest_start(&self) -> i64 {
         self.engine.extent(Table::Traces, TimeRange::ALL).last_nanos

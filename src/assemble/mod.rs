@@ -32,7 +32,10 @@
 //! - Bounds: [`Config::max_open_traces`] (then the quietest are written early, and corrected later); a trace is cut at the bounds of an
 //!   answer (`is_partial`); a summary that is too large for the log is left out, told and counted.
 //! - Each node assembles what it was sent. A trace of which two nodes are sent parts within the same minutes may be counted by both: send
-//!   a trace to one node. What spans said that are deleted or expired stays in these tables until they expire themselves.
+//!   a trace to one node. What spans said that have expired stays in these tables until they expire themselves.
+//! - Of traces that lose spans to a delete ([`crate::ingest::Lost`]) the row is written anew from what is left, the edges are corrected, and
+//!   the rows before it are deleted, all of them where no span is left; through crashes, and on the node whose work the delete was. The
+//!   rest of such a trace, and its row, are looked for up to a day around the spans that went.
 //! - `log_count` and `worst_severity` are as of the row; later records correct those of traces that this process wrote.
 //!
 //! Start at [`Graphs`], or [`Assembler`].

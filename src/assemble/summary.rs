@@ -102,6 +102,34 @@ impl Summary {
         }
     }
 
+    /// The summary of a trace that has lost all of its spans: nothing but its name, in the place of what was known of it, until
+    /// its rows are deleted.
+    pub(super) fn of_nothing(trace_id: TraceId, start_unix_nano: i64) -> Summary {
+        Summary {
+            trace_id,
+            start_unix_nano,
+            duration_nano: 0,
+            response_time_nano: None,
+            root_service: None,
+            root_name: None,
+            services: Vec::new(),
+            flags: Flags::default(),
+            is_partial: false,
+            http_method: None,
+            http_url: None,
+            http_status_code: None,
+            user_agent: None,
+            client_ip: None,
+            users: Vec::new(),
+            annotations: BTreeMap::new(),
+            span_count: 0,
+            error_count: 0,
+            missing_parents: 0,
+            logged: Logged::default(),
+            calls: Calls::default(),
+        }
+    }
+
     /// Tells whether a trace has changed since its row was written.
     pub(super) fn digest(&self) -> i64 {
         // the same fields print the same

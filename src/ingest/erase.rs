@@ -4,7 +4,7 @@
 //! last log position whose rows are concerned: for the node that takes the order the last one acknowledged, for the
 //! others the last one acknowledged by the time of the order, as far as their clocks agree. Flushes leave out the rows up
 //! to the cut that the query means, in this life or, after a crash and a replay, the next. Blocks are the maintainer's
-//! work ([`super::maintain`]).
+//! work ([`super::maintain`]). Of which traces spans are deleted is noted ([`super::lost`]): their summaries are corrected.
 //!
 //! What a query means is the query engine's business: it comes in as a [`Finder`].
 
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::accept::lsn_of;
 use super::flush::{Remedy, Setback, off_the_runtime};
+use super::lost::{Lost, OldTraces};
 use super::{Ingest, Inner};
 use crate::block::{self, Block};
 use crate::catalog::{self, Catalog, Commit, CommitId, CommitKind, Delete, DeleteOrder, Erased, Join};
@@ -95,7 +96,11 @@ impl Erasures {
             return Ok(erasure.clone());
         }
         let query = catalog.query_of(delete).await?;
-        let test = self.finder.compile(delete.order.table, &query, delete.at_nanos).map_err(Unread::Query)?;
+        let test = match delete.order.table {
+            Table::Traces => OldTraces::read(&query),
+            table => self.finder.compile(table, &query, delete.at_nanos),
+        };
+        let test = test.map_err(Unread::Query)?;
         let erasure = Arc::new(Erasure {
             table: delete.order.table,
             range: delete.order.range(),
@@ -149,7 +154,10 @@ pub enum DeleteError {
     #[error("{0}")]
     Query(String),
     /// The table is not one that can be searched.
-    #[error("rows of table {} cannot be deleted by a query", .0.name())]
+    #[error(
+        "rows of table {} cannot be deleted by a query, only those of logs and spans (what is made of spans follows them); other tables lose their rows by age, [retention]",
+        .0.name()
+    )]
     Table(Table),
     /// The store or catalog did not take it; it may have happened all the same.
     #[error("the order could not be stored, or its answer was lost: {0}")]
@@ -170,7 +178,13 @@ impl Ingest {
             .finder
             .compile(request.table, &request.query, now_nanos)
             .map_err(DeleteError::Query)?;
-        let query = inner.catalog.put_query(&request.query).await?;
+        self.order(request.table, &request.query, request.range).await
+    }
+
+    /// Orders the rows that a query means, which is understood, to be deleted.
+    pub(super) async fn order(&self, table: Table, query: &str, range: TimeRange) -> Result<CommitId, DeleteError> {
+        let inner = &self.inner;
+        let query = inner.catalog.put_query(query).await?;
         fail_point::hit("delete.after_query_put");
         // no flush may take rows above the cut into a block that the order concerns
         let _one_at_a_time = inner.flushing.lock().await;
@@ -178,11 +192,11 @@ impl Ingest {
             let _quiescent = inner.publication.write().await;
             inner.wal.stats().last_lsn
         };
-        let mut commit = Commit::new(CommitKind::Delete, now_nanos);
+        let mut commit = Commit::new(CommitKind::Delete, inner.clock.now_nanos());
         commit.delete = Some(DeleteOrder {
-            table: request.table,
-            start_nanos: request.range.start_nanos,
-            end_nanos: request.range.end_nanos,
+            table,
+            start_nanos: range.start_nanos,
+            end_nanos: range.end_nanos,
             query,
             lsn,
         });
@@ -196,7 +210,7 @@ impl Ingest {
             tries += 1;
         }
         fail_point::hit("delete.after_order");
-        tracing::info!(id = id.as_str(), table = request.table.name(), lsn, "rows are to be deleted by a query");
+        tracing::info!(id = id.as_str(), table = table.name(), lsn, "rows are to be deleted by a query");
         inner.flush_wanted.notify_one();
         Ok(id)
     }
@@ -207,6 +221,7 @@ impl Ingest {
 pub(super) struct LeftOut {
     pub(super) parts: Vec<Rows>,
     pub(super) erased: Vec<Erased>,
+    pub(super) lost: Lost,
 }
 
 impl Inner {
@@ -268,14 +283,18 @@ impl Inner {
             }
         }
         if concerned.is_empty() {
-            return Ok(LeftOut { parts, erased: vec![] });
+            return Ok(LeftOut {
+                parts,
+                erased: vec![],
+                lost: Lost::default(),
+            });
         }
         Ok(off_the_runtime(move || leave_out(parts, &concerned)).await?)
     }
 }
 
 fn leave_out(mut parts: Vec<Rows>, concerned: &[(CommitId, Lsn, Arc<Erasure>)]) -> block::Result<LeftOut> {
-    let mut erased = Vec::with_capacity(concerned.len());
+    let (mut erased, mut lost) = (Vec::with_capacity(concerned.len()), Lost::default());
     for (id, lsn, erasure) in concerned {
         let mut n_rows = 0;
         for part in parts.iter_mut().filter(|part| part.table() == erasure.table && part.overlaps(&erasure.range)) {
@@ -285,6 +304,9 @@ fn leave_out(mut parts: Vec<Rows>, concerned: &[(CommitId, Lsn, Arc<Erasure>)]) 
             let kept = UInt32Array::from_iter_values((0..part.len() as u32).filter(stays));
             if kept.len() < part.len() {
                 n_rows += (part.len() - kept.len()) as u64;
+                if erasure.table == Table::Spans {
+                    lost.add_from(part, (0..part.len()).filter(|row| !stays(&(*row as u32))))?;
+                }
                 *part = part.take(&kept)?;
             }
         }
@@ -296,7 +318,7 @@ fn leave_out(mut parts: Vec<Rows>, concerned: &[(CommitId, Lsn, Arc<Erasure>)]) 
     }
     erased.retain(|erased| erased.rows > 0);
     parts.retain(|part| !part.is_empty());
-    Ok(LeftOut { parts, erased })
+    Ok(LeftOut { parts, erased, lost })
 }
 
 #[cfg(test)]

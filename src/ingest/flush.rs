@@ -255,7 +255,8 @@ impl Inner {
         self.join_deletes(began_nanos).await?;
         let parts: Vec<Rows> = self.head.lock().flushing_rows();
         let parts = off_the_runtime(move || without_superseded(parts)).await?;
-        let LeftOut { parts, erased } = self.without_deleted(parts, flushed, began_nanos).await?;
+        let LeftOut { parts, erased, lost } = self.without_deleted(parts, flushed, began_nanos).await?;
+        self.note_lost(&lost, cut.lsn);
         let spans: Vec<Rows> = parts.iter().filter(|rows| rows.table() == Table::Spans).cloned().collect();
         let partitions = off_the_runtime(move || partitions(parts)).await?;
         let one_build = tokio::sync::Mutex::new(());

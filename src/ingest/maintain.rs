@@ -51,6 +51,7 @@ use crate::supervise;
 
 use super::Finder;
 use super::erase::{Erasure, Erasures, Unread};
+use super::lost::{Losses, Lost};
 use metrics::{DeleteLabels, FAILURES, OBJECTS_DELETED, SWAPS, Step, StepLabels, SwapLabels};
 use place::Points;
 #[cfg(test)]
@@ -164,6 +165,8 @@ pub struct Parts {
     pub quarantine: Arc<Quarantine>,
     /// Tells which rows a delete means.
     pub finder: Arc<dyn Finder>,
+    /// Is told which traces lose spans.
+    pub losses: Arc<dyn Losses>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -200,6 +203,8 @@ enum Error {
     Block(#[from] block::Error),
     #[error(transparent)]
     Query(#[from] Unread),
+    #[error("which traces lose spans could not be noted: {0}")]
+    Losses(String),
     #[error("the work on a block ended early: {0}")]
     Ended(#[from] tokio::task::JoinError),
 }
@@ -231,7 +236,8 @@ struct Input {
 /// Makes one block of many, or of one without some rows; CPU-heavy.
 trait Merge: Send + Sync + std::fmt::Debug {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>>;
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten>;
+    /// Also tells which traces lose spans.
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)>;
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten>;
 }
 
@@ -257,10 +263,10 @@ impl Merge for BlockMerge {
         block::merge(&blocks, level, partition_nanos, &self.settings, &self.scratch, now_nanos)
     }
 
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
         let block = open(input)?;
         let meant = erasure.test.in_block(&block, &erasure.range).map_err(block::Error::Build)?;
-        self.without(&block, &meant, now_nanos)
+        Ok((self.without(&block, &meant, now_nanos)?, Lost::of_block(&block, &meant)?))
     }
 
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
@@ -314,6 +320,7 @@ pub struct Maintainer {
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
     erasures: Erasures,
+    losses: Arc<dyn Losses>,
     quarantine: Arc<Quarantine>,
     /// Rounds are one at a time.
     round: tokio::sync::Mutex<()>,
@@ -345,6 +352,7 @@ impl Maintainer {
             cache: parts.cache,
             clock: parts.clock,
             erasures: Erasures::new(parts.finder),
+            losses: parts.losses,
             quarantine: parts.quarantine,
             round: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),

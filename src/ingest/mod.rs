@@ -28,6 +28,7 @@ mod flush;
 mod head;
 mod ledger;
 mod links;
+mod lost;
 mod maintain;
 mod metrics;
 mod peers;
@@ -61,6 +62,7 @@ use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, SENT_KEY, Sent, add_up};
+pub use lost::{Losses, Lost};
 pub use maintain::{
     Config as MaintainConfig, DamagedBlock, LogGroups, Maintainer, Parts as MaintainParts, Quarantine, RetentionConfig, RetentionRule, lake_swap_grace,
 };
@@ -314,6 +316,8 @@ struct Inner {
     committing_state: tokio::sync::Mutex<()>,
     /// Since when a document waits for a flush.
     states_since_nanos: Mutex<Option<i64>>,
+    /// Whether someone deals with traces that lose spans.
+    notes_losses: AtomicBool,
     rules: Arc<dyn RuleBook>,
     ledger: Ledger,
     watermarks: watermark::Watermarks,

@@ -110,6 +110,7 @@ impl Ingest {
             committed_state: Mutex::new(committed_state),
             committing_state: tokio::sync::Mutex::new(()),
             states_since_nanos: Mutex::default(),
+            notes_losses: AtomicBool::new(false),
             early_flush_seconds: AtomicU64::new(u64::MAX),
             known: Mutex::default(),
             duty: tokio::sync::watch::Sender::default(),

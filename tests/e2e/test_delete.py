@@ -125,6 +125,37 @@ def test_a_persons_rows_are_gone_from_lake_l0_and_memory(make_lake):
     assert "damaged" not in report or "0 damaged" in report, report
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_summaries_of_traces_do_not_outlive_the_spans(make_lake, crashes):
+    config = {**CONFIG, "assemble": {"quiet_seconds": 0}}
+    lake = make_lake(config=config, args=["--fail-points", "delete.after_note"] if crashes else [])
+    # one span of alice's in the lake, and one in memory; what is left is bob's
+    send(lake, ["alice", "bob"], table="spans")
+    lake.wait_until(lambda: lake.sql("SELECT count(*) AS n FROM traces")[0]["n"] != "0", what="the trace is put together")
+    lake.restart()
+
+    def names():
+        return [row["root_name"] for row in lake.sql("SELECT root_name FROM traces ORDER BY revision")]
+
+    assert names() == ["order of alice"]
+    taken = order(lake, table="spans")
+    if crashes:
+        lake.wait_for_end()
+        lake.args = []
+        lake.start()
+    wait_done(lake, taken["id"])
+    lake.wait_until(lambda: names() == ["order of bob"], 60, what="the summary is bob's alone")
+
+    def is_clean():
+        files, _ = live_files(lake.data_dir / "store")
+        of_traces = [path for path in files if "/traces/" in path]
+        return all("alice" not in str(row) for row in duckdb.sql(f"SELECT root_name FROM read_parquet({of_traces!r}, hive_partitioning = false)").fetchall()) if of_traces else True
+
+    lake.wait_until(is_clean, 60, what="no file of traces names alice")
+    refused = order(lake, code=400, table="metric_points")
+    assert "only those of logs and spans" in refused["error"]["message"], refused
+
+
 def test_a_crash_after_the_order_does_not_bring_rows_back(make_lake):
     lake = make_lake(config=CONFIG, args=["--fail-points", "delete.after_order"])
     send(lake, ["alice", "bob"])

@@ -18,7 +18,7 @@ use super::super::assembler::{Assembler, Checkpoint};
 use super::super::lake::{Lake, Written};
 use super::super::summary::Summary;
 use super::*;
-use crate::ingest::Refused;
+use crate::ingest::{Lost, Refused};
 use crate::model::{Clock, ManualClock, Rows, Table};
 use crate::query::xray::facts::Service;
 use crate::query::{Arrived, Logged};
@@ -200,6 +200,15 @@ impl Lake for Memory {
             Some((*id, rows.max_by_key(|row| row.revision)?.clone()))
         };
         Ok(ids.iter().filter_map(newest).collect())
+    }
+    fn lost(&self) -> Vec<(String, Lost)> {
+        Vec::new()
+    }
+    async fn forget_lost(&self, _key: &str) -> Result<(), String> {
+        Ok(())
+    }
+    async fn delete_old(&self, _below: &[(TraceId, i32)], _range: TimeRange) -> Result<(), String> {
+        Ok(())
     }
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused> {
         let mut inner = self.0.lock();

@@ -67,10 +67,14 @@ impl Maintainer {
         let erasure = self.erasures.of(&self.catalog, id, delete).await?;
         let input = self.read(meta).await?;
         let (merge, now_nanos) = (Arc::clone(&self.merge), self.clock.now_nanos());
-        let (n_rows, built) = match tokio::task::spawn_blocking(move || merge.erase(input, &erasure, now_nanos)).await?? {
+        let (rewritten, lost) = tokio::task::spawn_blocking(move || merge.erase(input, &erasure, now_nanos)).await??;
+        let (n_rows, built) = match rewritten {
             Rewritten::Clean => return Ok(None),
             Rewritten::Without(n_rows, built) => (n_rows, built),
         };
+        // before they go: nobody could tell afterwards
+        self.losses.note(&meta.id, &lost).await.map_err(Error::Losses)?;
+        fail_point::hit("delete.after_note");
         let mut commit = Commit::new(CommitKind::Delete, now_nanos);
         commit.removes = vec![meta.id.clone()];
         commit.erased = vec![Erased {

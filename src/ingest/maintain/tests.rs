@@ -70,12 +70,12 @@ impl Merge for Lines {
         Ok(Some(built(table, level, partition_nanos, &rows, now_nanos)))
     }
 
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
         let text = format!("{:?}", erasure.test);
         let n: u64 = text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
         let meta = &input.meta;
         let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| row % n == 0);
-        Ok(without(meta, &gone, &left, now_nanos))
+        Ok((without(meta, &gone, &left, now_nanos), Lost::default()))
     }
 
     /// Rows are of two services, `odd` and `even`.
@@ -96,6 +96,16 @@ fn without(meta: &BlockMeta, gone: &[u64], left: &[u64], now_nanos: i64) -> Rewr
     match gone.is_empty() {
         true => Rewritten::Clean,
         false => Rewritten::Without(gone.len() as u64, block),
+    }
+}
+
+#[derive(Debug)]
+struct NoLosses;
+
+#[async_trait::async_trait]
+impl Losses for NoLosses {
+    async fn note(&self, _: &BlockId, _: &Lost) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -180,6 +190,7 @@ impl World {
             store,
             quarantine: Arc::default(),
             finder: Arc::new(Numbers),
+            losses: Arc::new(NoLosses),
             clock: self.clock.clone(),
         }
     }
@@ -622,6 +633,7 @@ async fn real_blocks_are_sealed_with_their_index() {
         store,
         quarantine: Arc::default(),
         finder: Arc::new(Numbers),
+        losses: Arc::new(NoLosses),
         clock: world.clock.clone(),
     });
     for flush in 0..3i64 {

@@ -39,6 +39,13 @@ pub(super) async fn order(State(server): State<Arc<Server>>, headers: HeaderMap,
         ApiError::bad("bad_body", error.to_string())
             .hint("send {\"table\": \"logs\", \"query\": \"user.email:a@b.example\", \"from\": \"2026-01-01\", \"to\": \"now\", \"dry_run\": true}")
     })?;
+    if let Some(other) = order.table.as_deref().filter(|table| !["logs", "spans"].contains(table)) {
+        return Err(ApiError::bad(
+            "bad_table",
+            format!("rows of {other:?} cannot be deleted by a query, only those of logs and spans"),
+        )
+        .hint("traces and service_edges follow a delete of spans; metrics go by age, [retention]"));
+    }
     if order.query.trim().is_empty() {
         return Err(ApiError::bad("bad_query", "an empty query would delete every row of the range").hint("write * if that is meant"));
     }
@@ -90,8 +97,9 @@ pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
     let mut deletes = Vec::with_capacity(all.len());
     for (id, delete) in all {
         let query = match delete.ended_at_nanos {
-            None => catalog.query_of(delete).await.ok(),
-            Some(_) => None,
+            // what follows a delete of spans names nothing but traces
+            None if delete.order.table.is_searchable() => catalog.query_of(delete).await.ok(),
+            _ => None,
         };
         deletes.push(one(&snapshot, id, delete, query));
     }

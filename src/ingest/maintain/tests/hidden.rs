@@ -20,7 +20,7 @@ impl Merge for HidingMerge {
         tokio::runtime::Handle::current().block_on(self.catalog.commit(commit)).expect("hidden");
         built
     }
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<Rewritten> {
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
         self.inner.erase(input, erasure, now_nanos)
     }
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
