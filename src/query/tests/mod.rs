@@ -13,6 +13,7 @@ mod patterns;
 mod pushdown;
 mod semantics;
 mod sql;
+mod stops;
 mod traces;
 mod xray;
 
