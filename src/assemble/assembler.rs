@@ -230,7 +230,6 @@ impl Assembler {
             state.seen = up_to;
             self.write_early(state).await?;
         }
-        self.correct_lost(state).await?;
         let now_nanos = self.clock.now_nanos();
         let due = state
             .open
@@ -238,9 +237,11 @@ impl Assembler {
             .filter(|(_, open)| open.is_due(now_nanos, quiet_nanos))
             .map(|(id, open)| (*id, open.arrived))
             .collect();
-        self.write(state, due).await?;
+        let written = self.write(state, due).await;
         self.keep(state);
-        Ok(())
+        // neither keeps the other back
+        let corrected = self.correct_lost(state).await;
+        written.and(corrected)
     }
 
     /// At the bound, the traces that have been quiet longest do not wait any longer: what comes of them later corrects them.
