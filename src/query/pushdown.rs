@@ -113,7 +113,7 @@ enum Subject {
     /// A whole number, or microseconds.
     Number(&'static str),
     /// `http_response_status_code`, which is an attribute too.
-    NumberOf(&'static str, Key),
+    NumberOf(&'static str, Box<Key>),
     Flag(&'static str),
 }
 
@@ -267,7 +267,7 @@ impl Reader<'_> {
                 let is_in = move |value: &str| value.parse::<i64>().is_ok_and(|number| ranges.iter().any(|range| range.contains(&number)));
                 Some(Filter::leaf(Leaf::Value {
                     column: Some(column),
-                    keys: vec![key],
+                    keys: vec![*key],
                     test: ValueTest::By(Judge(Arc::new(is_in))),
                 }))
             }
@@ -291,7 +291,7 @@ impl Reader<'_> {
                         None => Subject::Text(name, RawField::of_column(self.table, name)),
                     }),
                     DataType::Int32 | DataType::Int64 => Some(match attribute {
-                        Some((attribute, _)) => Subject::NumberOf(name, Key::new(attribute)),
+                        Some((attribute, _)) => Subject::NumberOf(name, Box::new(Key::new(attribute))),
                         None => Subject::Number(name),
                     }),
                     DataType::Timestamp(..) => Some(Subject::Number(name)),

@@ -143,7 +143,7 @@ def test_alerts_are_listed(make_lake, tmp_path):
 
 
 def test_rules_and_settings_are_checked_offline(tmp_path):
-    assert run("rules", "check", str(lakes.REPO / "config" / "rules")).stdout.endswith("4 rules are valid, 0 mistakes\n")
+    assert run("rules", "check", str(lakes.REPO / "config" / "rules")).stdout.endswith("5 rules are valid, 0 mistakes\n")
     (tmp_path / "good.yaml").write_text(RULE)
     (tmp_path / "bad.yaml").write_text(RULE.replace("frequency", "frequent"))
     (tmp_path / "worse.yaml").write_text(RULE.replace("num_events: 5", "num_events: many"))

@@ -270,7 +270,7 @@ def test_its_commands_and_clients_work(tmp_path):
     server = Program([lakes.binary(), "serve", "--rules", str(lakes.REPO / "config" / "rules")], tmp_path)
     try:
         server.ready()
-        assert len(requests.get(f"{url}/api/v1/alerts", timeout=10).json()["rules"]) == 4
+        assert len(requests.get(f"{url}/api/v1/alerts", timeout=10).json()["rules"]) == 5
         # outside loopback only with a token, or asked for
         for more, starts in ([], False), (["--insecure-no-auth"], True):
             flags = [f"--{face}=" for face in ("otlp-grpc", "otlp-http", "xray")]

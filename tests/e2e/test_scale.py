@@ -38,8 +38,8 @@ def questions(lake, trace):
         "a common word, newest 100": (hits(COMMON), lambda answer: len(answer["hits"])),
         "a phrase, newest 100": (hits(PHRASE), lambda answer: len(answer["hits"])),
         "a trace and its logs": (lambda: get(f"/api/v1/traces/{trace}"), lambda answer: (len(answer["spans"]), len(answer["logs"]))),
-        "count of the rare word": (lambda: get("/api/v1/count", q=RARE), lambda answer: answer["total"]),
-        "count of the common word": (lambda: get("/api/v1/count", q=COMMON), lambda answer: answer["total"]),
+        "count of the rare word": (lambda: get("/api/v1/count", q=RARE), lambda answer: answer["count"]),
+        "count of the common word": (lambda: get("/api/v1/count", q=COMMON), lambda answer: answer["count"]),
         "hour x service": (lambda: get("/api/v1/count", by="service_name", bucket="1h", limit=10_000), lambda answer: len(answer["groups"])),
     }
 
