@@ -126,9 +126,9 @@ mod tests {
         let mut had = [0; 20];
         // each asks every ten seconds, at a second of its own
         for round in 0..100 {
-            for client in 0..20 {
+            for (client, had) in had.iter_mut().enumerate() {
                 let now = NOW + round * LATER + client as i64 * LATER / 20;
-                had[client] += quotas(&reservoirs, 3, client..client + 1, now)[0];
+                *had += quotas(&reservoirs, 3, client..client + 1, now)[0];
                 assert!(held(&reservoirs, now) <= 3);
             }
         }
