@@ -130,10 +130,11 @@ def test_what_questions_take_as_rows_grow_a_hundredfold(make_lake, weed):
         n, gets, n_bytes, of_cold, took = taken[name]
         assert n == found, f"{name}: {n} cold, {found} warm"
         print(f"{name}: {before:.1f} ms, {median:.1f} ms, {median / before:.1f}, {slowest:.1f}; {gets}, {n_bytes / 1e6:.1f}, {took:.2f}; {read}, {of_cold}; {found}")
-        # as in test_cold: of each block, and beside that for rows
-        assert gets <= 5 * of_cold + 130, (name, gets, of_cold)
+    for name, (n, gets, _, of_cold, _) in taken.items():
+        # as in test_cold: of each block, and beside that for a hundred rows, each in a row group of its own
+        assert gets <= 5 * of_cold + 300, (name, gets, of_cold)
+    # which rows have a word is told by two of each block
+    assert taken["count of the rare word"][1] <= 2 * taken["count of the rare word"][3]
     assert of_all["an absent word"][2] == 0 and of_all["a common word, newest 100"][2] == 100
     counted = int(lake.sql(f"SELECT count(*) AS n FROM logs WHERE match(body, '{RARE}')")[0]["n"])
     assert of_all["count of the rare word"][2] == counted
-    if RECORDS >= 100_000_000:
-        assert taken["count of the rare word"][1] <= 150, taken
