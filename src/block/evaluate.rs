@@ -12,14 +12,17 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, InvertedIndexReader, Score, SegmentReader, Term};
 use tantivy_common::BitSet;
 
+use super::dictionary::{find, with_prefix};
 use super::document::{TERMS, TEXT};
-use super::index::{MAX_TERMS, with_prefix};
+use super::index::MAX_TERMS;
 use super::near::Near;
 use super::terms::{TermText, context_term, field_term, is_cut, key_prefix, pair_term, value_of};
 use super::{BlockIndex, Error, IndexQuery, Pattern, Result, tokenizer};
 
 /// Up to so many terms are walked lazily, which finds the first rows soonest; more are gathered into one bitmap.
 const MAX_LAZY_TERMS: usize = 16;
+/// Up to so many rows a term is read by what was found of it; that of more is looked up once more by tantivy's own query.
+const MAX_FOUND_ROWS: u32 = 10_000;
 
 /// Rows that match.
 pub(super) enum Answer {
@@ -174,24 +177,15 @@ impl<'a> Evaluator<'a> {
 
     /// Rows with one of these tokens of the block.
     fn any_of<'t>(&self, tokens: impl Iterator<Item = &'t str>) -> Result<Answer> {
-        let terms: Vec<Term> = tokens.map(|token| Term::from_field_text(TEXT, token)).collect();
-        if terms.len() <= MAX_LAZY_TERMS {
-            return Ok(any_term(terms));
-        }
-        let reader = self.reader(TEXT);
-        let infos = terms
-            .iter()
-            .map(|term| reader.get_term_info(term).map_err(Error::index))
-            .collect::<Result<Vec<_>>>()?;
-        self.gather(reader, infos.iter().flatten())
+        self.any_term(TEXT, tokens)
     }
 
     /// No fewer rows than match, if that can be said without looking at rows: of questions about tokens, whose text is here.
     pub(super) fn at_most(&self, query: &IndexQuery) -> Result<u64> {
         let all = u64::from(self.index.n_rows());
         let rows_of = |token: &str| {
-            let term = Term::from_field_text(TEXT, token_term(token));
-            self.reader(TEXT).doc_freq(&term).map(u64::from).map_err(Error::index)
+            let info = find(self.reader(TEXT), token_term(token))?;
+            Ok::<_, Error>(info.map_or(0, |info| u64::from(info.doc_freq)))
         };
         Ok(match query {
             IndexQuery::None => 0,
@@ -213,12 +207,11 @@ impl<'a> Evaluator<'a> {
     }
 
     fn term(&mut self, field: Field, text: &str) -> Result<Answer> {
-        let term = Term::from_field_text(field, text);
-        Ok(match self.reader(field).doc_freq(&term).map_err(Error::index)? {
-            0 => Answer::None,
+        Ok(match find(self.reader(field), text)? {
+            None => Answer::None,
             // a term of each row says no more than none
-            n if n == self.index.n_rows() => Answer::All,
-            _ => Answer::Query(Box::new(TermQuery::new(term, IndexRecordOption::Basic))),
+            Some(info) if info.doc_freq == self.index.n_rows() => Answer::All,
+            Some(info) => Answer::Query(of_term(field, text, info)),
         })
     }
 
@@ -237,7 +230,7 @@ impl<'a> Evaluator<'a> {
 
     /// One of several values of a key: most blocks have the key not at all, which one look says.
     fn one_of(&mut self, key: &str, values: &[String], bound: Bound) -> Result<Answer> {
-        if !with_prefix(self.reader(TERMS), &key_prefix(key).text)?.advance() {
+        if !with_prefix(self.reader(TERMS), &key_prefix(key).text)?.advance()? {
             return Ok(Answer::None);
         }
         let mut clauses = Vec::new();
@@ -298,8 +291,8 @@ impl<'a> Evaluator<'a> {
         let reader = self.reader(field);
         let mut stream = with_prefix(reader, prefix)?;
         let mut found: Vec<TermInfo> = Vec::new();
-        let mut lazy: Vec<Term> = Vec::new();
-        while stream.advance() {
+        let mut lazy = Vec::new();
+        while stream.advance()? {
             let term = std::str::from_utf8(stream.key()).map_err(Error::index)?;
             if !test(term) {
                 continue;
@@ -308,14 +301,31 @@ impl<'a> Evaluator<'a> {
                 return Err(Error::TooManyTerms { limit: MAX_TERMS });
             }
             if found.len() < MAX_LAZY_TERMS {
-                lazy.push(Term::from_field_text(field, term));
+                lazy.push((Occur::Should, of_term(field, term, stream.value().clone())));
             }
             found.push(stream.value().clone());
         }
-        if found.len() <= MAX_LAZY_TERMS {
-            return Ok(any_term(lazy));
+        match found.len() {
+            0 => Ok(Answer::None),
+            n if n <= MAX_LAZY_TERMS => Ok(boolean(lazy)),
+            _ => self.gather(reader, found.iter()),
         }
-        self.gather(reader, found.iter())
+    }
+
+    /// Rows that have any of some terms.
+    fn any_term<'t>(&self, field: Field, terms: impl Iterator<Item = &'t str>) -> Result<Answer> {
+        let reader = self.reader(field);
+        let mut found = Vec::new();
+        for term in terms {
+            found.extend(find(reader, term)?.map(|info| (term, info)));
+        }
+        if found.len() > MAX_LAZY_TERMS {
+            return self.gather(reader, found.iter().map(|(_, info)| info));
+        }
+        Ok(match found.len() {
+            0 => Answer::None,
+            _ => boolean(found.into_iter().map(|(term, info)| (Occur::Should, of_term(field, term, info))).collect()),
+        })
     }
 
     /// The union of posting lists, as a bitmap.
@@ -351,16 +361,8 @@ impl<'a> Evaluator<'a> {
             [one] => return self.term(TERMS, &context_term(*one)),
             _ => {}
         }
-        let terms = numbers.iter().map(|number| Term::from_field_text(TERMS, &context_term(*number)));
-        if numbers.len() <= MAX_LAZY_TERMS {
-            let query = |term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>;
-            return Ok(boolean(terms.map(|term| (Occur::Should, query(term))).collect()));
-        }
-        let reader = self.reader(TERMS);
-        let infos = terms
-            .map(|term| reader.get_term_info(&term).map_err(Error::index))
-            .collect::<Result<Vec<_>>>()?;
-        self.gather(reader, infos.iter().flatten())
+        let terms: Vec<String> = numbers.iter().map(|number| context_term(*number)).collect();
+        self.any_term(TERMS, terms.iter().map(String::as_str))
     }
 
     fn reader(&self, field: Field) -> &'a InvertedIndexReader {
@@ -372,19 +374,6 @@ fn opposite(bound: Bound) -> Bound {
     match bound {
         Bound::Upper => Bound::Lower,
         Bound::Lower => Bound::Upper,
-    }
-}
-
-/// Rows with one of a few terms.
-fn any_term(terms: Vec<Term>) -> Answer {
-    let n_terms = terms.len();
-    let mut queries = terms
-        .into_iter()
-        .map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>);
-    match (queries.next(), n_terms) {
-        (None, _) => Answer::None,
-        (Some(one), 1) => Answer::Query(one),
-        (Some(one), _) => boolean(std::iter::once(one).chain(queries).map(|query| (Occur::Should, query)).collect()),
     }
 }
 
@@ -407,6 +396,42 @@ fn boolean(mut clauses: Vec<(Occur, Box<dyn Query>)>) -> Answer {
         return Answer::Query(query);
     }
     Answer::Query(Box::new(BooleanQuery::new(clauses)))
+}
+
+/// Rows of a term that was found.
+fn of_term(field: Field, text: &str, info: TermInfo) -> Box<dyn Query> {
+    match info.doc_freq {
+        0..=MAX_FOUND_ROWS => Box::new(Found { field, info }),
+        // tantivy walks common terms together faster if they are its own
+        _ => Box::new(TermQuery::new(Term::from_field_text(field, text), IndexRecordOption::Basic)),
+    }
+}
+
+/// Rows of a term that was looked up already, as a query.
+#[derive(Clone, Debug)]
+struct Found {
+    field: Field,
+    info: TermInfo,
+}
+
+impl Query for Found {
+    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Weight for Found {
+    fn scorer(&self, reader: &SegmentReader, score: Score) -> tantivy::Result<Box<dyn Scorer>> {
+        let index = reader.inverted_index(self.field)?;
+        let postings = index.read_postings_from_terminfo(&self.info, IndexRecordOption::Basic)?;
+        Ok(Box::new(ConstScorer::new(postings, score)))
+    }
+    fn count(&self, _: &SegmentReader) -> tantivy::Result<u32> {
+        Ok(self.info.doc_freq)
+    }
+    fn explain(&self, _: &SegmentReader, _: u32) -> tantivy::Result<Explanation> {
+        Ok(Explanation::new("term", 1.0))
+    }
 }
 
 /// Rows known beforehand, as a query.
@@ -435,7 +460,7 @@ impl Weight for Rows {
 /// Makes a query fit to be excluded: tantivy asks an excluded scorer for documents behind which it already stands, which
 /// a phrase's or intersection's `seek_danger` does not allow, but `doc` and `seek` do.
 fn steady(query: Box<dyn Query>) -> Box<dyn Query> {
-    if query.is::<TermQuery>() || query.is::<Rows>() {
+    if query.is::<TermQuery>() || query.is::<Found>() || query.is::<Rows>() {
         return query;
     }
     Box::new(Steady(query))

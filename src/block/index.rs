@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tantivy::postings::TermInfo;
 use tantivy::query::{EnableScoring, Query};
 use tantivy::schema::{IndexRecordOption, Schema};
-use tantivy::termdict::TermStreamer;
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, TERMINATED};
 use tantivy::{Index, InvertedIndexReader, SegmentReader};
 
 use super::build::panic_text;
 use super::bundle::{Bundle, Seconds};
+use super::dictionary::with_prefix;
 use super::document::{TERMS, TEXT, schema, tokenizers};
 use super::evaluate::{Answer, Evaluator};
 use super::hidden::fill;
@@ -362,7 +362,7 @@ impl BlockIndex {
             let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut buffer = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
             let mut walked = 0;
-            while stream.advance() {
+            while stream.advance()? {
                 walked += 1;
                 if walked > MAX_TERMS {
                     return Err(Error::TooManyTerms { limit: MAX_TERMS });
@@ -414,7 +414,7 @@ impl BlockIndex {
         self.guard(|| {
             let mut stream = with_prefix(&self.opened.terms, prefix)?;
             let mut walked = 0;
-            while stream.advance() {
+            while stream.advance()? {
                 walked += 1;
                 if walked > MAX_TERMS {
                     return Err(Error::TooManyTerms { limit: MAX_TERMS });
@@ -480,14 +480,4 @@ impl BlockIndex {
             }
         }
     }
-}
-
-/// The terms that begin with a prefix, in order.
-pub(super) fn with_prefix<'a>(reader: &'a InvertedIndexReader, prefix: &str) -> Result<TermStreamer<'a>> {
-    let mut terms = reader.terms().range().ge(prefix);
-    if !prefix.is_empty() {
-        // terms are UTF-8, in which no byte is this high
-        terms = terms.lt([prefix.as_bytes(), &[0xff]].concat());
-    }
-    terms.into_stream().map_err(Error::index)
 }

@@ -40,6 +40,7 @@ mod bundle;
 mod directory;
 mod document;
 mod columns;
+mod dictionary;
 mod index;
 mod pack;
 mod build;

@@ -14,7 +14,7 @@ use super::bundle::{Bundle, Contents, Hot, MAGIC, Part, Recorded, Seconds, Tail,
 use super::directory::ScratchDirectory;
 use super::index::open_segment;
 use super::terms::{context_prefix, field_term};
-use super::{Error, RawField, Result, index, tokenizer};
+use super::{Error, RawField, Result, dictionary, tokenizer};
 use crate::model::{Context, TimeRange};
 use crate::storage::{Checksums, Scratch, ScratchFile};
 
@@ -166,7 +166,7 @@ fn hot_of(bytes: &Bytes, contents: Contents, n_contexts: usize) -> Result<(Vec<u
     // the terms that count and label rows: nearly every question asks for some
     let labels = [context_prefix(), field_term(RawField::Severity, "").text];
     for prefix in labels.iter().filter(|_| n_contexts <= MAX_HOT_CONTEXTS) {
-        index::with_prefix(&opened.terms, prefix)?;
+        dictionary::with_prefix(&opened.terms, prefix)?;
     }
     let mut copies = Vec::new();
     let mut hot = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, Input};
 use memchr::memmem;
@@ -283,8 +283,8 @@ fn clamp(whole: i128) -> i64 {
 #[derive(Clone, Debug)]
 pub(super) struct Phrase {
     pub(super) sought: Sought,
-    /// A token that any ASCII text with the phrase holds, case ignored.
-    needle: Option<Needle>,
+    /// A token that any ASCII text with the phrase holds, case ignored. Made when rows are looked at: an index often answers alone.
+    needle: OnceLock<Option<Needle>>,
 }
 
 /// What a text must have.
@@ -326,36 +326,42 @@ impl TokenTest {
 impl Phrase {
     /// Tokens one after the other, at most 128.
     pub(super) fn new(tokens: Vec<TokenTest>) -> Self {
-        let needle = needle(tokens.iter().filter_map(|token| match token {
-            TokenTest::Is(token) => Some(token),
-            _ => None,
-        }));
-        Self {
-            sought: Sought::InARow(tokens),
-            needle,
-        }
+        Self::of(Sought::InARow(tokens))
     }
 
     /// Tokens in order, with at most `between` others among them.
     pub(super) fn near(tokens: Vec<String>, between: u32) -> Self {
-        Self {
-            needle: needle(tokens.iter()),
-            sought: Sought::Near(tokens, between),
-        }
+        Self::of(Sought::Near(tokens, between))
     }
 
     /// An address of a network.
     pub(super) fn address(network: Network) -> Self {
+        Self::of(Sought::Address(network))
+    }
+
+    fn of(sought: Sought) -> Self {
         Self {
-            sought: Sought::Address(network),
-            needle: None,
+            sought,
+            needle: OnceLock::new(),
         }
+    }
+
+    fn needle(&self) -> Option<&Needle> {
+        let make = || match &self.sought {
+            Sought::InARow(tokens) => Needle::of(tokens.iter().filter_map(|token| match token {
+                TokenTest::Is(token) => Some(token),
+                _ => None,
+            })),
+            Sought::Near(tokens, _) => Needle::of(tokens.iter()),
+            Sought::Address(_) => None,
+        };
+        self.needle.get_or_init(make).as_ref()
     }
 
     /// Calls `row` with the number of each text that may hold it: text n lies at `offsets[n]..offsets[n + 1]` of `texts`. One
     /// search runs through all of them, which is much quicker than one in each. `false` if it cannot tell: then any may.
     pub(super) fn may_be_in(&self, texts: &[u8], offsets: &[i32], row: &mut dyn FnMut(usize)) -> bool {
-        let Some(needle) = &self.needle else { return false };
+        let Some(needle) = self.needle() else { return false };
         let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
             return true;
         };
@@ -379,7 +385,7 @@ impl Phrase {
 
     /// Whether `text` holds it.
     pub(super) fn is_in(&self, text: &str) -> bool {
-        if let Some(needle) = &self.needle
+        if let Some(needle) = self.needle()
             && !needle.finder.is_match(text)
             && (!needle.may_hide_outside_ascii || text.is_ascii())
         {
@@ -398,14 +404,16 @@ impl Phrase {
     }
 }
 
-/// Finds the longest of tokens that are all needed.
-fn needle<'a>(tokens: impl Iterator<Item = &'a String>) -> Option<Needle> {
-    let longest = tokens.filter(|token| token.is_ascii()).max_by_key(|token| token.len())?;
-    let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([longest]).ok()?;
-    Some(Needle {
-        finder,
-        may_hide_outside_ascii: longest.contains(['k', 'i']),
-    })
+impl Needle {
+    /// Finds the longest of tokens that are all needed.
+    fn of<'a>(tokens: impl Iterator<Item = &'a String>) -> Option<Needle> {
+        let longest = tokens.filter(|token| token.is_ascii()).max_by_key(|token| token.len())?;
+        let finder = AhoCorasick::builder().ascii_case_insensitive(true).build([longest]).ok()?;
+        Some(Needle {
+            finder,
+            may_hide_outside_ascii: longest.contains(['k', 'i']),
+        })
+    }
 }
 
 fn are_in_a_row(tokens: &[TokenTest], text: &str) -> bool {

@@ -13,13 +13,12 @@ use tantivy::fieldnorm::FieldNormsSerializer;
 use tantivy::index::SegmentComponent;
 use tantivy::postings::{FieldSerializer, InvertedIndexSerializer, Postings, SegmentPostings, TermInfo};
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::termdict::TermStreamer;
 use tantivy::{Directory, DocSet, Index, IndexMeta, InvertedIndexReader, TERMINATED};
 
 use super::super::build::index_settings;
+use super::super::dictionary::{self, Terms, with_prefix};
 use super::super::directory::ScratchDirectory;
 use super::super::document::{self, TERMS, TEXT};
-use super::super::index::with_prefix;
 use super::super::terms::{context_prefix, context_term, value_of};
 use super::super::{Error, Result};
 use crate::storage::Scratch;
@@ -42,7 +41,7 @@ pub(in super::super) fn contexts_of_rows(terms: &InvertedIndexReader, n_rows: us
     let mut contexts = vec![u32::MAX; n_rows];
     let prefix = context_prefix();
     let mut stream = with_prefix(terms, &prefix)?;
-    while stream.advance() {
+    while stream.advance()? {
         let number = number_of_context(stream.key(), &prefix)?;
         let mut postings = postings(terms, stream.value(), IndexRecordOption::Basic)?;
         while postings.doc() != TERMINATED {
@@ -244,23 +243,17 @@ struct Head {
 
 /// Merges all terms behind those that begin with `behind`.
 fn merge_terms(writer: &mut Writer<'_>, sources: &[Source<'_>], behind: Option<&str>) -> Result<()> {
-    let mut streams: Vec<TermStreamer<'_>> = Vec::with_capacity(sources.len());
+    let mut streams: Vec<Terms> = Vec::with_capacity(sources.len());
     let mut heap = BinaryHeap::with_capacity(sources.len());
     for (source, of) in sources.iter().enumerate() {
-        let terms = of.reader.terms();
-        if let Some(prefix) = behind {
-            let mut before = terms.range().lt(prefix).into_stream().map_err(Error::index)?;
-            if before.advance() {
+        let mut stream = match behind {
+            Some(prefix) if dictionary::before(of.reader, prefix)?.advance()? => {
                 return Err(Error::index("it has terms of an unknown kind"));
             }
-        }
-        let mut stream = match behind {
-            // terms are UTF-8, in which no byte is this high
-            Some(prefix) => terms.range().ge([prefix.as_bytes(), &[0xff]].concat()).into_stream(),
-            None => terms.stream(),
-        }
-        .map_err(Error::index)?;
-        if stream.advance() {
+            Some(prefix) => dictionary::behind(of.reader, prefix)?,
+            None => with_prefix(of.reader, "")?,
+        };
+        if stream.advance()? {
             let term = stream.key().to_vec();
             heap.push(Reverse(Head { term, source }));
         }
@@ -282,7 +275,7 @@ fn merge_terms(writer: &mut Writer<'_>, sources: &[Source<'_>], behind: Option<&
             }
             let stream = &mut streams[head.source];
             cursors.extend(sources[head.source].cursor(stream.value())?);
-            if stream.advance() {
+            if stream.advance()? {
                 head.term.clear();
                 head.term.extend_from_slice(stream.key());
             } else {
@@ -299,7 +292,7 @@ fn merge_contexts(writer: &mut Writer<'_>, inputs: &[Input<'_>], sources: &[Sour
     let mut renumbered: Vec<(String, usize, TermInfo)> = Vec::new();
     for (source, input) in inputs.iter().enumerate() {
         let mut stream = with_prefix(input.terms, &prefix)?;
-        while stream.advance() {
+        while stream.advance()? {
             let number = number_of_context(stream.key(), &prefix)?;
             let number = input.contexts.get(number as usize).ok_or_else(|| Error::index("a context is not there"))?;
             if let Some(number) = number {
