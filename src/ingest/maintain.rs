@@ -20,13 +20,14 @@
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
 //! go on; a block whose objects are damaged is left out, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
-//! where rows are merged in memory, `max_merge_memory_bytes`.
+//! where rows are merged in memory, `max_merge_memory_bytes`. What is read and written on the way is at most `max_bytes_per_second`.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
 
 mod erase;
 mod metrics;
+mod pace;
 mod place;
 mod policy;
 mod quarantine;
@@ -53,6 +54,7 @@ use super::Finder;
 use super::erase::{Erasure, Erasures, Unread};
 use super::lost::{Losses, Lost};
 use metrics::{DeleteLabels, FAILURES, OBJECTS_DELETED, SWAPS, Step, StepLabels, SwapLabels};
+use pace::Pace;
 use place::Points;
 #[cfg(test)]
 pub(super) use policy::made_nanos;
@@ -98,6 +100,8 @@ pub struct Config {
     /// Memory of the rows that are read to be merged (512 MiB): those of metrics, and those of which an index is missing or of an older
     /// version. Where indexes are merged, rows stream through, 48 MiB of them at a time, into files in the data directory.
     pub max_merge_memory_bytes: u64,
+    /// Bytes a second that merges, seals and rewrites read and write, averaged over the objects of a block; 0 = no bound (128 MiB).
+    pub max_bytes_per_second: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
     /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].
     pub removed_grace_seconds: u64,
@@ -135,6 +139,7 @@ impl Default for Config {
             max_block_rows: 4_000_000,
             max_block_bytes: 256 << 20,
             max_merge_memory_bytes: 512 << 20,
+            max_bytes_per_second: 128 << 20,
             removed_grace_seconds: 3600,
         }
     }
@@ -322,6 +327,7 @@ pub struct Maintainer {
     erasures: Erasures,
     losses: Arc<dyn Losses>,
     quarantine: Arc<Quarantine>,
+    pace: Pace,
     /// Rounds are one at a time.
     round: tokio::sync::Mutex<()>,
     /// Of the removed blocks that the snapshot remembers, those whose objects are deleted.
@@ -341,6 +347,7 @@ impl Maintainer {
 
     fn with_merge(parts: Parts, merge: Arc<dyn Merge>) -> Self {
         Self {
+            pace: Pace::new(parts.config.max_bytes_per_second),
             config: parts.config,
             retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
@@ -523,6 +530,7 @@ impl Maintainer {
     }
 
     async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {
+        self.pace.take(meta.parquet_bytes + meta.index_bytes).await;
         let path = block_path(meta);
         let parquet = self.cache.map(&path.data(), meta.parquet_bytes, Some(meta.parquet_crc32c)).await?;
         let index = match meta.has_index() {

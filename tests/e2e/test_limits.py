@@ -20,6 +20,7 @@ from test_crash import Sender, live_files, otlp_logs, otlp_traces, seqs_by_duckd
 from test_disk_full import refused_in_its_own_words
 
 MIB = 1 << 20
+HOUR = 3_600_000_000_000
 
 
 def body_of(n_bytes):
@@ -288,3 +289,42 @@ def test_a_promoted_column_with_a_value_of_its_own_in_every_row(make_lake, tmp_p
     files, _ = live_files(tmp_path / "store")
     services = duckdb.sql(f"SELECT count(DISTINCT service_name), count(*) FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
     assert services == [(n, n)], services
+
+
+def merges(store):
+    """Of each block that replaced others: the bytes of the Parquet files of those, by the catalog's records."""
+    metas, swaps = {}, []
+    for path in sorted((store / "_catalog" / "log").glob("*.json")):
+        record = json.loads(path.read_bytes())
+        metas.update({meta["id"]: meta for meta in record.get("adds", [])})
+        if record.get("adds") and record.get("removes"):
+            swaps.append([metas[block]["parquet_bytes"] for block in record["removes"]])
+    return swaps
+
+
+@pytest.mark.parametrize("files", [1, 2, 100])
+def test_files_that_go_into_a_merged_block_are_bounded(make_lake, tmp_path, files):
+    """`lake.max_block_bytes`, room for so many files of a flush: blocks of an hour that is over go into the lake alone, by twos, or in one file."""
+    store, n_flushes = tmp_path / "store", 6
+    two_hours_ago = (time.time_ns() // HOUR - 2) * HOUR
+
+    def of_one_hour(lake, session, seqs, now):
+        return otlp_logs(lake, session, seqs, two_hours_ago)
+
+    lake = make_lake(store=store, config={"ingest": {"flush_age_seconds": 1}, "lake": {"every_seconds": 3600}})
+    sender = Sender()
+    for _ in range(n_flushes):
+        assert sender.send(lake, of_one_hour)
+        lake.wait_flushed()
+    sizes = [path.stat().st_size for path in (store / "_l0" / "logs").rglob("*.parquet")]
+    assert len(sizes) == n_flushes
+    bound = int(max(sizes) * files * 1.2)
+    assert files != 2 or bound < 3 * min(sizes), "the files differ too much in size"
+    lake.config["lake"] = {"every_seconds": 1, "seal_after_seconds": 0, "seal_quiet_seconds": 0, "late_seal_seconds": 0, "max_block_bytes": bound}
+    lake.restart()
+    at_once = min(files, n_flushes)
+    swaps = lake.wait_until(lambda: len(merges(store)) == n_flushes // at_once and merges(store), 60, what="all are sealed")
+    assert all(len(of) == at_once and (at_once == 1 or sum(of) <= bound) for of in swaps), (bound, swaps)
+    sender.check(seqs_by_sql(lake), "SQL")
+    lake.stop()
+    sender.check(seqs_by_duckdb(store), "Parquet")
