@@ -81,9 +81,11 @@ impl<'a> Evaluator<'a> {
             IndexQuery::TokenWith { piece, test } => self.tokens_with(piece, &**test),
             IndexQuery::TokenPattern(pattern) => {
                 let pattern = Pattern::new(&tokenizer::lowercase(pattern));
-                match pattern.literal() {
-                    Some(token) => self.token(token),
-                    None => self.walk(TEXT, pattern.prefix(), &mut |token| pattern.matches(token)),
+                match (pattern.literal(), pattern.piece()) {
+                    (Some(token), _) => self.token(token),
+                    // all tokens are looked through: the next question is spared that
+                    (None, Some(piece)) if pattern.prefix().is_empty() => self.tokens_with(piece, &|token| pattern.matches(token)),
+                    (None, _) => self.walk(TEXT, pattern.prefix(), &mut |token| pattern.matches(token)),
                 }
             }
             IndexQuery::Term { field, value } => self.value(&field_term(*field, value), bound),

@@ -59,6 +59,11 @@ impl Pattern {
         &self.prefix
     }
 
+    /// The longest text that every match holds behind [`prefix`](Self::prefix), if it has one.
+    pub fn piece(&self) -> Option<&str> {
+        std::str::from_utf8(self.within.as_ref()?.needle()).ok()
+    }
+
     /// The one text it matches, if it has no wildcard.
     pub fn literal(&self) -> Option<&str> {
         self.parts.iter().all(|part| matches!(part, Part::Char(_))).then_some(&self.prefix)

@@ -325,6 +325,20 @@ fn row_n_is_document_n() {
 }
 
 #[test]
+fn a_pattern_without_a_beginning_looks_through_all_tokens_once() {
+    let built = build(Table::Logs, 0, Level::L0, &[log_rows(&mixed_logs(500), 1)], &small(), 0).expect("a block");
+    let (plain, keeping) = (open(&built), open(&built).with_token_cache(&TokenCache::new(1 << 20)));
+    let (plain, keeping) = (plain.index().expect("an index"), keeping.index().expect("an index"));
+    let count = |index: &BlockIndex, pattern: &str| index.count(&IndexQuery::TokenPattern(pattern.into()), 0..500).expect("a count");
+    assert_eq!((count(keeping, "con*n"), keeping.knows_tokens()), (100, false), "its beginning is a range of the dictionary");
+    for pattern in ["*ONNEC*", "*set", "?e?et", "*ÄUS*", "*nowhere*", "*e*", "*", "?", "*9?"] {
+        assert_eq!(count(keeping, pattern), count(plain, pattern), "{pattern}");
+        assert!(keeping.knows_tokens() && !plain.knows_tokens());
+    }
+    assert_eq!(count(keeping, "*onnec*"), 100);
+}
+
+#[test]
 fn spans_are_found_by_what_they_say() {
     let built = build(Table::Spans, 0, Level::Sealed, &[span_rows(100, 1)], &small(), 0).expect("a block");
     let index = open(&built);
