@@ -116,12 +116,17 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
             _ => EnabledStatistics::Chunk,
         };
         builder = builder.set_column_statistics_enabled(path.clone(), statistics);
-        if name == "trace_id" && !nested {
-            // sized for a row group of different ids, then folded to what came
-            builder = builder
-                .set_column_bloom_filter_enabled(path.clone(), true)
-                .set_column_bloom_filter_max_ndv(path, settings.row_group_rows as u64);
-        }
+        let wrong_one_in = match name {
+            "trace_id" if !nested => 100.0,
+            // spans have them in the index; for logs that would be 5 B a record, this is half a byte, and leaves few row groups to look through
+            "span_id" if !nested && table == Table::Logs => 20.0,
+            _ => continue,
+        };
+        // sized for a row group of different ids, then folded to what came
+        builder = builder
+            .set_column_bloom_filter_enabled(path.clone(), true)
+            .set_column_bloom_filter_fpp(path.clone(), 1.0 / wrong_one_in)
+            .set_column_bloom_filter_max_ndv(path, settings.row_group_rows as u64);
     }
     Ok(builder.build())
 }

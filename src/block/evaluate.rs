@@ -114,6 +114,19 @@ impl<'a> Evaluator<'a> {
                 Ok(if clauses.is_empty() { Answer::None } else { boolean(clauses) })
             }),
             IndexQuery::Contexts(numbers) => self.contexts(numbers),
+            IndexQuery::Ranges(ranges) => {
+                let mut rows = BitSet::with_max_value(self.index.n_rows());
+                let n_rows = self.index.n_rows();
+                ranges
+                    .iter()
+                    .flat_map(|range| range.start..range.end.min(n_rows))
+                    .for_each(|row| _ = rows.insert(row));
+                Ok(if rows.len() == 0 {
+                    Answer::None
+                } else {
+                    Answer::Query(Box::new(Rows(Arc::new(rows))))
+                })
+            }
             IndexQuery::And(all) => {
                 let mut clauses = Vec::with_capacity(all.len());
                 for query in all {

@@ -1,5 +1,6 @@
 //! What can be asked of a block's index.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::RawField;
@@ -107,6 +108,8 @@ pub enum IndexQuery {
     And(Vec<IndexQuery>),
     /// Rows that one of these matches; without any, no row.
     Or(Vec<IndexQuery>),
+    /// Rows in these ranges, ascending, none touching another.
+    Ranges(Vec<Range<u32>>),
     /// Rows that this does not match.
     Not(Box<IndexQuery>),
 }
@@ -116,7 +119,8 @@ impl IndexQuery {
     /// for, a term that may have been cut.
     pub(super) fn is_exact_anywhere(&self) -> bool {
         match self {
-            IndexQuery::All | IndexQuery::None | IndexQuery::Token(_) | IndexQuery::Phrase(_) | IndexQuery::Near { .. } | IndexQuery::Contexts(_) => true,
+            IndexQuery::All | IndexQuery::None | IndexQuery::Ranges(_) | IndexQuery::Contexts(_) => true,
+            IndexQuery::Token(_) | IndexQuery::Phrase(_) | IndexQuery::Near { .. } => true,
             IndexQuery::Term { field, value } => field_term(*field, value).clean,
             IndexQuery::KeyValue { key, value } => pair_term(key, value).clean,
             IndexQuery::KeyOneOf { key, values } => values.iter().all(|value| pair_term(key, value).clean),
@@ -157,6 +161,7 @@ impl std::fmt::Debug for IndexQuery {
             IndexQuery::KeyMatching { key, .. } => write!(f, "test[{key:?}]"),
             IndexQuery::KeyInside { key, .. } => write!(f, "inside[{key:?}]"),
             IndexQuery::Contexts(numbers) => write!(f, "contexts{numbers:?}"),
+            IndexQuery::Ranges(ranges) => write!(f, "rows{ranges:?}"),
             IndexQuery::And(all) => f.debug_tuple("and").field(all).finish(),
             IndexQuery::Or(any) => f.debug_tuple("or").field(any).finish(),
             IndexQuery::Not(inner) => f.debug_tuple("not").field(inner).finish(),

@@ -29,7 +29,7 @@ const KEY_TAG: char = 'k';
 pub enum RawField {
     /// 32 hex digits; `logs` and `spans`.
     TraceId,
-    /// 16 hex digits; `spans` only (a log's span ID is not indexed).
+    /// 16 hex digits; `spans` only (of logs, Parquet's bloom filters tell in which row groups one can be).
     SpanId,
     /// Decimal severity number; `logs` only.
     Severity,

@@ -286,8 +286,7 @@ pub(super) struct Matcher<'a> {
 
 impl<'a> Matcher<'a> {
     pub(super) fn new(block: &'a Block, filter: &'a Filter, stop: &'a Stop) -> Result<Self> {
-        let table = block.meta().table;
-        let plan = match block.index().map(|index| plan(filter, table, index)) {
+        let plan = match block.index().map(|index| plan(filter, block, index)) {
             None => None,
             Some(Ok(plan)) => Some(Arc::new(plan)),
             Some(Err(error)) => {

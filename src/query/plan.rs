@@ -9,7 +9,7 @@ use super::conditions::{Alike, Key, Phrase, Sought, TokenTest, ValueTest};
 use super::filter::{Filter, Leaf};
 use super::refine;
 use super::scan::context_passes;
-use crate::block::{self, BlockIndex, IndexQuery, RawField, tokenizer};
+use crate::block::{self, Block, BlockIndex, IndexQuery, RawField, tokenizer};
 use crate::model::Table;
 use crate::model::schema::{SPAN_COLUMNS, is_context_column};
 
@@ -67,14 +67,14 @@ impl Part {
 }
 
 /// The plan of a filter on one block.
-pub(super) fn plan(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Plan> {
+pub(super) fn plan(filter: &Filter, block: &Block, index: &BlockIndex) -> block::Result<Plan> {
     let conjuncts = match filter {
         Filter::And(parts) => parts.as_slice(),
         one => std::slice::from_ref(one),
     };
     let (mut asked, mut residual) = (Vec::new(), Vec::new());
     for conjunct in conjuncts {
-        let part = lower(conjunct, table, index)?;
+        let part = lower(conjunct, block, index)?;
         if !part.exact {
             residual.push(conjunct.clone());
         }
@@ -95,8 +95,8 @@ pub(super) fn plan(filter: &Filter, table: Table, index: &BlockIndex) -> block::
     })
 }
 
-fn lower(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Part> {
-    let many = |parts: &[Filter]| parts.iter().map(|part| lower(part, table, index)).collect::<block::Result<Vec<_>>>();
+fn lower(filter: &Filter, block: &Block, index: &BlockIndex) -> block::Result<Part> {
+    let many = |parts: &[Filter]| parts.iter().map(|part| lower(part, block, index)).collect::<block::Result<Vec<_>>>();
     Ok(match filter {
         Filter::All => Part::exact(IndexQuery::All),
         Filter::None => Part::exact(IndexQuery::None),
@@ -113,18 +113,19 @@ fn lower(filter: &Filter, table: Table, index: &BlockIndex) -> block::Result<Par
             Part { query, exact }
         }
         Filter::Not(inner) => {
-            let inner = lower(inner, table, index)?;
+            let inner = lower(inner, block, index)?;
             match inner.exact {
                 true => Part::exact(IndexQuery::Not(Box::new(inner.query))),
                 // what is wider turns narrower
                 false => Part::wider(IndexQuery::All),
             }
         }
-        Filter::Leaf(leaf) => lower_leaf(leaf, table, index)?,
+        Filter::Leaf(leaf) => lower_leaf(leaf, block, index)?,
     })
 }
 
-fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Part> {
+fn lower_leaf(leaf: &Leaf, block: &Block, index: &BlockIndex) -> block::Result<Part> {
+    let table = block.meta().table;
     let part = match leaf {
         Leaf::Phrase(phrase) => lower_phrase(phrase),
         Leaf::WholeText(ValueTest::Holds(text)) => {
@@ -137,7 +138,7 @@ fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Pa
         Leaf::WholeText(_) => Part::wider(IndexQuery::All),
         Leaf::Column(column, test) => match Leaf::raw_field(table, column) {
             Some(field) => lower_term(field, test, index)?,
-            None => Part::wider(IndexQuery::All),
+            None => Part::wider(lower_unindexed(column, test, block)?),
         },
         Leaf::Numbers(column, ranges) => match Leaf::raw_field(table, column) {
             Some(field) => enumerate(field, index, |value| {
@@ -184,6 +185,20 @@ fn lower_leaf(leaf: &Leaf, table: Table, index: &BlockIndex) -> block::Result<Pa
         Err(block::Error::TooManyTerms { .. }) => Ok(Part::wider(IndexQuery::All)),
         Err(error) => Err(error),
     }
+}
+
+/// Rows that may pass a test of a column that the index does not have: the file may tell in which row groups a value may be.
+fn lower_unindexed(column: &str, test: &ValueTest, block: &Block) -> block::Result<IndexQuery> {
+    let values: Vec<&str> = match test {
+        ValueTest::Is(value) => vec![value],
+        ValueTest::OneOf(values) => values.iter().map(String::as_str).collect(),
+        _ => return Ok(IndexQuery::All),
+    };
+    Ok(match block.may_have(column, &values)? {
+        None => IndexQuery::All,
+        Some(ranges) if ranges.is_empty() => IndexQuery::None,
+        Some(ranges) => IndexQuery::Ranges(ranges),
+    })
 }
 
 /// Adds the rows where a value of the key stands inside of one that is an array or object; returns whether those are all.

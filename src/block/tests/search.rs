@@ -44,6 +44,7 @@ fn brute(query: &IndexQuery, rows: &RowText<'_>, row: usize, ordinal: u32) -> bo
         IndexQuery::KeyExists(key) => any_value(key, &|_| true),
         IndexQuery::KeyMatching { key, test } => any_value(key, &|v| test(v)),
         IndexQuery::Contexts(numbers) => numbers.contains(&ordinal),
+        IndexQuery::Ranges(ranges) => ranges.iter().any(|range| range.contains(&(row as u32))),
         IndexQuery::And(all) => all.iter().all(|query| brute(query, rows, row, ordinal)),
         IndexQuery::Or(any) => any.iter().any(|query| brute(query, rows, row, ordinal)),
         IndexQuery::Not(query) => !brute(query, rows, row, ordinal),
@@ -105,6 +106,7 @@ pub(in super::super) fn log() -> impl Strategy<Value = Log> {
     let attributes = proptest::collection::vec((key(), value()), 0..4);
     (0..5 * SECOND, body, proptest::option::of(0..4u8), 0..25i32, event, attributes, 0..20u8).prop_map(
         |(time, body, trace, severity, event, attributes, context)| Log {
+            span: None,
             time: time / 1000 * 1000,
             body,
             trace,
