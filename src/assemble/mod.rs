@@ -32,7 +32,9 @@
 //! - Bounds: [`Config::max_open_traces`] (then the quietest are written early, and corrected later); a trace is cut at the bounds of an
 //!   answer (`is_partial`); a summary that is too large for the log is left out, told and counted.
 //! - Each node assembles what it was sent. A trace of which two nodes are sent parts within the same minutes may be counted by both: send
-//!   a trace to one node. What spans said that have expired stays in these tables until they expire themselves.
+//!   a trace to one node. (Owners by a hash of the trace ID would need a list of living nodes that all agree on at each moment, flushed rows of
+//!   others before a trace is read, and rows of `service_edges` that another node may take back: what was added stands in the row of the
+//!   trace that the writer sees, and a row in another node's head is seen by nobody else.) What spans said that have expired stays in these tables until they expire themselves.
 //! - Of traces that lose spans to a delete ([`crate::ingest::Lost`]) the row is written anew from what is left, the edges are corrected, and
 //!   the rows before it are deleted, all of them where no span is left; through crashes, and on the node whose work the delete was. The
 //!   rest of such a trace, and its row, are looked for up to a day around the spans that went.
@@ -59,6 +61,7 @@ pub use calls::{CLIENT, CallKey, Calls, Figures, MINUTE_NANOS, minute_of};
 pub use draw::{Graphs, Told};
 pub use graph::{Edge, Node, ServiceGraph, Statistics};
 pub use latency::{Histogram, middle_of, quantile};
+pub use summary::summary_json;
 
 /// `[assemble]`: the tables `traces` and `service_edges`; each setting with its default.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::calls::Calls;
-use crate::model::TraceId;
+use crate::model::{TraceId, format_time};
 use crate::query::Logged;
 use crate::query::SpanHit;
-use crate::query::xray::facts::{self, Flags, TraceFacts, names};
+use crate::query::xray::facts::{self, Annotation, Flags, TraceFacts, names};
 
 /// Values of a list in one row; a trace of a hundred thousand spans may have as many users.
 const MAX_VALUES: usize = 100;
@@ -65,7 +67,7 @@ impl Summary {
         let of_root = |names: &[&str]| root.and_then(|root| facts::of_span(root, names)).map(str::to_string);
         let spans = || trace.trace.spans.iter().map(|placed| &placed.span);
         let mut annotations: BTreeMap<String, String> = BTreeMap::new();
-        for (key, value) in spans().flat_map(facts::annotations) {
+        for Annotation { key, value, .. } in spans().flat_map(facts::annotations) {
             let is_full = annotations.len() >= MAX_VALUES;
             match annotations.get_mut(key) {
                 Some(known) if known.as_str() <= value => {}
@@ -135,6 +137,37 @@ impl Summary {
         // the same fields print the same
         xxhash_rust::xxh3::xxh3_64(format!("{self:?}").as_bytes()).cast_signed()
     }
+}
+
+/// A trace's summary for people and tools, with the names of the table `traces`; without its log records, which are not a part of a trace of
+/// spans. Times since the epoch are text.
+pub fn summary_json(trace: &TraceFacts<'_>) -> Value {
+    let summary = Summary::of(trace, Logged::default());
+    json!({
+        "trace_id": summary.trace_id.to_string(),
+        "xray_trace_id": summary.trace_id.to_xray(),
+        "time": format_time(summary.start_unix_nano),
+        "time_unix_nano": summary.start_unix_nano.to_string(),
+        "duration_nano": summary.duration_nano,
+        "response_time_nano": summary.response_time_nano,
+        "root_service": summary.root_service,
+        "root_name": summary.root_name,
+        "services": summary.services,
+        "has_error": summary.flags.error,
+        "has_fault": summary.flags.fault,
+        "has_throttle": summary.flags.throttle,
+        "is_partial": summary.is_partial,
+        "http_method": summary.http_method,
+        "http_url": summary.http_url,
+        "http_status_code": summary.http_status_code,
+        "user_agent": summary.user_agent,
+        "client_ip": summary.client_ip,
+        "users": summary.users,
+        "annotations": summary.annotations,
+        "span_count": summary.span_count,
+        "error_count": summary.error_count,
+        "missing_parents": summary.missing_parents,
+    })
 }
 
 /// Each value once, in order.

@@ -35,6 +35,16 @@ pub const MAX_RECORDS: usize = (1 << 20) - 1;
 /// array values, events, links, exemplars, quantiles. One for each 16 bytes of a body of 64 MiB.
 pub const MAX_PARTS: usize = 4 << 20;
 
+/// The attribute of a span that lists which of its others are annotations to X-Ray: a JSON array of keys.
+pub const ANNOTATIONS: &str = "aws.xray.annotations";
+/// The attribute that lists those annotations which came as text and read otherwise (`"007"`, `"true"`): the store keeps text alone.
+pub const TEXT_ANNOTATIONS: &str = "aws.xray.annotations.text";
+
+/// Whether a text would be taken for a value of another type.
+fn reads_otherwise(text: &str) -> bool {
+    !matches!(serde_json::from_str::<serde_json::Value>(text), Err(_) | Ok(serde_json::Value::Null))
+}
+
 /// What a body is; stored in the log as a number, so values are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

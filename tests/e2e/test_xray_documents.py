@@ -5,6 +5,7 @@ import secrets
 import time
 
 import duckdb
+import pytest
 import requests
 
 from test_crash import live_files
@@ -124,3 +125,81 @@ def test_what_is_deleted_of_a_document_is_told_nowhere(make_lake):
     files, _ = live_files(lake.data_dir / "store", "spans")
     kept = duckdb.sql(f"SELECT xray_document FROM read_parquet({files!r}, hive_partitioning = false)").fetchall()
     assert kept and not any("alice" in (text or "") for (text,) in kept)
+
+
+def text(value):
+    return {"stringValue": value}
+
+
+def pairs(**attributes):
+    return [{"key": key.replace("__", "."), "value": value if isinstance(value, dict) else text(value)} for key, value in attributes.items()]
+
+
+@pytest.mark.parametrize("settings", [{}, {"ingest": {"flush_age_seconds": 1}}], ids=["fresh", "flushed"])
+def test_spans_are_documents_as_opentelemetrys_exporter_writes_them(make_lake, settings):
+    lake = make_lake(config=settings)
+    trace, start = new_trace(), time.time() - 60
+    times = {"startTimeUnixNano": str(int(start * 1e9)), "endTimeUnixNano": str(int((start + 1) * 1e9))}
+    listed = {"arrayValue": {"values": [text(key) for key in ("order-id", "items", "vip", "not.there")]}}
+    spans = [
+        {
+            "spanId": "00000000000000a1",
+            "name": "GET /pay",
+            "kind": 2,
+            "attributes": pairs(**{"order-id": "12345", "aws.xray.annotations": listed}, items={"intValue": "5"}, vip=text("true"), plain={"intValue": "7"}),
+        },
+        {"spanId": "00000000000000a2", "parentSpanId": "00000000000000a1", "name": "POST", "kind": 3, "attributes": pairs(peer__service="ledger <1>")},
+        {
+            "spanId": "00000000000000a3",
+            "parentSpanId": "00000000000000a1",
+            "name": "SELECT orders",
+            "kind": 3,
+            "attributes": pairs(db__system="postgresql", db__name="shop", server__address="db1"),
+        },
+        {"spanId": "00000000000000a4", "parentSpanId": "00000000000000a1", "name": "S3.PutObject", "kind": 3, "attributes": pairs(rpc__system="aws-api", rpc__service="S3")},
+    ]
+    spans = [{"traceId": trace.replace("-", "")[1:], **times, **span} for span in spans]
+    resource = {"attributes": pairs(service__name="pay", cloud__platform="aws_ecs", aws__ecs__launchtype="fargate", team="7")}
+    body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}
+    assert requests.post(lake.otlp_http_url + "/v1/traces", json=body, timeout=20).status_code == 200
+    client = lake.boto3("xray")
+    other = new_trace()
+    segment = {"name": "shop", "id": "00000000000000b1", "trace_id": other, "start_time": start, "end_time": start + 1}
+    put(client, json.dumps({**segment, "annotations": {"zip": "12345", "n": 12345, "flag": "false", "word": "blue"}}))
+    if settings:
+        lake.wait_flushed()
+    (document,) = map(json.loads, documents(client, trace).values())
+    assert (document["name"], document["origin"]) == ("pay", "AWS::ECS::Fargate")
+    assert document["annotations"] == {"order_id": "12345", "items": 5, "vip": "true"}
+    default = document["metadata"]["default"]
+    assert default["plain"] == 7 and default["otel.span.name"] == "GET /pay"
+    assert {key: value for key, value in default.items() if key.startswith("otel.resource.")} == {
+        "otel.resource.service.name": "pay",
+        "otel.resource.cloud.platform": "aws_ecs",
+        "otel.resource.aws.ecs.launchtype": "fargate",
+        "otel.resource.team": 7,
+    }
+    calls = {one["id"][-2:]: (one["name"], one["namespace"], one.get("metadata", {}).get("default", {}).get("otel.span.name")) for one in document["subsegments"]}
+    assert calls == {"a2": ("ledger 1", "remote", "POST"), "a3": ("shop@db1", "remote", "SELECT orders"), "a4": ("S3", "aws", "S3.PutObject")}
+
+    def values(trace):
+        now = time.time()
+        summaries = client.get_trace_summaries(StartTime=now - 300, EndTime=now + 60)["TraceSummaries"]
+        (found,) = [one for one in summaries if one["Id"] == trace]
+        return {key: [one["AnnotationValue"] for one in of_it] for key, of_it in found["Annotations"].items()}
+
+    assert values(trace) == {"order-id": [{"StringValue": "12345"}], "items": [{"NumberValue": 5.0}], "vip": [{"StringValue": "true"}]}
+    assert values(other) == {
+        "zip": [{"StringValue": "12345"}],
+        "n": [{"NumberValue": 12345.0}],
+        "flag": [{"StringValue": "false"}],
+        "word": [{"StringValue": "blue"}],
+    }
+
+    def found(expression):
+        now = time.time()
+        return {one["Id"] for one in client.get_trace_summaries(StartTime=now - 300, EndTime=now + 60, FilterExpression=expression)["TraceSummaries"]}
+
+    assert found('annotation.zip = "12345"') == {other} and found("annotation.zip = 12345") == set()
+    assert found("annotation.n = 12345") == {other} and found("annotation.flag = false") == set()
+    assert found('annotation[order-id] = "12345"') == {trace} and found("annotation.items = 5") == {trace}

@@ -1,11 +1,15 @@
 //! Spans.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::{ContextMemory, Rejections, capped_32, context_of, decoded, time, values};
-use crate::decode::{Decoded, Error, Reason};
-use crate::model::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder, TraceId};
+use crate::decode::{ANNOTATIONS, Decoded, Error, Reason, TEXT_ANNOTATIONS, reads_otherwise};
+use crate::model::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder, TraceId, Value};
+
+/// Listed annotations whose type is looked at: twice as many as X-Ray has of a trace.
+const MAX_ANNOTATIONS: usize = 100;
 
 /// Rows of `spans`; a span without usable IDs and times is rejected.
 pub(super) fn traces(request: &ExportTraceServiceRequest) -> Result<Decoded, Error> {
@@ -84,11 +88,30 @@ fn record(span: &Span) -> Result<SpanRecord<'_>, (Reason, String)> {
     })
 }
 
+/// Of the attributes that X-Ray is to have as annotations, those which are text and read otherwise: columns hold text alone.
+fn text_annotations(builder: &mut SpansBuilder, span: &Span) {
+    let of_attribute = |key: &str| {
+        let attribute = span.attributes.iter().find(|attribute| attribute.key == key)?;
+        attribute.value.as_ref()?.value.as_ref()
+    };
+    let Some(Any::ArrayValue(listed)) = of_attribute(ANNOTATIONS) else { return };
+    let is_one = |key: &&str| matches!(of_attribute(key), Some(Any::StringValue(text)) if reads_otherwise(text));
+    let texts = listed.values.iter().filter_map(|item| match &item.value {
+        Some(Any::StringValue(key)) => Some(key.as_str()),
+        _ => None,
+    });
+    let texts: Vec<&str> = texts.take(MAX_ANNOTATIONS).filter(is_one).collect();
+    if !texts.is_empty() {
+        builder.attribute(TEXT_ANNOTATIONS, Value::Json(&serde_json::Value::from(texts).to_string()));
+    }
+}
+
 /// Attributes, events and links. An event without a usable time is put at the span's start.
 fn details(builder: &mut SpansBuilder, span: &Span, start: i64, scratch: &mut String) {
     for attribute in &span.attributes {
         builder.attribute(&attribute.key, values::value(attribute.value.as_ref(), scratch));
     }
+    text_annotations(builder, span);
     for event in &span.events {
         for attribute in &event.attributes {
             builder.event_attribute(&attribute.key, values::value(attribute.value.as_ref(), scratch));

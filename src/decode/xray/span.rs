@@ -10,7 +10,7 @@
 //! | `sql.*` | `db.connection_string` and `db.name` (split of `url`), `db.system`, `db.statement`, `db.user`; others `aws.xray.sql.<key>` |
 //! | `cause.exceptions` | events `exception`; the first one's message is the status message |
 //! | `cause` as an ID | `aws.xray.cause` |
-//! | `annotations` | attributes of the same names, and their list as `aws.xray.annotations` |
+//! | `annotations` | attributes of the same names, and their list as `aws.xray.annotations`; those that are text and read otherwise (`"007"`, `"true"`) as `aws.xray.annotations.text` |
 //! | `metadata.<namespace>` | `aws.xray.metadata.<namespace>`, JSON |
 //! | `links` | links |
 //! | `user`, `namespace`, `precursor_ids`, `in_progress`, `traced`, `inferred` | `enduser.id`, `aws.xray.namespace`, `.precursor_ids`, `.inprogress`, `.traced`, `.inferred` |
@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use super::document::{Node, Object, text_of, with_value};
 use super::kept;
 use super::resource::AWS_RESOURCE_KEYS;
+use crate::decode::{ANNOTATIONS, TEXT_ANNOTATIONS, reads_otherwise};
 use crate::model::{SpanEvent, SpanId, SpanLink, SpanRecord, SpansBuilder, TraceId, Value};
 
 /// Pushes a node and all below it.
@@ -244,16 +245,21 @@ fn stack_trace(exception: &Object<'_>, raw: &str) -> Option<String> {
 
 fn annotations(builder: &mut SpansBuilder, raw: &str) {
     let Ok(annotations) = Object::parse(raw) else {
-        return builder.attribute("aws.xray.annotations", Value::Json(raw));
+        return builder.attribute(ANNOTATIONS, Value::Json(raw));
     };
-    let mut keys = Vec::new();
+    let (mut keys, mut texts) = (Vec::new(), Vec::new());
     for (key, raw) in annotations.iter() {
         add(builder, key, raw);
         keys.push(key);
+        if text_of(raw).is_some_and(|text| reads_otherwise(&text)) {
+            texts.push(key);
+        }
     }
-    if !keys.is_empty() {
-        let list = serde_json::Value::from(keys).to_string();
-        builder.attribute("aws.xray.annotations", Value::Json(&list));
+    for (name, keys) in [(ANNOTATIONS, keys), (TEXT_ANNOTATIONS, texts)] {
+        if !keys.is_empty() {
+            let list = serde_json::Value::from(keys).to_string();
+            builder.attribute(name, Value::Json(&list));
+        }
     }
 }
 

@@ -80,6 +80,18 @@ fn check(attributes: &HashMap<String, String>, expected: &[(&str, &str)]) {
 }
 
 #[test]
+fn annotations_that_are_text_and_read_otherwise_are_listed() {
+    let segment = r#"{"name":"api","id":"53995c3f42cd8ad8","trace_id":"1-5759e988-bd862e3fe1be46a994272793","start_time":1767225600,"end_time":1767225601,
+        "annotations":{"order":"12345","flag":"true","zip":"00501","word":"blue","n":5,"yes":true}}"#;
+    let spans = Spans::of(&[segment]);
+    let attributes = spans.attributes("api");
+    let of = |key: &str| attributes.get(key).map(String::as_str);
+    assert_eq!(of("aws.xray.annotations"), Some(r#"["order","flag","zip","word","n","yes"]"#));
+    assert_eq!(of("aws.xray.annotations.text"), Some(r#"["order","flag"]"#));
+    assert_eq!((of("order"), of("n")), (Some("12345"), Some("5")));
+}
+
+#[test]
 fn a_full_segment_keeps_everything() {
     let spans = Spans::of(&[FULL]);
     assert_eq!(spans.rows.len(), 4);

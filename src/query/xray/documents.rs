@@ -9,9 +9,11 @@
 //! | `db.*` | `sql` |
 //! | `aws.*` of the call | `aws` |
 //! | events `exception` | `cause.exceptions` |
-//! | annotations of a document | `annotations` |
+//! | annotations of a document, attributes that `aws.xray.annotations` lists | `annotations` |
+//! | name, and that of whom it calls | `name` ([`naming`](mod@super::naming)); a span's own in `metadata.default`, `otel.span.name`, where that is another |
+//! | the resource of spans of other protocols | in segments' `metadata.default`, as `otel.resource.<name>` |
 //! | `aws.xray.metadata.<namespace>` | `metadata.<namespace>`; every other attribute stands in `metadata.default` |
-//! | `enduser.id`, links, `aws.xray.origin`, `aws.xray.resource_arn`, `service.version` | `user`, `links`, `origin`, `resource_arn`, `service.version` |
+//! | `enduser.id`, links, `aws.xray.origin` or the origin of `cloud.platform`, `aws.xray.resource_arn`, `service.version` | `user`, `links`, `origin`, `resource_arn`, `service.version` |
 //!
 //! What came as a document is answered byte for byte as it came, while all rows of it are there ([`super::kept`]); what stands in it
 //! is not told again, and what hangs below it, but came on its own or by another protocol, is a document of its own. Other documents
@@ -21,8 +23,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::facts::{self, TraceFacts, annotations, names, of_resource, of_span, seconds};
+use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource, of_span, seconds};
 use super::kept::{Place, places};
+use super::naming;
 use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
@@ -118,12 +121,9 @@ const DATABASE: &[&str] = &["db.namespace", "db.name"];
 
 fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     let mut out = Map::new();
-    let name = match is_segment {
-        true => of_resource(span, &["service.name"]).unwrap_or(&span.name),
-        false => &span.name,
-    };
+    let name = naming::name(span, is_segment);
     out.insert("id".into(), span.span_id.as_str().into());
-    out.insert("name".into(), name.into());
+    out.insert("name".into(), name.as_ref().into());
     out.insert("start_time".into(), seconds(span.start_time_unix_nano).into());
     match span.in_progress {
         true => out.insert("in_progress".into(), true.into()),
@@ -152,19 +152,22 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     insert_object(&mut out, "aws", aws(span, is_segment));
     insert_object(&mut out, "cause", cause(span));
     if is_segment {
-        insert_text(&mut out, "origin", of_resource(span, &["aws.xray.origin"]));
+        insert_text(&mut out, "origin", naming::origin(span));
         insert_text(&mut out, "resource_arn", of_resource(span, &["aws.xray.resource_arn"]));
         let mut service = Map::new();
         insert_text(&mut service, "version", of_resource(span, &["service.version"]));
         insert_object(&mut out, "service", service);
     }
     let listed = annotations(span);
-    insert_object(
-        &mut out,
-        "annotations",
-        listed.iter().map(|(key, value)| ((*key).to_string(), typed(value))).collect(),
-    );
-    insert_object(&mut out, "metadata", metadata(span, &listed));
+    let annotation = |one: &Annotation<'_>| {
+        let key = match naming::is_of_xray(span) {
+            true => one.key.to_string(),
+            false => naming::annotation_key(one.key),
+        };
+        (key, if one.is_text { one.value.into() } else { typed(one.value) })
+    };
+    insert_object(&mut out, "annotations", listed.iter().map(annotation).collect());
+    insert_object(&mut out, "metadata", metadata(span, is_segment, &name, &listed));
     if !span.links.is_empty() {
         let link = |link: &crate::query::SpanLinkHit| {
             let mut out = Map::new();
@@ -367,7 +370,7 @@ fn stack(text: &str) -> Vec<Value> {
     text.lines().filter_map(frame).collect()
 }
 
-fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> {
+fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotation<'_>]) -> Map<String, Value> {
     let (mut out, mut rest) = (Map::new(), Map::new());
     let has_database = of_span(span, DATABASE_SYSTEM).is_some();
     for (key, value) in &span.attributes {
@@ -377,7 +380,7 @@ fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> 
         let is_told = (told_as == Some(value.as_str()) && (has_database || !is_of_database))
             || (has_database && matches!(key.as_str(), "db.user" | "db.connection_string"))
             || aws_member(key).is_some()
-            || annotations.iter().any(|(annotated, _)| annotated == key);
+            || annotations.iter().any(|annotated| annotated.key == key);
         match key.strip_prefix("aws.xray.") {
             Some(own) => {
                 if let Some(namespace) = own.strip_prefix("metadata.") {
@@ -388,6 +391,14 @@ fn metadata(span: &SpanHit, annotations: &[(&str, &str)]) -> Map<String, Value> 
             None => {
                 rest.insert(key.clone(), typed(value));
             }
+        }
+    }
+    if !naming::is_of_xray(span) {
+        // as the exporter has it: what the spans of a segment share stands in the segment
+        let of_resource = span.resource_attributes.iter().filter(|_| is_segment);
+        rest.extend(of_resource.map(|(key, value)| (format!("otel.resource.{key}"), typed(value))));
+        if name != span.name {
+            insert_once(&mut rest, "otel.span.name", span.name.as_str().into());
         }
     }
     // stacks of other languages than Java are text

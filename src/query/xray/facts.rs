@@ -5,14 +5,14 @@
 //! | an AWS call (`aws.service`, `rpc.system` = `aws-api`, namespace `aws`) on a table or queue | the table or queue | `AWS::DynamoDB::Table`, `AWS::SQS::Queue` |
 //! | another AWS call | the service | `AWS::<service>` |
 //! | a database call (`db.system`) | `db.name` or the database, `@` and the host if there is one | `Database::<system>` |
-//! | any other call | `peer.service`, the RPC service, the host, the span's name: the first there is | `remote` |
+//! | any other call | `aws.remote.service`, `peer.service`, the RPC service, the host, the span's name: the first there is | `remote` |
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::causes::RootCause;
-use super::expression::CauseKind;
+use super::naming;
+use crate::decode::{ANNOTATIONS, TEXT_ANNOTATIONS};
 use crate::model::TraceId;
 use crate::query::{Attributes, SpanHit, Trace};
 
@@ -185,27 +185,40 @@ pub fn is_call(span: &SpanHit) -> bool {
     matches!(span.kind.as_str(), "CLIENT" | "PRODUCER")
 }
 
-/// Its annotations: what an X-Ray document lists as such.
-pub fn annotations(span: &SpanHit) -> Vec<(&str, &str)> {
-    let Some(listed) = of_span(span, &["aws.xray.annotations"]) else {
-        return Vec::new();
+/// One annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Annotation<'a> {
+    /// Under which name.
+    pub key: &'a str,
+    /// As the store has it.
+    pub value: &'a str,
+    /// It came as text, whatever it reads as.
+    pub is_text: bool,
+}
+
+/// Its annotations: what an X-Ray document has as such, or a span of another protocol lists.
+pub fn annotations(span: &SpanHit) -> Vec<Annotation<'_>> {
+    let listed = |name: &str| {
+        let listed = of_span(span, &[name])?;
+        serde_json::from_str::<Vec<String>>(listed).ok()
     };
-    let keys: Vec<String> = serde_json::from_str(listed).unwrap_or_default();
+    let Some(keys) = listed(ANNOTATIONS) else { return Vec::new() };
+    let texts = listed(TEXT_ANNOTATIONS).unwrap_or_default();
     let of_key = |key: &String| span.attributes.iter().find(|(name, _)| name == key);
-    keys.iter().filter_map(of_key).map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    let all = keys.iter().filter_map(of_key).map(|one| {
+        let is_text = texts.contains(&one.0);
+        Annotation {
+            key: &one.0,
+            value: &one.1,
+            is_text,
+        }
+    });
+    all.collect()
 }
 
 /// Who sent a segment.
 fn sender(span: &SpanHit) -> Service {
-    let kind = of_resource(span, &["aws.xray.origin"]).or_else(|| match of_resource(span, &["cloud.platform"])? {
-        "aws_ec2" => Some("AWS::EC2::Instance"),
-        "aws_ecs" => Some("AWS::ECS::Container"),
-        "aws_eks" => Some("AWS::EKS::Container"),
-        "aws_lambda" => Some("AWS::Lambda::Function"),
-        "aws_elastic_beanstalk" => Some("AWS::ElasticBeanstalk::Environment"),
-        "aws_app_runner" => Some("AWS::AppRunner::Service"),
-        _ => None,
-    });
+    let kind = naming::origin(span);
     Service {
         name: of_resource(span, &["service.name"]).unwrap_or(&span.name).to_string(),
         kind: kind.unwrap_or_default().to_string(),
@@ -247,7 +260,7 @@ fn aws_name(service: &str) -> &str {
 }
 
 /// Who is called by a subsegment, where no segment tells.
-fn callee(span: &SpanHit) -> Service {
+pub(super) fn callee(span: &SpanHit) -> Service {
     let account_id = of_span(span, &["aws.account_id"]).unwrap_or_default().to_string();
     if is_aws_call(span) {
         let service = of_span(span, &["aws.service", "rpc.service"]).unwrap_or(&span.name);
@@ -291,7 +304,7 @@ fn callee(span: &SpanHit) -> Service {
     // an X-Ray subsegment is named after whom it calls
     let own = of_span(span, &["aws.xray.type"]).map(|_| span.name.as_str());
     let name = own
-        .or_else(|| of_span(span, &["peer.service", "rpc.service", "messaging.destination.name"]))
+        .or_else(|| of_span(span, &["aws.remote.service", "peer.service", "rpc.service", "messaging.destination.name"]))
         .or(host)
         .unwrap_or(&span.name);
     Service {
@@ -405,125 +418,15 @@ impl<'a> TraceFacts<'a> {
         !self.trace.coverage.complete || self.trace.spans.iter().any(|placed| placed.span.in_progress)
     }
 
-    /// As `TraceSummary` of the API.
-    pub fn summary(&self) -> Value {
-        let flags = self.flags();
-        let mut out = json!({
-            "Id": self.trace.trace_id.to_xray(),
-            "StartTime": seconds(self.trace.start_unix_nano),
-            "Duration": self.duration(),
-            "HasFault": flags.fault,
-            "HasError": flags.error,
-            "HasThrottle": flags.throttle,
-            "IsPartial": self.is_partial(),
-            "Http": self.http(),
-            "Annotations": self.all_annotations(),
-            "Users": self.users(),
-            "ServiceIds": self.services.iter().map(Service::to_json).collect::<Vec<_>>(),
-            "Revision": self.trace.spans.len(),
-        });
-        for (member, kind) in [
-            ("FaultRootCauses", CauseKind::Fault),
-            ("ErrorRootCauses", CauseKind::Error),
-            ("ResponseTimeRootCauses", CauseKind::ResponseTime),
-        ] {
-            out[member] = self.root_causes(kind).iter().map(RootCause::to_json).collect();
-        }
-        if let Some(time) = self.response_time() {
-            out["ResponseTime"] = time.into();
-        }
-        if let Some(root) = self.root {
-            out["EntryPoint"] = self.services[self.segments[root].service].to_json();
-        }
-        for (member, inner, names) in [
-            ("ResourceARNs", "ARN", &["aws.xray.resource_arn", "cloud.resource_id"][..]),
-            ("InstanceIds", "Id", &["host.id"]),
-            ("AvailabilityZones", "Name", &["cloud.availability_zone"]),
-        ] {
-            let mut values: Vec<&str> = self.trace.spans.iter().filter_map(|placed| of_resource(&placed.span, names)).collect();
-            values.sort_unstable();
-            values.dedup();
-            out[member] = values.into_iter().map(|value| json!({ inner: value })).collect();
-        }
-        out
-    }
-
-    fn http(&self) -> Value {
-        let mut out = json!({});
-        let Some(root) = self.root_span() else { return out };
-        for (member, names) in [
-            ("HttpURL", names::URL),
-            ("HttpMethod", names::METHOD),
-            ("UserAgent", names::USER_AGENT),
-            ("ClientIp", names::CLIENT_IP),
-        ] {
-            if let Some(value) = of_span(root, names) {
-                out[member] = value.into();
-            }
-        }
-        if let Some(status) = of_span(root, names::STATUS).and_then(|status| status.parse::<i64>().ok()) {
-            out["HttpStatus"] = status.into();
-        }
-        out
-    }
-
     /// The service of the segment that a span belongs to.
-    fn service_of_span(&self, at: usize) -> &Service {
+    pub(super) fn service_of_span(&self, at: usize) -> &Service {
         &self.services[self.segments[self.segment_of[at]].service]
-    }
-
-    fn all_annotations(&self) -> Value {
-        let mut by_key: BTreeMap<&str, BTreeMap<&str, Vec<&Service>>> = BTreeMap::new();
-        for (at, placed) in self.trace.spans.iter().enumerate() {
-            for (key, value) in annotations(&placed.span) {
-                let services = by_key.entry(key).or_default().entry(value).or_default();
-                let service = self.service_of_span(at);
-                if !services.contains(&service) {
-                    services.push(service);
-                }
-            }
-        }
-        let value = |(value, services): (&str, Vec<&Service>)| {
-            json!({
-                "AnnotationValue": annotation_value(value),
-                "ServiceIds": services.into_iter().map(Service::to_json).collect::<Vec<_>>(),
-            })
-        };
-        let key = |(key, values): (&str, BTreeMap<&str, Vec<&Service>>)| (key.to_string(), values.into_iter().map(value).collect());
-        Value::Object(by_key.into_iter().map(key).collect())
-    }
-
-    fn users(&self) -> Value {
-        let mut users: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
-        for (at, placed) in self.trace.spans.iter().enumerate() {
-            if let Some(user) = of_span(&placed.span, names::USER) {
-                let services = users.entry(user).or_default();
-                let service = self.service_of_span(at);
-                if !services.contains(&service) {
-                    services.push(service);
-                }
-            }
-        }
-        let user = |(name, services): (&str, Vec<&Service>)| {
-            let services: Vec<Value> = services.into_iter().map(Service::to_json).collect();
-            json!({ "UserName": name, "ServiceIds": services })
-        };
-        users.into_iter().map(user).collect()
     }
 }
 
 fn number_of(numbers: &mut BTreeMap<Service, usize>, service: Service) -> usize {
     let next = numbers.len();
     *numbers.entry(service).or_insert(next)
-}
-
-/// A stored value as `AnnotationValue` of the API.
-fn annotation_value(text: &str) -> Value {
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Bool(value)) => json!({ "BooleanValue": value }),
-        Ok(Value::Number(number)) => json!({ "NumberValue": number.as_f64() }),
-        _ => json!({ "StringValue": text }),
-    }
 }
 
 /// Nanoseconds as seconds.

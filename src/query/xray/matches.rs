@@ -2,7 +2,7 @@
 
 use super::causes::{self, RootCause};
 use super::expression::{CauseKind, CausePart, Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
-use super::facts::{self, Flags, Segment, Service, TraceFacts, names};
+use super::facts::{self, Annotation, Flags, Segment, Service, TraceFacts, names};
 use crate::query::SpanHit;
 
 /// Of what a condition is asked.
@@ -155,8 +155,8 @@ fn condition(trace: &TraceFacts<'_>, subject: Subject<'_>, keyword: &Keyword, te
         // of groups that nobody named
         Keyword::Group(_) => false,
         Keyword::Annotation(key) => {
-            let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|(its_key, _)| its_key == key);
-            of_key.into_iter().any(|(_, value)| test.passes_annotation(value))
+            let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|one| one.key == key);
+            of_key.into_iter().any(|one| test.passes_annotation(one))
         }
     }
 }
@@ -330,10 +330,11 @@ impl Test {
         }
     }
 
-    /// The store keeps annotations as text: what reads as a number is one.
-    fn passes_annotation(&self, value: &str) -> bool {
+    /// The store keeps annotations as text: what reads as a number is one, unless it came as text.
+    fn passes_annotation(&self, Annotation { value, is_text, .. }: Annotation<'_>) -> bool {
         match &self.value {
             Value::Text(_) => self.passes_text(value),
+            Value::Number(_) | Value::Boolean(_) if is_text => false,
             Value::Number(_) => value.parse().is_ok_and(|number| self.passes_number(number)),
             Value::Boolean(asked) => (value == if *asked { "true" } else { "false" }) == (self.operator == Operator::Equal),
         }

@@ -2,7 +2,7 @@
 //!
 //! In: an assembled [`Trace`](super::Trace), from whatever protocol its spans came. Out: [`TraceFacts`], which say of which services,
 //! calls and flags it consists; from them a summary ([`TraceFacts::summary`]), the answer of a filter [`Expression`], and the
-//! trace's segment documents ([`documents`]), as they came where they are [`kept`].
+//! trace's segment documents ([`documents`]), as they came where they are [`kept`]. All traces of a time are gone through by [`Walk`].
 //!
 //! # What is a segment
 //!
@@ -21,9 +21,13 @@ pub mod expression;
 pub mod facts;
 pub mod kept;
 mod matches;
+mod naming;
 mod needs;
+mod summary;
+pub mod walk;
 #[cfg(test)]
 pub(super) mod corpus;
 
 pub use expression::{Expression, ExpressionError};
 pub use facts::TraceFacts;
+pub use walk::{Walk, aside};

@@ -2,7 +2,8 @@
 //!
 //! `SummaryStatistics` of a service are as it tells itself, and of one that sends no segments as its callers saw it; those of an edge are
 //! as the caller saw it, where it tells. Times are whole minutes. `Root` is a service that requests enter at; those come from a node of
-//! type `client` and the same name. Pages have [`SERVICES_A_PAGE`] services with all their edges, and `ReferenceId` goes on over them.
+//! type `client` and the same name. `EdgeType` and `ReceivedEventAgeHistogram` are told by the service of edges that are links between traces
+//! alone; links make no edges here, so no edge has them. Pages have [`SERVICES_A_PAGE`] services with all their edges, and `ReferenceId` goes on over them.
 
 use axum::body::Body;
 use axum::http::Request;

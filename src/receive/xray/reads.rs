@@ -7,15 +7,13 @@ use serde_json::{Value, json};
 
 use super::{Error, Receiver, Result, missing};
 use crate::decode::AtMost;
-use crate::query::xray::{TraceFacts, documents, facts};
-use crate::query::{self, ProblemKind, Trace};
+use crate::query::xray::{TraceFacts, aside, documents, facts, walk};
+use crate::query::{self, Trace};
 
 /// Traces of one `BatchGetTraces`, as the service has it.
 const MAX_TRACE_IDS: usize = 5;
 /// Bytes of the documents of one answer, about: what the service gives of one trace, for each of five.
 const MAX_DOCUMENT_BYTES: usize = 32 << 20;
-/// Work on a trace of more spans than this is done aside, so as not to hold up others.
-const SPANS_INLINE: usize = 500;
 const NANOS_A_SECOND: f64 = 1e9;
 
 #[derive(Debug, Deserialize)]
@@ -82,21 +80,7 @@ pub(super) fn unreadable() -> Error {
 
 /// A trace all of which was read, or as much as an answer may hold; of another nothing is said.
 pub(super) fn readable(trace: Trace) -> Result<Trace> {
-    let coverage = &trace.coverage;
-    let is_cut = coverage.further_problems == 0 && coverage.problems.iter().all(|problem| problem.kind == ProblemKind::Limit);
-    match coverage.complete || is_cut {
-        true => Ok(trace),
-        false => Err(unreadable()),
-    }
-}
-
-/// Does what looks at a whole trace; of a large one on another thread.
-pub(super) async fn aside<T: Send + 'static>(trace: Trace, work: impl FnOnce(&Trace) -> T + Send + 'static) -> Result<T> {
-    if trace.spans.len() <= SPANS_INLINE {
-        return Ok(work(&trace));
-    }
-    let worked = tokio::task::spawn_blocking(move || work(&trace)).await;
-    worked.map_err(|ended| Error::Internal(format!("the work on a trace ended: {ended}")))
+    walk::whole_or_cut(trace).map_err(|_| unreadable())
 }
 
 fn too_many_ids() -> Error {
@@ -140,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::model::{TimeRange, TraceId};
-    use crate::query::{Coverage, Problem};
+    use crate::query::{Coverage, Problem, ProblemKind};
 
     #[test]
     fn a_trace_that_cannot_be_read_is_no_answer_and_one_that_is_cut_is() {

@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reads::{aside, documents_of, readable};
+use super::reads::{documents_of, readable};
 use super::{Error, Receiver, Result, missing};
 use crate::decode::AtMost;
 use crate::model::{TimeRange, TraceId};
-use crate::query::xray::facts;
+use crate::query::xray::{aside, facts};
 use crate::query::{Attributes, SpanHit, Trace};
 
 /// Retrievals that are remembered; beyond, the oldest is forgotten.
@@ -266,7 +266,7 @@ impl Receiver {
             };
             (facts::seconds(trace.duration_nano), Arc::new(documents))
         });
-        rendered.await.map(Some)
+        Ok(Some(rendered.await?))
     }
 }
 

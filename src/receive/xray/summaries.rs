@@ -1,38 +1,22 @@
 //! `GetTraceSummaries`.
 //!
-//! It goes through spans of the time frame, newest first, [`SPANS_A_PAGE`] a page, and reads of them the trace IDs alone; then the traces are
-//! read. Of a filter expression the index is asked what some span of each trace must meet ([`Expression::needs`]): if few enough spans meet
-//! that, only those are gone through, within a day before and after the time frame, since they need not be in it themselves. The first page
-//! decides; its token says what it decided.
-//!
-//! A trace is told on the page on which the newest of the spans lies that are gone through, so that no page need remember what the others
-//! told. Spans that came since the first page (its token says up to which position) do not count in that: one that begins later would move
-//! its trace to a page that is past. `TimeRangeType`: `TraceId` takes traces that start in the time frame, `Event` those of which a span began or ended in it, with the
+//! Its pages are those of a [`Walk`] through the traces of the time frame. `TimeRangeType`: `TraceId` takes traces that start in the time frame, `Event` those of which a span began or ended in it, with the
 //! time of the last such event as `MatchedEventTime`, `Service` those of which a segment ended in it.
-
-use std::collections::HashSet;
 
 use axum::body::Body;
 use axum::http::Request;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reads::{aside, nanos, readable, unreadable};
+use super::reads::{nanos, unreadable};
 use super::{Error, Receiver, Result};
-use crate::model::{Table, TimeRange, TraceId};
-use crate::query::xray::{Expression, TraceFacts, facts};
-use crate::query::{self, Cursor, Engine, Query, Trace};
+use crate::model::{TimeRange, TraceId};
+use crate::query::xray::walk::LONGEST_SEGMENT_NANOS;
+use crate::query::xray::{Expression, TraceFacts, Walk, aside, facts};
+use crate::query::{self, Query, Trace};
 
-/// Spans gone through for one page.
-const SPANS_A_PAGE: usize = 2_000;
 /// Traces whose spans are read in one go.
 const TRACES_AT_ONCE: usize = 50;
-/// Needs of one expression that are counted.
-const MAX_NEEDS: usize = 8;
-/// Spans looked at in one go, to find which traces an earlier page told.
-const EARLIER_AT_ONCE: usize = 20_000;
-/// Segments that ended in a time frame may have begun so long before it, and spans of its traces come so long after it.
-const LONGEST_SEGMENT_NANOS: i64 = 86_400_000_000_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -61,90 +45,6 @@ struct SamplingStrategy {
     value: Option<f64>,
 }
 
-/// Which spans are gone through.
-struct Plan {
-    /// The number of the need they meet; `None`: all.
-    need: Option<usize>,
-    query: Query,
-    range: TimeRange,
-}
-
-/// `NextToken`: the plan, the greatest `ingest_id` when the first page was asked for, and where the next page begins.
-fn read_token(text: &str) -> Option<(Option<usize>, i64, Cursor)> {
-    let (need, rest) = text.split_once('.')?;
-    let (up_to, cursor) = rest.split_once('.')?;
-    let need = match need {
-        "a" => None,
-        number => Some(number.parse().ok()?),
-    };
-    Some((need, up_to.parse().ok()?, cursor.parse().ok()?))
-}
-
-fn write_token(need: Option<usize>, up_to: i64, cursor: Cursor) -> String {
-    let need = need.map_or("a".to_string(), |need| need.to_string());
-    format!("{need}.{up_to}.{cursor}")
-}
-
-impl Plan {
-    fn of(filter: &Expression, need: Option<usize>, looked_at: TimeRange) -> Option<Plan> {
-        let Some(number) = need else {
-            return Some(Plan {
-                need,
-                query: Query::All,
-                range: looked_at,
-            });
-        };
-        let query = filter.needs().into_iter().take(MAX_NEEDS).nth(number)?;
-        let range = TimeRange::new(
-            looked_at.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
-            looked_at.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
-        );
-        Some(Plan { need, query, range })
-    }
-
-    /// The one with the fewest spans; all of the time frame, unless another has less than half of them.
-    async fn best(engine: &Engine, filter: &Expression, looked_at: TimeRange) -> Result<Option<Plan>> {
-        let mut best = Plan::of(filter, None, looked_at);
-        let n_needs = filter.needs().len().min(MAX_NEEDS);
-        if n_needs == 0 {
-            return Ok(best);
-        }
-        let n_all = engine.count(Table::Spans, &Query::All, looked_at).await?.count;
-        if n_all <= SPANS_A_PAGE as u64 {
-            return Ok(best);
-        }
-        let mut fewest = n_all / 2;
-        for need in 0..n_needs {
-            let Some(plan) = Plan::of(filter, Some(need), looked_at) else { break };
-            let n_spans = engine.count(Table::Spans, &plan.query, plan.range).await?.count;
-            if n_spans < fewest {
-                (best, fewest) = (Some(plan), n_spans);
-            }
-        }
-        Ok(best)
-    }
-
-    /// The traces of which a span was gone through on an earlier page, of those that were there when the first was asked for.
-    async fn told_earlier(&self, engine: &Engine, ids: &[TraceId], began: Cursor, up_to: i64) -> Result<HashSet<TraceId>> {
-        let is_one = Query::Or(ids.iter().map(|id| Query::equals("trace_id", id.to_string())).collect());
-        let query = self.query.clone().and(is_one);
-        let range = TimeRange::new(began.time_unix_nano.max(self.range.start_nanos), self.range.end_nanos);
-        let (mut told, mut cursor) = (HashSet::new(), None);
-        loop {
-            let page = engine.traces_of_spans(&query, range, EARLIER_AT_ONCE, cursor).await?;
-            if !page.coverage.complete {
-                return Err(unreadable());
-            }
-            let is_earlier = |place: &Cursor| place.ingest_id <= up_to && (place.time_unix_nano, place.ingest_id) >= (began.time_unix_nano, began.ingest_id);
-            told.extend(page.spans.iter().filter(|(place, _)| is_earlier(place)).map(|(_, id)| *id));
-            cursor = page.next_cursor;
-            if cursor.is_none() {
-                return Ok(told);
-            }
-        }
-    }
-}
-
 impl Receiver {
     /// `GetTraceSummaries`.
     pub(super) async fn get_trace_summaries(&self, request: Request<Body>) -> Result<Value> {
@@ -166,50 +66,20 @@ impl Receiver {
             TimeRangeType::Event | TimeRangeType::Service => TimeRange::new(start.saturating_sub(LONGEST_SEGMENT_NANOS), end),
         };
         let engine = self.engine()?;
-        let bad_token = || Error::InvalidRequest("NextToken is not one of this call's".into());
-        let (plan, up_to, cursor) = match call.next_token.as_deref() {
-            None => {
-                let up_to = engine.newest_ingest_id(Table::Spans);
-                (Plan::best(engine, &filter, looked_at).await?, up_to, None)
-            }
+        let mut walk = match call.next_token.as_deref() {
+            None => Walk::begin(engine, &filter, &Query::All, looked_at).await?,
             Some(token) => {
-                let (need, up_to, cursor) = read_token(token).ok_or_else(bad_token)?;
-                (Plan::of(&filter, need, looked_at), up_to, Some(cursor))
+                let walk = Walk::resume(&filter, &Query::All, looked_at, token);
+                walk.ok_or_else(|| Error::InvalidRequest("NextToken is not one of this call's".into()))?
             }
         };
-        let plan = plan.ok_or_else(bad_token)?;
-        let page = engine.traces_of_spans(&plan.query, plan.range, SPANS_A_PAGE, cursor).await?;
+        let mut page = walk.page(engine, TRACES_AT_ONCE).await?;
         if !page.coverage.complete {
             return Err(unreadable());
         }
-        let begun = page.spans.last().map_or(start, |(place, _)| place.time_unix_nano);
-        let mut seen = HashSet::new();
-        let mut ids: Vec<TraceId> = page.spans.iter().map(|(_, id)| *id).filter(|id| seen.insert(*id)).collect();
-        if let (Some(_), Some(began)) = (plan.need, cursor) {
-            let told = plan.told_earlier(engine, &ids, began, up_to).await?;
-            ids.retain(|id| !told.contains(id));
-        }
         let (mut summaries, mut n_processed) = (Vec::new(), 0);
-        let mut waiting = &ids[..];
-        let mut at_once = TRACES_AT_ONCE;
-        while !waiting.is_empty() {
-            let (some, others) = waiting.split_at(at_once.min(waiting.len()));
-            let read = match some {
-                // a large one, within the bounds of an answer
-                [id] => engine.spans_of_trace(*id).await?.map(readable).transpose()?.into_iter().collect(),
-                _ => match engine.spans_of_traces(some).await? {
-                    Some(traces) => traces,
-                    None => {
-                        at_once = (some.len() / 8).max(1);
-                        continue;
-                    }
-                },
-            };
-            waiting = others;
-            for trace in read {
-                if plan.need.is_none() && !is_of_page(&trace, looked_at, cursor, up_to) {
-                    continue;
-                }
+        while let Some(traces) = walk.read(engine, &mut page).await? {
+            for trace in traces {
                 n_processed += 1;
                 if !keep(trace.trace_id) || !is_asked_for(&trace, range, call.time_range_type) {
                     continue;
@@ -227,13 +97,14 @@ impl Receiver {
                 summaries.push(summary);
             }
         }
+        walk.go_behind(&page, None);
         let mut out = json!({
             "TraceSummaries": summaries,
-            "ApproximateTime": facts::seconds(begun),
+            "ApproximateTime": facts::seconds(page.begun_nanos.unwrap_or(start)),
             "TracesProcessedCount": n_processed,
         });
-        if let Some(next) = page.next_cursor {
-            out["NextToken"] = write_token(plan.need, up_to, next).into();
+        if let Some(next) = walk.token() {
+            out["NextToken"] = next.into();
         }
         Ok(out)
     }
@@ -257,16 +128,6 @@ fn sampled(strategy: Option<&SamplingStrategy>) -> Result<impl Fn(TraceId) -> bo
     })
 }
 
-/// Whether the trace's newest span of that time stands behind where the page began, and so was not told before: where all spans are
-/// looked at. Spans that came since the first page count only where the trace has no others.
-fn is_of_page(trace: &Trace, looked_at: TimeRange, cursor: Option<Cursor>, up_to: i64) -> bool {
-    let Some(cursor) = cursor else { return true };
-    let times = trace.spans.iter().map(|placed| (placed.span.start_time_unix_nano, placed.span.ingest_id));
-    let times = times.filter(|(time, _)| looked_at.contains(*time));
-    let newest = times.clone().filter(|(_, id)| *id <= up_to).max().or_else(|| times.max());
-    newest.is_none_or(|newest| newest < (cursor.time_unix_nano, cursor.ingest_id))
-}
-
 fn is_asked_for(trace: &Trace, range: TimeRange, by: TimeRangeType) -> bool {
     let end = |span: &query::SpanHit| span.start_time_unix_nano.saturating_add(span.duration_nano.max(0));
     let mut spans = trace.spans.iter().map(|placed| &placed.span);
@@ -288,29 +149,4 @@ fn last_event(trace: &Trace, range: TimeRange) -> Option<i64> {
         [start, start.saturating_add(placed.span.duration_nano.max(0))]
     });
     times.filter(|time| range.contains(*time)).max()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_say_what_the_first_page_decided() {
-        let cursor = Cursor {
-            time_unix_nano: -5,
-            ingest_id: 7,
-        };
-        for need in [None, Some(0), Some(3)] {
-            assert_eq!(
-                read_token(&write_token(need, -9, cursor)).map(|(need, up_to, at)| (need, up_to, at.time_unix_nano, at.ingest_id)),
-                Some((need, -9, -5, 7))
-            );
-        }
-        for bad in ["", "a", "a.", "x.1.1.2", "1.2", "a.1.2", "-1.1.1.2"] {
-            assert!(read_token(bad).is_none(), "{bad}");
-        }
-        let filter = Expression::parse("fault").expect("an expression");
-        assert!(Plan::of(&filter, Some(0), TimeRange::ALL).is_some());
-        assert!(Plan::of(&filter, Some(1), TimeRange::ALL).is_none(), "a token of another expression");
-    }
 }

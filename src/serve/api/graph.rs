@@ -20,15 +20,20 @@ pub(super) struct GraphQuestion {
     filter: Option<String>,
 }
 
-async fn told(server: &Server, question: &GraphQuestion) -> Result<(ServiceGraph, Value, f64), ApiError> {
-    let begun = Instant::now();
-    let range = question.times.range(server.clock.now_nanos())?;
-    let text = question.filter.as_deref().unwrap_or_default();
-    let filter = Expression::parse(text)
+/// An X-Ray filter expression; without one, all traces.
+pub(super) fn expression(text: Option<&str>) -> Result<Expression, ApiError> {
+    let filter = Expression::parse(text.unwrap_or_default())
         .map_err(|error| ApiError::bad("bad_filter", error.to_string()).hint("such as service(\"api\") { fault } AND responsetime > 1"))?;
     if filter.names_groups() {
         return Err(ApiError::bad("bad_filter", "X-Ray's groups are known to X-Ray's own calls alone").hint("write the group's filter expression itself"));
     }
+    Ok(filter)
+}
+
+async fn told(server: &Server, question: &GraphQuestion) -> Result<(ServiceGraph, Value, f64), ApiError> {
+    let begun = Instant::now();
+    let range = question.times.range(server.clock.now_nanos())?;
+    let filter = expression(question.filter.as_deref())?;
     let Told { calls, range, coverage } = match filter {
         Expression::All => server.graphs.calls(range).await?,
         filter => server.graphs.calls_of_spans(range, &filter).await?,

@@ -6,12 +6,14 @@
 mod alerts;
 mod analysis;
 mod deletes;
+mod exemplars;
 mod graph;
 mod openapi;
 mod patterns;
 mod search;
 mod status;
 mod tail;
+mod trace_list;
 mod traces;
 
 use std::sync::Arc;
@@ -42,11 +44,13 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/facets", get(search::facets))
         .route("/records/{id}", get(search::record))
         .route("/tail", get(tail::tail))
+        .route("/traces", get(trace_list::list))
         .route("/traces/{id}", get(traces::trace))
         .route("/traces/{id}/spans/{span_id}", get(traces::span))
         .route("/traces/{id}/analysis", get(analysis::trace))
         .route("/compare", get(analysis::difference))
         .route("/patterns", get(patterns::patterns))
+        .route("/exemplars", get(exemplars::list))
         .route("/services", get(graph::services))
         .route("/service-graph", get(graph::service_graph))
         .route("/sql", post(search::sql))
@@ -171,7 +175,11 @@ impl Question {
     }
 
     pub(super) fn query(&self) -> Result<Query, ApiError> {
-        Ok(query::parse(&self.q, self.table()?).map_err(query::Error::from)?)
+        self.query_of(self.table()?)
+    }
+
+    pub(super) fn query_of(&self, table: Table) -> Result<Query, ApiError> {
+        Ok(query::parse(&self.q, table).map_err(query::Error::from)?)
     }
 
     /// The same at another time.

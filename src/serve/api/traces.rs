@@ -18,7 +18,7 @@ pub(super) struct Shape {
     max_body: Option<usize>,
 }
 
-fn trace_id(text: &str) -> Result<TraceId, ApiError> {
+pub(super) fn trace_id(text: &str) -> Result<TraceId, ApiError> {
     TraceId::parse_any(text).ok_or_else(|| {
         ApiError::bad("bad_trace_id", format!("{text:?} is not a trace ID"))
             .hint("32 hex digits, 1-8hex-24hex, a traceparent or X-Amzn-Trace-Id header, or a 64-bit decimal")

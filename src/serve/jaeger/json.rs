@@ -5,7 +5,7 @@
 //! | resource | a process, `p1`, `p2`, …: `serviceName` and the other attributes as tags |
 //! | parent | reference `CHILD_OF` |
 //! | links | references `FOLLOWS_FROM` |
-//! | attributes | tags, with the type that their text reads as |
+//! | attributes | tags, with the type that their text reads as; whole numbers beyond 2^53 are text of type `int64`, as Jaeger has them |
 //! | kind, status, scope, trace state | tags `span.kind`, `otel.status_code`, `otel.status_description`, `error`, `otel.scope.name`, `w3c.tracestate` |
 //! | events | logs; the event's name is the field `event` |
 //! | a missing parent, a clock that differs, a part in progress, a trace that is cut | warnings |
@@ -15,6 +15,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use crate::query::{Attributes, SpanHit, Trace, TraceSpan};
+
+/// The greatest whole number that JavaScript has exactly.
+const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// `SERVER` as Jaeger writes it.
 pub(super) fn span_kind(kind: &str) -> String {
@@ -59,6 +62,8 @@ fn process(resource: &Attributes) -> Value {
 fn tag(key: &str, text: &str) -> Value {
     let (kind, value) = match serde_json::from_str(text) {
         Ok(Value::Bool(flag)) => ("bool", Value::Bool(flag)),
+        // JavaScript rounds longer ones: Jaeger writes them as text of that type
+        Ok(Value::Number(number)) if number.as_i64().is_some_and(|number| number.unsigned_abs() > MAX_SAFE) => ("int64", text.into()),
         Ok(Value::Number(number)) if number.is_i64() => ("int64", Value::Number(number)),
         Ok(Value::Number(number)) if number.is_f64() => ("float64", Value::Number(number)),
         _ => ("string", text.into()),
@@ -175,7 +180,15 @@ mod tests {
         let mut first = placed("00000000000000aa", None, "api", false);
         first.span.status_code = "ERROR".into();
         first.span.status_message = Some("boom".into());
-        first.span.attributes = attributes(&[("n", "5"), ("share", "0.5"), ("vip", "true"), ("name", "x"), ("big", "18446744073709551615")]);
+        first.span.attributes = attributes(&[
+            ("n", "5"),
+            ("share", "0.5"),
+            ("vip", "true"),
+            ("name", "x"),
+            ("big", "18446744073709551615"),
+            ("safe", "-9007199254740991"),
+            ("long", "9007199254740992"),
+        ]);
         first.span.events = vec![SpanEventHit {
             time_unix_nano: 1_795_000_000_000_003_000,
             name: Some("exception".into()),
@@ -236,6 +249,8 @@ mod tests {
             ("vip", "bool", json!(true)),
             ("name", "string", json!("x")),
             ("big", "string", json!("18446744073709551615")),
+            ("safe", "int64", json!(-9_007_199_254_740_991i64)),
+            ("long", "int64", json!("9007199254740992")),
             ("error", "bool", json!(true)),
             ("span.kind", "string", json!("server")),
             ("otel.status_code", "string", json!("ERROR")),

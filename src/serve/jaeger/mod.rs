@@ -13,7 +13,7 @@
 //! Times are microseconds since the epoch (`endTs` and `lookback` of dependencies: milliseconds), durations Go's (`1.2s`, `500ms`).
 //! Answers are `{"data","total","limit","offset","errors"}`; what went wrong is `errors: [{"code","msg"}]` with that status. Where blocks
 //! cannot be read that is 503: a list that lacks something would look whole. What a bound cut stands in `errors` beside the data, and in the
-//! `warnings` of a trace. How a span is written is said in [`json`].
+//! `warnings` of a trace. Of a span's events a search by tag knows the `exception.type` of an exception alone. How a span is written is said in [`json`].
 
 mod dependencies;
 mod json;

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::corpus::{Span, corpus, table, trace};
+use super::super::corpus::{SEGMENT, Span, corpus, table, trace};
 use super::*;
 use crate::query::xray::documents::documents;
 
@@ -110,7 +110,15 @@ fn spans_of_any_protocol_are_documents() {
     let fifth = of(5);
     let select = &fifth[0]["subsegments"][0]["subsegments"][0];
     assert_eq!(select["sql"], json!({"database_type": "postgresql", "url": "shop"}));
-    assert_eq!(select["metadata"]["default"], json!({"server.address": "db1"}));
+    assert_eq!(select["name"], "shop@db1", "an inferred database has the name of the call");
+    assert_eq!(select["metadata"]["default"], json!({"server.address": "db1", "otel.span.name": "SELECT shop"}));
+    assert_eq!(fifth[0]["origin"], "AWS::EKS::Container");
+    assert_eq!(
+        fifth[0]["metadata"]["default"],
+        json!({"otel.resource.service.name": "frontend", "otel.resource.cloud.platform": "aws_eks", "otel.span.name": "GET /list"})
+    );
+    assert_eq!(fifth[0]["subsegments"][0]["name"], "render");
+    assert!(fifth[0]["subsegments"][0].get("metadata").is_none(), "the resource stands in the segment alone");
     assert_eq!(of(6)[0]["in_progress"], json!(true));
 }
 
@@ -135,12 +143,67 @@ fn what_a_document_has_no_member_for_is_metadata() {
     assert_eq!(root["http"]["request"]["url"], "https://shop/pay?x=1");
     assert_eq!(
         root["metadata"],
-        json!({"default": 5, "attributes": {"url.path": "/pay", "db.namespace": "not of a call to a database"}})
+        json!({"default": 5, "attributes": {
+            "url.path": "/pay", "db.namespace": "not of a call to a database", "otel.resource.service.name": "api"
+        }})
     );
     let call = &root["subsegments"][0];
     assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "shop"}));
-    let rest = json!({"db.operation.name": "SELECT", "db.collection.name": "orders", "exception.stacktrace": python});
+    let rest = json!({"db.operation.name": "SELECT", "db.collection.name": "orders", "exception.stacktrace": python, "otel.span.name": "charge"});
     assert_eq!(call["metadata"]["default"], rest);
+}
+
+#[test]
+fn a_text_that_reads_as_a_number_stays_a_text() {
+    let attributes = [
+        ("order-id", "12345"),
+        ("vip", "true"),
+        ("items", "5"),
+        ("unlisted", "7"),
+        ("aws.xray.annotations", r#"["order-id","vip","items"]"#),
+        ("aws.xray.annotations.text", r#"["order-id","vip"]"#),
+    ];
+    let otel = trace(21, vec![Span::new(1, 0, "GET /", "SERVER", "api", (0, 5)).with(&attributes)]);
+    let root = &bodies(&otel)[0];
+    assert_eq!(root["annotations"], json!({"order_id": "12345", "vip": "true", "items": 5}));
+    assert_eq!(root["metadata"]["default"]["unlisted"], 7);
+    let xray = trace(22, vec![Span::new(1, 0, "api", "SERVER", "api", (0, 5)).with(&attributes).with(&[SEGMENT])]);
+    assert_eq!(bodies(&xray)[0]["annotations"], json!({"order-id": "12345", "vip": "true", "items": 5}));
+    let facts = TraceFacts::of(&otel);
+    let summary = facts.summary();
+    let value = |key: &str| summary["Annotations"][key][0]["AnnotationValue"].clone();
+    assert_eq!(value("order-id"), json!({"StringValue": "12345"}));
+    assert_eq!(value("vip"), json!({"StringValue": "true"}));
+    assert_eq!(value("items"), json!({"NumberValue": 5.0}));
+    for (expression, expected) in [
+        ("annotation[order-id] = \"12345\"", true),
+        ("annotation[order-id] BEGINSWITH \"12\"", true),
+        ("annotation[order-id] = 12345", false),
+        ("annotation[order-id] > 5", false),
+        ("annotation.vip = true", false),
+        ("annotation.vip = \"true\"", true),
+        ("annotation.items = 5", true),
+        ("annotation.items >= 5", true),
+    ] {
+        assert_eq!(Expression::parse(expression).expect(expression).holds(&facts), expected, "{expression}");
+    }
+}
+
+#[test]
+fn lists_of_a_summary_are_bounded() {
+    let spans = (1..=300).map(|n| {
+        let keys: Vec<String> = (0..10).map(|key| format!("key{}", n * 10 + key)).collect();
+        let listed = serde_json::Value::from(keys.clone()).to_string();
+        let mut attributes: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+        let user = format!("user {n}");
+        attributes.extend([("aws.xray.annotations", listed.as_str()), ("enduser.id", user.as_str())]);
+        let (service, host) = (format!("service {n}"), format!("i-{n}"));
+        Span::new(n, 0, "GET /", "SERVER", &service, (0, 5)).with(&attributes).of(&[("host.id", &host)])
+    });
+    let summary = TraceFacts::of(&trace(23, spans.collect())).summary();
+    let n = |member: &str| summary[member].as_array().map_or(0, Vec::len);
+    assert_eq!((n("Users"), n("InstanceIds"), n("ServiceIds")), (100, 100, 100));
+    assert_eq!(summary["Annotations"].as_object().map(serde_json::Map::len), Some(50));
 }
 
 #[test]

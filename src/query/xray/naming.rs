@@ -1,0 +1,161 @@
+//! What a document calls a span of another protocol, and where it says that it ran: as OpenTelemetry's exporter for X-Ray does.
+//!
+//! | | name |
+//! |---|---|
+//! | a segment | its service |
+//! | a call | `aws.remote.service`, `peer.service`; of AWS the service; else whom it calls ([`facts::callee`]): a database `@` its host, the RPC service, the host |
+//! | another subsegment | the span's name |
+//!
+//! X-Ray allows letters, digits, spaces and `_ . : / % & # = + \ - @` in names, [`MAX_NAME_CHARS`] of them: others are left out. What came as an
+//! X-Ray document keeps its name.
+
+use std::borrow::Cow;
+
+use super::facts::{self, of_resource, of_span};
+use crate::query::SpanHit;
+
+/// Characters of a name.
+const MAX_NAME_CHARS: usize = 200;
+/// The name of what has none.
+const NAMELESS: &str = "span";
+
+/// Whether a span came as an X-Ray document.
+pub(super) fn is_of_xray(span: &SpanHit) -> bool {
+    of_span(span, &["aws.xray.type"]).is_some()
+}
+
+/// The name of a segment or subsegment.
+pub(super) fn name(span: &SpanHit, is_segment: bool) -> Cow<'_, str> {
+    let own = match is_segment {
+        true => of_resource(span, &["service.name"]).unwrap_or(&span.name),
+        false => &span.name,
+    };
+    if is_of_xray(span) {
+        return own.into();
+    }
+    match is_segment || !facts::is_call(span) {
+        true => sanitized(own),
+        false => sanitized(&called(span)).into_owned().into(),
+    }
+}
+
+/// Whom a call is for.
+fn called(span: &SpanHit) -> Cow<'_, str> {
+    if let Some(name) = of_span(span, &["aws.remote.service", "peer.service"]) {
+        return name.into();
+    }
+    match facts::is_aws_call(span) {
+        true => of_span(span, &["aws.service", "rpc.service"]).unwrap_or(&span.name).into(),
+        false => facts::callee(span).name.into(),
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, ' ' | '_' | '.' | ':' | '/' | '%' | '&' | '#' | '=' | '+' | '\\' | '-' | '@')
+}
+
+fn sanitized(name: &str) -> Cow<'_, str> {
+    if !name.is_empty() && name.len() <= MAX_NAME_CHARS && name.chars().all(is_allowed) {
+        return name.into();
+    }
+    let allowed: String = name.chars().filter(|c| is_allowed(*c)).take(MAX_NAME_CHARS).collect();
+    match allowed.is_empty() {
+        true => NAMELESS.into(),
+        false => allowed.into(),
+    }
+}
+
+/// The key of an annotation: letters, digits, `_` and `.`; others are `_`.
+pub(super) fn annotation_key(key: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' };
+    key.chars().map(allowed).collect()
+}
+
+/// Where a segment ran: what its document said, or what the resource's platform is to X-Ray.
+pub(super) fn origin(span: &SpanHit) -> Option<&str> {
+    of_resource(span, &["aws.xray.origin"]).or_else(|| match of_resource(span, &["cloud.platform"])? {
+        "aws_ec2" => Some("AWS::EC2::Instance"),
+        "aws_ecs" => Some(match of_resource(span, &["aws.ecs.launchtype"]).map(str::to_ascii_lowercase).as_deref() {
+            Some("ec2") => "AWS::ECS::EC2",
+            Some("fargate") => "AWS::ECS::Fargate",
+            _ => "AWS::ECS::Container",
+        }),
+        "aws_eks" => Some("AWS::EKS::Container"),
+        "aws_lambda" => Some("AWS::Lambda::Function"),
+        "aws_elastic_beanstalk" => Some("AWS::ElasticBeanstalk::Environment"),
+        "aws_app_runner" => Some("AWS::AppRunner::Service"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::corpus::{SUBSEGMENT, Span};
+    use super::*;
+
+    fn of(kind: &str, name: &str, attributes: &[(&str, &str)]) -> SpanHit {
+        Span::new(1, 2, name, kind, "shop", (0, 5)).with(attributes).0
+    }
+
+    #[test]
+    fn a_call_is_named_after_whom_it_calls() {
+        for (attributes, named) in [
+            (&[("peer.service", "ledger"), ("rpc.service", "Ledger")][..], "ledger"),
+            (&[("aws.remote.service", "cart"), ("peer.service", "ledger")], "cart"),
+            (&[("rpc.system", "aws-api"), ("rpc.service", "S3")], "S3"),
+            (&[("aws.service", "DynamoDB"), ("aws.table_name", "orders")], "DynamoDB"),
+            (
+                &[("db.system", "postgresql"), ("db.name", "shop"), ("server.address", "db1.internal")],
+                "shop@db1.internal",
+            ),
+            (&[("db.system.name", "redis")], "redis"),
+            (&[("rpc.service", "shop.v1.Ledger"), ("server.address", "10.0.0.1")], "shop.v1.Ledger"),
+            (&[("http.host", "api.example:8443")], "api.example:8443"),
+            (&[("net.peer.name", "smtp.example")], "smtp.example"),
+            (&[], "GET a b"),
+        ] {
+            assert_eq!(name(&of("CLIENT", "GET {a} \"b\"", attributes), false), named, "{attributes:?}");
+        }
+        // whatever is no call keeps its name, and a segment is its service
+        assert_eq!(name(&of("INTERNAL", "load", &[("peer.service", "ledger")]), false), "load");
+        assert_eq!(name(&of("SERVER", "GET /", &[("peer.service", "ledger")]), true), "shop");
+    }
+
+    #[test]
+    fn names_are_of_the_characters_that_xray_allows_unless_they_are_of_xray() {
+        let long = format!("ü{}", "x".repeat(300));
+        for (written, named) in [
+            ("POST /v1/orders?id=7", "POST /v1/ordersid=7"),
+            ("日本 a_b.c:d%e&f#g=h+i\\j-k@l", "日本 a_b.c:d%e&f#g=h+i\\j-k@l"),
+            ("<{}>", "span"),
+            ("", "span"),
+            (&long, &long[..201]),
+        ] {
+            assert_eq!(name(&of("INTERNAL", written, &[]), false), named, "{written}");
+            assert_eq!(name(&of("INTERNAL", written, &[SUBSEGMENT]), false), written, "as it came");
+        }
+        assert_eq!(annotation_key("http.route-Name é"), "http.route_Name__");
+    }
+
+    #[test]
+    fn platforms_are_origins() {
+        let of = |resource: &[(&str, &str)]| origin(&Span::new(1, 0, "a", "SERVER", "shop", (0, 5)).of(resource).0).map(str::to_string);
+        for (resource, expected) in [
+            (
+                &[("cloud.platform", "aws_ecs"), ("aws.ecs.launchtype", "FARGATE")][..],
+                Some("AWS::ECS::Fargate"),
+            ),
+            (&[("cloud.platform", "aws_ecs"), ("aws.ecs.launchtype", "ec2")], Some("AWS::ECS::EC2")),
+            (&[("cloud.platform", "aws_ecs")], Some("AWS::ECS::Container")),
+            (
+                &[("cloud.platform", "aws_eks"), ("aws.xray.origin", "AWS::EC2::Instance")],
+                Some("AWS::EC2::Instance"),
+            ),
+            (&[("cloud.platform", "aws_app_runner")], Some("AWS::AppRunner::Service")),
+            (&[("cloud.platform", "gcp_cloud_run")], None),
+            (&[], None),
+        ] {
+            assert_eq!(of(resource).as_deref(), expected, "{resource:?}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! All traces of a time frame, page by page, whole: what a list of them and `GetTraceSummaries` go through.
+//!
+//! It goes through spans of the time frame, newest first, and reads of them the trace IDs alone; then the traces are read. Of a filter
+//! expression the index is asked what some span of each trace must meet ([`Expression::needs`]): if few enough spans meet that, only
+//! those are gone through, within a day before and after the time frame, since they need not be in it themselves. Or the caller says
+//! which spans ([`Walk::begin`]). The first page decides; its token says what it decided.
+//!
+//! A trace is told on the page on which the newest of the spans lies that are gone through, so that no page need remember what the others
+//! told. Spans that came since the first page (its token says up to which position) do not count in that: one that begins later would move
+//! its trace to a page that is past.
+
+use std::collections::HashSet;
+
+use super::Expression;
+use crate::model::{Table, TimeRange, TraceId};
+use crate::query::{Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Trace};
+
+/// Spans gone through for one page.
+pub const SPANS_A_PAGE: usize = 2_000;
+/// Needs of one expression that are counted.
+const MAX_NEEDS: usize = 8;
+/// Spans looked at in one go, to find which traces an earlier page told.
+const EARLIER_AT_ONCE: usize = 20_000;
+/// Work on a trace of more spans than this is done aside, so as not to hold up others.
+const SPANS_INLINE: usize = 500;
+/// Segments that ended in a time frame may have begun so long before it, and spans of its traces come so long after it.
+pub const LONGEST_SEGMENT_NANOS: i64 = 86_400_000_000_000;
+
+/// Which spans are gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// All of the time frame.
+    All,
+    /// Those that the caller asks for, of the time frame.
+    Asked,
+    /// Those that meet the expression's need of this number.
+    Need(usize),
+}
+
+#[derive(Debug)]
+struct Plan {
+    way: Way,
+    query: Query,
+    range: TimeRange,
+}
+
+impl Plan {
+    fn of(filter: &Expression, asked: &Query, way: Way, looked_at: TimeRange) -> Option<Plan> {
+        let (query, range) = match way {
+            Way::All => (Query::All, looked_at),
+            Way::Asked => (asked.clone(), looked_at),
+            Way::Need(number) => {
+                let range = TimeRange::new(
+                    looked_at.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
+                    looked_at.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
+                );
+                (filter.needs().into_iter().take(MAX_NEEDS).nth(number)?, range)
+            }
+        };
+        Some(Plan { way, query, range })
+    }
+
+    /// The one with the fewest spans; all of the time frame, unless another has less than half of them.
+    async fn best(engine: &Engine, filter: &Expression, asked: &Query, looked_at: TimeRange) -> Result<Option<Plan>> {
+        if *asked != Query::All {
+            return Ok(Plan::of(filter, asked, Way::Asked, looked_at));
+        }
+        let mut best = Plan::of(filter, asked, Way::All, looked_at);
+        let n_needs = filter.needs().len().min(MAX_NEEDS);
+        if n_needs == 0 {
+            return Ok(best);
+        }
+        let n_all = engine.count(Table::Spans, &Query::All, looked_at).await?.count;
+        if n_all <= SPANS_A_PAGE as u64 {
+            return Ok(best);
+        }
+        let mut fewest = n_all / 2;
+        for need in 0..n_needs {
+            let Some(plan) = Plan::of(filter, asked, Way::Need(need), looked_at) else {
+                break;
+            };
+            let n_spans = engine.count(Table::Spans, &plan.query, plan.range).await?.count;
+            if n_spans < fewest {
+                (best, fewest) = (Some(plan), n_spans);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The traces of which a span was gone through on an earlier page, of those that were there when the first was asked for.
+    async fn told_earlier(&self, engine: &Engine, ids: &[TraceId], began: Cursor, up_to: i64) -> Result<HashSet<TraceId>> {
+        let is_one = Query::Or(ids.iter().map(|id| Query::equals("trace_id", id.to_string())).collect());
+        let query = self.query.clone().and(is_one);
+        let range = TimeRange::new(began.time_unix_nano.max(self.range.start_nanos), self.range.end_nanos);
+        let (mut told, mut cursor) = (HashSet::new(), None);
+        loop {
+            let page = engine.traces_of_spans(&query, range, EARLIER_AT_ONCE, cursor).await?;
+            if !page.coverage.complete {
+                return Err(Error::Unread {
+                    what: "what earlier pages told".into(),
+                    coverage: Box::new(page.coverage),
+                });
+            }
+            let is_earlier = |place: &Cursor| place.ingest_id <= up_to && (place.time_unix_nano, place.ingest_id) >= (began.time_unix_nano, began.ingest_id);
+            told.extend(page.spans.iter().filter(|(place, _)| is_earlier(place)).map(|(_, id)| *id));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+/// What a page's token says: the way, the greatest `ingest_id` when the first page was asked for, and where the next page begins.
+fn read_token(text: &str) -> Option<(Way, i64, Cursor)> {
+    let (way, rest) = text.split_once('.')?;
+    let (up_to, cursor) = rest.split_once('.')?;
+    let way = match way {
+        "a" => Way::All,
+        "q" => Way::Asked,
+        number => Way::Need(number.parse().ok()?),
+    };
+    Some((way, up_to.parse().ok()?, cursor.parse().ok()?))
+}
+
+/// One way through the traces of a time frame.
+#[derive(Debug)]
+pub struct Walk {
+    plan: Plan,
+    looked_at: TimeRange,
+    /// The greatest `ingest_id` when the first page was asked for.
+    up_to: i64,
+    /// Where the next page begins, unless it is the first.
+    cursor: Option<Cursor>,
+    is_over: bool,
+}
+
+/// One page: which traces it has, each with its newest span that was gone through.
+#[derive(Debug)]
+pub struct Page {
+    newest: Vec<(Cursor, TraceId)>,
+    /// How many of them were read.
+    n_read: usize,
+    /// Traces that are read in one go.
+    at_once: usize,
+    /// Where the next page begins.
+    end: Option<Cursor>,
+    /// When the oldest span began that was gone through.
+    pub begun_nanos: Option<i64>,
+    /// Spans gone through.
+    pub n_spans: usize,
+    /// What the choice of traces rests on.
+    pub coverage: Coverage,
+}
+
+impl Walk {
+    /// The first page is next: traces of which a span of the time meets `asked`, and perhaps `filter`, which the caller asks of each.
+    pub async fn begin(engine: &Engine, filter: &Expression, asked: &Query, looked_at: TimeRange) -> Result<Walk> {
+        let up_to = engine.newest_ingest_id(Table::Spans);
+        let plan = Plan::best(engine, filter, asked, looked_at).await?;
+        Ok(Walk {
+            plan: plan.ok_or_else(|| Error::internal("an expression's needs have changed"))?,
+            looked_at,
+            up_to,
+            cursor: None,
+            is_over: false,
+        })
+    }
+
+    /// The page of a token is next; `None` if it is none of this question's.
+    pub fn resume(filter: &Expression, asked: &Query, looked_at: TimeRange, token: &str) -> Option<Walk> {
+        let (way, up_to, cursor) = read_token(token)?;
+        if (way == Way::Asked) != (*asked != Query::All) {
+            return None;
+        }
+        Some(Walk {
+            plan: Plan::of(filter, asked, way, looked_at)?,
+            looked_at,
+            up_to,
+            cursor: Some(cursor),
+            is_over: false,
+        })
+    }
+
+    /// The next page's token; `None` behind the last one, and before the first.
+    pub fn token(&self) -> Option<String> {
+        let cursor = self.cursor.filter(|_| !self.is_over)?;
+        let way = match self.plan.way {
+            Way::All => "a".to_string(),
+            Way::Asked => "q".to_string(),
+            Way::Need(number) => number.to_string(),
+        };
+        Some(format!("{way}.{}.{cursor}", self.up_to))
+    }
+
+    /// Whether there is no further page.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Goes through the spans of the next page; its traces are then read `at_once` in one go.
+    pub async fn page(&self, engine: &Engine, at_once: usize) -> Result<Page> {
+        let found = engine.traces_of_spans(&self.plan.query, self.plan.range, SPANS_A_PAGE, self.cursor).await?;
+        let begun_nanos = found.spans.last().map(|(place, _)| place.time_unix_nano);
+        let n_spans = found.spans.len();
+        let mut seen = HashSet::new();
+        let mut newest: Vec<(Cursor, TraceId)> = found.spans.into_iter().filter(|(_, id)| seen.insert(*id)).collect();
+        if let (true, Some(began)) = (self.plan.way != Way::All, self.cursor) {
+            let ids: Vec<TraceId> = newest.iter().map(|(_, id)| *id).collect();
+            let told = self.plan.told_earlier(engine, &ids, began, self.up_to).await?;
+            newest.retain(|(_, id)| !told.contains(id));
+        }
+        Ok(Page {
+            newest,
+            n_read: 0,
+            at_once: at_once.max(1),
+            end: found.next_cursor,
+            begun_nanos,
+            n_spans,
+            coverage: found.coverage,
+        })
+    }
+
+    /// The next traces of a page, those with the newest spans first; `None` behind its last. A trace too large for one answer is cut, as its
+    /// coverage says; one of which something cannot be read is an error.
+    pub async fn read(&self, engine: &Engine, page: &mut Page) -> Result<Option<Vec<Trace>>> {
+        loop {
+            let waiting = &page.newest[page.n_read..];
+            let some: Vec<TraceId> = waiting.iter().take(page.at_once).map(|(_, id)| *id).collect();
+            let mut read: Vec<Trace> = match some[..] {
+                [] => return Ok(None),
+                // a large one, within the bounds of an answer
+                [id] => engine.spans_of_trace(id).await?.map(whole_or_cut).transpose()?.into_iter().collect(),
+                _ => match engine.spans_of_traces(&some).await? {
+                    Some(traces) => traces,
+                    None => {
+                        page.at_once = (some.len() / 8).max(1);
+                        continue;
+                    }
+                },
+            };
+            page.n_read += some.len();
+            if self.plan.way == Way::All {
+                read.retain(|trace| self.is_of_page(trace));
+            }
+            return Ok(Some(read));
+        }
+    }
+
+    /// The next page begins behind this one, or already behind `last` of its traces.
+    pub fn go_behind(&mut self, page: &Page, last: Option<TraceId>) {
+        let place = last.and_then(|last| page.newest.iter().find(|(_, id)| *id == last));
+        let next = place.map(|(place, _)| *place).or(page.end);
+        self.is_over = next.is_none();
+        self.cursor = next.or(self.cursor);
+    }
+
+    /// Whether the trace's newest span of that time stands behind where the page began, and so was not told before: where all spans are
+    /// looked at. Spans that came since the first page count only where the trace has no others.
+    fn is_of_page(&self, trace: &Trace) -> bool {
+        let Some(cursor) = self.cursor else { return true };
+        let times = trace.spans.iter().map(|placed| (placed.span.start_time_unix_nano, placed.span.ingest_id));
+        let times = times.filter(|(time, _)| self.looked_at.contains(*time));
+        let newest = times.clone().filter(|(_, id)| *id <= self.up_to).max().or_else(|| times.max());
+        newest.is_none_or(|newest| newest < (cursor.time_unix_nano, cursor.ingest_id))
+    }
+}
+
+/// A trace all of which was read, or as much as an answer may hold; of another nothing is said.
+pub fn whole_or_cut(trace: Trace) -> Result<Trace> {
+    let coverage = &trace.coverage;
+    let is_cut = coverage.further_problems == 0 && coverage.problems.iter().all(|problem| problem.kind == ProblemKind::Limit);
+    match coverage.complete || is_cut {
+        true => Ok(trace),
+        false => Err(Error::Unread {
+            what: format!("trace {}", trace.trace_id),
+            coverage: Box::new(trace.coverage),
+        }),
+    }
+}
+
+/// Does what looks at a whole trace; of a large one on another thread. Needs a tokio runtime.
+pub async fn aside<T: Send + 'static>(trace: Trace, work: impl FnOnce(&Trace) -> T + Send + 'static) -> Result<T> {
+    if trace.spans.len() <= SPANS_INLINE {
+        return Ok(work(&trace));
+    }
+    let worked = tokio::task::spawn_blocking(move || work(&trace)).await;
+    worked.map_err(|ended| Error::internal(format!("the work on a trace ended: {ended}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_say_what_the_first_page_decided() {
+        let cursor = Cursor {
+            time_unix_nano: -5,
+            ingest_id: 7,
+        };
+        let filter = Expression::parse("fault").expect("an expression");
+        let asked = Query::equals("service", "api");
+        for (way, asked) in [(Way::All, &Query::All), (Way::Need(0), &Query::All), (Way::Asked, &asked)] {
+            let walk = Walk {
+                plan: Plan::of(&filter, asked, way, TimeRange::ALL).expect("a plan"),
+                looked_at: TimeRange::ALL,
+                up_to: -9,
+                cursor: Some(cursor),
+                is_over: false,
+            };
+            let token = walk.token().expect("a token");
+            let again = Walk::resume(&filter, asked, TimeRange::ALL, &token).expect("the same walk");
+            assert_eq!((again.plan.way, again.up_to, again.cursor), (way, -9, Some(cursor)), "{token}");
+            assert!(Walk { is_over: true, ..walk }.token().is_none());
+        }
+        for bad in ["", "a", "a.", "x.1.1.2", "1.2", "a.1.2", "-1.1.1.2", "q.1.1.2", "1.-9.-5.7"] {
+            assert!(Walk::resume(&filter, &Query::All, TimeRange::ALL, bad).is_none(), "{bad}");
+        }
+        assert!(
+            Walk::resume(&filter, &asked, TimeRange::ALL, "a.1.1.2").is_none(),
+            "a token of another question"
+        );
+    }
+}
