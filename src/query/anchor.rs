@@ -148,8 +148,8 @@ fn of_rows<T: FromRow>(rows: &Rows, found: &BooleanBuffer, gathered: &Gathered<T
 }
 
 impl Asker<'_> {
-    /// The traces of every condition on a trace in `query`, a question for rows of `table` within `range`.
-    pub(super) async fn resolve(&self, query: &Query, table: Table, range: TimeRange) -> Result<Found> {
+    /// The traces of every condition on a trace in `query`, a question for rows of `table` within `range` that pass `beside` too.
+    pub(super) async fn resolve(&self, query: &Query, table: Table, range: TimeRange, beside: &Filter) -> Result<Found> {
         let mut asked: Vec<&Query> = Vec::new();
         query.for_each_anchor(&mut |anchor| {
             if !asked.contains(&anchor) {
@@ -166,7 +166,7 @@ impl Asker<'_> {
             let mut answer = self.traces_of(anchor, range, None, &mut found.coverage).await?;
             if answer.is_err() {
                 if left.is_none() {
-                    left = self.left_by_others(query, table, range, &mut found.coverage).await?;
+                    left = self.left_by_others(query, table, range, beside, &mut found.coverage).await?;
                 }
                 if let Some(left) = &left {
                     answer = self.traces_of(anchor, range, Some(left), &mut found.coverage).await?;
@@ -184,18 +184,28 @@ impl Asker<'_> {
     }
 
     /// The traces of the rows that the conditions on rows leave; `None` if those are too many, or there are no such conditions.
-    async fn left_by_others(&self, query: &Query, table: Table, range: TimeRange, coverage: &mut Option<Coverage>) -> Result<Option<Arc<TraceIds>>> {
-        let Query::And(parts) = query else { return Ok(None) };
+    async fn left_by_others(
+        &self,
+        query: &Query,
+        table: Table,
+        range: TimeRange,
+        beside: &Filter,
+        coverage: &mut Option<Coverage>,
+    ) -> Result<Option<Arc<TraceIds>>> {
+        let parts = match query {
+            Query::And(parts) => &parts[..],
+            one => std::slice::from_ref(one),
+        };
         let is_of_rows = |part: &&Query| {
             let mut is_of_rows = !matches!(part, Query::All);
             part.for_each_anchor(&mut |_| is_of_rows = false);
             is_of_rows
         };
         let others: Vec<Query> = parts.iter().filter(is_of_rows).cloned().collect();
-        if others.is_empty() {
+        let filter = Filter::and(vec![fields::compile(&Query::And(others), table, self.now_nanos)?, beside.clone()]);
+        if matches!(filter, Filter::All) {
             return Ok(None);
         }
-        let filter = fields::compile(&Query::And(others), table, self.now_nanos)?;
         let traces = self.gather::<u128>(table, filter, range, self.max_traces, coverage).await?;
         Ok(traces.ok().map(named))
     }

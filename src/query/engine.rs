@@ -508,7 +508,7 @@ impl Engine {
             max_traces: self.inner.config.max_anchor_traces,
             now_nanos: self.inner.clock.now_nanos(),
         };
-        let found = asker.resolve(query, table, range).await?;
+        let found = asker.resolve(query, table, range, &Filter::All).await?;
         let filter = fields::compile_with(query, table, asker.now_nanos, &found.anchors)?;
         let mut job = Job::new(&view, table, filter, range, stop.clone(), workers);
         if let Some(coverage) = found.coverage {

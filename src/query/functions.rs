@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `trace_id('any spelling')` | the 32 hex digits that `trace_id` columns hold; NULL if it is no trace ID |
 //! | `match(column, 'words')` | whether the text holds the words, as the search language reads them: `'reset "by peer" -proxy time*'` |
-//! | `search('connection severity>=WARN')` | whether a search would find the row: the whole search language, of `logs` or `spans` ([`with_search`]) |
+//! | `search('connection severity>=WARN')` | whether a search would find the row: the whole search language, of `logs` or `spans`, conditions on its trace included ([`with_search`]) |
 //! | `bin(interval '5 minutes', time)` | the beginning of the interval a time lies in: `date_bin` by its short name |
 //! | `date_trunc('hour', time)` | as ever, but hours, days and weeks of UTC times are whole-number arithmetic: DataFusion's own makes a calendar date of every row, which is most of what a histogram costs (`date_bin` does not) |
 

@@ -5,6 +5,9 @@
 //! what it names; in blocks, the index is asked for the words and attributes, and what it finds is verified in the same way. (A record
 //! in a block whose span ID stands only in its column is not found: there is no index of that.)
 //!
+//! Rows stay as they are: a search by `trace_id` or `trace_id_source`, conditions on a trace, counts and SQL know what a row says itself, which
+//! the index answers, and not these. To find them too, such a question would have to read all spans of each trace that it means.
+//!
 //! | bound | value |
 //! |---|---|
 //! | request IDs, span IDs of a trace that are looked for | [`MAX_REQUESTS`], [`MAX_SPANS`] |

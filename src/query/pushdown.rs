@@ -10,7 +10,7 @@
 //! | `CAST(attributes['n'] AS DOUBLE) > 5`, functions of one of these | the same | of each different value; one that is no number stays, so that its error is told (`TRY_CAST` has none) |
 //! | `=` `LIKE` `ILIKE` `~` `match` | `body` of logs, and (`LIKE`, `match`) `name`, `status_message` of spans | words and pieces of words |
 //! | comparisons, `IN`, `IS [NOT] NULL` | numbers, times, flags; other texts | severities of the index; others are read before the other columns are |
-//! | `search('…')` | the row | all that a search asks; exactly |
+//! | `search('…')` | the row | all that a search asks; exactly. The traces that a `trace:(…)` or `log:(…)` in it means are found first |
 //!
 //! The rest (conditions on two columns, rows without an attribute) is the plan's alone.
 
@@ -24,7 +24,9 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use memchr::memmem;
 
+use super::ast::Query;
 use super::conditions::{Judge, Key, ValueTest};
+use super::fields::Anchors;
 use super::filter::{Filter, Leaf};
 use super::judge::{self, Condition, literal_text, plain};
 use super::table::static_name;
@@ -46,6 +48,8 @@ const MAX_EXACT_DOUBLE: f64 = 9_007_199_254_740_992.0;
 pub(super) struct Pushed {
     pub(super) range: TimeRange,
     pub(super) filter: Filter,
+    /// Searches that ask for the traces of rows, which are to be found first.
+    pub(super) of_traces: Vec<Query>,
     /// The conditions that the filter is made of, for people.
     pub(super) told: Vec<String>,
 }
@@ -56,10 +60,17 @@ pub(super) fn push(table: Table, conditions: &[Expr], state: &dyn Session, now_n
         .iter()
         .fold(TimeRange::ALL, |range, condition| range.intersect(&time_range(table, condition)));
     let reader = Reader { table, state };
-    let (mut filters, mut told) = (Vec::new(), Vec::new());
+    let (mut filters, mut told, mut of_traces) = (Vec::new(), Vec::new(), Vec::new());
     for condition in conditions {
         let filter = match is_search(condition) {
-            true => Some(search(table, condition, now_nanos)?),
+            true => match search(table, condition, now_nanos)? {
+                Searched::Rows(filter) => Some(filter),
+                Searched::Traces(query) => {
+                    told.push(condition.human_display().to_string());
+                    of_traces.push(query);
+                    None
+                }
+            },
             false => reader.at_least(condition, true, 0).filter(|_| table.is_searchable()),
         };
         if let Some(filter) = filter.filter(|filter| !matches!(filter, Filter::All)) {
@@ -70,6 +81,7 @@ pub(super) fn push(table: Table, conditions: &[Expr], state: &dyn Session, now_n
     Ok(Pushed {
         range,
         filter: Filter::and(filters),
+        of_traces,
         told,
     })
 }
@@ -79,8 +91,15 @@ pub(super) fn is_search(condition: &Expr) -> bool {
     matches!(condition, Expr::ScalarFunction(call) if call.name() == functions::SEARCH)
 }
 
-/// The filter that `search('…')` is.
-pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<Filter> {
+/// What `search('…')` asks.
+pub(super) enum Searched {
+    Rows(Filter),
+    /// Other rows too: those of the traces of a row.
+    Traces(Query),
+}
+
+/// What `search('…')` asks; an error if it is no search that can be made.
+pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<Searched> {
     let words = match condition {
         Expr::ScalarFunction(call) => call.args.last().and_then(literal_text),
         _ => None,
@@ -95,8 +114,13 @@ pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<F
         Ok(query) => query,
         Err(error) => return plan_err!("search: {} (at character {} of {words:?})", error.message, error.position),
     };
-    match fields::compile(&query, table, now_nanos) {
-        Ok(filter) => Ok(filter),
+    let mut anchors = Anchors::new();
+    query.for_each_anchor(&mut |anchor| {
+        anchors.insert(anchor.clone(), Arc::default());
+    });
+    match fields::compile_with(&query, table, now_nanos, &anchors) {
+        Ok(filter) if anchors.is_empty() => Ok(Searched::Rows(filter)),
+        Ok(_) => Ok(Searched::Traces(query)),
         Err(mistake) => plan_err!("search: {}", mistake.message),
     }
 }

@@ -37,7 +37,7 @@ use super::engine::MAX_ANSWER_BYTES;
 use super::limits::Stop;
 use super::pool::Workers;
 use super::table::LakeTable;
-use super::{Config, Error, Result, View, functions, table};
+use super::{Config, Error, ErrorKind, Result, View, functions, table};
 use crate::ingest::LedgerEntry;
 use crate::model::{Table, TimeRange};
 
@@ -147,6 +147,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         unopened: unopened.clone(),
         newest_first: newest_first.clone(),
         now_nanos,
+        max_anchor_traces: config.max_anchor_traces,
     };
     let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
     session.register_table("ledger", Arc::new(ledger_table(&ledger)?)).map_err(internal)?;
@@ -342,6 +343,9 @@ pub(super) fn client(error: DataFusionError) -> Error {
             message: format!("the statement needs more memory than it may have: {message}"),
             hint: Some("narrow the time range, select fewer columns, or aggregate in steps".into()),
         },
+        DataFusionError::External(inner) if inner.downcast_ref::<Error>().is_some_and(|inner| inner.kind() == ErrorKind::Unavailable) => {
+            Error::Unreachable(inner.to_string())
+        }
         DataFusionError::Internal(_) | DataFusionError::External(_) | DataFusionError::IoError(_) | DataFusionError::ExecutionJoin(_) => Error::internal(error),
         root => {
             let message = root.strip_backtrace();

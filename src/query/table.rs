@@ -11,25 +11,28 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 
-use super::View;
+use super::anchor::Asker;
+use super::ast::Query;
 use super::blocks::Blocks;
 use super::coverage::Coverage;
+use super::filter::Filter;
 use super::job::Job;
 use super::lake_exec::{LakeExec, LakeScan, Part};
 use super::limits::Stop;
 use super::pool::Workers;
 use super::pushdown::{self, Pushed};
 use super::whole_maps::WholeMaps;
+use super::{Error, ErrorKind, View, fields};
 use crate::block::BlockMeta;
-use crate::model::{Rows, Table};
+use crate::model::{Rows, Table, TimeRange};
 
 /// With more partitions than this, blocks overlap so much that sorting is as good.
 const MAX_ORDERED_PARTITIONS: usize = 32;
@@ -49,6 +52,8 @@ pub(super) struct LakeTable {
     pub(super) newest_first: Arc<AtomicBool>,
     /// What relative times in a `search` are counted from.
     pub(super) now_nanos: i64,
+    /// Traces that a condition on them may mean.
+    pub(super) max_anchor_traces: usize,
 }
 
 /// Whether a statement sorts by a time column, newest first.
@@ -114,6 +119,34 @@ fn in_order(head: &[Rows], metas: &[Arc<BlockMeta>]) -> Option<Vec<Vec<Part>>> {
     (partitions.len() <= MAX_ORDERED_PARTITIONS).then_some(partitions)
 }
 
+impl LakeTable {
+    /// Rows that pass a filter, and a search that asks for their traces. A broad condition on traces is asked among those of the rows that
+    /// all else leaves.
+    async fn of_traces(&self, query: &Query, range: TimeRange, beside: Filter, rests_on: &mut Vec<Coverage>) -> super::Result<Filter> {
+        let asker = Asker {
+            view: &self.view,
+            blocks: &self.blocks,
+            workers: &self.workers,
+            stop: &self.stop,
+            max_traces: self.max_anchor_traces,
+            now_nanos: self.now_nanos,
+        };
+        let found = asker.resolve(query, self.table, range, &beside).await?;
+        rests_on.extend(found.coverage);
+        let searched = fields::compile_with(query, self.table, self.now_nanos, &found.anchors)?;
+        Ok(Filter::and(vec![beside, searched]))
+    }
+}
+
+/// What a search did wrong is what the statement did wrong.
+fn of_search(error: Error) -> DataFusionError {
+    match (error.kind(), error.hint()) {
+        (ErrorKind::BadQuery, Some(hint)) => DataFusionError::Plan(format!("search: {error} ({hint})")),
+        (ErrorKind::BadQuery, None) => DataFusionError::Plan(format!("search: {error}")),
+        _ => DataFusionError::External(Box::new(error)),
+    }
+}
+
 #[async_trait]
 impl TableProvider for LakeTable {
     fn schema(&self) -> SchemaRef {
@@ -135,7 +168,16 @@ impl TableProvider for LakeTable {
     }
 
     async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], _limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
-        let Pushed { range, filter, told } = pushdown::push(self.table, filters, state, self.now_nanos)?;
+        let Pushed {
+            range,
+            mut filter,
+            of_traces,
+            told,
+        } = pushdown::push(self.table, filters, state, self.now_nanos)?;
+        let mut rests_on = Vec::new();
+        for query in &of_traces {
+            filter = self.of_traces(query, range, filter, &mut rests_on).await.map_err(of_search)?;
+        }
         let mut job = Job::new(&self.view, self.table, filter, range, self.stop.clone(), self.workers.clone());
         let all_blocks = self.view.snapshot.blocks(self.table).len() as u64;
         job.coverage.blocks_pruned = all_blocks - job.coverage.blocks_total;
@@ -187,7 +229,10 @@ impl TableProvider for LakeTable {
             pruned_by_time,
             head_rows: job.coverage.head_rows,
         };
-        self.coverage.lock().merge_scan(job.coverage);
+        let mut coverage = self.coverage.lock();
+        coverage.merge_scan(job.coverage);
+        rests_on.into_iter().for_each(|found| coverage.rests_on(found));
+        drop(coverage);
         Ok(Arc::new(LakeExec::new(scan, partitions, orders)))
     }
 }

@@ -408,6 +408,13 @@ def test_a_key_for_some_groups_queries_and_sees_those(make_lake):
         message = refused(lambda groups=groups: logs.start(text, shop, logGroupNames=groups), "AccessDeniedException")
         assert "logs:StartQuery" in message and "/bank" in message
     refused(lambda: logs.start(text, as_("writer"), logGroupName="/shop/a"), "AccessDeniedException")
+    # the trace of an event reaches beyond the group
+    for condition, told in [("trace:(error:true)", "xray"), ("log:(bank)", "every log group")]:
+        message = refused(lambda condition=condition: logs.start(f"filter search('{condition}')", shop, logGroupName="/shop/a"), "AccessDeniedException")
+        assert told in message
+        assert logs.wait(logs.start(f"filter search('{condition}')", logGroupName="/shop/a"))["status"] == "Complete"
+    words = logs.start("filter search('shop -bank') | fields @message", shop, logGroupName="/shop/a")
+    assert [row["@message"] for row in rows(logs.wait(words, shop))] == ["of /shop/a"]
     # of others' queries it sees those that are about its groups alone
     mine = logs.start(text, logGroupName="/shop/a")
     mixed = logs.start(text, logGroupNames=["/shop/a", "/bank"])

@@ -61,6 +61,19 @@ def lines(lake, query):
     return sorted(hit["body"].split()[1] for hit in lake.hits(query))
 
 
+def insights(lake, text):
+    client, now = lake.boto3("logs"), int(time.time())
+    query = client.start_query(queryString=text, logGroupName="shop", startTime=now - 3600, endTime=now + 60)["queryId"]
+
+    def ended():
+        page = client.get_query_results(queryId=query)
+        return page if page["status"] not in ("Scheduled", "Running") else None
+
+    page = lake.wait_until(ended, 60, what="the query ends")
+    assert page["status"] == "Complete", page
+    return [{field["field"]: field["value"] for field in row if field["field"] != "@ptr"} for row in page["results"]]
+
+
 def check(lake):
     assert lines(lake, 'trace:(service:checkout span.name:"SELECT" duration>500ms error:true)') == ["0", "1"]
     assert lines(lake, "trace:({name:\"POST /pay\" duration>1s} > {error:true})") == ["0", "1"]
@@ -71,6 +84,17 @@ def check(lake):
     assert [span["name"] for span in spans] == ["SELECT"]
     counted = lake.get("/api/v1/count", q="trace:(error:true)", start="-1h")
     assert counted["count"] == 3, counted
+    # SQL, and Logs Insights by its own SDK
+    for condition, expected in [
+        ('trace:({name:"POST /pay" duration>1s} > {error:true})', ["0", "1"]),
+        ("line -trace:(service:checkout)", ["4", "9"]),
+    ]:
+        rows = lake.sql(f"SELECT body FROM logs WHERE search('{condition}') AND time > now() - interval '1 hour'")
+        assert sorted(row["body"].split()[1] for row in rows) == expected, condition
+        found = insights(lake, f"fields @message | filter search('{condition}')")
+        assert sorted(row["@message"].split()[1] for row in found) == expected, condition
+    assert lake.sql("SELECT count(*) AS n FROM spans WHERE search('log:(\"line 1\")') AND status_code = 'ERROR'") == [{"n": "1"}]
+    assert insights(lake, "filter search('trace:(error:true)') | stats count(*) as n") == [{"n": "3"}]
 
 
 def test_logs_are_found_by_conditions_on_their_trace(make_lake):

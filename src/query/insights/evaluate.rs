@@ -81,6 +81,7 @@ impl<'a> Place<'a> {
         match expression {
             Expression::Literal(value) => value.clone(),
             Expression::Field(field) => self.row.get(field),
+            Expression::Found(_) => Value::Flag(true),
             Expression::Aggregate(number) => self.aggregates.get(*number).cloned().unwrap_or_default(),
             Expression::Negative(inner) => match self.value(inner).number() {
                 Some(Number::Whole(whole)) => whole.checked_neg().map_or_else(|| Value::double(-(whole as f64)), Value::Whole),

@@ -12,6 +12,8 @@ use super::lexer::{Kind, Token, malformed};
 use super::parser::{Parser, Result};
 use super::syntax::{AggregateCall, AggregateKind, Arithmetic, Comparison, Expression, FieldName, Sought};
 use super::value::{Number, Value};
+use crate::model::Table;
+use crate::query;
 
 /// Deepest nesting of expressions, and longest chain of arithmetic.
 const MAX_DEPTH: usize = 64;
@@ -301,6 +303,9 @@ impl Parser {
                 regex: None,
             });
         }
+        if plain == "search" {
+            return self.search(token);
+        }
         let Some(function) = functions::find(&plain) else {
             return malformed(format!("there is no function '{name}'"), token.start, token.end);
         };
@@ -342,6 +347,24 @@ impl Parser {
             period,
             regex,
         })
+    }
+
+    /// `search('…')`, behind its parenthesis.
+    fn search(&mut self, token: &Token) -> Result<Expression> {
+        let words = self.lexer.next()?;
+        let Kind::Quoted(text) = &words.kind else {
+            return self.unexpected(&words, "a query in quotes, as in search('severity>=WARN trace:(service:checkout error:true)')");
+        };
+        let query = match query::parse(text, Table::Logs) {
+            Ok(query) => query,
+            Err(error) => {
+                let message = format!("search: {} (at character {} of its query)", error.message, error.position);
+                return malformed(message, words.start, words.end);
+            }
+        };
+        self.expect_sign(")")?;
+        self.searches.push((token.start, self.lexer.end_before()));
+        Ok(Expression::Found(Arc::new(query)))
     }
 
     fn regex_argument(&mut self) -> Result<Regex> {

@@ -27,6 +27,10 @@
 //! | `SOURCE` | first; who runs the script finds the groups |
 //! | `lookup`, `cidrlookup` | over tables that who runs the script has ([`LookupTable`]) |
 //!
+//! One function is not the service's: `filter search('trace:(service:checkout error:true) -"health check"')` keeps the events that a search of
+//! tracelake's own language finds ([`mod@crate::query::parse`]), conditions on their trace included. It stands by itself in `filter`, or under
+//! `and`, before the first command that is not about single events; OR and NOT are written into its query.
+//!
 //! `anomaly`, `logcompare`, `relevantfields` and `estimate` are malformed by name: the service's pages do not say what they compute, and
 //! what cannot be done faithfully is refused, never answered otherwise. Functions stand in one table (`functions`).
 //!
@@ -225,6 +229,23 @@ impl Script {
     /// The question for the index: every event that its leading filters keep passes it, and others may.
     pub fn prefilter(&self) -> Query {
         prefilter::superset(&self.commands)
+    }
+
+    /// Whether the steps take for granted what [`Script::prefilter`] asks: rows must have been asked all of it.
+    pub fn has_search(&self) -> bool {
+        !prefilter::searches(&self.commands).is_empty()
+    }
+
+    /// Whether it asks for spans of the traces of events, and for other log records of them, of whatever group.
+    pub fn asks_of_traces(&self) -> (bool, bool) {
+        let (mut spans, mut logs) = (false, false);
+        for query in prefilter::searches(&self.commands) {
+            query.for_each_anchor(&mut |anchor| match anchor {
+                Query::Log(_) => logs = true,
+                _ => spans = true,
+            });
+        }
+        (spans, logs)
     }
 
     /// The same script as a count that the index can answer by itself, if it is one.

@@ -34,6 +34,8 @@ pub(super) struct Parser {
     pub(super) subscripts: Vec<Subscript>,
     /// It stands in parentheses inside another.
     pub(super) is_inner: bool,
+    /// Where each `search('…')` of the command at hand stands.
+    pub(super) searches: Vec<(usize, usize)>,
     /// All fields that are named anywhere.
     pub(super) names: HashSet<Arc<str>>,
 }
@@ -50,6 +52,7 @@ pub(super) fn parse(text: &str) -> Result<Script> {
         left: None,
         subscripts: Vec::new(),
         is_inner: false,
+        searches: Vec::new(),
         names: HashSet::new(),
     };
     let (sources, commands) = parser.script()?;
@@ -290,9 +293,11 @@ impl Parser {
         let left = self.left.take();
         let columns = std::mem::take(&mut self.columns);
         let aggregates = self.aggregates.take();
+        let searches = std::mem::take(&mut self.searches);
         self.is_inner = true;
         let parsed = self.script();
         self.is_inner = false;
+        self.searches = searches;
         self.left = left;
         self.columns = columns;
         self.aggregates = aggregates;

@@ -33,6 +33,33 @@ pub(super) fn superset(commands: &[Command]) -> Query {
     query
 }
 
+/// How many searches stand by themselves in a filter, or under `and`: what passes [`superset`] has been asked all of them.
+pub(super) fn searches_of(condition: &Expression) -> usize {
+    match condition {
+        Expression::Found(_) => 1,
+        Expression::And(parts) => parts.iter().map(searches_of).sum(),
+        _ => 0,
+    }
+}
+
+/// The searches in filters.
+pub(super) fn searches(commands: &[Command]) -> Vec<&Query> {
+    fn gather<'e>(condition: &'e Expression, out: &mut Vec<&'e Query>) {
+        match condition {
+            Expression::Found(query) => out.push(query),
+            Expression::And(parts) => parts.iter().for_each(|part| gather(part, out)),
+            _ => {}
+        }
+    }
+    let mut out = Vec::new();
+    for command in commands {
+        if let Command::Filter(condition) = command {
+            gather(condition, &mut out);
+        }
+    }
+    out
+}
+
 /// What a count is by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum CountedBy {
@@ -139,6 +166,7 @@ impl Given {
         match condition {
             Expression::And(parts) => parts.iter().map(|part| self.superset(part)).fold(Query::All, Query::and),
             Expression::Or(parts) => any(parts.iter().map(|part| self.superset(part)).collect()),
+            Expression::Found(query) => Query::clone(query),
             Expression::Not(inner) => match self.exact(inner) {
                 Some(query) => !query,
                 None => Query::All,
@@ -228,6 +256,7 @@ impl Given {
                 Some(any(parts?))
             }
             Expression::Not(inner) => self.exact(inner).map(|query| !query),
+            Expression::Found(query) => Some(Query::clone(query)),
             Expression::Like { value, sought, negated } => {
                 let query = match (self.indexed(value)?, sought) {
                     (Indexed::Message, Sought::Text(_)) | (Indexed::Stream, Sought::Text(_) | Sought::Regex(_)) => self.like(value, sought),

@@ -169,7 +169,9 @@ fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, is_w
         }
         let mut pipeline = plan.script.pipeline(context, plan.limits);
         let _ends_its_work = StopsWhenDropped(pipeline.stopper());
-        let needs = Needs::of(plan.script.wanted.as_deref()).filter(|_| pipeline.can_share());
+        // what is shared out has not been asked a search
+        let can_share = pipeline.can_share() && !plan.script.has_search();
+        let needs = Needs::of(plan.script.wanted.as_deref()).filter(|_| can_share);
         for range in ranges_of(range, pipeline.earlier()) {
             progress.has_there(&engine.extent(Table::Logs, range));
             pipeline = match needs {

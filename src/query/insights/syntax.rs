@@ -10,6 +10,7 @@ use super::functions::Function;
 use super::lookup::Lookup;
 use super::periods::Period;
 use super::value::Value;
+use crate::query::Query;
 
 /// A field by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,8 @@ pub(super) enum Expression {
         sought: Sought,
         negated: bool,
     },
+    /// Of a row that a search of the language of the page finds: the engine has asked it already, of whatever event comes here.
+    Found(Arc<Query>),
     Call {
         function: &'static Function,
         arguments: Vec<Expression>,

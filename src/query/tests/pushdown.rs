@@ -341,7 +341,15 @@ async fn search_goes_with_other_conditions_and_joins_and_tells_where_it_may_not_
         ("SELECT 1 FROM (SELECT body FROM logs) a WHERE search('a')", "neither stands in this FROM"),
         ("SELECT 1 FROM alerts WHERE search(time, 'a')", "asked of logs and spans"),
         ("SELECT 1 FROM logs WHERE search(body, service_name)", "takes a query in quotes"),
-        ("SELECT 1 FROM logs WHERE search('trace:(name:x)')", "asks for other rows"),
+        (
+            "SELECT 1 FROM logs WHERE search('a OR trace:(duration:nonsense)')",
+            "\"nonsense\" is not a duration",
+        ),
+        (
+            "SELECT 1 FROM logs WHERE search('trace:(name:x)') OR body = 'a'",
+            "write OR and NOT into its query",
+        ),
+        ("SELECT 1 FROM alerts WHERE search(time, 'trace:(name:x)')", "asked of logs and spans"),
     ] {
         let answer = run(statement).await;
         assert!(answer.starts_with("BadQuery") && answer.contains(told), "{statement}: {answer}");

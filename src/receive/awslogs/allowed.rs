@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::arn::{Arns, group_of_identifier};
 use super::error::{Error, Result};
 use crate::access::{Asked, Caller};
+use crate::query::insights::Script;
 
 /// Every member that names log groups. Members that are given twice are an error, so that what is checked here and what
 /// is read there cannot differ.
@@ -64,4 +65,21 @@ pub(super) fn check_groups(caller: &Caller, operation: &str, groups: &[&str], ar
     caller
         .may_touch(&Asked::named("logs", operation), groups, arns.account_id(), |group| arns.group(group))
         .map_err(|denied| Error::AccessDenied(denied.to_string()))
+}
+
+/// Checks what a script asks of the traces of its events: spans are for who may read traces, and other records may be of any log group.
+pub(super) fn check_traces(caller: &Caller, script: &Script, arns: &Arns) -> Result<()> {
+    let (asks_spans, asks_logs) = script.asks_of_traces();
+    if asks_spans {
+        let asked = Asked::named("xray", "GetTraceSummaries");
+        caller
+            .may(&asked, arns.account_id())
+            .map_err(|denied| Error::AccessDenied(format!("{denied}; trace:(...) asks for spans")))?;
+    }
+    if asks_logs && caller.is_restricted() {
+        return Err(Error::AccessDenied(
+            "log:(...) asks for the records of every log group, and the access key is for some log groups only".into(),
+        ));
+    }
+    Ok(())
 }

@@ -69,6 +69,7 @@ pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)>
             }
         } else {
             let command = command(parser, &word, &token, &commands)?;
+            check_searches(parser, &command, &commands)?;
             check_order(&command, &mut seen, &token)?;
             commands.push(command);
         }
@@ -97,6 +98,27 @@ fn earlier(parser: &mut Parser) -> Result<Earlier> {
     };
     parser.lexer.next()?;
     Ok(earlier)
+}
+
+/// Whether each `search('…')` of a command stands where every event that comes there was asked it, before anything else was done.
+fn check_searches(parser: &mut Parser, command: &Command, before: &[Command]) -> Result<()> {
+    let Some((start, end)) = parser.searches.last().copied() else { return Ok(()) };
+    let asked = match command {
+        Command::Filter(condition) if before.iter().all(is_asked_before) => super::prefilter::searches_of(condition),
+        _ => 0,
+    };
+    match asked == std::mem::take(&mut parser.searches).len() {
+        true => Ok(()),
+        false => malformed(
+            "search('..') stands by itself in `filter`, or under `and`, before the rows are gathered: write OR and NOT into its query",
+            start,
+            end,
+        ),
+    }
+}
+
+fn is_asked_before(command: &Command) -> bool {
+    super::operators::is_leading(command) || matches!(command, Command::Sort(_))
 }
 
 fn check_order(command: &Command, seen: &mut Seen, token: &Token) -> Result<()> {
@@ -254,7 +276,7 @@ fn unknown_field(expression: &Expression, known: &[Arc<str>]) -> Option<Arc<str>
     let unknown = |part: &Expression| unknown_field(part, known);
     match expression {
         Expression::Field(field) => (!known.contains(&field.name)).then(|| field.name.clone()),
-        Expression::Literal(_) | Expression::Aggregate(_) => None,
+        Expression::Literal(_) | Expression::Aggregate(_) | Expression::Found(_) => None,
         Expression::Negative(inner) | Expression::Not(inner) => unknown(inner),
         Expression::Arithmetic(_, sides) | Expression::Compare(_, sides) => unknown(&sides.0).or_else(|| unknown(&sides.1)),
         Expression::And(parts) | Expression::Or(parts) => parts.iter().find_map(unknown),

@@ -418,3 +418,118 @@ async fn a_run_that_is_dropped_ends_its_joins() {
     assert_eq!(share.clone().push(Event::default()), Ok(Flow::Enough));
     drop(lake);
 }
+
+#[tokio::test]
+async fn a_search_in_a_filter_keeps_what_it_finds_also_by_the_trace() {
+    use crate::model::{SpanId, SpanRecord, SpansBuilder, TraceId};
+    let trace = |n: u8| TraceId::from_bytes(&[n; 16]).expect("not zero");
+    let mut spans = SpansBuilder::default();
+    for n in 1..=6u8 {
+        let context = spans.context(ContextBuilder::new().build());
+        spans.push(
+            context,
+            &SpanRecord {
+                start_time_unix_nano: T0 + i64::from(n) * SECOND,
+                end_time_unix_nano: Some(T0 + i64::from(n) * SECOND + 1_000_000),
+                trace_id: trace(n),
+                span_id: SpanId::from_bytes(&[n; 8]).expect("not zero"),
+                parent_span_id: None,
+                trace_state: None,
+                trace_flags: None,
+                name: "SELECT",
+                kind: "CLIENT",
+                status_code: if n % 2 == 0 { "ERROR" } else { "UNSET" },
+                status_message: None,
+                in_progress: false,
+                dropped_attributes_count: 0,
+            },
+        );
+    }
+    let spans = spans.finish().expect("rows").with_ingest_ids(1 << 30);
+    let mut logs = LogsBuilder::with_capacity(12);
+    let mut resource = ContextBuilder::new();
+    resource.attribute("aws.log.group.names", Value::Str("g"));
+    resource.attribute("aws.log.stream.names", Value::Str("a"));
+    let context = logs.context(resource.build());
+    for n in 1..=12u8 {
+        let body = format!("line {n}{}", if n > 3 { " late" } else { "" });
+        logs.push(
+            context,
+            &LogRecord {
+                time_unix_nano: T0 + i64::from(n) * SECOND,
+                body: Some(&body),
+                trace_id: (n <= 6).then(|| trace(n)),
+                ..LogRecord::default()
+            },
+        );
+    }
+    let logs = logs.finish().expect("rows").with_ingest_ids(0);
+    let (fresh, flushed) = (Lake::new().await, Lake::new().await);
+    fresh.head(vec![spans.clone(), logs.clone()]);
+    flushed.block(&spans, true).await;
+    flushed.block(&logs, true).await;
+    for lake in [&fresh, &flushed] {
+        for (text, rows) in [
+            (
+                "fields @message | filter search('trace:(error:true)') | sort @timestamp",
+                "line 2,line 4 late,line 6 late",
+            ),
+            (
+                "fields @message | filter search('trace:(error:true)') and @message like 'late' | sort @timestamp",
+                "line 4 late,line 6 late",
+            ),
+            // the index counts, events are gathered, and a second filter stands behind another command
+            ("filter search('late -trace:(error:true)') | stats count(*) as n", "7"),
+            ("filter search('trace:(error:true) OR \"line 9\"') | stats max(strlen(@message)) as n", "11"),
+            (
+                "parse @message 'line *' as what | filter search('trace:({name:SELECT} AND {error:true})') | filter what = '2' | fields what",
+                "2",
+            ),
+        ] {
+            let plan = Plan {
+                script: Script::parse(text).unwrap_or_else(|malformed| panic!("{text}: {malformed:?}")),
+                scope: Arc::new(Of {
+                    group: "g",
+                    streams: &[("a", Some(true))],
+                }),
+                context: Context {
+                    start_millis: T0 / 1_000_000,
+                    end_millis: T0 / 1_000_000 + 100_000,
+                    now_millis: T0 / 1_000_000,
+                    ..Context::default()
+                },
+                limits: Limits::default(),
+                first: vec![],
+            };
+            let answer = run(&lake.engine, &plan, &Progress::default())
+                .await
+                .unwrap_or_else(|error| panic!("{text}: {error}"));
+            let values: Vec<String> = answer.rows.iter().filter_map(|row| Some(row.rendered().first()?.1.clone())).collect();
+            assert_eq!(values.join(","), rows, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_search_stands_where_every_event_is_asked_it() {
+    for (text, told) in [
+        ("filter search('a') or @message like 'b'", "stands by itself"),
+        ("filter not search('a')", "stands by itself"),
+        ("filter @message like 'b' and (search('a') or search('b'))", "stands by itself"),
+        ("fields search('a') as a", "stands by itself"),
+        ("stats count(*) by @logStream | filter search('a')", "stands by itself"),
+        ("limit 5 | filter search('a')", "stands by itself"),
+        ("filter search(@message)", "a query in quotes"),
+        ("filter search('severity:nonsense')", "\"nonsense\" is not a severity"),
+        ("filter search('a AND (b')", "at character"),
+    ] {
+        let malformed = Script::parse(text).expect_err(text);
+        assert!(malformed.message.contains(told), "{text}: {}", malformed.message);
+    }
+    for text in [
+        "filter search('a') and (search('b'))",
+        "parse @message '* *' as a, b | filter search('c') | limit 3",
+    ] {
+        assert!(Script::parse(text).is_ok_and(|script| script.has_search()), "{text}");
+    }
+}

@@ -132,6 +132,7 @@ pub(super) async fn run(
             newest_first: newest_first.clone(),
             // these statements have no `search`
             now_nanos: 0,
+            max_anchor_traces: 0,
         };
         let table = view.table(&session, logs, range).map_err(internal)?;
         session.register_table(TableReference::bare(view.name.as_str()), table).map_err(internal)?;

@@ -14,6 +14,8 @@
 //!
 //! Lookup tables are files ([`tables`]); the calls that make and change them at AWS are not served.
 //!
+//! `filter search('trace:(…)')` is for keys that may read traces (service `xray`), `log:(…)` in it for those of every log group.
+//!
 //! Results are in memory: a query that ran before a restart is unknown. A key that is for some log groups only sees and stops the
 //! queries that are about no other; a `SOURCE` by prefix means those of its groups.
 
@@ -195,6 +197,7 @@ impl Receiver {
 
     /// A script and those in it, each with its groups, which are also put into `all`.
     fn plan(&self, script: Script, outer: &[String], (context, limits): (Context, Limits), caller: &Caller, all: &mut Vec<String>) -> Result<Plan> {
+        allowed::check_traces(caller, &script, self.registry.arns())?;
         let groups = match script.sources() {
             [] => outer.to_vec(),
             sources => self.groups_of(sources, caller)?,
