@@ -100,14 +100,14 @@ def test_summaries_go_on_from_page_to_page_and_tell_each_trace_once(lake):
         late = {"name": "late", "id": f"{number + 10_000:016x}", "trace_id": trace, "parent_id": first["id"]}
         made[trace] = [first, {**late, "start_time": first["start_time"] + 10, "end_time": first["start_time"] + 10.05}]
     put(client, [one for documents in made.values() for one in documents])
-    found = summaries(client, Sampling=False)
+    found = summaries(client, 600, Sampling=False)
     assert {one["Id"] for one in found} == made.keys()
     assert all(len(one["ServiceIds"]) == 2 for one in found)
-    faults = summaries(client, FilterExpression="fault")
+    faults = summaries(client, 600, FilterExpression="fault")
     assert {one["Id"] for one in faults} == {trace for trace, (first, _) in made.items() if first["fault"]}
-    half = summaries(client, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})
+    half = summaries(client, 600, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})
     assert 600 < len(half) < 900
-    assert [one["Id"] for one in half] == [one["Id"] for one in summaries(client, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})]
+    assert [one["Id"] for one in half] == [one["Id"] for one in summaries(client, 600, SamplingStrategy={"Name": "FixedRate", "Value": 0.5})]
 
 
 def test_a_trace_that_grows_between_two_pages_is_not_lost(lake):

@@ -353,7 +353,7 @@ impl Parser {
     fn search(&mut self, token: &Token) -> Result<Expression> {
         let words = self.lexer.next()?;
         let Kind::Quoted(text) = &words.kind else {
-            return self.unexpected(&words, "a query in quotes, as in search('severity>=WARN trace:(service:checkout error:true)')");
+            return self.unexpected(&words, "a query in quotes, as in search('trace:(service:frontend duration>500ms error:true)')");
         };
         let query = match query::parse(text, Table::Logs) {
             Ok(query) => query,

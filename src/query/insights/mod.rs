@@ -27,7 +27,7 @@
 //! | `SOURCE` | first; who runs the script finds the groups |
 //! | `lookup`, `cidrlookup` | over tables that who runs the script has ([`LookupTable`]) |
 //!
-//! One function is not the service's: `filter search('trace:(service:checkout error:true) -"health check"')` keeps the events that a search of
+//! One function is not the service's: `filter search('trace:(service:frontend duration>500ms error:true)')` keeps the events that a search of
 //! tracelake's own language finds ([`mod@crate::query::parse`]), conditions on their trace included. It stands by itself in `filter`, or under
 //! `and`, before the first command that is not about single events; OR and NOT are written into its query.
 //!
