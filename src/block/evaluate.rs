@@ -168,16 +168,13 @@ impl<'a> Evaluator<'a> {
         self.term(TEXT, token_term(token))
     }
 
-    /// Rows with a token that passes a test, which holds a piece or may have been cut. A walk leaves all tokens behind for the next.
+    /// Rows with a token that passes a test, which holds a piece or may have been cut. A walk leaves behind what spares the next.
     fn tokens_with(&mut self, piece: &str, test: &dyn Fn(&str) -> bool) -> Result<Answer> {
         let Some(place) = self.index.tokens_place() else {
             return self.walk(TEXT, "", &mut |token| test(token));
         };
-        match place.get() {
-            Some(text) => match text.holding(piece) {
-                Some(tokens) => self.any_of(tokens.iter().map(|token| &**token).filter(|token| test(token))),
-                None => self.walk(TEXT, "", &mut |token| test(token)),
-            },
+        match place.holding(piece, &mut |from, to, each| self.tokens_between(from, to, each))? {
+            Some(tokens) => self.any_of(tokens.iter().map(|token| &**token).filter(|token| test(token))),
             None => {
                 let mut gathering = place.gather();
                 let answer = self.walk(TEXT, "", &mut |token| {
@@ -190,12 +187,25 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// The tokens of the dictionary from one on up to, but without, another.
+    fn tokens_between(&self, from: &str, to: Option<&str>, each: &mut dyn FnMut(&str)) -> Result<()> {
+        let mut terms = self.reader(TEXT).terms().range().ge(from);
+        if let Some(to) = to {
+            terms = terms.lt(to);
+        }
+        let mut stream = terms.into_stream().map_err(Error::index)?;
+        while stream.advance() {
+            each(std::str::from_utf8(stream.key()).map_err(Error::index)?);
+        }
+        Ok(())
+    }
+
     /// Rows with one of these tokens of the block.
     fn any_of<'t>(&self, tokens: impl Iterator<Item = &'t str>) -> Result<Answer> {
         self.any_term(TEXT, tokens)
     }
 
-    /// No fewer rows than match, if that can be said without looking at rows: of questions about tokens, whose text is here.
+    /// No fewer rows than match, if that can be said without looking at rows: of questions about tokens that are at hand, or nearly.
     pub(super) fn at_most(&self, query: &IndexQuery) -> Result<u64> {
         let all = u64::from(self.index.n_rows());
         let rows_of = |token: &str| {
@@ -205,16 +215,19 @@ impl<'a> Evaluator<'a> {
         Ok(match query {
             IndexQuery::None => 0,
             IndexQuery::Token(token) => rows_of(token)?,
-            IndexQuery::TokenWith { piece, test } => match self.index.tokens_place().and_then(|place| place.get()?.holding(piece)) {
-                Some(tokens) => {
-                    let mut rows = 0;
-                    for token in tokens.iter().filter(|token| test(token)) {
-                        rows += rows_of(token)?;
+            IndexQuery::TokenWith { piece, test } => {
+                let Some(place) = self.index.tokens_place() else { return Ok(all) };
+                match place.holding(piece, &mut |from, to, each| self.tokens_between(from, to, each))? {
+                    Some(tokens) => {
+                        let mut rows = 0;
+                        for token in tokens.iter().filter(|token| test(token)) {
+                            rows += rows_of(token)?;
+                        }
+                        rows.min(all)
                     }
-                    rows.min(all)
+                    None => all,
                 }
-                None => all,
-            },
+            }
             IndexQuery::And(parts) => parts.iter().try_fold(all, |least, part| Ok::<_, Error>(least.min(self.at_most(part)?)))?,
             IndexQuery::Or(parts) => parts.iter().try_fold(0, |sum, part| Ok::<_, Error>(all.min(sum + self.at_most(part)?)))?,
             _ => all,

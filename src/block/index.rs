@@ -194,7 +194,7 @@ impl BlockIndex {
 
     /// Whether a question about pieces of tokens ([`IndexQuery::TokenWith`]) is answered without walking all of them.
     pub fn knows_tokens(&self) -> bool {
-        self.tokens.as_ref().is_some_and(|place| place.get().is_some())
+        self.tokens.as_ref().is_some_and(BlockTokens::is_known)
     }
 
     /// No fewer rows than match, for questions about tokens only; else, and where it costs something to say, all rows.

@@ -50,6 +50,7 @@ mod query;
 mod metrics;
 mod recent;
 mod pages;
+mod chart;
 mod words;
 mod ranges;
 mod reader;

@@ -44,6 +44,11 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         n_bytes <= self.largest
     }
 
+    /// The bytes that one value may take.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// Keeps a value that takes `n_bytes`; gives the bytes of all.
     pub fn keep(&self, key: K, value: V, n_bytes: usize) -> usize {
         let mut kept = self.kept.lock();

@@ -99,6 +99,12 @@ impl Blocks {
         }
     }
 
+    /// Words of dictionaries that were decoded for questions about pieces of them.
+    #[cfg(test)]
+    pub(super) fn n_tokens_looked_at(&self) -> u64 {
+        self.tokens.n_looked_at()
+    }
+
     /// Closes blocks that were removed: nobody begins to read them any more, and what was read of their files counts as memory.
     pub(super) fn close_removed(&self, snapshot: &Snapshot) {
         if self.closed_up_to.fetch_max(snapshot.seq(), Ordering::Relaxed) >= snapshot.seq() {
@@ -329,6 +335,11 @@ impl<'a> Matcher<'a> {
         let mut found = Vec::new();
         let (mut at, mut helping) = (rows.start, FIRST_HELPING);
         while at < rows.end && found.len() < k && !self.stop.is_over() {
+            if let Some((few, residual)) = self.few(at..rows.end)? {
+                found.extend(self.verified(few.chunks(k.max(FIRST_HELPING)), k - found.len(), residual)?);
+                found.truncate(k);
+                break;
+            }
             let end = rows.end.min(at.saturating_add(helping as u32));
             // few rows are soon found where many match
             let refines = at - rows.start >= REFINE_FROM_ROWS as u32;
@@ -351,6 +362,12 @@ impl<'a> Matcher<'a> {
         let mut found: Vec<u32> = Vec::new();
         let (mut end, mut helping) = (rows.end, first_helping);
         while rows.start < end && found.len() < k && !self.stop.is_over() {
+            if let Some((few, residual)) = self.few(rows.start..end)? {
+                let before = found.len();
+                found.extend(self.verified(few.rchunks(k.max(FIRST_HELPING)), k - before, residual)?);
+                found[before..].sort_unstable_by(|a, b| b.cmp(a));
+                break;
+            }
             let at = end.saturating_sub(u32::try_from(helping).unwrap_or(u32::MAX)).max(rows.start);
             let bits = self.piece(at..end, rows.end - end >= REFINE_FROM_ROWS as u32)?;
             let before = found.len();
@@ -379,6 +396,11 @@ impl<'a> Matcher<'a> {
         let mut at = rows.start;
         let refines = rows.len() >= REFINE_FROM_ROWS;
         while at < rows.end && !self.stop.is_over() {
+            if let Some((few, residual)) = self.few(at..rows.end)? {
+                let found = self.verified(few.chunks(MAX_HELPING), usize::MAX, residual)?;
+                found.into_iter().for_each(|row| out.set_bit(row as usize, true));
+                break;
+            }
             let end = rows.end.min(at.saturating_add(MAX_HELPING as u32));
             for row in self.piece(at..end, refines)?.set_indices() {
                 out.set_bit(row, true);
@@ -429,6 +451,41 @@ impl<'a> Matcher<'a> {
         Ok(Some((bits, residual)))
     }
 
+    /// The few rows of a range that can match, and what they must pass, where a first helping showed that the index can name them all:
+    /// going on by helpings would make bits over the whole block for each of them.
+    fn few(&self, rows: Range<u32>) -> Result<Option<(Vec<u32>, &Filter)>> {
+        let Some(plan) = &self.plan else { return Ok(None) };
+        let (Some(query), Some(residual), Some(index)) = (plan.few(), plan.residual.as_ref(), self.block.index()) else {
+            return Ok(None);
+        };
+        match index.bitmap(query, rows) {
+            Ok(bits) => Ok(Some((bits.set_indices().map(|row| row as u32).collect(), residual))),
+            Err(error) => {
+                scan_instead(self.block, error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The rows of some helpings, each ascending, that pass a filter; no further helping is read once there are `k`.
+    fn verified<'r>(&self, helpings: impl Iterator<Item = &'r [u32]>, k: usize, filter: &Filter) -> Result<Vec<u32>> {
+        let columns = with_a_column(filter.columns(self.table), self.table);
+        let at_once = rows_at_once(self.block, &columns);
+        let mut found = Vec::new();
+        for helping in helpings {
+            if found.len() >= k || self.stop.is_over() {
+                break;
+            }
+            self.stop.has_read(self.block.bytes_of_rows(helping, &columns));
+            for numbers in helping.chunks(at_once) {
+                let batch = self.block.read(numbers, &columns)?;
+                let passed = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
+                found.extend(passed.set_indices().map(|i| numbers[i]));
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether few of the index's rows match: of many, most would be read anyway. Tried once a block, on the first rows of a range.
     fn is_rare(&self, plan: &Plan, rows: &Range<u32>) -> Result<bool> {
         if let Some(is_rare) = plan.is_rare.get() {
@@ -466,12 +523,8 @@ impl<'a> Matcher<'a> {
             }
         } else {
             let numbers: Vec<u32> = mask.set_indices().map(|row| row as u32).collect();
-            self.stop.has_read(self.block.bytes_of_rows(&numbers, &columns));
-            for numbers in numbers.chunks(at_once) {
-                let batch = self.block.read(numbers, &columns)?;
-                let found = scan::matches(filter, Chunk::Stored(self.table, &batch))?;
-                found.set_indices().for_each(|i| out.set_bit(numbers[i] as usize, true));
-            }
+            let found = self.verified(std::iter::once(numbers.as_slice()), usize::MAX, filter)?;
+            found.into_iter().for_each(|row| out.set_bit(row as usize, true));
         }
         Ok(out.finish())
     }

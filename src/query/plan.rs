@@ -25,8 +25,8 @@ pub(super) struct Plan {
     pub(super) residual: Option<Filter>,
     /// The rows that may pass it, once they were asked for ([`Plan::refined`]).
     refined: OnceLock<Option<BooleanBuffer>>,
-    /// Whether it costs little to refine, and is of use.
-    is_cheap: OnceLock<bool>,
+    /// A question of which few rows are the answer, if one was found ([`Plan::is_refined_cheaply`]).
+    few: OnceLock<Option<IndexQuery>>,
     /// Whether few of the index's rows pass the residual, once some were tried.
     pub(super) is_rare: OnceLock<bool>,
 }
@@ -46,7 +46,20 @@ impl Plan {
         if self.refined.get().is_some_and(Option::is_some) {
             return true;
         }
-        *self.is_cheap.get_or_init(|| refine::leaves_few(&refine::questions(residual), index))
+        let find = || {
+            let mut asked = refine::about_few(refine::questions(residual), index);
+            if asked.is_empty() {
+                return None;
+            }
+            asked.push(self.index.clone());
+            Some(IndexQuery::And(asked))
+        };
+        self.few.get_or_init(find).is_some()
+    }
+
+    /// The question that names few rows and all that match, once [`Self::is_refined_cheaply`] found that there is one.
+    pub(super) fn few(&self) -> Option<&IndexQuery> {
+        self.few.get()?.as_ref()
     }
 }
 
@@ -90,7 +103,7 @@ pub(super) fn plan(filter: &Filter, block: &Block, index: &BlockIndex) -> block:
         },
         residual: (!residual.is_empty()).then(|| Filter::and(residual)),
         refined: OnceLock::new(),
-        is_cheap: OnceLock::new(),
+        few: OnceLock::new(),
         is_rare: OnceLock::new(),
     })
 }

@@ -67,9 +67,10 @@ pub(super) fn rows(questions: &[IndexQuery], index: &BlockIndex) -> Option<Boole
     left
 }
 
-/// Whether the block's tokens are at hand, and few rows have those that one of the questions is about.
-pub(super) fn leaves_few(questions: &[IndexQuery], index: &BlockIndex) -> bool {
-    index.knows_tokens() && questions.iter().any(|question| is_about_few(question, index))
+/// Of the questions those that few rows pass, where the block's tokens are at hand or nearly; may be none.
+pub(super) fn about_few(mut questions: Vec<IndexQuery>, index: &BlockIndex) -> Vec<IndexQuery> {
+    questions.retain(|question| index.knows_tokens() && is_about_few(question, index));
+    questions
 }
 
 fn is_about_few(question: &IndexQuery, index: &BlockIndex) -> bool {

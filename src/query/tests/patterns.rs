@@ -7,20 +7,25 @@ use crate::query::filter_pattern::{FilterPattern, tests::patterns_and_events};
 
 /// One row for each event, a second apart; the fields that events share with columns are set otherwise there.
 fn rows_of(events: &[String]) -> Rows {
+    rows_from(events, 0, SECOND)
+}
+
+/// One row for each event, numbered from `first` on, so many nanoseconds apart.
+fn rows_from(events: &[String], first: i64, apart: i64) -> Rows {
     let mut builder = LogsBuilder::default();
     let context = builder.context(ContextBuilder::new().attribute("service.name", Value::Str("other")).build());
-    for (number, event) in events.iter().enumerate() {
+    for (number, event) in (first..).zip(events) {
         builder.push(
             context,
             &LogRecord {
-                time_unix_nano: T0 + number as i64 * SECOND,
+                time_unix_nano: T0 + number * apart,
                 body: Some(event),
                 severity_number: 1,
                 ..Default::default()
             },
         );
     }
-    builder.finish().expect("rows").with_ingest_ids(0)
+    builder.finish().expect("rows").with_ingest_ids(first)
 }
 
 #[tokio::test]
@@ -68,5 +73,74 @@ async fn a_selector_does_not_take_a_column_for_a_field_of_the_same_name() {
     ] {
         let pattern = FilterPattern::parse(pattern).expect("parses");
         assert_eq!(lake.find_query(Table::Logs, pattern.prefilter()).await, expected, "{pattern:?}");
+    }
+}
+
+/// Blocks whose words are nearly all different, as those of request numbers are, and too many to be kept side by side.
+#[tokio::test]
+async fn a_rare_word_among_many_numbers_is_found_in_both_orders_by_pages_without_looking_through_all() {
+    let lake = Lake::with_config(Config {
+        token_cache_bytes: 320 << 10,
+        ..Config::default()
+    })
+    .await;
+    for block in 0..3u64 {
+        let events: Vec<String> = (block * 6_000..(block + 1) * 6_000)
+            .map(|number| {
+                let rare = match (number % 400 == 7, number % 3) {
+                    (false, _) => "",
+                    (true, 0) => " unheliotropic",
+                    (true, 1) => " Heliotrope",
+                    (true, _) => " heliotropes",
+                };
+                format!("request {:022o} completed{rare}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            })
+            .collect();
+        lake.block(&rows_from(&events, block as i64 * 6_000, SECOND / 10), true).await;
+    }
+    let search = |pattern: &str, order: Order, limit: usize| SearchRequest {
+        table: Table::Logs,
+        query: FilterPattern::parse(pattern).expect("parses").prefilter(),
+        range: TimeRange::ALL,
+        limit,
+        cursor: None,
+        order,
+    };
+    // the first question looks through all words; later ones look up what that left behind
+    let n_looked_at = || lake.engine.blocks().n_tokens_looked_at();
+    let mut before = 0;
+    for pattern in ["violet", "heliotrop", "heliotrope", "completed unheliotropic"] {
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            let whole = lake.engine.search(&search(pattern, order, 10_000)).await.expect("an answer");
+            let expected = match pattern {
+                "violet" => 0,
+                "heliotrop" => 30,
+                _ => 15,
+            };
+            assert_eq!(whole.hits.len(), expected, "{pattern}");
+            if before > 0 {
+                let since = n_looked_at() - before;
+                assert!(since * 20 < before, "{pattern}: {since} words after {before}");
+            }
+            let (mut paged, mut cursor) = (Vec::new(), None);
+            loop {
+                let request = SearchRequest {
+                    cursor,
+                    ..search(pattern, order, 4)
+                };
+                let page = lake.engine.search(&request).await.expect("a page");
+                paged.extend(page.hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            let whole: Vec<_> = whole.hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())).collect();
+            assert_eq!(paged, whole, "{pattern}");
+            if before == 0 {
+                before = n_looked_at();
+                assert!((18_000..19_000).contains(&before), "the words of three blocks, once: {before}");
+            }
+        }
     }
 }
