@@ -6,6 +6,7 @@
 //! | a record, inflated if it is gzip (one member or several) | becomes |
 //! |---|---|
 //! | JSON with `messageType` `DATA_MESSAGE`: a subscription of CloudWatch Logs | a log record for each event, as `PutLogEvents` makes them, with its `id` as the attribute [`EVENT_ID`] |
+//! | the same, of an event that a subscription filter of this lake sent out ([`mark`]) | nothing: the event is here; counted |
 //! | the same, `CONTROL_MESSAGE`: a test whether we can be reached | nothing; counted |
 //! | JSON with `metric_stream_name`: a Metric Stream | points ([`metric_streams`]) |
 //! | length-delimited `ExportMetricsServiceRequest`s, OpenTelemetry 0.7 or 1.0: a Metric Stream | points |
@@ -38,7 +39,7 @@ use super::awslogs::service_of_group;
 use super::collected::EVENT_ID;
 use super::text::Text;
 use super::{AtMost, Context, Decoded, Error, IdentityBuilder, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
-use crate::model::{self, ContextBuilder, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
+use crate::model::{self, ContextBuilder, EventId, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
 use crate::net::{Encoding, Exhausted, inflate};
 
 /// Records of one delivery.
@@ -56,6 +57,29 @@ const TEXT_COPIES: usize = 3;
 /// How gzip in base64 begins: `1f 8b 08`.
 const GZIP_BASE64: &str = "H4sI";
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Where a gzip member says which further parts its head has, and that it has a comment and nothing else.
+const GZIP_FLAGS_AT: usize = 3;
+const ONLY_COMMENT: u8 = 0x10;
+/// Bytes of a gzip member's head before those parts.
+const GZIP_HEAD_BYTES: usize = 10;
+/// What the comment of our own records begins with.
+const MARK: &str = "tracelake node ";
+
+/// The comment in the gzip head of records that a node's subscription filters send. No reader of the JSON sees it; if the record
+/// comes back to its own lake, it tells so. Without it a filter whose stream delivers here would go round for ever.
+pub fn mark(node: &str) -> String {
+    format!("{MARK}{node}")
+}
+
+/// The node whose [`mark`] a gzip member has.
+fn marked_by(gzip: &[u8]) -> Option<&str> {
+    if gzip.get(GZIP_FLAGS_AT) != Some(&ONLY_COMMENT) {
+        return None;
+    }
+    let comment = gzip.get(GZIP_HEAD_BYTES..)?.strip_prefix(MARK.as_bytes())?;
+    let end = memchr::memchr(0, comment)?;
+    std::str::from_utf8(&comment[..end]).ok()
+}
 
 /// What a delivery says in its headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +89,9 @@ pub struct Head {
     pub source_arn: Option<String>,
     /// `commonAttributes`.
     pub common_attributes: BTreeMap<String, String>,
+    /// Not of the headers: the nodes of this lake, as they were when the delivery came. What they sent is here already.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub own_nodes: Vec<String>,
 }
 
 /// What records of a delivery were.
@@ -80,6 +107,8 @@ pub struct Tally {
     pub json: u64,
     /// Lines of text.
     pub lines: u64,
+    /// Events of subscriptions that this lake sent out itself: nothing is made of them.
+    pub own_copies: u64,
 }
 
 /// The body.
@@ -215,6 +244,8 @@ struct Walk<'h> {
     received_nanos: i64,
     logs: LogsBuilder,
     metrics: MetricsBuilder,
+    /// Whether the record under way was sent by a node of this lake.
+    is_own: bool,
     /// Rows that the decoder of OTLP made.
     otlp: Vec<Rows>,
     /// Numbers of contexts by account, group and stream.
@@ -245,6 +276,7 @@ impl<'h> Walk<'h> {
             received_nanos,
             logs: LogsBuilder::default(),
             metrics: MetricsBuilder::default(),
+            is_own: false,
             otlp: Vec::new(),
             subscribed: HashMap::new(),
             plain: None,
@@ -267,6 +299,7 @@ impl<'h> Walk<'h> {
             return Ok(());
         };
         let bytes = Bytes::from(bytes);
+        self.is_own = marked_by(&bytes).is_some_and(|node| self.head.own_nodes.iter().any(|own| own == node));
         let bytes = match bytes.starts_with(&GZIP) {
             false => bytes,
             true => match self.inflated(&bytes) {
@@ -406,6 +439,25 @@ impl<'h> Walk<'h> {
         let Ok(events) = record.log_events.all() else { return Ok(false) };
         let name = |text: Option<Text<'_>>| text.map(|text| text.0.into_owned()).unwrap_or_default();
         let (owner, group, stream) = (name(record.owner), name(record.log_group), name(record.log_stream));
+        let (events, own) = match self.is_own {
+            false => (events, 0),
+            true => {
+                let n_events = events.len();
+                let is_copy = |event: &Event<'_>| {
+                    event
+                        .id
+                        .as_ref()
+                        .is_some_and(|id| EventId::parse(&id.0).is_some_and(|id| id.is_of(&group, &stream)))
+                };
+                let others: Vec<Event<'_>> = events.into_iter().filter(|event| !is_copy(event)).collect();
+                let n_others = others.len();
+                (others, n_events - n_others)
+            }
+        };
+        self.tally.own_copies += own as u64;
+        if events.is_empty() {
+            return Ok(true);
+        }
         let key = (owner, group, stream);
         let context = match self.subscribed.get(&key) {
             Some(context) => *context,

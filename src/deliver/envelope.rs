@@ -12,6 +12,9 @@
 //!
 //! A record of rows is what `/api/v1/search` gives for one with `Accept: application/x-ndjson`, its body whole, and a newline.
 //!
+//! The gzip head of an envelope has a comment, [`firehose::mark`]: this lake knows by it what it sent itself. Rows that came by a delivery
+//! stream (`aws.firehose.arn`) do not go into the same stream again: they would come back for ever.
+//!
 //! An envelope that compresses to more than [`MAX_RECORD_BYTES`] is parted in two until each fits; an event or a row that does not
 //! fit alone comes back as too large.
 
@@ -22,8 +25,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::sink::{MAX_RECORD_BYTES, Record};
+use super::sink::{Destination, MAX_RECORD_BYTES, Record};
 use super::{Subscription, Subscriptions};
+use crate::decode::firehose;
 use crate::model::EventId;
 use crate::query::Hit;
 use crate::query::filter_pattern::FilterPattern;
@@ -39,6 +43,8 @@ pub(super) struct Encoded {
     pub(super) records: Vec<Record>,
     /// Larger than any destination takes.
     pub(super) too_large: Vec<Record>,
+    /// Rows that came by the delivery stream that they would go to.
+    pub(super) came_from_there: u64,
 }
 
 impl Encoded {
@@ -89,22 +95,27 @@ pub fn control_message(service: &str, now_millis: i64) -> Record {
         log_events: &events,
     };
     Record {
-        data: gzip(&envelope),
+        data: gzip(&envelope, ""),
         partition_key: partition_key("", true),
         rows: 0,
         newest_nanos: now_millis.saturating_mul(1_000_000),
     }
 }
 
-/// The events of a page that a subscription is for, one stream an envelope.
-pub(super) fn of_subscription(subscription: &Subscription, pattern: &FilterPattern, known: &dyn Subscriptions, hits: Vec<Hit>) -> Encoded {
+/// The events of a page that a subscription is for, one stream an envelope; `node` sends them.
+pub(super) fn of_subscription(subscription: &Subscription, pattern: &FilterPattern, known: &dyn Subscriptions, node: &str, hits: Vec<Hit>) -> Encoded {
     let mut streams: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+    let mut encoded = Encoded::default();
     for hit in hits {
+        let came_from_there = came_from(&hit, &subscription.destination);
         if let Some((stream, event)) = event_of(subscription, pattern, known, hit) {
-            streams.entry(stream).or_default().push(event);
+            match came_from_there {
+                true => encoded.came_from_there += 1,
+                false => streams.entry(stream).or_default().push(event),
+            }
         }
     }
-    let mut encoded = Encoded::default();
+    let mark = firehose::mark(node);
     for (stream, events) in streams {
         let mut rest = &events[..];
         while !rest.is_empty() {
@@ -114,7 +125,7 @@ pub(super) fn of_subscription(subscription: &Subscription, pattern: &FilterPatte
                 bytes <= ENVELOPE_BYTES
             });
             let (now, later) = rest.split_at(n.count().max(1));
-            enclose(subscription, known.account_id(), &stream, now, &mut encoded);
+            enclose(subscription, &mark, known.account_id(), &stream, now, &mut encoded);
             rest = later;
         }
     }
@@ -153,7 +164,13 @@ fn event_of(subscription: &Subscription, pattern: &FilterPattern, known: &dyn Su
     ))
 }
 
-fn enclose(subscription: &Subscription, owner: &str, stream: &str, events: &[Event], encoded: &mut Encoded) {
+/// Whether a row came by the delivery stream that it is to go to.
+fn came_from(hit: &Hit, destination: &Destination) -> bool {
+    let arn = hit.resource_attributes().iter().find(|(name, _)| name == "aws.firehose.arn");
+    arn.is_some_and(|(_, arn)| destination.is_stream(arn))
+}
+
+fn enclose(subscription: &Subscription, mark: &str, owner: &str, stream: &str, events: &[Event], encoded: &mut Encoded) {
     let envelope = Envelope {
         message_type: "DATA_MESSAGE",
         owner,
@@ -162,11 +179,11 @@ fn enclose(subscription: &Subscription, owner: &str, stream: &str, events: &[Eve
         subscription_filters: &[&subscription.name],
         log_events: events,
     };
-    let data = gzip(&envelope);
+    let data = gzip(&envelope, mark);
     if data.len() > MAX_RECORD_BYTES && events.len() > 1 {
         let (first, second) = events.split_at(events.len() / 2);
-        enclose(subscription, owner, stream, first, encoded);
-        return enclose(subscription, owner, stream, second, encoded);
+        enclose(subscription, mark, owner, stream, first, encoded);
+        return enclose(subscription, mark, owner, stream, second, encoded);
     }
     encoded.add(Record {
         data,
@@ -177,9 +194,13 @@ fn enclose(subscription: &Subscription, owner: &str, stream: &str, events: &[Eve
 }
 
 /// Each row as a line of JSON.
-pub(super) fn of_rows(hits: &[Hit]) -> Encoded {
+pub(super) fn of_rows(destination: &Destination, hits: &[Hit]) -> Encoded {
     let mut encoded = Encoded::default();
     for hit in hits {
+        if came_from(hit, destination) {
+            encoded.came_from_there += 1;
+            continue;
+        }
         let mut line = serde_json::to_vec(&hit.with_max_body(0)).expect("a row has text keys and plain values");
         line.push(b'\n');
         encoded.add(Record {
@@ -205,9 +226,14 @@ fn partition_key(stream: &str, is_random: bool) -> String {
     format!("{number:032x}")
 }
 
-fn gzip(envelope: &Envelope<'_>) -> Bytes {
+/// One member, with a comment in its head unless that is empty.
+fn gzip(envelope: &Envelope<'_>, comment: &str) -> Bytes {
     let json = serde_json::to_vec(envelope).expect("an envelope has text keys and plain values");
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    let head = match comment {
+        "" => flate2::GzBuilder::new(),
+        comment => flate2::GzBuilder::new().comment(comment),
+    };
+    let mut encoder = head.write(Vec::new(), flate2::Compression::new(6));
     encoder.write_all(&json).expect("memory takes all");
     encoder.finish().expect("memory takes all").into()
 }

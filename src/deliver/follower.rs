@@ -22,6 +22,9 @@ use crate::query::{Hit, Query};
 /// A checkpoint that moved over nothing but other jobs' rows is kept no more often than this.
 const KEEP_EVERY_NANOS: i64 = 10_000_000_000;
 
+/// Why a row is not delivered of which no letter is kept: it came by the stream that it would go to.
+pub(super) const CAME_FROM_THERE: &str = "came_from_there";
+
 /// What is delivered, and where to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Task {
@@ -182,7 +185,8 @@ impl Follower {
         } else {
             self.encode(looked_for, hits).await?
         };
-        let has_records = !encoded.records.is_empty() || !encoded.too_large.is_empty();
+        let came_from_there = encoded.came_from_there;
+        let has_records = !encoded.records.is_empty() || !encoded.too_large.is_empty() || came_from_there > 0;
         let too_large = encoded
             .too_large
             .into_iter()
@@ -194,6 +198,7 @@ impl Follower {
             metrics::dead(letter.reason, letter.record.rows);
         }
         self.common.dead.write(letters, self.common.clock.now_nanos()).await;
+        self.note_loop(checkpoint, came_from_there);
         checkpoint.sent.delivered += delivered;
         metrics::delivered(delivered);
         match next {
@@ -246,10 +251,10 @@ impl Follower {
     }
 
     async fn encode(&self, looked_for: &LookedFor, hits: Vec<Hit>) -> Result<Encoded, Stopped> {
-        let (job, common, pattern) = (self.job.clone(), self.common.clone(), looked_for.pattern.clone());
+        let (job, common, pattern, node) = (self.job.clone(), self.common.clone(), looked_for.pattern.clone(), self.common.lake.node());
         let work = tokio::task::spawn_blocking(move || match (&job.task, &pattern) {
-            (Task::Subscription(one), Some(pattern)) => envelope::of_subscription(one, pattern, common.known.as_ref(), hits),
-            _ => envelope::of_rows(&hits),
+            (Task::Subscription(one), Some(pattern)) => envelope::of_subscription(one, pattern, common.known.as_ref(), &node, hits),
+            _ => envelope::of_rows(&job.destination, &hits),
         });
         match work.await {
             Ok(encoded) => Ok(encoded),
@@ -314,6 +319,20 @@ impl Follower {
             checkpoint.failing_since_nanos = None;
         }
         Ok(delivered)
+    }
+
+    /// Counts rows that came by the stream that they would go to.
+    fn note_loop(&self, checkpoint: &mut Checkpoint, rows: u64) {
+        if rows == 0 {
+            return;
+        }
+        let known = checkpoint.sent.undelivered.entry(CAME_FROM_THERE.to_string()).or_default();
+        if *known == 0 {
+            let (job, destination) = (&self.job.name, &self.job.destination);
+            tracing::warn!(job, %destination, rows, "rows came by the delivery stream that they would go to; they are not sent round again, and counted");
+        }
+        *known += rows;
+        metrics::not_sent(CAME_FROM_THERE, rows);
     }
 
     fn note_failure(&self, checkpoint: &mut Checkpoint, fault: &Fault, attempts: u32) {

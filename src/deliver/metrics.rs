@@ -15,7 +15,7 @@ static CALLS: LazyLock<Family<[(&'static str, &'static str); 2], Counter>> = Laz
 });
 
 static ROWS: LazyLock<Family<[(&'static str, &'static str); 2], Counter>> = LazyLock::new(|| {
-    let help = "Rows by outcome (delivered, dead_letter) and reason of dead letters (refused, too_large, too_old)";
+    let help = "Rows by outcome (delivered, dead_letter, not_sent) and reason: of dead letters refused, too_large, too_old; not sent came_from_there";
     register("deliver_rows", help, Family::default())
 });
 
@@ -42,6 +42,10 @@ pub(super) fn delivered(rows: u64) {
 
 pub(super) fn dead(reason: &'static str, rows: u64) {
     ROWS.get_or_create(&[("outcome", "dead_letter"), ("reason", reason)]).inc_by(rows);
+}
+
+pub(super) fn not_sent(reason: &'static str, rows: u64) {
+    ROWS.get_or_create(&[("outcome", "not_sent"), ("reason", reason)]).inc_by(rows);
 }
 
 pub(super) fn letter_lost() {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checkpoint::{self, Checkpoint};
 use super::dead::DeadLetters;
-use super::follower::{Common, Follower, Job, Progress, Task};
+use super::follower::{CAME_FROM_THERE, Common, Follower, Job, Progress, Task};
 use super::lake::{EngineLake, Lake};
 use super::sink::{AwsSinks, Destination, Service, Sinks};
 use super::{Config, RowsConfig, Subscription, Subscriptions, metrics};
@@ -75,6 +75,8 @@ pub struct Report {
     pub delivered: u64,
     /// Rows that are dead letters, by reason.
     pub dead_letters: BTreeMap<String, u64>,
+    /// Rows not sent since they came by this very stream.
+    pub came_from_there: u64,
     /// Log positions behind; an idle one is a few behind, since checkpoints are positions too.
     pub positions_behind: u64,
     /// Since when the destination has taken nothing.
@@ -83,6 +85,12 @@ pub struct Report {
     pub delivered_at: Option<String>,
     /// What went wrong last, if nothing has gone well since.
     pub error: Option<String>,
+}
+
+/// Rows that are dead letters.
+fn letters(sent: &Sent) -> BTreeMap<String, u64> {
+    let letters = sent.undelivered.iter().filter(|(reason, _)| *reason != CAME_FROM_THERE);
+    letters.map(|(reason, rows)| (reason.clone(), *rows)).collect()
 }
 
 impl Deliveries {
@@ -180,6 +188,7 @@ impl Deliveries {
             destination: Destination {
                 service: Service::Firehose,
                 stream: rows.stream.clone(),
+                account: String::new(),
                 region: String::new(),
                 own_region: rows.region.clone(),
                 own_endpoint_url: rows.endpoint_url.clone(),
@@ -295,7 +304,8 @@ impl Deliveries {
                 service: one.job.destination.service,
                 stream: one.job.destination.stream.clone(),
                 delivered: checkpoint.sent.delivered,
-                dead_letters: checkpoint.sent.undelivered.clone(),
+                came_from_there: checkpoint.sent.undelivered.get(CAME_FROM_THERE).copied().unwrap_or_default(),
+                dead_letters: letters(&checkpoint.sent),
                 positions_behind: u64::try_from(behind).unwrap_or_default(),
                 failing_since: checkpoint.failing_since_nanos.map(format_time),
                 delivered_at: progress.delivered_at_nanos.map(format_time),

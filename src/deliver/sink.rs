@@ -57,6 +57,8 @@ pub struct Destination {
     pub service: Service,
     /// Its name.
     pub stream: String,
+    /// The account of its ARN; empty: not known.
+    pub account: String,
     /// The region of its ARN, which the settings' goes before; empty: whatever the AWS chain says.
     pub region: String,
     /// A region for this one alone, which goes before all others; empty: none.
@@ -103,10 +105,21 @@ impl Destination {
         Ok(Destination {
             service,
             stream: stream.to_string(),
+            account: account.to_string(),
             region: region.to_string(),
             own_region: String::new(),
             own_endpoint_url: String::new(),
         })
+    }
+}
+
+impl Destination {
+    /// Whether it is the delivery stream of an ARN, as far as is known of it.
+    pub fn is_stream(&self, arn: &str) -> bool {
+        let Ok(other) = Destination::of_arn(arn) else { return false };
+        let region = if self.own_region.is_empty() { &self.region } else { &self.own_region };
+        let may_be = |known: &str, is: &str| known.is_empty() || known == is;
+        self.service == other.service && self.stream == other.stream && may_be(&self.account, &other.account) && may_be(region, &other.region)
     }
 }
 

@@ -502,14 +502,14 @@ fn envelopes_are_parted_until_they_fit_and_what_never_fits_is_told() {
     let (one, pattern) = (subscription(""), FilterPattern::parse("").expect("a pattern"));
     // three bytes a character, two of them noise: about 0.62 MB a text once compressed
     let hits: Vec<Hit> = (1..=5).map(|n| event(n, n, "a", &noise(n as u64, 320_000))).collect();
-    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), hits);
+    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), "node", hits);
     assert_eq!(encoded.records.iter().map(|record| record.rows).sum::<u64>(), 5);
     assert!(encoded.records.iter().all(|record| record.data.len() <= MAX_RECORD_BYTES));
     assert_eq!(encoded.too_large.len(), 0);
-    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), vec![event(1, 1, "a", &noise(9, 700_000))]);
+    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), "node", vec![event(1, 1, "a", &noise(9, 700_000))]);
     assert_eq!((encoded.records.len(), encoded.too_large.len()), (0, 1));
     let small: Vec<Hit> = (1..=2_000).map(|n| event(n, n, "a", "small")).collect();
-    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), small);
+    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), "node", small);
     assert_eq!((encoded.records.len(), encoded.records[0].rows), (1, 2_000));
 }
 
@@ -529,12 +529,54 @@ fn events_of_gone_streams_and_other_groups_stay_and_fields_are_extracted() {
         other,
         event(4, 4, "a", "1.1.1.1 dan 200"),
     ];
-    let encoded = envelope::of_subscription(&one, &pattern, &groups, hits);
+    let encoded = envelope::of_subscription(&one, &pattern, &groups, "node", hits);
     assert_eq!(encoded.records.len(), 1);
     let events = opened(&encoded.records[0])["logEvents"].clone();
     assert_eq!(events.as_array().map(Vec::len), Some(1));
     let expected = serde_json::json!({ "ip": "1.1.1.1", "user": "ann", "status": "503" });
     assert_eq!(events[0]["extractedFields"], expected);
+}
+
+#[test]
+fn rows_that_came_by_a_stream_do_not_go_into_it_again() {
+    let from = |arn: &str| {
+        let mut hit = event(1, 1, "a", "m");
+        if let Hit::Log(log) = &mut hit {
+            log.resource_attributes.push(("aws.firehose.arn".into(), arn.into()));
+        }
+        hit
+    };
+    let destination = Destination::of_arn("arn:aws:firehose:eu-west-1:123456789012:deliverystream/out").expect("a stream");
+    let one = Subscription {
+        destination: destination.clone(),
+        ..subscription("")
+    };
+    let hits = vec![
+        from("arn:aws:firehose:eu-west-1:123456789012:deliverystream/out"),
+        from("arn:aws:firehose:eu-west-1:123456789012:deliverystream/other"),
+        from("arn:aws:firehose:us-east-1:123456789012:deliverystream/out"),
+        from("arn:aws:firehose:eu-west-1:999999999999:deliverystream/out"),
+        from("no ARN"),
+        event(1, 1, "a", "m"),
+    ];
+    let pattern = FilterPattern::parse("").expect("a pattern");
+    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), "node", hits.clone());
+    assert_eq!((encoded.came_from_there, encoded.records[0].rows), (1, 5));
+    // the setting tells a name alone
+    let named = Destination {
+        account: String::new(),
+        region: String::new(),
+        ..destination
+    };
+    let encoded = envelope::of_rows(&named, &hits);
+    assert_eq!((encoded.came_from_there, encoded.records.len()), (3, 3));
+    let nothing = FilterPattern::parse("absent").expect("a pattern");
+    let encoded = envelope::of_subscription(&one, &nothing, &Groups::default(), "node", hits);
+    assert_eq!(
+        (encoded.came_from_there, encoded.records.len()),
+        (0, 0),
+        "only what would have been sent counts"
+    );
 }
 
 #[test]

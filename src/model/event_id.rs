@@ -42,6 +42,11 @@ impl EventId {
         }
     }
 
+    /// Whether a lake gave it to an event of this stream.
+    pub fn is_of(&self, log_group: &str, log_stream: &str) -> bool {
+        *self == EventId::new(self.time_unix_nano, self.ingest_id, log_group, log_stream)
+    }
+
     /// `@ptr`.
     pub fn pointer(&self) -> String {
         let mut bytes = [0u8; 24];

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | rows are durable; records that no retry can mend are counted, and logged once a delivery | 200 |
 //! | the same request ID with the same records again, within the window that [`crate::ingest`] remembers | 200, nothing is stored twice |
+//! | events of subscriptions that this lake's own subscription filters sent out: they are here already; counted as `repeated`, and logged | 200, nothing is stored twice |
 //! | no `X-Amz-Firehose-Request-Id`, or another than the body's; a body or header that is not of its form, or above a cap | 400 |
 //! | a wrong access key, or none where one is needed | 401 |
 //! | the write path is full or draining; no memory | 503 |
@@ -177,7 +178,8 @@ impl Receiver {
     }
 
     async fn deliver(&self, request_id: &str, headers: HeaderMap, body: Body) -> Result<(), Failure> {
-        let head = head_of(&headers).map_err(|message| self.malformed(Reason::Malformed, message))?;
+        let mut head = head_of(&headers).map_err(|message| self.malformed(Reason::Malformed, message))?;
+        head.own_nodes = self.intake.nodes();
         let caps = Caps {
             max_body_bytes: self.config.max_body_bytes,
             max_inflated_bytes: self.config.max_body_bytes,
@@ -238,6 +240,15 @@ impl Receiver {
         }
         self.log_groups.written_to(&streams);
         metrics::firehose(&tally);
+        if tally.own_copies > 0 {
+            self.intake.ledger().repeated(RECEIVER, Signal::Logs, tally.own_copies);
+            tracing::warn!(
+                receiver = RECEIVER,
+                request_id,
+                events = tally.own_copies,
+                "a delivery stream brought back what a subscription filter of this lake sent: the events are not stored again. Let the stream                  deliver elsewhere, or delete the filter"
+            );
+        }
         if let Some(first) = rejected.first() {
             let n: u64 = rejected.iter().map(|rejected| rejected.count).sum();
             tracing::warn!(

@@ -32,6 +32,10 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
     fn position(&self) -> Position {
         Position::default()
     }
+    /// The names of all nodes that write to this lake.
+    fn nodes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[async_trait]
@@ -65,5 +69,11 @@ impl Intake for Ingest {
             node: self.catalog().node().to_string(),
             lsn: self.last_lsn(),
         }
+    }
+    fn nodes(&self) -> Vec<String> {
+        let catalog = self.catalog();
+        let snapshot = catalog.snapshot();
+        let others = snapshot.nodes().keys().filter(|node| *node != catalog.node());
+        std::iter::once(catalog.node()).chain(others).map(|node| node.to_string()).collect()
     }
 }

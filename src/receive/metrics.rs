@@ -58,7 +58,7 @@ struct KindLabels {
 }
 
 /// What deliveries of Firehose held: `subscription_event`, `control_message` (answered, and nothing kept), `metric_point`, `json`,
-/// `line`.
+/// `line`, `own_copy` (an event that a delivery of this lake's own brought back, and that is not stored again).
 static FIREHOSE_RECORDS: LazyLock<Family<KindLabels, Counter>> =
     LazyLock::new(|| register("receive_firehose_records", "What deliveries of Firehose held, by kind", Family::default()));
 /// Datagrams taken from the socket, good or bad.
@@ -105,6 +105,7 @@ pub(super) fn firehose(tally: &Tally) {
         ("metric_point", tally.metric_points),
         ("json", tally.json),
         ("line", tally.lines),
+        ("own_copy", tally.own_copies),
     ] {
         FIREHOSE_RECORDS.get_or_create(&KindLabels { kind }).inc_by(n);
     }

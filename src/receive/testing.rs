@@ -101,6 +101,9 @@ impl Intake for Memory {
     fn put_state_relaxed(&self, key: &str, value: Bytes) {
         self.states.lock().insert(key.into(), value);
     }
+    fn nodes(&self) -> Vec<String> {
+        vec!["node".into()]
+    }
     fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
         let states = self.states.lock();
         states

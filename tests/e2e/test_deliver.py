@@ -2,7 +2,9 @@
 
 import base64
 import gzip
+import http.server
 import json
+import threading
 import time
 import uuid
 
@@ -262,6 +264,82 @@ def test_a_destination_that_is_away_gets_all_later(make_lake, tmp_path):
         lake.wait_until(lambda: the_job(lake)["failing_since"] is None)
     finally:
         server.kill()
+
+
+class Returning:
+    """A Firehose whose stream delivers into the lake that sends to it: each PutRecordBatch becomes a POST /firehose."""
+
+    def __init__(self, name="loop"):
+        self.arn = f"arn:aws:firehose:us-east-1:123456789012:deliverystream/{name}"
+        self.lake, self.delivered, self.n_calls = None, 0, 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                call = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                outer.n_calls += 1
+                records = [{"data": record["Data"]} for record in call.get("Records", [call.get("Record")])]
+                request_id = uuid.uuid4().hex
+                headers = {"X-Amz-Firehose-Request-Id": request_id, "X-Amz-Firehose-Source-Arn": outer.arn}
+                body = {"requestId": request_id, "timestamp": now(), "records": records}
+                outer.lake.session.post(outer.lake.url + "/firehose", json=body, headers=headers).raise_for_status()
+                outer.delivered += len(records)
+                answer = {"FailedPutCount": 0, "Encrypted": False, "RequestResponses": [{"RecordId": str(i)} for i, _ in enumerate(records)], "RecordId": "1"}
+                answer = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/x-amz-json-1.1")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def sums(lake, receiver):
+    rows = lake.sql(f"SELECT outcome, reason, sum(records) AS n FROM ledger WHERE receiver = '{receiver}' GROUP BY 1, 2")
+    return {(row["outcome"], row["reason"]): int(row["n"]) for row in rows}
+
+
+def test_a_stream_that_delivers_into_the_same_lake_makes_no_loop(make_lake):
+    stream = Returning()
+    lake = stream.lake = make_deliver_lake(make_lake, stream.url)
+    logs = make_group(lake)
+    logs.put_subscription_filter(logGroupName=GROUP, filterName="all", filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
+    for round in range(3):
+        put(logs, [f"round {round} line {i}" for i in range(4)])
+        # sent once, brought back, known, and not sent again
+        wait_until(lambda: sums(lake, "firehose").get(("repeated", None)) == 4 * (round + 1), what="copies that came back")
+        wait_until(lambda: the_job(lake)["positions_behind"] < 3 and the_job(lake)["delivered"] == 4 * (round + 1), what="deliveries")
+    events = logs.filter_log_events(logGroupName=GROUP)["events"]
+    assert len(events) == len({event["message"] for event in events}) == 12
+    assert sums(lake, "firehose") == {("repeated", None): 12}
+    assert stream.delivered <= 1 + 12, "a control message, and each event in one record at most"
+    # another lake takes what this one sends
+    other = stream.lake = make_lake("other")
+    put(logs, ["for the other"])
+    wait_until(lambda: [hit["body"] for hit in other.hits()] == ["for the other"], what="an event at the other lake")
+    assert sums(other, "firehose") == {("accepted", None): 1}
+
+
+def test_rows_that_came_by_a_stream_are_not_sent_into_it_again(make_lake):
+    stream = Returning("rows-loop")
+    lake = stream.lake = make_deliver_lake(make_lake, stream.url, rows=[{"name": "all", "query": "", "stream": "rows-loop"}])
+    logs = make_group(lake)
+    put(logs, ["one", "two"])
+    # they come back as lines of JSON, once
+    wait_until(lambda: sums(lake, "deliver") == {("delivered", None): 2, ("undelivered", "came_from_there"): 2}, what="two that are not sent again")
+    put(logs, ["three"])
+    wait_until(lambda: sums(lake, "deliver") == {("delivered", None): 3, ("undelivered", "came_from_there"): 3}, what="three that are not sent again")
+    job = the_job(lake)
+    assert (job["delivered"], job["came_from_there"], job["dead_letters"]) == (3, 3, {})
+    assert len(lake.hits(limit=100)) == 6
 
 
 def test_rows_by_a_query_reach_firehose_as_the_api_gives_them(make_lake, moto):

@@ -240,3 +240,34 @@ async fn streams_beyond_the_bound_are_left_out_and_their_events_are_not() {
     assert_eq!((status, intake.n_rows()), (StatusCode::OK, 40));
     assert_eq!(intake.states("logstream/").len(), 10);
 }
+
+#[tokio::test]
+async fn what_the_lake_itself_sent_is_not_stored_again_and_is_counted() {
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let own = |stream: &str| crate::model::EventId::new(NOW, 7 << 20, "/g", stream).to_string();
+    let sent = |node: &str, ids: &[String]| {
+        let events: Vec<_> = ids.iter().map(|id| json!({"id": id, "timestamp": NOW / 1_000_000, "message": "m"})).collect();
+        let envelope =
+            json!({"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "/g", "logStream": "a", "subscriptionFilters": ["f"], "logEvents": events});
+        let mark = firehose::mark(node);
+        let mut encoder = flate2::GzBuilder::new().comment(mark).write(Vec::new(), flate2::Compression::new(6));
+        std::io::Write::write_all(&mut encoder, envelope.to_string().as_bytes()).expect("memory");
+        encoder.finish().expect("memory")
+    };
+    // its own; two that only say so; another lake's
+    let records = [
+        sent("node", &[own("a"), own("a")]),
+        sent("node", &[own("b"), "3".repeat(56)]),
+        sent("elsewhere", &[own("a")]),
+    ];
+    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+    let (status, ..) = send(&router, built(request("loop", ""), delivery("loop", &records))).await;
+    assert_eq!(status, StatusCode::OK);
+    let outcomes = intake.outcomes();
+    assert_eq!((intake.n_rows(), outcomes.accepted, outcomes.repeated), (3, 3, 2));
+    // nothing but copies is a success too, and makes no stream
+    let (intake, router) = at_home(Config::default(), "", &[]);
+    let (status, ..) = send(&router, built(request("loop", ""), delivery("loop", &[&sent("node", &[own("a")])]))).await;
+    assert_eq!((status, intake.n_rows(), intake.outcomes().repeated), (StatusCode::OK, 0, 1));
+    assert_eq!(intake.states(""), []);
+}
