@@ -561,3 +561,41 @@ def test_events_have_the_fields_of_their_entity(lake):
     logs.client = lake.boto3()
     check()
     assert [hit["body"] for hit in lake.hits(f"service:checkout-api log_group:{logs.group}")] == ["of a service"]
+
+
+def test_what_otlp_records_say_beside_their_message_are_fields(lake):
+    """AWS keeps such a record as JSON with `attributes` and `resource.attributes`; here they are fields beside the message."""
+    logs = Logs(lake)
+    logs.client.create_log_group(logGroupName="/otlp")
+    logs.client.create_log_stream(logGroupName="/otlp", logStreamName="s")
+    text = lambda key, value: {"key": key, "value": {"stringValue": value}}  # noqa: E731
+    records = [
+        {
+            "timeUnixNano": str((now() + i) * 1_000_000),
+            "severityText": "ERROR" if i % 2 else "INFO",
+            "severityNumber": 17 if i % 2 else 9,
+            "traceId": f"{i + 1:032x}",
+            "body": {"stringValue": f"line {i}"},
+            "attributes": [text("http.route", f"/r{i % 2}")],
+        }
+        for i in range(4)
+    ]
+    body = {"resourceLogs": [{"resource": {"attributes": [text("service.name", "cart")]}, "scopeLogs": [{"logRecords": records}]}]}
+    place = {"x-aws-log-group": "/otlp", "x-aws-log-stream": "s"}
+    lake.session.post(lake.url + "/v1/logs", json=body, headers=place).raise_for_status()
+
+    def ask(script):
+        query = logs.client.start_query(logGroupName="/otlp", startTime=now() // 1000 - 600, endTime=now() // 1000 + 600, queryString=script)
+        page = lakes.wait_until(lambda: (p := logs.client.get_query_results(queryId=query["queryId"]))["status"] == "Complete" and p)
+        return [{cell["field"]: cell["value"] for cell in row if cell["field"] != "@ptr"} for row in page["results"]]
+
+    assert ask('filter attributes.http.route = "/r1" | stats count(*) as n by service.name') == [{"service.name": "cart", "n": "2"}]
+    assert ask('filter resource.attributes.service.name = "cart" and severityText = "ERROR" | fields traceId, http.route | sort @timestamp asc | limit 1') == [
+        {"traceId": f"{2:032x}", "http.route": "/r1"}
+    ]
+    (row,) = ask(f'filter trace_id = "{3:032x}" | fields @message, pattern_id')
+    assert row["@message"] == "line 2" and int(row["pattern_id"])
+    pointer = logs.client.start_query(logGroupName="/otlp", startTime=now() // 1000 - 600, endTime=now() // 1000 + 600, queryString="fields @ptr | limit 1")
+    page = lakes.wait_until(lambda: (p := logs.client.get_query_results(queryId=pointer["queryId"]))["status"] == "Complete" and p)
+    record = logs.client.get_log_record(logRecordPointer=page["results"][0][0]["value"])["logRecord"]
+    assert record["attributes.http.route"] in ("/r0", "/r1")

@@ -37,7 +37,8 @@
 //! # Fields
 //!
 //! `@message`, `@timestamp`, `@ingestionTime`, `@logStream`, `@log`, `@ptr`, `@aws.account`, `@aws.region`, `@source.log`; leaves of JSON and Lambda's
-//! fields (`discover`), read from the message when the first is asked for. What a command gives a name hides what the event
+//! fields (`discover`), read from the message when the first is asked for; then attributes and columns of the record (`record`:
+//! `attributes.http.route`, `service.name`, `trace_id`, `pattern_id`). What a command gives a name hides what the event
 //! has under it. Maps and lists from `jsonParse`, `split` or `parse` are walked by `m.a.b[0]`; names with other signs stand in
 //! backticks.
 //!
@@ -78,6 +79,7 @@ mod expressions;
 mod commands;
 mod functions;
 mod discover;
+mod record;
 mod row;
 mod lookup;
 mod evaluate;
@@ -98,6 +100,7 @@ use syntax::Command;
 
 pub use lookup::LookupTable;
 pub use pipeline::Pipeline;
+pub use record::Record;
 pub use run::{Plan, Progress, RunError, Scanned, Scope, run};
 pub use sql::{SqlPlan, SqlRow, SqlScript, SqlSource, SqlTable, run as run_sql};
 
@@ -369,6 +372,8 @@ pub struct Event {
     pub span_id: Option<String>,
     /// More fields by their whole names, which begin with `@` (`@entity.KeyAttributes.Name`); may be empty.
     pub fields: Vec<(Arc<str>, Arc<str>)>,
+    /// What else its record says.
+    pub record: Option<Box<Record>>,
 }
 
 impl Event {
@@ -376,7 +381,9 @@ impl Event {
     pub fn more_fields(&self) -> impl Iterator<Item = (Arc<str>, String)> {
         let given = self.fields.iter().map(|(name, value)| (name.clone(), value.to_string()));
         let found = discover::fields(self, &|_| true);
-        given.chain(found.into_iter().map(|(name, value)| (name, value.to_string())))
+        let own = record::own_fields(self).filter(|(name, _)| !found.iter().any(|(other, _)| other == name));
+        let own: Vec<(Arc<str>, String)> = own.collect();
+        given.chain(found.into_iter().map(|(name, value)| (name, value.to_string()))).chain(own)
     }
 }
 

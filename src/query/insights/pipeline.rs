@@ -10,7 +10,7 @@ use super::prefilter::CountedBy;
 use super::row::{Origin, Row};
 use super::syntax::Command;
 use super::value::Value;
-use super::{Answer, AnswerRow, Context, Event, Failed, Flow, Limits, MAX_IN_VALUES, Script, Wants};
+use super::{Answer, AnswerRow, Context, Event, Failed, Flow, Limits, MAX_IN_VALUES, Script, Wants, record};
 use crate::query::Order;
 
 /// A script at work.
@@ -27,6 +27,8 @@ pub struct Pipeline {
     account: Arc<str>,
     region: Arc<str>,
     wanted: Option<Arc<HashSet<Arc<str>>>>,
+    /// Whether the script may name fields of an event's record.
+    keeps_records: bool,
     wants: Wants,
     is_enough: bool,
 }
@@ -72,6 +74,7 @@ impl Pipeline {
             account: context.account_id,
             region: context.region,
             wanted: script.wanted.clone(),
+            keeps_records: record::may_be_named(script.wanted.as_deref()),
             wants: Wants {
                 order: if oldest_first { Order::OldestFirst } else { Order::NewestFirst },
                 may_stop_early,
@@ -86,12 +89,16 @@ impl Pipeline {
     }
 
     /// Takes an event.
-    pub fn push(&mut self, event: Event) -> Result<Flow, Failed> {
+    pub fn push(&mut self, mut event: Event) -> Result<Flow, Failed> {
         if let Some(failed) = &self.shared.failed {
             return Err(failed.clone());
         }
         if self.is_enough || self.shared.stopped.load(Ordering::Relaxed) {
             return Ok(Flow::Enough);
+        }
+        if !self.keeps_records {
+            // nobody asks, and steps may hold many events
+            event.record = None;
         }
         let row = Row::of(Origin::new(event, self.account.clone(), self.region.clone(), self.wanted.clone()));
         let pushed = Next {
@@ -146,6 +153,7 @@ impl Pipeline {
             account: self.account.clone(),
             region: self.region.clone(),
             wanted: self.wanted.clone(),
+            keeps_records: self.keeps_records,
             wants: self.wants,
             is_enough: false,
         }

@@ -1,7 +1,7 @@
 //! What the index can say about a script: which events its leading filters can keep, and whether all of it is a count.
 //!
 //! Filters up to the first command that is not about single events count. Conditions on `@message` are questions about bodies;
-//! those on fields of JSON ask for leaves of bodies (`$.name`), and in Lambda's groups, where JSON may stand inside a line, for
+//! those on fields of JSON ask for leaves of bodies (`$.name`), which attributes of records answer too, and in Lambda's groups, where JSON may stand inside a line, for
 //! lines that hold the name. Conditions that a missing field passes (`!=`, `not`) say nothing, nor do those on fields that
 //! commands before gave.
 
@@ -10,8 +10,11 @@ use std::sync::Arc;
 use super::discover::LAMBDA_GROUPS;
 use super::operators::is_leading;
 use super::periods::Period;
+use super::record::{self, Column};
 use super::syntax::{AggregateKind, Command, Comparison, Expression, FieldName, Sought};
 use super::value::{Number, Value};
+use crate::model::TraceId;
+use crate::model::schema::RESOURCE_COLUMNS;
 use crate::query::{Bound, Query, Test, Wildcards};
 
 /// Whole numbers beyond this are compared otherwise in the index.
@@ -378,7 +381,32 @@ fn value_tests(operator: Comparison, value: &Value) -> Vec<Test> {
     }
 }
 
-/// Events in whose JSON a field passes one of the tests.
+/// Questions that rows pass which have a field of this name beside their message, and it passes one of the tests; `None`: any may.
+fn beside_message(name: &str, tests: &[Test]) -> Option<Vec<Query>> {
+    match (Column::of(name), tests) {
+        (Some(Column::TraceId), [Test::Equals(id)]) => {
+            let is_id = TraceId::parse_any(id).is_some();
+            return Some(is_id.then(|| Query::equals("trace_id", id.as_str())).into_iter().collect());
+        }
+        (Some(_), _) => return None,
+        (None, _) => {}
+    }
+    let mut asked = Vec::new();
+    for attribute in record::attribute_names(name) {
+        // of the name itself the JSON's question is the same
+        asked.extend((attribute != name).then(|| format!("$.{attribute}")));
+        asked.extend(
+            RESOURCE_COLUMNS
+                .iter()
+                .any(|(promoted, _)| *promoted == attribute)
+                .then(|| attribute.to_string()),
+        );
+    }
+    let of_name = |name: String| tests.iter().map(move |test| field(&name, test.clone()));
+    Some(asked.into_iter().flat_map(of_name).collect())
+}
+
+/// Events in whose JSON a field passes one of the tests, or beside whose message.
 fn json(name: &FieldName, tests: &[Test]) -> Query {
     // what is a step's number here may be an item, which has no name in the index
     let is_number = |step: &&str| step.bytes().all(|b| b.is_ascii_digit());
@@ -395,10 +423,12 @@ fn json(name: &FieldName, tests: &[Test]) -> Query {
     if names.iter().any(String::is_empty) {
         return Query::All;
     }
+    let Some(beside) = beside_message(&written, tests) else { return Query::All };
     let mut parts: Vec<Query> = names
         .iter()
         .flat_map(|name| tests.iter().map(move |test| field(&format!("$.{name}"), test.clone())))
         .collect();
+    parts.extend(beside);
     // inside of a line the index knows no fields, but the name stands there, unless it is escaped
     let in_lambda = field("@log_group", Test::Matches(Wildcards::new(format!("{LAMBDA_GROUPS}*"))));
     let last = steps.iter().rev().find(|step| !is_number(step)).copied().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::syntax::FieldName;
 use super::value::Value;
-use super::{Event, discover};
+use super::{Event, discover, record};
 
 /// An event with its fields, which are found when the first is asked for.
 #[derive(Debug)]
@@ -62,7 +62,10 @@ impl Origin {
             return Value::Text(value.clone());
         }
         let found = self.discovered().iter().find(|(other, _)| **other == *name);
-        found.map(|(_, value)| value.clone()).unwrap_or_default()
+        match found {
+            Some((_, value)) => value.clone(),
+            None => record::field(event, name),
+        }
     }
 
     fn memory_bytes(&self) -> usize {
@@ -72,7 +75,8 @@ impl Origin {
             .get()
             .map_or(0, |fields| fields.iter().map(|(name, value)| 56 + name.len() + value.memory_bytes()).sum());
         let given: usize = event.fields.iter().map(|(name, value)| 32 + name.len() + value.len()).sum();
-        size_of::<Origin>() + event.message.len() + event.pointer.len() + 64 + given + discovered
+        let record = event.record.as_ref().map_or(0, |record| record.memory_bytes());
+        size_of::<Origin>() + record + event.message.len() + event.pointer.len() + 64 + given + discovered
     }
 }
 

@@ -618,3 +618,37 @@ proptest! {
         prop_assert_eq!(answer.rows.len(), 1);
     }
 }
+
+/// Right sides at their bounds, and one past.
+#[test]
+fn joins_and_subqueries_are_bounded_in_rows_keys_and_values() {
+    let left = Event {
+        group: "/l".into(),
+        timestamp_millis: START_MILLIS,
+        message: r#"{"k":7}"#.into(),
+        ..Event::default()
+    };
+    let with_right = |n: usize, n_keys: usize| -> Vec<Event> {
+        let right = (0..n).map(|i| Event {
+            group: "/r".into(),
+            timestamp_millis: START_MILLIS,
+            message: format!(r#"{{"k":{}}}"#, i % n_keys).into(),
+            ..Event::default()
+        });
+        right.chain([left.clone()]).collect()
+    };
+    let join = parsed("SOURCE '/l' | join type=inner left=a right=b where a.k = b.k (SOURCE '/r' | fields k) | stats count(*) as n");
+    let within = parsed("SOURCE '/l' | filter k in (SOURCE '/r' | fields k) | stats count(*) as n");
+    let limits = Limits {
+        max_memory_bytes: 1 << 30,
+        ..Limits::default()
+    };
+    let answer = |script: &Script, n: usize, n_keys: usize| run(script, &with_right(n, n_keys), limits).map(|answer| shown(&answer));
+    let failed = |command: &'static str, what: &'static str, max: usize| Err(Failed::TooMany { command, what, max });
+    assert_eq!(answer(&join, 50_000, 50_000), Ok(vec!["n=1".to_string()]));
+    assert_eq!(answer(&join, 50_001, 50_001), failed("join", "distinct keys on the right side", 50_000));
+    assert_eq!(answer(&join, 100_000, 50_000), Ok(vec!["n=2".to_string()]));
+    assert_eq!(answer(&join, 100_001, 10), failed("join", "rows on the right side", 100_000));
+    assert_eq!(answer(&within, 100_000, 100_000), Ok(vec!["n=1".to_string()]));
+    assert_eq!(answer(&within, 100_001, 10), failed("in", "values of a subquery", 100_000));
+}

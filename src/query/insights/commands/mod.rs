@@ -65,6 +65,11 @@ pub(super) fn script(parser: &mut Parser) -> Result<(Vec<Source>, Vec<Command>)>
             let earlier = earlier(parser)?;
             match commands.last_mut() {
                 Some(Command::Pattern { compared, .. }) if compared.is_none() => *compared = Some(earlier),
+                // what it would show there, the service's pages do not say
+                Some(Command::Stats(_)) => {
+                    let message = "`diff` behind `stats` is not supported: it compares patterns, and stands right behind `pattern`";
+                    return malformed(message, token.start, token.end);
+                }
                 _ => return malformed("`diff` compares patterns: it stands right behind `pattern`", token.start, token.end),
             }
         } else {

@@ -1,6 +1,9 @@
+use super::super::Record;
 use super::*;
 use crate::model::{ContextBuilder, LogRecord, LogsBuilder, Rows, Value};
 use crate::query::tests::{Lake, SECOND, T0};
+
+mod records;
 
 fn extent(first: i64, last: i64) -> Extent {
     Extent {
@@ -89,6 +92,16 @@ impl Scope for Of {
             stream: stream.into(),
             timestamp_millis: log.time_unix_nano / 1_000_000,
             message: log.body.clone().unwrap_or_default().into(),
+            trace_id: log.trace_id.clone(),
+            record: Some(Box::new(Record {
+                attributes: log.attributes.clone(),
+                resource_attributes: log.resource_attributes.clone(),
+                severity_number: log.severity_number,
+                severity_text: log.severity_text.clone(),
+                event_name: log.event_name.clone(),
+                trace_id_source: log.trace_id_source.clone(),
+                pattern_id: log.pattern_id,
+            })),
             ..Event::default()
         })
     }

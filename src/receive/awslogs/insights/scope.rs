@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::Registry;
 use crate::decode::awslogs::entity::kept_in;
 use crate::model::EventId;
-use crate::query::insights::{Event, Scope};
+use crate::query::insights::{Event, Record, Scope};
 use crate::query::{Hit, LogHit, Query};
 
 /// More groups than this are not asked for by name: the rows of all are looked at, and verified.
@@ -78,8 +78,14 @@ pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Group
         time_unix_nano,
         observed_time_micros,
         trace_id,
+        trace_id_source,
         span_id,
+        severity_number,
+        severity_text,
+        event_name,
         body,
+        pattern_id,
+        attributes,
         resource_attributes,
         ..
     } = *log;
@@ -103,5 +109,14 @@ pub(in super::super) fn event(hit: Hit, group: impl FnOnce(&str) -> Option<Group
         trace_id,
         span_id,
         fields,
+        record: Some(Box::new(Record {
+            attributes,
+            resource_attributes,
+            severity_number,
+            severity_text,
+            event_name,
+            trace_id_source,
+            pattern_id,
+        })),
     })
 }
