@@ -5,7 +5,7 @@
 //!
 //! | rule | |
 //! |---|---|
-//! | filters of a group | 100; five regular expressions in all their patterns |
+//! | filters of a group | 100; five regular expressions in all their patterns and those of its subscription filters |
 //! | transformations of a filter | one |
 //! | `metricValue` | a number, or a field: `$.name` with a JSON pattern, `$name` with a delimited one that has it |
 //! | `dimensions` | three, of fields; not together with `defaultValue` |
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::describe::{page_size, read_token, with_token, write_token};
 use super::error::{Error, Result};
 use super::registry::{Registry, group_name};
+use super::subscription_filters::{FilterRecord, MAX_REGEXES};
 use super::wire;
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
@@ -31,8 +32,6 @@ use crate::query::filter_pattern;
 
 /// Filters of one group.
 const MAX_FILTERS: usize = 100;
-/// Regular expressions in the patterns of one group's filters.
-const MAX_GROUP_REGEXES: usize = 5;
 const MAX_NAME: usize = 512;
 const MAX_METRIC_CHARS: usize = 255;
 const MAX_VALUE_CHARS: usize = 100;
@@ -68,10 +67,11 @@ impl Registry {
                     "Resource limit exceeded: {MAX_FILTERS} metric filters of a log group."
                 )));
             }
-            let n_regexes: usize = others().map(|(_, other)| n_regexes(&other.definition)).sum();
-            if filter.n_regexes() > 0 && n_regexes + filter.n_regexes() > MAX_GROUP_REGEXES {
+            let of_others: usize = others().map(|(_, other)| other.n_regexes()).sum();
+            let n_regexes = of_others + group.subscription_filters.values().map(FilterRecord::n_regexes).sum::<usize>();
+            if filter.n_regexes() > 0 && n_regexes + filter.n_regexes() > MAX_REGEXES {
                 return Err(Error::LimitExceeded(format!(
-                    "Resource limit exceeded: {MAX_GROUP_REGEXES} regular expressions in the metric filters of a log group."
+                    "Resource limit exceeded: {MAX_REGEXES} regular expressions in the filters of a log group."
                 )));
             }
             group.metric_filters.insert(name, record);
@@ -156,8 +156,15 @@ pub(super) fn definitions(filters: &MetricFilters) -> Vec<Definition> {
     filters.values().map(|filter| filter.definition.clone()).collect()
 }
 
-fn n_regexes(definition: &Definition) -> usize {
-    Filter::new(definition).map_or(0, |filter| filter.n_regexes())
+/// Regular expressions of all patterns.
+pub(super) fn n_regexes(filters: &MetricFilters) -> usize {
+    filters.values().map(MetricFilterRecord::n_regexes).sum()
+}
+
+impl MetricFilterRecord {
+    fn n_regexes(&self) -> usize {
+        Filter::new(&self.definition).map_or(0, |filter| filter.n_regexes())
+    }
 }
 
 fn shown(name: &str, group: &str, filter: &MetricFilterRecord) -> Value {

@@ -1,7 +1,8 @@
 //! `PutSubscriptionFilter`, `DescribeSubscriptionFilters`, `DeleteSubscriptionFilter`: which events of a group go on to Kinesis and
 //! Firehose.
 //!
-//! A group has at most [`MAX_FILTERS`] filters, whose names are unique in it, and [`MAX_REGEXES`] regular expressions in all. They
+//! A group has at most [`MAX_FILTERS`] filters, whose names are unique in it, and [`MAX_REGEXES`] regular expressions in all of them and
+//! its metric filters. They
 //! are part of the group's document: durable before the client has its answer, known to other nodes, gone with the group. A filter
 //! is for what is acknowledged after it was put; putting one of the same name changes it, and what it has not delivered yet is
 //! delivered as the change says.
@@ -28,8 +29,8 @@ use crate::query::filter_pattern::{FilterPattern, MAX_CHARS};
 
 /// Filters of one group.
 const MAX_FILTERS: usize = 2;
-/// Regular expressions of all filters of one group.
-const MAX_REGEXES: usize = 5;
+/// Regular expressions of all filters of one group, metric filters too.
+pub(super) const MAX_REGEXES: usize = 5;
 /// Characters of a filter's name.
 const MAX_NAME_CHARS: usize = 512;
 /// What `distribution` may be; the second is the default.
@@ -167,6 +168,13 @@ async fn try_destination(sinks: &Arc<dyn Sinks>, destination: &Destination, now_
     })
 }
 
+impl FilterRecord {
+    /// Regular expressions of its pattern.
+    pub(super) fn n_regexes(&self) -> usize {
+        FilterPattern::parse(&self.pattern).map_or(0, |pattern| pattern.n_regexes())
+    }
+}
+
 impl Registry {
     fn check_takes_filter(&self, asked: &Asked<'_>) -> Result<()> {
         let groups = self.read();
@@ -244,8 +252,8 @@ fn takes_filter(group: &GroupRecord, asked: &Asked<'_>) -> Result<()> {
     if others().count() >= MAX_FILTERS {
         return Err(Error::LimitExceeded("Resource limit exceeded.".into()));
     }
-    let regexes_of = |record: &FilterRecord| FilterPattern::parse(&record.pattern).map_or(0, |pattern| pattern.n_regexes());
-    let n_regexes: usize = others().map(|(_, record)| regexes_of(record)).sum();
+    let of_others: usize = others().map(|(_, record)| record.n_regexes()).sum();
+    let n_regexes = of_others + super::metric_filters::n_regexes(&group.metric_filters);
     if asked.n_regexes > 0 && n_regexes + asked.n_regexes > MAX_REGEXES {
         return Err(Error::LimitExceeded(format!(
             "Resource limit exceeded: {MAX_REGEXES} regular expressions in the filters of a log group."

@@ -23,6 +23,8 @@ use crate::query::Engine;
 use crate::query::insights::{Answer, Failed, Plan, Progress, RunError, Scanned, SqlPlan, run, run_sql};
 use crate::supervise;
 
+/// Queries in SQL that are scheduled or running at once, as at AWS.
+const MAX_SQL_QUERIES: usize = 15;
 /// What a query takes beside its rows: text, names, books.
 const QUERY_BYTES: usize = 1_024;
 /// What a value takes beside its text.
@@ -33,7 +35,7 @@ const VALUE_BYTES: usize = 40;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Queries that are scheduled or running at once (30); at the bound `StartQuery` answers `LimitExceededException`. At AWS it is 100,
-    /// which is the most here too.
+    /// which is the most here too. In SQL never more than 15, as there.
     pub max_queries: usize,
     /// Of these, those that run (4); the others are `Scheduled`.
     pub max_running: usize,
@@ -229,6 +231,8 @@ struct Book {
     jobs: HashMap<String, Arc<Job>>,
     last_number: u64,
     n_unended: usize,
+    /// Of these, those in SQL.
+    n_unended_sql: usize,
     /// Those that have ended, and their bytes; the one used last at the end.
     ended: Vec<(String, usize)>,
     ended_bytes: usize,
@@ -286,6 +290,14 @@ impl Queries {
                     "Account maximum query concurrency limit of [{}] reached.",
                     self.config.max_queries
                 )));
+            }
+            if asked.language == Language::Sql {
+                if book.n_unended_sql >= MAX_SQL_QUERIES {
+                    return Err(Error::LimitExceeded(format!(
+                        "Account maximum query concurrency limit of [{MAX_SQL_QUERIES}] reached for queries in SQL."
+                    )));
+                }
+                book.n_unended_sql += 1;
             }
             book.n_unended += 1;
             book.last_number += 1;
@@ -401,6 +413,7 @@ impl Queries {
         }
         let mut book = self.book.lock();
         book.n_unended -= 1;
+        book.n_unended_sql -= usize::from(job.asked.language == Language::Sql);
         book.ended.push((job.id.clone(), bytes));
         book.ended_bytes += bytes;
         self.tidy(&mut book, now_millis);
@@ -461,3 +474,6 @@ async fn rendered(answer: Arc<Answer>) -> Vec<Row> {
     let render = move || answer.rows.iter().map(|row| row.rendered()).collect();
     aside(render).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,3 +89,45 @@ async fn a_session_says_that_the_server_ends() {
     assert_eq!(exception_of(&last), Some("SessionStreamingException"));
     assert!(frames.next().await.is_none());
 }
+
+#[tokio::test]
+async fn an_update_has_five_hundred_events_and_says_if_there_were_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Arc::new(Path(parking_lot::Mutex::new(Some(broadcast::channel(1).0))));
+    let frames = session(&path, &folder, MAX_SESSION);
+    let now_millis = 1_795_323_600_000;
+    frames.receiver.registry.make_streams("g", ["s"], now_millis).await.expect("made");
+    let event = |number: usize| {
+        query::Hit::Log(Box::new(query::LogHit {
+            ingest_id: number as i64,
+            time_unix_nano: now_millis * 1_000_000,
+            observed_time_micros: Some(now_millis * 1_000),
+            body: Some(format!("event {number}")),
+            resource_attributes: vec![("aws.log.group.names".into(), "g".into()), ("aws.log.stream.names".into(), "s".into())],
+            ..query::LogHit::default()
+        }))
+    };
+    for (n_events, n_shown, is_sampled) in [(MAX_RESULTS, 500, false), (MAX_RESULTS + 1, 500, true), (0, 0, false)] {
+        let mut update = Update::default();
+        let tailed = TailEvent {
+            hits: (0..n_events).map(event).collect(),
+            dropped: 0,
+            missed_batches: 0,
+            reason: None,
+        };
+        update.take_in(tailed, &frames.session, &frames.receiver);
+        assert_eq!((update.results.len(), update.is_sampled), (n_shown, is_sampled), "of {n_events}");
+    }
+    // what the tail could not look at is told too
+    for (dropped, missed_batches) in [(1, 0), (0, 1)] {
+        let mut update = Update::default();
+        let tailed = TailEvent {
+            hits: vec![event(1)],
+            dropped,
+            missed_batches,
+            reason: None,
+        };
+        update.take_in(tailed, &frames.session, &frames.receiver);
+        assert_eq!((update.results.len(), update.is_sampled), (1, true));
+    }
+}

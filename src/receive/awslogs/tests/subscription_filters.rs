@@ -150,6 +150,36 @@ async fn a_group_has_two_filters_and_five_regular_expressions() {
 }
 
 #[tokio::test]
+async fn regular_expressions_of_both_kinds_of_filters_count_together() {
+    let (server, _) = with_group().await;
+    let metric = |name: &str, pattern: &str| {
+        json!({
+            "logGroupName": "g",
+            "filterName": name,
+            "filterPattern": pattern,
+            "metricTransformations": [{ "metricName": "n", "metricNamespace": "s", "metricValue": "1" }],
+        })
+    };
+    let two = "{ $.x = %a% && $.y = %b% }";
+    server.ok("PutMetricFilter", metric("m", two)).await;
+    server.ok("PutSubscriptionFilter", with(filter("a"), "filterPattern", json!(two))).await;
+    server.ok("PutMetricFilter", metric("n", "%fifth%")).await;
+    server.fails("PutMetricFilter", metric("o", "%sixth%"), "LimitExceededException").await;
+    server
+        .fails(
+            "PutSubscriptionFilter",
+            with(filter("b"), "filterPattern", json!("%sixth%")),
+            "LimitExceededException",
+        )
+        .await;
+    // one without is no matter, and one that is replaced does not count
+    server.ok("PutSubscriptionFilter", filter("b")).await;
+    server.ok("PutMetricFilter", metric("m", "%only%")).await;
+    server.ok("PutSubscriptionFilter", with(filter("b"), "filterPattern", json!("%fifth%"))).await;
+    server.fails("PutMetricFilter", metric("m", two), "LimitExceededException").await;
+}
+
+#[tokio::test]
 async fn filters_are_listed_by_prefix_and_page() {
     let (server, _) = with_group().await;
     for name in ["b-1", "a-1"] {
