@@ -65,7 +65,7 @@ const ADMIN: &[Right] = &[Right::Admin];
 
 /// CloudWatch Logs, in the order of the alphabet.
 #[rustfmt::skip]
-const LOGS: [(&str, &[Right], Groups); 46] = [
+const LOGS: [(&str, &[Right], Groups); 47] = [
     ("CreateLogGroup", WRITE, Groups::Named),
     ("CreateLogStream", WRITE, Groups::Named),
     ("DeleteLogGroup", ADMIN, Groups::Named),
@@ -97,6 +97,7 @@ const LOGS: [(&str, &[Right], Groups); 46] = [
     ("ListLogGroupsForQuery", READ, Groups::Named),
     ("ListTagsForResource", READ, Groups::Named),
     ("ListTagsLogGroup", READ, Groups::Named),
+    ("PutBearerTokenAuthentication", ADMIN, Groups::Named),
     ("PutLogEvents", WRITE, Groups::Named),
     ("PutLogGroupDeletionProtection", ADMIN, Groups::Named),
     ("PutMetricFilter", ADMIN, Groups::Named),

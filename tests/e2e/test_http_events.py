@@ -71,3 +71,39 @@ def test_where_keys_are_configured_strangers_are_refused(make_lake):
     for headers in ({}, {"Authorization": "Bearer ACWLtoken"}):
         answer = post(lake, "/ingest/json", "{}", headers=headers)
         assert answer.status_code == 403 and "__type" in answer.json(), answer.text
+
+
+def test_bearer_tokens_can_be_switched_off_for_a_group(make_lake):
+    """At AWS they are off until switched on; here those of `[auth]` are good until switched off."""
+    lake = make_lake(config={"auth": {"bearer_tokens": ["a-token-of-ours"]}})
+    token = {"Authorization": "Bearer a-token-of-ours"}
+    call = lambda name, **members: lake.session.post(  # noqa: E731
+        lake.url, data=json.dumps(members), headers={**token, "X-Amz-Target": f"Logs_20140328.{name}", "Content-Type": "application/x-amz-json-1.1"}
+    )
+    for name, members in [("CreateLogGroup", {}), ("CreateLogStream", {"logStreamName": PLACE["logStream"]})]:
+        assert call(name, logGroupName=PLACE["logGroup"], **members).status_code == 200
+
+    def sent(path="/ingest/json", body='{"a":1}', **more):
+        return post(lake, path, body, headers=token, **more).status_code
+
+    def shown():
+        (group,) = call("DescribeLogGroups", logGroupNamePrefix=PLACE["logGroup"]).json()["logGroups"]
+        return group["bearerTokenAuthenticationEnabled"]
+
+    def switch(on):
+        answer = call("PutBearerTokenAuthentication", logGroupIdentifier=PLACE["logGroup"], bearerTokenAuthenticationEnabled=on)
+        assert answer.status_code == 200, answer.text
+
+    assert (sent(), shown()) == (200, False)
+    switch(False)
+    assert (sent(), sent("/ingest/bulk"), shown()) == (403, 403, False)
+    otlp = {"x-aws-log-group": PLACE["logGroup"], "x-aws-log-stream": PLACE["logStream"], **token}
+    assert lake.session.post(lake.url + "/v1/logs", json={}, headers=otlp).status_code == 403
+    lake.restart()
+    assert sent() == 403
+    switch(True)
+    assert (sent(), shown()) == (200, True)
+    assert lake.session.post(lake.url + "/v1/logs", json={}, headers=otlp).status_code == 200
+    answer = call("PutBearerTokenAuthentication", logGroupIdentifier="/none", bearerTokenAuthenticationEnabled=True)
+    assert answer.json()["__type"] == "ResourceNotFoundException"
+    assert call("PutBearerTokenAuthentication", logGroupIdentifier="/none").json()["__type"] == "InvalidParameterException"

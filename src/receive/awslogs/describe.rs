@@ -116,6 +116,7 @@ impl Registry {
             "logGroupClass": record.class,
             "logGroupArn": self.arns().group(name),
             "deletionProtectionEnabled": record.deletion_protection,
+            "bearerTokenAuthenticationEnabled": record.bearer_tokens.unwrap_or(false),
         });
         if let Some(days) = record.retention_days {
             shown["retentionInDays"] = days.into();

@@ -2,8 +2,8 @@
 //!
 //! For senders without an SDK. The log group and stream are named in the query (`logGroup`, `logStream`) or in headers
 //! (`x-aws-log-group`, `x-aws-log-stream`), not in both, and must exist. Rules and limits of bodies: [`crate::decode::http_events`]. Who
-//! may send, [`super::super::signed`] has checked before, as for `PutLogEvents`; `PutBearerTokenAuthentication` is not served, so that of
-//! bearer tokens only those of `[auth]` are good.
+//! may send, [`super::super::signed`] has checked before, as for `PutLogEvents`; of bearer tokens those of `[auth]`
+//! are good, for groups in which `PutBearerTokenAuthentication` did not switch them off.
 //!
 //! | what | status |
 //! |---|---|
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
@@ -27,8 +28,9 @@ use serde_json::json;
 use super::super::answer::{self, BodyFault, Dialect, Failure};
 use super::super::signed::{Face, Gate, guarded};
 use super::super::{inflate_aside, metrics, read as read_body};
+use super::describe::one_group;
 use super::error::{Error, Result, failure};
-use super::{RECEIVER, Receiver, Registry, Written, allowed};
+use super::{RECEIVER, Receiver, Registry, Written, allowed, wire};
 use crate::access::{Asked, Caller};
 use crate::decode::awslogs::Validation;
 use crate::decode::envelope::{self, Sealed};
@@ -92,7 +94,36 @@ fn told(error: &Error) -> Failure {
     failure
 }
 
+/// Whether a request brings a bearer token.
+fn is_by_token(headers: &HeaderMap) -> bool {
+    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    authorization.split(' ').next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+}
+
 impl Registry {
+    /// `PutBearerTokenAuthentication`.
+    pub async fn put_bearer_tokens(&self, call: &wire::BearerTokens) -> Result<()> {
+        let mut validation = Validation::new();
+        validation.required(&call.log_group_identifier, "logGroupIdentifier");
+        let are_good = *validation
+            .required(&call.bearer_token_authentication_enabled, "bearerTokenAuthenticationEnabled")
+            .unwrap_or(&false);
+        validation.finish().map_err(Error::InvalidParameter)?;
+        let name = one_group(&None, &call.log_group_identifier)?;
+        self.change_group(name, |record| {
+            record.bearer_tokens = Some(are_good);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Why a request is refused that brings a bearer token into a group where these were switched off. Of groups that are not there it
+    /// says nothing.
+    pub fn token_refusal(&self, group: &str, headers: &HeaderMap) -> Option<String> {
+        let is_off = || self.read().by_name.get(group).is_some_and(|group| group.record.bearer_tokens == Some(false));
+        (is_by_token(headers) && is_off()).then(|| format!("Bearer token authentication is not enabled for the log group {group}."))
+    }
+
     /// The retention in days (0: for ever) of a stream that a request names in its headers; why it is not taken, with the status.
     pub fn place(&self, caller: &Caller, head: &Head) -> Result<i32, (StatusCode, String)> {
         let placed = allowed::check_groups(caller, "PutLogEvents", &[&head.log_group], self.arns());
@@ -141,6 +172,10 @@ impl Receiver {
         };
         let caller = Caller::of(request.extensions());
         let head = destination(request.uri().query().unwrap_or_default(), request.headers()).inspect_err(|_| reject(Reason::Malformed))?;
+        if let Some(message) = self.registry.token_refusal(&head.log_group, request.headers()) {
+            reject(Reason::Unauthorized);
+            return Err(Error::AccessDenied(message));
+        }
         let body = read_body(request, MAX_BODY_BYTES, self.budget.share()).await.map_err(unread)?;
         let (raw, encoding) = (body.raw.clone(), body.encoding);
         let received_at_nanos = self.clock.now_nanos();

@@ -12,6 +12,7 @@
 //! | `PutLogEvents` | every limit of [`crate::decode::awslogs`]; sequence tokens are given, never asked for; a call that comes again within a quarter of an hour is stored once |
 //! | `DescribeLogGroups`, `DescribeLogStreams` | as documented, `logGroupIdentifiers` included ([`describe`]) |
 //! | `PutRetentionPolicy`, `DeleteRetentionPolicy`, `PutLogGroupDeletionProtection` | as documented |
+//! | `PutBearerTokenAuthentication` | switched off, what comes to the HTTP ingestion endpoints with a bearer token is refused; while nobody said anything it is taken, where AWS would not: the tokens are those of `[auth]`, which whoever runs the server gave out |
 //! | `TagResource`, `UntagResource`, `ListTagsForResource`, and the older `TagLogGroup`, `UntagLogGroup`, `ListTagsLogGroup` | log groups only |
 //! | `FilterLogEvents`, `GetLogEvents` | as documented ([`events`]); the whole language of filter patterns ([`crate::query::filter_pattern`]) |
 //! | `GetLogRecord`, `GetLogGroupFields`, `TestMetricFilter`, `ListLogGroups` | as documented ([`records`], [`describe`]); fields are counted over the newest 5,000 events of the time |
@@ -87,7 +88,7 @@ pub const RECEIVER: &str = "awslogs";
 /// What comes before the operation in `X-Amz-Target`.
 const TARGET_PREFIX: &str = "Logs_20140328.";
 /// The operations served; the labels of metrics.
-const OPERATIONS: [&str; 33] = [
+const OPERATIONS: [&str; 34] = [
     "CreateLogGroup",
     "CreateLogStream",
     "PutLogEvents",
@@ -96,6 +97,7 @@ const OPERATIONS: [&str; 33] = [
     "PutRetentionPolicy",
     "DeleteRetentionPolicy",
     "PutLogGroupDeletionProtection",
+    "PutBearerTokenAuthentication",
     "TagResource",
     "UntagResource",
     "ListTagsForResource",
@@ -370,6 +372,7 @@ impl Receiver {
             "PutRetentionPolicy" => registry.put_retention_policy(&read(bytes)?).await?,
             "DeleteRetentionPolicy" => registry.delete_retention_policy(&read(bytes)?).await?,
             "PutLogGroupDeletionProtection" => registry.put_deletion_protection(&read(bytes)?).await?,
+            "PutBearerTokenAuthentication" => registry.put_bearer_tokens(&read(bytes)?).await?,
             "PutSubscriptionFilter" => self.put_subscription_filter(&read(bytes)?).await?,
             "DescribeSubscriptionFilters" => return registry.describe_subscription_filters(&read(bytes)?),
             "DeleteSubscriptionFilter" => registry.delete_subscription_filter(&read(bytes)?).await?,

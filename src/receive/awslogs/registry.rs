@@ -63,6 +63,9 @@ pub(super) struct GroupRecord {
     pub(super) class: String,
     pub(super) kms_key_id: Option<String>,
     pub(super) deletion_protection: bool,
+    /// Whether events may come in with a bearer token; `None`: nobody said, and they may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bearer_tokens: Option<bool>,
     pub(super) tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) subscription_filters: BTreeMap<String, FilterRecord>,
@@ -318,6 +321,7 @@ impl Registry {
             class: class.to_string(),
             kms_key_id: call.kms_key_id.clone(),
             deletion_protection: call.deletion_protection_enabled.unwrap_or(false),
+            bearer_tokens: None,
             tags,
             subscription_filters: BTreeMap::new(),
             metric_filters: MetricFilters::new(),

@@ -92,6 +92,16 @@ pub struct DeletionProtection {
     pub deletion_protection_enabled: Option<bool>,
 }
 
+/// `PutBearerTokenAuthentication`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BearerTokens {
+    /// Required; a name or an ARN.
+    pub log_group_identifier: Option<String>,
+    /// Required.
+    pub bearer_token_authentication_enabled: Option<bool>,
+}
+
 /// `TagResource`, `UntagResource`, `ListTagsForResource`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

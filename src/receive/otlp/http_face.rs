@@ -119,7 +119,14 @@ async fn export(receiver: &Receiver, signal: Signal, request: Request<Body>) -> 
     };
     let stream = match signal {
         Signal::Logs => match stream_of(&parts.headers) {
-            Ok(head) => head.map(|head| (head, Caller::of(&parts.extensions))),
+            Ok(Some(head)) => match receiver.token_refusal(&head, &parts.headers) {
+                None => Some((head, Caller::of(&parts.extensions))),
+                Some(message) => {
+                    receiver.reject(signal, Reason::Unauthorized);
+                    return failure(form, StatusCode::FORBIDDEN, Code::PermissionDenied, &message);
+                }
+            },
+            Ok(None) => None,
             Err(message) => {
                 receiver.reject(signal, Reason::Malformed);
                 return failure(form, StatusCode::BAD_REQUEST, Code::InvalidArgument, &message);

@@ -13,7 +13,7 @@ mod http_face;
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::collector::{logs, metrics, trace};
 use prost::Message;
 
@@ -232,6 +232,11 @@ impl Receiver {
 }
 
 impl Receiver {
+    /// See [`Registry::token_refusal`].
+    fn token_refusal(&self, head: &Head, headers: &HeaderMap) -> Option<String> {
+        self.log_groups.as_ref()?.token_refusal(&head.log_group, headers)
+    }
+
     /// How many days old records of a stream may be: its group's retention, and 14 at most.
     fn days_taken(&self, caller: &Caller, head: &Head) -> Result<i32, Failure> {
         let Some(log_groups) = &self.log_groups else {
