@@ -49,8 +49,8 @@ pub struct Config {
     pub open_block_bytes: usize,
     /// Pages of blocks kept decompressed for reads of single rows (64 MiB).
     pub page_cache_bytes: usize,
-    /// Tokens of blocks kept as text for questions about pieces of words (64 MiB), once one has looked through them; of a block whose
-    /// tokens take more than half of it they are not.
+    /// Tokens of blocks kept for questions about pieces of words (64 MiB), once one has looked through them: a quarter for charts that say
+    /// where to look, the rest for whole texts; of a block whose tokens take more than half of that rest the chart alone.
     pub token_cache_bytes: usize,
     /// Rows of blocks kept as they were answered, for whoever asks again (16 MiB).
     pub row_cache_bytes: usize,
