@@ -73,6 +73,12 @@ pub(super) fn with_prefix(reader: &InvertedIndexReader, prefix: &str) -> Result<
     Terms::between(reader, Bound::Included(prefix.as_bytes()), end)
 }
 
+/// The terms from one on up to, but without, another.
+pub(super) fn between(reader: &InvertedIndexReader, from: &str, to: Option<&str>) -> Result<Terms> {
+    let end = to.map_or(Bound::Unbounded, |to| Bound::Excluded(to.as_bytes()));
+    Terms::between(reader, Bound::Included(from.as_bytes()), end)
+}
+
 /// All terms behind those that begin with a prefix.
 pub(super) fn behind(reader: &InvertedIndexReader, prefix: &str) -> Result<Terms> {
     let start = [prefix.as_bytes(), &[0xff]].concat();
@@ -356,6 +362,9 @@ mod tests {
                 "{text:?}"
             );
             assert_eq!(walked(before(&reader, text).expect("some")), of(&|term| term < text.as_str()), "{text:?}");
+            let to = format!("{text}c");
+            let some = of(&|term| term >= text.as_str() && term < to.as_str());
+            assert_eq!(walked(between(&reader, text, Some(&to)).expect("some")), some, "{text:?}");
             let after = of(&|term| term > text.as_str() && !term.starts_with(text));
             assert_eq!(walked(behind(&reader, text).expect("some")), after, "{text:?}");
         }

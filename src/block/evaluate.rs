@@ -12,7 +12,7 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocSet, InvertedIndexReader, Score, SegmentReader, Term};
 use tantivy_common::BitSet;
 
-use super::dictionary::{find, with_prefix};
+use super::dictionary::{between, find, with_prefix};
 use super::document::{TERMS, TEXT};
 use super::index::MAX_TERMS;
 use super::near::Near;
@@ -189,12 +189,8 @@ impl<'a> Evaluator<'a> {
 
     /// The tokens of the dictionary from one on up to, but without, another.
     fn tokens_between(&self, from: &str, to: Option<&str>, each: &mut dyn FnMut(&str)) -> Result<()> {
-        let mut terms = self.reader(TEXT).terms().range().ge(from);
-        if let Some(to) = to {
-            terms = terms.lt(to);
-        }
-        let mut stream = terms.into_stream().map_err(Error::index)?;
-        while stream.advance() {
+        let mut stream = between(self.reader(TEXT), from, to)?;
+        while stream.advance()? {
             each(std::str::from_utf8(stream.key()).map_err(Error::index)?);
         }
         Ok(())
