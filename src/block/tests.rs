@@ -357,12 +357,8 @@ fn files_tell_in_which_row_groups_a_span_id_of_logs_may_be() {
     let index = block.index().expect("an index");
     let rows = index.first(&IndexQuery::Ranges(vec![3..5, 498..900]), 4..600, 10).expect("rows");
     assert_eq!(rows, [4, 498, 499]);
-    assert_eq!(
-        index
-            .count(&IndexQuery::Not(Box::new(IndexQuery::Ranges(vec![3..5]))), 0..500)
-            .expect("a count"),
-        498
-    );
+    let others = IndexQuery::Not(Box::new(IndexQuery::Ranges(vec![3..5, 7..9])));
+    assert_eq!(index.count(&others, 0..500).expect("a count"), 496);
 }
 
 #[test]
