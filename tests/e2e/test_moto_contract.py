@@ -160,11 +160,11 @@ DIFFERENCES = {
         "ours: sorted by name in the API reference; the member is newer than moto",
     ),
     "filters counted": (
-        "logGroups[].deletionProtectionEnabled logGroups[].logGroupClass logGroups[].metricFilterCount",
+        "logGroups[].bearerTokenAuthenticationEnabled logGroups[].deletionProtectionEnabled logGroups[].logGroupClass logGroups[].metricFilterCount",
         "ours: moto does not count; the other members are newer than moto",
     ),
     "what is left": (
-        "logGroups[].deletionProtectionEnabled logGroups[].logGroupClass logGroups[].metricFilterCount",
+        "logGroups[].bearerTokenAuthenticationEnabled logGroups[].deletionProtectionEnabled logGroups[].logGroupClass logGroups[].metricFilterCount",
         "ours: moto does not count; the other members are newer than moto",
     ),
     "filtered by prefix of streams": (
@@ -177,7 +177,7 @@ DIFFERENCES = {
     "destinations": ("error", "moto's: not built here; there are no other accounts"),
 }
 for step in ("groups", "groups by prefix", "a page of groups", "retention shown"):
-    DIFFERENCES[step] = ("logGroups[].deletionProtectionEnabled logGroups[].logGroupClass", "ours: members newer than moto")
+    DIFFERENCES[step] = ("logGroups[].bearerTokenAuthenticationEnabled logGroups[].deletionProtectionEnabled logGroups[].logGroupClass", "ours: members newer than moto")
 for step in ("metric filters by prefix", "metric filters by metric"):
     DIFFERENCES[step] = ("metricFilters[].applyOnTransformedLogs", "ours: a member newer than moto")
 for step in ("filtered, all", "filtered by a term", "filtered by a phrase", "filtered by stream", "filtered by time", "a page of filtered"):
