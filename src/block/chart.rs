@@ -15,6 +15,8 @@ const N_GRAMS: usize = (CLASSES * CLASSES * CLASSES) as usize;
 const STRETCH_BYTES: usize = if cfg!(test) { 1 << 10 } else { 64 << 10 };
 /// Where more stretches than one in so many can have the piece, a chart says nothing of use.
 const SELECTIVE_ONE_IN: usize = 8;
+/// A token that is longer is rare.
+const MANY_BYTES_A_TOKEN: usize = 32;
 /// So few are soon read however few there are.
 const ALWAYS_FEW: usize = 4;
 
@@ -134,6 +136,11 @@ pub(super) struct Charting {
 }
 
 impl Charting {
+    /// Whether so many tokens can be more than a few stretches: a table for all grams is not made for fewer.
+    pub(super) fn is_worth(n_tokens: usize) -> bool {
+        n_tokens * MANY_BYTES_A_TOKEN > ALWAYS_FEW * STRETCH_BYTES
+    }
+
     /// A chart with so many places at most.
     pub(super) fn new(max_places: usize) -> Self {
         Self {

@@ -176,7 +176,7 @@ impl<'a> Evaluator<'a> {
         match place.holding(piece, &mut |from, to, each| self.tokens_between(from, to, each))? {
             Some(tokens) => self.any_of(tokens.iter().map(|token| &**token).filter(|token| test(token))),
             None => {
-                let mut gathering = place.gather();
+                let mut gathering = place.gather(self.index.n_tokens());
                 let answer = self.walk(TEXT, "", &mut |token| {
                     gathering.add(token);
                     test(token)

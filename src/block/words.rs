@@ -137,13 +137,14 @@ impl BlockTokens {
         Ok(Some(found.into()))
     }
 
-    /// Takes tokens as a walk meets them, in order.
-    pub(super) fn gather(&self) -> Gathering<'_> {
+    /// Takes tokens as a walk meets them, in order; the block has `n_tokens`.
+    pub(super) fn gather(&self, n_tokens: usize) -> Gathering<'_> {
         let charts = &self.cache.charts;
+        let charted = Charting::is_worth(n_tokens) && charts.takes(ENTRY_BYTES) && self.chart().is_none();
         Gathering {
             of: self,
             text: self.cache.texts.takes(ENTRY_BYTES).then(|| vec![SEPARATOR]),
-            chart: (charts.takes(ENTRY_BYTES) && self.chart().is_none()).then(|| Charting::new(PLACES_A_BYTE * charts.largest())),
+            chart: charted.then(|| Charting::new(PLACES_A_BYTE * charts.largest())),
             long: Vec::new(),
             n_tokens: 0,
         }
@@ -290,7 +291,7 @@ mod tests {
 
     fn of(tokens: &[&str], max_bytes: usize) -> Option<Arc<TokenText>> {
         let place = BlockTokens::new(&TokenCache::new(max_bytes), &BlockId::new(1));
-        let mut gathering = place.gather();
+        let mut gathering = place.gather(tokens.len());
         for token in tokens {
             gathering.add(token);
         }
@@ -334,7 +335,7 @@ mod tests {
         tokens.sort();
         let cache = TokenCache::new(320 << 10);
         let place = BlockTokens::new(&cache, &BlockId::new(1));
-        let mut gathering = place.gather();
+        let mut gathering = place.gather(tokens.len());
         tokens.iter().for_each(|token| gathering.add(token));
         gathering.finish();
         assert!(place.text().is_none() && place.is_known());

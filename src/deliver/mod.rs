@@ -27,8 +27,10 @@
 //!   to a page, [`PAGE_ROWS`]), if an answer was lost on its way, or where a job is changed or stopped while it tries again.
 //! - Each node delivers what it took itself. One that catches up from blocks may also deliver rows of other nodes that have the
 //!   same `ingest_id`s; what a node that is gone for good had not delivered stays undelivered, though not lost: it is in the lake.
-//! - No row goes round for ever: one that came by a delivery stream does not go into the same stream, and [`crate::decode::firehose`] knows
-//!   what a subscription filter of this lake sent. Both are counted and logged. (AWS only warns of such loops.)
+//! - A stream that delivers into the same lake makes no loop: a row that came by a delivery stream does not go into the same stream, and
+//!   [`crate::decode::firehose`] knows what a subscription filter of this lake sent. Both are counted and logged. (AWS only warns of such
+//!   loops.) Not seen are loops over two lakes and two streams, and over a Kinesis stream that Firehose reads and unpacks on the way; one
+//!   that Firehose unpacks itself stores each event a second time, and stops.
 //! - Rows go out in order of event time within what is delivered together; those of a record that is tried again come later.
 //! - Throttling, faults and silence are tried again, record by record where the service says which ([`crate::aws::wait_after`], at
 //!   most [`Config::longest_wait_seconds`]). A wrong name or a missing right likewise, but more rarely: somebody may mend it. What

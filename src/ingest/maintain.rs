@@ -20,7 +20,7 @@
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
 //! go on; a block whose objects are damaged is left out, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
-//! where rows are merged in memory, `max_merge_memory_bytes`. What is read and written on the way is at most `max_bytes_per_second`.
+//! where rows are merged in memory, `max_merge_memory_bytes`. What merges, seals and rewrites read and write is at most `max_bytes_per_second`; deletes and what expires do not wait for that.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
@@ -467,6 +467,7 @@ impl Maintainer {
     async fn swap(&self, group: &Group, report: &mut Report) -> Result<(usize, usize), Error> {
         let mut inputs = Vec::with_capacity(group.blocks.len());
         for meta in &group.blocks {
+            self.pace.take(meta.parquet_bytes + meta.index_bytes).await;
             match self.read(meta).await {
                 Ok(input) => {
                     self.quarantine.release(&meta.id);
@@ -510,6 +511,8 @@ impl Maintainer {
             self.commit(commit).await?;
             return Ok((blocks.len(), 0));
         };
+        let index_bytes = built.index.as_ref().map_or(0, Bytes::len);
+        self.pace.take((built.parquet.len() + index_bytes) as u64).await;
         self.put_in_place(commit, blocks, built, MERGE_POINTS).await?;
         Ok((blocks.len(), 1))
     }
@@ -530,7 +533,6 @@ impl Maintainer {
     }
 
     async fn read(&self, meta: &Arc<BlockMeta>) -> Result<Input, Error> {
-        self.pace.take(meta.parquet_bytes + meta.index_bytes).await;
         let path = block_path(meta);
         let parquet = self.cache.map(&path.data(), meta.parquet_bytes, Some(meta.parquet_crc32c)).await?;
         let index = match meta.has_index() {

@@ -3,7 +3,8 @@
 //! Most such records get their trace ID as they come ([`crate::correlate::link`]); those that came before anything told it (a Lambda
 //! function's lines come before its segment) are looked for when the trace is opened. Of unflushed rows each without a trace is asked
 //! what it names; in blocks, the index is asked for the words and attributes, and what it finds is verified in the same way. (A record
-//! in a block whose span ID stands only in its column is not found: there is no index of that.)
+//! in a block whose span ID stands only in its column is not found: the file's Bloom filters name too many row groups wrongly to ask them for
+//! each of a trace's spans.)
 //!
 //! Rows stay as they are: a search by `trace_id` or `trace_id_source`, conditions on a trace, counts and SQL know what a row says itself, which
 //! the index answers, and not these. To find them too, such a question would have to read all spans of each trace that it means.

@@ -246,7 +246,7 @@ impl Receiver {
                 receiver = RECEIVER,
                 request_id,
                 events = tally.own_copies,
-                "a delivery stream brought back what a subscription filter of this lake sent: the events are not stored again. Let the stream                  deliver elsewhere, or delete the filter"
+                "a delivery stream brought back what a subscription filter of this lake sent: the events are not stored again. Let the stream deliver elsewhere, or delete the filter"
             );
         }
         if let Some(first) = rejected.first() {

@@ -1,5 +1,6 @@
 """CloudWatch Logs' HTTP ingestion endpoints."""
 
+import base64
 import gzip
 import json
 import time
@@ -99,6 +100,9 @@ def test_bearer_tokens_can_be_switched_off_for_a_group(make_lake):
     assert (sent(), sent("/ingest/bulk"), shown()) == (403, 403, False)
     otlp = {"x-aws-log-group": PLACE["logGroup"], "x-aws-log-stream": PLACE["logStream"], **token}
     assert lake.session.post(lake.url + "/v1/logs", json={}, headers=otlp).status_code == 403
+    # the same token as the password of Basic, which is one too
+    basic = {"Authorization": "Basic " + base64.b64encode(b"me:a-token-of-ours").decode()}
+    assert post(lake, "/ingest/json", '{"a":1}', headers=basic).status_code == 403
     lake.restart()
     assert sent() == 403
     switch(True)

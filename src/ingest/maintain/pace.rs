@@ -1,4 +1,4 @@
-//! How fast maintenance reads and writes blocks, so that a busy disk or link is left to clients and queries.
+//! How fast merges read and write blocks, so that a busy disk or link is left to clients and queries.
 
 use std::time::{Duration, Instant};
 

@@ -24,8 +24,6 @@ impl Maintainer {
     /// Puts a block in the place of those that `commit` removes: `olds`, as they were read. What goes into the lake is
     /// announced first.
     pub(super) async fn put_in_place(&self, mut commit: Commit, olds: &[Arc<BlockMeta>], built: BuiltBlock, points: Points) -> Result<(), Error> {
-        let index_bytes = built.index.as_ref().map_or(0, |index| index.len());
-        self.pace.take((built.parquet.len() + index_bytes) as u64).await;
         let path = block_path(&built.meta);
         if built.meta.level == Level::Sealed {
             let mut announced = Commit::new(CommitKind::Intent, commit.at_nanos);

@@ -94,10 +94,13 @@ fn told(error: &Error) -> Failure {
     failure
 }
 
-/// Whether a request brings a bearer token.
+/// Whether a request brings a bearer token, also as the password of Basic, where it is one too.
 fn is_by_token(headers: &HeaderMap) -> bool {
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    authorization.split(' ').next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+    authorization
+        .split(' ')
+        .next()
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic"))
 }
 
 impl Registry {
