@@ -1,7 +1,7 @@
 //! Where in a dictionary the tokens with a piece can be: in which stretches of it any three bytes stand in a row.
 //!
 //! A dictionary is in order, so words that are alike stand together, and of request numbers, hashes and the like, which are
-//! most of a large one, none holds `hel`. A chart takes about a hundredth of the bytes of the tokens, and stays where their
+//! most of a large one, none holds `hel`. A chart takes a small part of the bytes of the tokens, and stays where their
 //! text is too large to be kept: a later question decodes the few stretches that can have an answer.
 
 use std::ops::Range;

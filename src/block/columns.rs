@@ -118,7 +118,7 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
         builder = builder.set_column_statistics_enabled(path.clone(), statistics);
         let wrong_one_in = match name {
             "trace_id" if !nested => 100.0,
-            // spans have them in the index; for logs that would be 5 B a record, this is half a byte, and leaves few row groups to look through
+            // spans have them in the index; for logs that would be about 5 B a record, this is half a byte, and leaves few row groups to look through
             "span_id" if !nested && table == Table::Logs => 20.0,
             _ => continue,
         };

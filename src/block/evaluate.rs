@@ -174,7 +174,7 @@ impl<'a> Evaluator<'a> {
             return self.walk(TEXT, "", &mut |token| test(token));
         };
         match place.holding(piece, &mut |from, to, each| self.tokens_between(from, to, each))? {
-            Some(tokens) => self.any_of(tokens.iter().map(|token| &**token).filter(|token| test(token))),
+            Some(tokens) => self.any_term(TEXT, tokens.iter().map(|token| &**token).filter(|token| test(token))),
             None => {
                 let mut gathering = place.gather(self.index.n_tokens());
                 let answer = self.walk(TEXT, "", &mut |token| {
@@ -194,11 +194,6 @@ impl<'a> Evaluator<'a> {
             each(std::str::from_utf8(stream.key()).map_err(Error::index)?);
         }
         Ok(())
-    }
-
-    /// Rows with one of these tokens of the block.
-    fn any_of<'t>(&self, tokens: impl Iterator<Item = &'t str>) -> Result<Answer> {
-        self.any_term(TEXT, tokens)
     }
 
     /// No fewer rows than match, if that can be said without looking at rows: of questions about tokens that are at hand, or nearly.

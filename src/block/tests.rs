@@ -328,58 +328,6 @@ fn row_n_is_document_n() {
 }
 
 #[test]
-fn files_tell_in_which_row_groups_a_span_id_of_logs_may_be() {
-    let mut logs = mixed_logs(500);
-    logs.iter_mut().for_each(|log| log.span = log.trace);
-    let built = build(Table::Logs, 0, Level::L0, &[log_rows(&logs, 1)], &small(), 0).expect("a block");
-    let block = open(&built);
-    let ids = block.read(&(0..500).collect::<Vec<_>>(), &["span_id"]).expect("rows");
-    let ids = ids.column(0).as_string::<i32>();
-    let mut n_ids = 0;
-    for row in (0..500).filter(|row| ids.is_valid(*row)) {
-        let ranges = block
-            .may_have("span_id", &["no such one", ids.value(row)])
-            .expect("readable")
-            .expect("a filter");
-        assert!(ranges.iter().any(|range| range.contains(&(row as u32))), "{row}");
-        n_ids += 1;
-    }
-    assert!(n_ids > 100);
-    let others: Vec<String> = (0..100u64).map(|n| format!("{:016x}", n * 77_777_777 + 5)).collect();
-    let n_groups = 500usize.div_ceil(64);
-    let n_wrong: usize = others
-        .iter()
-        .map(|id| block.may_have("span_id", &[id]).expect("readable").expect("a filter").len())
-        .sum();
-    assert!(n_wrong < n_groups * others.len() / 10, "{n_wrong}");
-    assert_eq!(block.may_have("body", &["x"]).expect("readable"), None);
-    assert_eq!(block.may_have("nowhere", &["x"]).expect("readable"), None);
-    let index = block.index().expect("an index");
-    let rows = index.first(&IndexQuery::Ranges(vec![3..5, 498..900]), 4..600, 10).expect("rows");
-    assert_eq!(rows, [4, 498, 499]);
-    let others = IndexQuery::Not(Box::new(IndexQuery::Ranges(vec![3..5, 7..9])));
-    assert_eq!(index.count(&others, 0..500).expect("a count"), 496);
-}
-
-#[test]
-fn a_pattern_without_a_beginning_looks_through_all_tokens_once() {
-    let built = build(Table::Logs, 0, Level::L0, &[log_rows(&mixed_logs(500), 1)], &small(), 0).expect("a block");
-    let (plain, keeping) = (open(&built), open(&built).with_token_cache(&TokenCache::new(1 << 20)));
-    let (plain, keeping) = (plain.index().expect("an index"), keeping.index().expect("an index"));
-    let count = |index: &BlockIndex, pattern: &str| index.count(&IndexQuery::TokenPattern(pattern.into()), 0..500).expect("a count");
-    assert_eq!(
-        (count(keeping, "con*n"), keeping.knows_tokens()),
-        (100, false),
-        "its beginning is a range of the dictionary"
-    );
-    for pattern in ["*ONNEC*", "*set", "?e?et", "*ÄUS*", "*nowhere*", "*e*", "*", "?", "*9?"] {
-        assert_eq!(count(keeping, pattern), count(plain, pattern), "{pattern}");
-        assert!(keeping.knows_tokens() && !plain.knows_tokens());
-    }
-    assert_eq!(count(keeping, "*onnec*"), 100);
-}
-
-#[test]
 fn spans_are_found_by_what_they_say() {
     let built = build(Table::Spans, 0, Level::Sealed, &[span_rows(100, 1)], &small(), 0).expect("a block");
     let index = open(&built);

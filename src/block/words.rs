@@ -5,7 +5,7 @@
 //! behind, one after the other, and later ones search that text as a whole, at the speed of memory. Bounded in bytes, the least
 //! lately used go first. Which tokens hold the last few pieces is kept too: people ask for the same again and again.
 //!
-//! Of large blocks, whose texts do not fit side by side, a [`Chart`] stays, which takes a hundredth of the bytes: a part of the bound
+//! Of large blocks, whose texts do not fit side by side, a [`Chart`] stays, which takes a small part of the bytes: a part of the bound
 //! is for charts alone, so that no text pushes them out. It is asked first, as it leaves nearly nothing to be searched of most pieces.
 
 use std::ops::Range;

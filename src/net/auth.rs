@@ -35,6 +35,11 @@ impl Config {
     }
 }
 
+/// Whether a request brings a bearer token, as such or as the password of Basic.
+pub(crate) fn brings_token(headers: &HeaderMap) -> bool {
+    presented(headers).is_some()
+}
+
 fn presented(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
@@ -38,6 +37,7 @@ use crate::decode::http_events::{Brought, Head, http_events};
 use crate::decode::{self, Context, Decoded, Kind, Reason};
 use crate::ingest::Received;
 use crate::model::Signal;
+use crate::net::auth::brings_token;
 use crate::net::body;
 use crate::net::{Encoding, Share};
 
@@ -94,15 +94,6 @@ fn told(error: &Error) -> Failure {
     failure
 }
 
-/// Whether a request brings a bearer token, also as the password of Basic, where it is one too.
-fn is_by_token(headers: &HeaderMap) -> bool {
-    let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    authorization
-        .split(' ')
-        .next()
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("basic"))
-}
-
 impl Registry {
     /// `PutBearerTokenAuthentication`.
     pub async fn put_bearer_tokens(&self, call: &wire::BearerTokens) -> Result<()> {
@@ -124,7 +115,7 @@ impl Registry {
     /// says nothing.
     pub fn token_refusal(&self, group: &str, headers: &HeaderMap) -> Option<String> {
         let is_off = || self.read().by_name.get(group).is_some_and(|group| group.record.bearer_tokens == Some(false));
-        (is_by_token(headers) && is_off()).then(|| format!("Bearer token authentication is not enabled for the log group {group}."))
+        (brings_token(headers) && is_off()).then(|| format!("Bearer token authentication is not enabled for the log group {group}."))
     }
 
     /// The retention in days (0: for ever) of a stream that a request names in its headers; why it is not taken, with the status.
