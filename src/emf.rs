@@ -387,6 +387,7 @@ impl Walk {
                 reason,
                 message: message.into(),
                 index: None,
+                sender: None,
             }),
         }
     }

@@ -90,7 +90,13 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
                     .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
             }
             // near unique: a dictionary would only be filled and given up
-            "trace_id" | "span_id" | "parent_span_id" | "body" | "xray_document" => builder = builder.set_column_dictionary_enabled(path.clone(), false),
+            "body" | "xray_document" => builder = builder.set_column_dictionary_enabled(path.clone(), false),
+            // and the digits of random numbers get larger at a higher level, which takes them for text: 3.8 B a record, not 3.4
+            "trace_id" | "span_id" | "parent_span_id" => {
+                builder = builder
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_compression(path.clone(), Compression::ZSTD(ZstdLevel::default()));
+            }
             "value" | "sum" | "min" | "max" if !nested && leaf.physical_type() == parquet::basic::Type::DOUBLE => {
                 builder = builder
                     .set_column_dictionary_enabled(path.clone(), false)

@@ -12,7 +12,7 @@
 //!
 //! | object | holds |
 //! |---|---|
-//! | `<block>.parquet` | the table's [schema](crate::model::schema), zstd pages of 2 Ki rows, page index, bloom filters on `trace_id` and, of logs, `span_id`, `tracelake.*` key-value metadata |
+//! | `<block>.parquet` | the table's [schema](crate::model::schema), zstd pages of 3 Ki rows, page index, bloom filters on `trace_id` and, of logs, `span_id`, `tracelake.*` key-value metadata |
 //! | `<block>.idx` | a [`bundle`]: tantivy's files of one segment, the contexts, the second→row table, and a table of contents with checksums |
 //!
 //! # Promises

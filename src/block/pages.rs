@@ -1,6 +1,6 @@
 //! Pages of Parquet columns, decompressed and kept for whoever reads rows nearby next.
 //!
-//! A few rows here and there cost the pages they stand on: 2,048 rows of every column, most of it decompressing. People ask
+//! A few rows here and there cost the pages they stand on: 3,072 rows of every column, most of it decompressing. People ask
 //! for the same rows again and again (a page that refreshes, the next page of an answer, a trace), so that work is kept,
 //! within a bound in bytes. Scans do not come here: they would push out what point reads need.
 //!

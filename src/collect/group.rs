@@ -25,6 +25,9 @@ pub(super) struct Checkpoint {
     /// Whether `until` was reached, and nothing late is looked for any more.
     #[serde(default)]
     pub(super) is_done: bool,
+    /// When it was last gone back to look for what came late; 0 = not yet.
+    #[serde(default)]
+    pub(super) went_back_millis: i64,
 }
 
 /// A time to be read, both ends included.
@@ -46,6 +49,8 @@ pub(super) struct Group {
     pub(super) seen: Seen,
     step: i64,
     overlap: i64,
+    /// How late events may come and still be found; 0 = no later than the overlap.
+    late: i64,
     until: Option<i64>,
     /// Not before this.
     pub(super) due_millis: i64,
@@ -55,7 +60,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(name: &str, checkpoint: Checkpoint, overlap: i64, until: Option<i64>) -> Group {
+    pub(super) fn new(name: &str, checkpoint: Checkpoint, (overlap, late): (i64, i64), until: Option<i64>) -> Group {
         Group {
             name: name.to_string(),
             checkpoint,
@@ -63,6 +68,7 @@ impl Group {
             seen: Seen::default(),
             step: FIRST_STEP,
             overlap,
+            late,
             until,
             due_millis: i64::MIN,
             error: None,
@@ -108,8 +114,27 @@ impl Group {
         self.is_near_now = window.is_last;
         if window.is_last {
             self.seen.forget_before(self.window(now).from);
+            self.go_back(now);
         }
         self.checkpoint.is_done = window.is_last && self.until.is_some_and(|until| window.to >= until && now >= until.saturating_add(self.overlap));
+    }
+
+    /// As often as events may be late, twice that time is read again: what came within it is found then at the latest.
+    fn go_back(&mut self, now: i64) {
+        if self.late == 0 || self.until.is_some() {
+            return;
+        }
+        let checkpoint = &mut self.checkpoint;
+        match checkpoint.went_back_millis {
+            // all before now has just been read
+            0 => checkpoint.went_back_millis = now,
+            last if now.saturating_sub(last) >= self.late => {
+                checkpoint.went_back_millis = now;
+                let back_to = checkpoint.position_millis.saturating_sub(self.late.saturating_mul(2));
+                checkpoint.position_millis = back_to.max(checkpoint.since_millis).max(0);
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -158,7 +183,7 @@ mod tests {
             since_millis: NOW - behind,
             ..Checkpoint::default()
         };
-        Group::new("g", checkpoint, 300 * SECOND, until)
+        Group::new("g", checkpoint, (300 * SECOND, 12 * HOUR), until)
     }
 
     #[test]
@@ -183,6 +208,50 @@ mod tests {
         assert_eq!((group.stage(), group.status(NOW).percent), (Stage::Follow, 100.0));
         let next = group.window(NOW + 10 * SECOND);
         assert_eq!((next.from, next.to, next.is_last), (NOW - 300 * SECOND, NOW + 10 * SECOND, true));
+    }
+
+    #[test]
+    fn what_comes_late_is_looked_for_as_often_as_it_may_be_late() {
+        let mut group = group(48 * HOUR, None);
+        let mut now = NOW;
+        let mut read_from = Vec::new();
+        let hours = 30;
+        while now < NOW + hours * HOUR {
+            let window = group.window(now);
+            if group.checkpoint.went_back_millis > 0 && window.from < now - HOUR {
+                read_from.push((now - NOW) / HOUR);
+            }
+            group.is_read(&window, 0, now);
+            if window.is_last {
+                now += 600 * SECOND;
+            }
+        }
+        // an event of any time is read again when it is at least 12 hours late and at most 24 after its time
+        read_from.dedup();
+        assert_eq!(read_from, [12, 24]);
+        let back = Checkpoint {
+            position_millis: NOW,
+            since_millis: NOW - 48 * HOUR,
+            went_back_millis: NOW - 12 * HOUR,
+            ..Checkpoint::default()
+        };
+        let mut group = Group::new("g", back, (300 * SECOND, 12 * HOUR), None);
+        group.is_read(&group.window(NOW), 0, NOW);
+        assert_eq!(group.checkpoint.position_millis, NOW - 24 * HOUR);
+        let mut young = Group::new(
+            "g",
+            Checkpoint {
+                since_millis: NOW - HOUR,
+                ..back
+            },
+            (300 * SECOND, 12 * HOUR),
+            None,
+        );
+        young.is_read(&young.window(NOW), 0, NOW);
+        assert_eq!(young.checkpoint.position_millis, NOW - HOUR);
+        let mut never = Group::new("g", back, (300 * SECOND, 0), None);
+        never.is_read(&never.window(NOW), 0, NOW);
+        assert_eq!(never.checkpoint.position_millis, NOW);
     }
 
     #[test]

@@ -218,11 +218,12 @@ impl Collector {
                 ..Checkpoint::default()
             }
         });
-        let overlap = i64::try_from(self.config.overlap_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4);
+        let millis = |seconds: u64| i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
+        let lateness = (millis(self.config.overlap_seconds), millis(self.config.late_seconds));
         let until = SourceConfig::millis(&self.source.until, now);
         // what was done may have a later end by now, or none
         let is_done = checkpoint.is_done && until.is_some_and(|until| checkpoint.position_millis >= until);
-        let mut group = Group::new(name, Checkpoint { is_done, ..checkpoint }, overlap, until);
+        let mut group = Group::new(name, Checkpoint { is_done, ..checkpoint }, lateness, until);
         group.saved = saved;
         group
     }

@@ -27,7 +27,7 @@ pub use entity::EntityRejection;
 pub use validation::{MAX_LOG_GROUP_NAME, MAX_LOG_STREAM_NAME, Validation};
 
 use super::text::Text;
-use super::{AtMost, Context, Decoded, Error, Identity, IdentityBuilder, Kind, Reason, Rejected};
+use super::{AtMost, Context, Decoded, Error, Identity, IdentityBuilder, Kind, Reason, Rejected, Sender};
 use crate::model::{Batch, ContextBuilder, LogRecord, LogsBuilder, Value};
 
 /// Bytes of one batch: the messages in UTF-8 and [`EVENT_OVERHEAD_BYTES`] for each.
@@ -236,6 +236,7 @@ impl<'a> Request<'a> {
         let too_old = verdict.too_old_end.unwrap_or(0);
         let expired = verdict.expired_end.unwrap_or(0).saturating_sub(too_old);
         let too_new = n_events - verdict.too_new_start.unwrap_or(n_events);
+        let sender = Sender::of(&self.resource());
         [
             (too_old, Reason::TooOld, "log events older than 14 days"),
             (expired, Reason::Expired, "log events older than the retention of their log group"),
@@ -248,6 +249,7 @@ impl<'a> Request<'a> {
             reason,
             message: message.into(),
             index: None,
+            sender: Some(sender.clone()),
         })
         .collect()
     }

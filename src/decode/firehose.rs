@@ -560,6 +560,7 @@ fn reject(rejected: &mut Vec<Rejected>, reason: Reason, message: impl FnOnce() -
             reason,
             message: message(),
             index: None,
+            sender: None,
         }),
     }
 }

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use super::awslogs::{EVENT_OVERHEAD_BYTES, MAX_BATCH_BYTES, MAX_EVENTS, MAX_MESSAGE_BYTES, service_of_group};
 use super::cloudwatch::{MAX_AGE_NANOS, MAX_AHEAD_NANOS};
-use super::{Context, Decoded, Error, Kind, Reason, Rejected, envelope};
+use super::{Context, Decoded, Error, Kind, Reason, Rejected, Sender, envelope};
 use crate::model::{ContextBuilder, LogRecord, LogsBuilder, Value, parse_time};
 
 const DAY_NANOS: i64 = 86_400_000_000_000;
@@ -67,7 +67,9 @@ pub fn http_events(kind: Kind, body: &[u8], context: &Context) -> Result<(Decode
     if let Some(service) = service_of_group(&head.log_group) {
         resource.attribute("service.name", Value::Str(service));
     }
-    let resource = builder.context(resource.build());
+    let resource = resource.build();
+    let sender = Sender::of(&resource);
+    let resource = builder.context(resource);
     let mut objections: BTreeMap<Reason, u64> = BTreeMap::new();
     let mut brought = Brought::default();
     for event in &events {
@@ -101,6 +103,7 @@ pub fn http_events(kind: Kind, body: &[u8], context: &Context) -> Result<(Decode
             reason,
             message: "log events outside the times that are taken".into(),
             index: None,
+            sender: Some(sender.clone()),
         })
         .collect();
     Ok((decoded, brought))

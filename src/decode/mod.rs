@@ -24,7 +24,9 @@ pub mod xray;
 
 pub use window::MAX_AHEAD_NANOS;
 
-use crate::model::{Batch, Signal};
+use arrow::array::{Array, AsArray};
+
+use crate::model::{self, Batch, Column, Rows, Signal};
 
 pub use at_most::AtMost;
 pub use identity::{Identity, IdentityBuilder};
@@ -180,6 +182,46 @@ pub struct Rejected {
     pub message: String,
     /// The item's position in the request, where the protocol answers per item.
     pub index: Option<usize>,
+    /// Whose they were, where that was read before they were rejected.
+    pub sender: Option<Sender>,
+}
+
+/// What records call their sender; with the receiver and the signal a source of the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sender {
+    /// `service.name`; empty where they name none.
+    pub service: String,
+    /// The log group; empty where they name none.
+    pub log_group: String,
+}
+
+impl Sender {
+    /// Of the records under a context.
+    pub fn of(context: &model::Context) -> Sender {
+        Sender {
+            service: context.service_name().unwrap_or_default().into(),
+            log_group: context.column("aws_log_group").unwrap_or_default().into(),
+        }
+    }
+
+    /// Of one row; rows without contexts name their service each.
+    pub fn of_row(rows: &Rows, row: usize) -> Sender {
+        if let Some(ordinals) = rows.ordinals() {
+            let context = usize::try_from(ordinals.value(row)).ok().and_then(|ordinal| rows.contexts().get(ordinal));
+            return context.map(|context| Sender::of(context)).unwrap_or_default();
+        }
+        let service = match rows.column("service_name") {
+            Some(Column::PerRow(column)) => column
+                .as_string_opt::<i32>()
+                .filter(|column| column.is_valid(row))
+                .map(|column| column.value(row).to_string()),
+            _ => None,
+        };
+        Sender {
+            service: service.unwrap_or_default(),
+            log_group: String::new(),
+        }
+    }
 }
 
 /// Why a record was rejected.
@@ -341,10 +383,10 @@ fn own(body: &[u8]) -> Result<Decoded, Error> {
     // one stream a table
     while rows.is_empty() || !rest.is_empty() {
         let reader = arrow::ipc::reader::StreamReader::try_new(&mut rest, None)?;
-        let table = reader.schema().metadata().get("table").and_then(|name| crate::model::Table::from_name(name));
+        let table = reader.schema().metadata().get("table").and_then(|name| model::Table::from_name(name));
         let table = table.ok_or_else(|| Error::Invalid("own rows name no table".into()))?;
-        let parts = reader.map(|batch| crate::model::from_stored(table, &batch?)).collect::<Result<Vec<_>, _>>()?;
-        rows.push(crate::model::Rows::concat(table, &parts)?);
+        let parts = reader.map(|batch| model::from_stored(table, &batch?)).collect::<Result<Vec<_>, _>>()?;
+        rows.push(Rows::concat(table, &parts)?);
     }
     Ok(Decoded {
         batch: Batch { rows },

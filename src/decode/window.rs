@@ -4,7 +4,7 @@
 use arrow::array::{Array, UInt32Array};
 use arrow::error::ArrowError;
 
-use super::{Context, Decoded, Reason, Rejected};
+use super::{Context, Decoded, Reason, Rejected, Sender};
 use crate::model::Rows;
 
 const DAY_NANOS: i64 = 24 * 3_600_000_000_000;
@@ -62,23 +62,25 @@ pub(super) fn keep_inside(mut decoded: Decoded, context: &Context) -> Result<Dec
             continue;
         }
         let mut kept = Vec::with_capacity(rows.len());
-        let mut objections: Vec<(Reason, String, u64)> = Vec::new();
+        let mut objections: Vec<(Reason, Sender, String, u64)> = Vec::new();
         for (row, time_nanos) in (0u32..).zip(rows.times().values()) {
             let Some((reason, message)) = window.objection(*time_nanos) else {
                 kept.push(row);
                 continue;
             };
-            match objections.iter_mut().find(|(known, ..)| *known == reason) {
+            let sender = Sender::of_row(rows, row as usize);
+            match objections.iter_mut().find(|(known, whose, ..)| *known == reason && *whose == sender) {
                 Some((.., count)) => *count += 1,
-                None => objections.push((reason, message, 1)),
+                None => objections.push((reason, sender, message, 1)),
             }
         }
         if rows.table().holds_records() {
-            decoded.rejected.extend(objections.into_iter().map(|(reason, message, count)| Rejected {
+            decoded.rejected.extend(objections.into_iter().map(|(reason, sender, message, count)| Rejected {
                 count,
                 reason,
                 message,
                 index: None,
+                sender: Some(sender),
             }));
         }
         let kept = UInt32Array::from(kept);

@@ -158,6 +158,7 @@ pub fn segments(body: &[u8], context: &Context) -> Result<Decoded, Error> {
                 reason,
                 message,
                 index: Some(index),
+                sender: None,
             }),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tracing::Instrument as _;
 
+use super::ledger::Senders;
 use super::repeats::IsRepeat;
 use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, Rules, STATE_FRAME, links, metrics, rules};
 use crate::correlate::correlate;
@@ -67,6 +68,7 @@ impl Ingest {
                 Ok(claim) => claim,
                 Err(IsRepeat) => {
                     RecordCounts::of(&decoded.batch, signal).repeated(&self.inner.ledger, receiver);
+                    self.inner.ledger.repeated_of(receiver, &Senders::of(&decoded.batch));
                     self.inner.count_rejected(receiver, signal, &decoded.rejected);
                     self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
                     return Ok(Ack { lsn: 0, is_repeat: true });
@@ -287,9 +289,10 @@ impl Inner {
                 if receiver != Kind::SelfLogs.origin().0 && !is_only_derived {
                     self.has_others_rows.store(true, Ordering::Release);
                 }
-                let records = RecordCounts::of(&batch, signal);
+                let (records, senders) = (RecordCounts::of(&batch, signal), Senders::of(&batch));
                 self.publish_batch(lsn, batch);
                 records.accepted(&self.ledger, receiver);
+                self.ledger.accepted_of(receiver, &senders);
                 self.count_rejected(receiver, signal, &rejected);
                 self.count_rejected(receiver, Signal::Metrics, &rejected_points);
             }
@@ -312,7 +315,7 @@ impl Inner {
 
     pub(super) fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected]) {
         for rejected in rejected {
-            self.ledger.rejected(receiver, signal, rejected.reason, rejected.count);
+            self.ledger.rejected_of(receiver, signal, rejected);
         }
     }
 

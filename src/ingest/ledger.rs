@@ -1,16 +1,19 @@
 //! Where every record ended: accepted, repeated, refused, rejected with a reason, or dropped with a reason.
 //!
 //! Kept by receiver and signal since the data directory was made: the sums are stored with every flush, and what the
-//! log replays after a crash is counted again from there.
+//! log replays after a crash is counted again from there. Of what was accepted, repeated or rejected they are kept by source too,
+//! the service and log group that records name, as far as it was read; of at most so many sources, the others as [`OTHERS`].
+//! What is refused or dropped was not decoded.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
 use super::metrics;
+use super::watermark::{OTHERS, each_sender};
 use crate::catalog::Gone;
-use crate::decode::Reason;
-use crate::model::{Signal, Table};
+use crate::decode::{Reason, Rejected, Sender};
+use crate::model::{Batch, Signal, Table};
 
 /// Why records are dropped. None is a decoder's reason to reject.
 pub(super) const DROP_REASONS: [&str; 5] = ["bad_datagram", "queue_full", "kernel_buffer_full", "refused", "internal_error"];
@@ -53,6 +56,7 @@ pub(super) fn sent_entries<'a>(node: &str, documents: impl Iterator<Item = &'a [
         node: Some(node.to_string()),
         receiver: Some(DELIVER.to_string()),
         signal: signal.to_string(),
+        sender: None,
         outcome,
         reason: reason.cloned(),
         records,
@@ -75,6 +79,8 @@ pub struct Entry {
     pub receiver: Option<String>,
     /// `logs`, `traces`, `metrics`.
     pub signal: String,
+    /// Whose; none where that is not known.
+    pub sender: Option<Sender>,
     /// `accepted`, `repeated`, `refused`, `rejected` or `dropped`; of accepted ones later `deleted` or `expired`, and, where they are
     /// sent on, `delivered` or `undelivered`.
     pub outcome: &'static str,
@@ -84,32 +90,50 @@ pub struct Entry {
     pub records: u64,
 }
 
-/// The sums of one node, one by one.
+/// The sums of one node, one by one: what is known by sender, and the rest without one.
 pub(super) fn entries(node: &str, sums: &[(String, String, Outcomes)]) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (receiver, signal, outcomes) in sums {
-        let mut enter = |outcome: &'static str, reason: Option<&String>, records: u64| {
+        let mut enter = |sender: Option<Sender>, outcome: &'static str, reason: Option<&String>, records: u64| {
             if records > 0 {
                 entries.push(Entry {
                     node: Some(node.to_string()),
                     receiver: Some(receiver.clone()),
                     signal: signal.clone(),
+                    sender,
                     outcome,
                     reason: reason.cloned(),
                     records,
                 });
             }
         };
-        enter("accepted", None, outcomes.accepted);
-        enter("repeated", None, outcomes.repeated);
-        enter("refused", None, outcomes.refused);
-        for (outcome, mut left) in [("rejected", outcomes.rejected), ("dropped", outcomes.dropped)] {
-            let of_outcome = |reason: &str| DROP_REASONS.contains(&reason) == (outcome == "dropped");
-            for (reason, n) in outcomes.reasons.iter().filter(|(reason, _)| of_outcome(reason)) {
-                left = left.saturating_sub(*n);
-                enter(outcome, Some(reason), *n);
+        let (mut accepted, mut repeated) = (outcomes.accepted, outcomes.repeated);
+        let mut reasons = outcomes.reasons.clone();
+        for source in &outcomes.sources {
+            let sender = || Some(source.sender());
+            // never more than all: sums of a program that knew no sources may have gone on since
+            for (outcome, left, n) in [("accepted", &mut accepted, source.accepted), ("repeated", &mut repeated, source.repeated)] {
+                let n = n.min(*left);
+                *left -= n;
+                enter(sender(), outcome, None, n);
             }
-            enter(outcome, None, left);
+            for (reason, n) in &source.rejected {
+                let Some(left) = reasons.get_mut(reason) else { continue };
+                let n = (*n).min(*left);
+                *left -= n;
+                enter(sender(), "rejected", Some(reason), n);
+            }
+        }
+        enter(None, "accepted", None, accepted);
+        enter(None, "repeated", None, repeated);
+        enter(None, "refused", None, outcomes.refused);
+        for (outcome, all) in [("rejected", outcomes.rejected), ("dropped", outcomes.dropped)] {
+            let of_outcome = |reason: &str| DROP_REASONS.contains(&reason) == (outcome == "dropped");
+            for (reason, n) in reasons.iter().filter(|(reason, _)| of_outcome(reason)) {
+                enter(None, outcome, Some(reason), *n);
+            }
+            let with_reason: u64 = outcomes.reasons.iter().filter(|(reason, _)| of_outcome(reason)).map(|(_, n)| n).sum();
+            enter(None, outcome, None, all.saturating_sub(with_reason));
         }
     }
     entries
@@ -168,17 +192,153 @@ pub struct Outcomes {
     pub dropped: u64,
     /// `rejected` and `dropped` by reason.
     pub reasons: BTreeMap<String, u64>,
+    /// What of them is known by sender, in order of sender; none in sums of several nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<OfSender>,
+}
+
+/// Sums of one sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct OfSender {
+    /// `service.name`; empty where records name none.
+    pub service: String,
+    /// Empty where records name none.
+    pub log_group: String,
+    /// See [`Outcomes`].
+    pub accepted: u64,
+    /// See [`Outcomes`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub repeated: u64,
+    /// By reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected: BTreeMap<String, u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl OfSender {
+    fn key(&self) -> (&str, &str) {
+        (&self.service, &self.log_group)
+    }
+
+    fn sender(&self) -> Sender {
+        Sender {
+            service: self.service.clone(),
+            log_group: self.log_group.clone(),
+        }
+    }
+}
+
+/// The records of a batch, by signal and sender.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Senders(BTreeMap<(&'static str, Sender), u64>);
+
+impl Senders {
+    pub(super) fn of(batch: &Batch) -> Senders {
+        let mut senders = Senders::default();
+        for rows in batch.rows.iter().filter(|rows| rows.table().holds_records() && !rows.is_empty()) {
+            let signal = rows.table().signal().name();
+            each_sender(rows, |service, log_group, (.., n)| {
+                let sender = Sender {
+                    service: service.into(),
+                    log_group: log_group.into(),
+                };
+                *senders.0.entry((signal, sender)).or_default() += n;
+            });
+        }
+        senders
+    }
+}
+
+/// Which of a sender's sums.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Accepted,
+    Repeated,
+    Rejected(&'static str),
 }
 
 /// The counted outcomes of all receivers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
+    /// How many sources are told apart.
+    max_sources: usize,
     sums: Mutex<BTreeMap<(String, String), Outcomes>>,
     /// What the catalog has of them.
     committed: Mutex<Option<serde_json::Value>>,
 }
 
+#[cfg(test)]
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger::new(1_000)
+    }
+}
+
 impl Ledger {
+    /// An empty one that tells so many sources apart.
+    pub fn new(max_sources: usize) -> Ledger {
+        Ledger {
+            max_sources,
+            sums: Mutex::default(),
+            committed: Mutex::default(),
+        }
+    }
+
+    /// The records of `senders` were accepted: what of the sums is theirs.
+    pub(super) fn accepted_of(&self, receiver: &str, senders: &Senders) {
+        self.count_senders(receiver, Of::Accepted, senders);
+    }
+
+    /// The records of `senders` were repeated: what of the sums is theirs.
+    pub(super) fn repeated_of(&self, receiver: &str, senders: &Senders) {
+        self.count_senders(receiver, Of::Repeated, senders);
+    }
+
+    /// Records were rejected for good, of their sender where it is known.
+    pub(super) fn rejected_of(&self, receiver: &str, signal: Signal, rejected: &Rejected) {
+        self.rejected(receiver, signal, rejected.reason, rejected.count);
+        if let Some(sender) = &rejected.sender {
+            self.count_sender(receiver, signal.name(), sender, Of::Rejected(rejected.reason.name()), rejected.count);
+        }
+    }
+
+    fn count_senders(&self, receiver: &str, of: Of, senders: &Senders) {
+        for ((signal, sender), n) in &senders.0 {
+            self.count_sender(receiver, signal, sender, of, *n);
+        }
+    }
+
+    fn count_sender(&self, receiver: &str, signal: &str, sender: &Sender, of: Of, n: u64) {
+        let mut sums = self.sums.lock();
+        let n_known: usize = sums.values().map(|sum| sum.sources.len()).sum();
+        let sources = &mut sums.entry((receiver.to_string(), signal.to_string())).or_default().sources;
+        let place = |sources: &[OfSender], key: (&str, &str)| sources.binary_search_by(|known| known.key().cmp(&key));
+        let mut key = (sender.service.as_str(), sender.log_group.as_str());
+        if place(sources, key).is_err() && n_known >= self.max_sources {
+            key = (OTHERS, "");
+        }
+        let at = place(sources, key).unwrap_or_else(|at| {
+            let new = OfSender {
+                service: key.0.into(),
+                log_group: key.1.into(),
+                ..OfSender::default()
+            };
+            sources.insert(at, new);
+            at
+        });
+        let sum = &mut sources[at];
+        match of {
+            Of::Accepted => sum.accepted += n,
+            Of::Repeated => sum.repeated += n,
+            Of::Rejected(reason) => *sum.rejected.entry(reason.to_string()).or_default() += n,
+        }
+    }
+
     fn count(&self, receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str, n: u64) {
         if n == 0 {
             return;
@@ -263,24 +423,79 @@ mod tests {
 
     #[test]
     fn outcomes_add_up_and_survive_a_restart() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(9);
         ledger.accepted("otlp", Signal::Logs, 10);
         ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
         ledger.dropped("xray", Signal::Traces, "queue_full", 3);
         ledger.refused("otlp", Signal::Logs, 1);
         ledger.repeated("otlp", Signal::Logs, 7);
-        let later = Ledger::default();
+        let later = Ledger::new(9);
         later.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
         later.accepted("otlp", Signal::Logs, 5);
         let sums = later.sums();
         assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected, sums[0].2.repeated), (15, 1, 2, 7));
         // as earlier versions stored them
         let earlier = r#"[["otlp", "logs", {"accepted": 1, "refused": 2, "rejected": 0, "dropped": 0, "reasons": {}}]]"#;
-        let later = Ledger::default();
+        let later = Ledger::new(9);
         later.restore(earlier.as_bytes()).expect("read");
         assert_eq!((later.sums()[0].2.accepted, later.sums()[0].2.repeated), (1, 0));
         assert_eq!(sums[0].2.reasons["too_old"], 2);
         assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
+    }
+
+    fn sender(service: &str, log_group: &str) -> Sender {
+        Sender {
+            service: service.into(),
+            log_group: log_group.into(),
+        }
+    }
+
+    fn senders(of: &[(&'static str, &str, u64)]) -> Senders {
+        Senders(of.iter().map(|(signal, service, n)| ((*signal, sender(service, "")), *n)).collect())
+    }
+
+    #[test]
+    fn sums_are_kept_by_sender_and_add_up_with_the_rest() {
+        let ledger = Ledger::new(2);
+        ledger.accepted("otlp", Signal::Logs, 10);
+        ledger.accepted_of("otlp", &senders(&[("logs", "cart", 3), ("logs", "", 2)]));
+        // a third source has no place of its own
+        ledger.accepted_of("otlp", &senders(&[("logs", "late", 4)]));
+        ledger.repeated("otlp", Signal::Logs, 3);
+        ledger.repeated_of("otlp", &senders(&[("logs", "cart", 3)]));
+        let rejected = |sender| Rejected {
+            count: 5,
+            reason: Reason::TooOld,
+            message: String::new(),
+            index: None,
+            sender,
+        };
+        ledger.rejected_of("otlp", Signal::Logs, &rejected(Some(sender("cart", ""))));
+        ledger.rejected_of("otlp", Signal::Logs, &rejected(None));
+        let again = Ledger::new(2);
+        again.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
+        let entries = entries("n", &again.sums());
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                (
+                    entry.sender.as_ref().map(|sender| sender.service.as_str()),
+                    entry.outcome,
+                    entry.reason.as_deref(),
+                    entry.records,
+                )
+            })
+            .collect();
+        let expected = [
+            (Some(""), "accepted", None, 2),
+            (Some(OTHERS), "accepted", None, 4),
+            (Some("cart"), "accepted", None, 3),
+            (Some("cart"), "repeated", None, 3),
+            (Some("cart"), "rejected", Some("too_old"), 5),
+            (None, "accepted", None, 1),
+            (None, "rejected", Some("too_old"), 5),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
@@ -301,7 +516,7 @@ mod tests {
 
     #[test]
     fn entries_add_up_to_the_sums() {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(9);
         ledger.accepted("otlp", Signal::Logs, 10);
         ledger.repeated("otlp", Signal::Logs, 6);
         ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);

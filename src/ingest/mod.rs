@@ -35,6 +35,7 @@ mod peers;
 mod repeats;
 mod replay;
 mod rules;
+mod streams;
 mod supersede;
 #[cfg(test)]
 mod tests;
@@ -61,13 +62,14 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
-pub use ledger::{Entry as LedgerEntry, Ledger, Outcomes, SENT_KEY, Sent, add_up};
+pub use ledger::{Entry as LedgerEntry, Ledger, OfSender, Outcomes, SENT_KEY, Sent, add_up};
 pub use lost::{Losses, Lost};
 pub use maintain::{
     Config as MaintainConfig, DamagedBlock, LogGroups, Maintainer, Parts as MaintainParts, Quarantine, RetentionConfig, RetentionRule, lake_swap_grace,
 };
 pub use peers::{Config as NodeConfig, Duty, Facts, NodeStatus, Peers};
 pub use rules::{NoRules, RuleBook, Rules};
+pub use streams::StreamEvents;
 pub use view::{Source, View};
 pub use watermark::Progress;
 
@@ -345,6 +347,8 @@ struct Inner {
     /// Keeps flushes one at a time.
     flushing: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<&'static str, String>>,
+    /// Of log streams in what was replayed.
+    replayed_streams: Mutex<Vec<StreamEvents>>,
     replay: replay::Report,
     flushed_lsn: AtomicU64,
     erasures: erase::Erasures,
@@ -409,6 +413,11 @@ impl Ingest {
     /// Blocks that are damaged, as far as work on them has shown.
     pub fn quarantine(&self) -> &Arc<Quarantine> {
         &self.inner.quarantine
+    }
+
+    /// What the log that was replayed says of log streams; the first who asks has it.
+    pub fn take_replayed_streams(&self) -> Vec<StreamEvents> {
+        std::mem::take(&mut *self.inner.replayed_streams.lock())
     }
 
     /// Where every record ended.

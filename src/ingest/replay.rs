@@ -11,7 +11,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::accept::{RecordCounts, permits, read_state, with_ids};
 use super::erase::Erasures;
+use super::ledger::Senders;
 use super::repeats::{REPEATS_KEY, Repeats};
+use super::streams::Streams;
 use super::watermark::Watermarks;
 use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, links, metrics, rules};
 use crate::catalog::{self, Commit, CommitKind};
@@ -69,7 +71,7 @@ impl Ingest {
             snapshot = catalog.commit(Commit::new(CommitKind::State, clock.now_nanos())).await?;
         }
         let flushed = snapshot.flushed_lsn(catalog.node());
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(config.max_sources);
         let mut states = BTreeMap::new();
         let mut committed_state = None;
         if let Some(bytes) = catalog.read_state().await? {
@@ -131,17 +133,18 @@ impl Ingest {
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
             replay: Report::default(),
+            replayed_streams: Mutex::default(),
             flushed_lsn: AtomicU64::new(flushed),
             erasures: Erasures::new(finder),
             positions: Mutex::default(),
             spans_in_progress: Default::default(),
         };
-        let mut report = Report::default();
+        let (mut report, mut streams) = (Report::default(), Streams::default());
         let mut frames = frames;
         while let Some(frame) = frames.next() {
             let (lsn, frame) = frame?;
             inner.positions.lock().note(frame.received_at_nanos, lsn);
-            if let Err(error) = inner.replay_frame(lsn, &frame, &mut report) {
+            if let Err(error) = inner.replay_frame(lsn, &frame, &mut report, &mut streams) {
                 // decoded once, before it was acknowledged: a defect of ours, or a log of a newer program; never a client's
                 report.undecodable_frames += 1;
                 metrics::REPLAY_FAILURES.inc();
@@ -158,6 +161,7 @@ impl Ingest {
             tracing::info!(?report, "replayed the log");
         }
         inner.replay = report;
+        *inner.replayed_streams.lock() = streams.finish();
         Ok(Ingest { inner: Arc::new(inner) })
     }
 }
@@ -172,7 +176,7 @@ fn of_life(error: catalog::Error) -> Error {
 
 impl Inner {
     /// Brings back what a frame holds, or says why it cannot.
-    fn replay_frame(&self, lsn: Lsn, frame: &Frame, report: &mut Report) -> Result<(), String> {
+    fn replay_frame(&self, lsn: Lsn, frame: &Frame, report: &mut Report, streams: &mut Streams) -> Result<(), String> {
         if frame.kind == STATE_FRAME {
             let (key, value) = read_state(&frame.payload).ok_or("it is no state document")?;
             self.publish_state(lsn, key, value);
@@ -205,6 +209,8 @@ impl Inner {
             self.repeats.note(identity, frame.received_at_nanos);
         }
         RecordCounts::of(&decoded.batch, signal).accepted(&self.ledger, receiver);
+        self.ledger.accepted_of(receiver, &Senders::of(&decoded.batch));
+        streams.observe(&decoded.batch, frame.received_at_nanos);
         self.count_rejected(receiver, signal, &decoded.rejected);
         self.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
         let batch = with_ids(lsn, decoded.batch);

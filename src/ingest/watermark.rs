@@ -107,6 +107,52 @@ fn merged(a: Option<(i64, i64)>, b: Option<(i64, i64)>) -> Option<(i64, i64)> {
     }
 }
 
+/// Tells of rows how many of them each sender has, with their first and last time: service, log group, (first, last, how many). A
+/// sender may come several times.
+pub(super) fn each_sender(rows: &Rows, mut tell: impl FnMut(&str, &str, (i64, i64, u64))) {
+    let times = rows.times().values();
+    let Some(ordinals) = rows.ordinals() else {
+        return each_service(rows, |service, span| tell(service, "", span));
+    };
+    let mut spans: Vec<Option<(i64, i64, u64)>> = vec![None; rows.contexts().len()];
+    for (ordinal, time) in ordinals.values().iter().zip(times) {
+        let span = spans[*ordinal as usize].get_or_insert((*time, *time, 0));
+        *span = (span.0.min(*time), span.1.max(*time), span.2 + 1);
+    }
+    for (context, span) in rows.contexts().iter().zip(spans) {
+        let Some(span) = span else { continue };
+        tell(
+            context.service_name().unwrap_or_default(),
+            context.column("aws_log_group").unwrap_or_default(),
+            span,
+        );
+    }
+}
+
+/// Of rows that name their service each.
+fn each_service(rows: &Rows, mut tell: impl FnMut(&str, (i64, i64, u64))) {
+    let services = match rows.column("service_name") {
+        Some(Column::PerRow(column)) => column.as_string_opt::<i32>(),
+        _ => None,
+    };
+    let service_of = |row: usize| {
+        services
+            .filter(|column| arrow::array::Array::is_valid(column, row))
+            .map_or("", |column| column.value(row))
+    };
+    let times = rows.times().values();
+    let mut row = 0;
+    while row < times.len() {
+        let service = service_of(row);
+        let (mut span, first) = ((times[row], times[row], 0), row);
+        while row < times.len() && service_of(row) == service {
+            span = (span.0.min(times[row]), span.1.max(times[row]), (row - first + 1) as u64);
+            row += 1;
+        }
+        tell(service, span);
+    }
+}
+
 /// All sources of this node.
 #[derive(Debug)]
 pub(super) struct Watermarks {
@@ -130,47 +176,10 @@ impl Watermarks {
     }
 
     fn observe_rows(&self, receiver: &str, signal: &str, rows: &Rows, received_nanos: i64) {
-        let times = rows.times().values();
-        let Some(ordinals) = rows.ordinals() else {
-            return self.observe_services(receiver, signal, rows, received_nanos);
-        };
-        let mut spans: Vec<Option<(i64, i64, u64)>> = vec![None; rows.contexts().len()];
-        for (ordinal, time) in ordinals.values().iter().zip(times) {
-            let span = spans[*ordinal as usize].get_or_insert((*time, *time, 0));
-            *span = (span.0.min(*time), span.1.max(*time), span.2 + 1);
-        }
         let mut marks = self.marks.lock();
-        for (context, span) in rows.contexts().iter().zip(spans) {
-            let Some((min, max, n)) = span else { continue };
-            let log_group = context.column("aws_log_group").unwrap_or_default();
-            let service = context.service_name().unwrap_or_default();
-            self.enter(&mut marks, (receiver, signal, service, log_group), (min, max, n), received_nanos);
-        }
-    }
-
-    /// Rows that name their service each.
-    fn observe_services(&self, receiver: &str, signal: &str, rows: &Rows, received_nanos: i64) {
-        let services = match rows.column("service_name") {
-            Some(Column::PerRow(column)) => column.as_string_opt::<i32>(),
-            _ => None,
-        };
-        let service_of = |row: usize| {
-            services
-                .filter(|column| arrow::array::Array::is_valid(column, row))
-                .map_or("", |column| column.value(row))
-        };
-        let times = rows.times().values();
-        let mut marks = self.marks.lock();
-        let mut row = 0;
-        while row < times.len() {
-            let service = service_of(row);
-            let (mut span, first) = ((times[row], times[row], 0), row);
-            while row < times.len() && service_of(row) == service {
-                span = (span.0.min(times[row]), span.1.max(times[row]), (row - first + 1) as u64);
-                row += 1;
-            }
-            self.enter(&mut marks, (receiver, signal, service, ""), span, received_nanos);
-        }
+        each_sender(rows, |service, log_group, span| {
+            self.enter(&mut marks, (receiver, signal, service, log_group), span, received_nanos);
+        });
     }
 
     fn enter(

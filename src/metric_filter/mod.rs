@@ -24,8 +24,9 @@
 //! On other nodes it is known when they have learnt of it, seconds later.
 //!
 //! For the same reason `defaultValue` is for the minutes of one request, not for those of the group: whether any request brought a match
-//! within a minute is known only when the minute is over, on all nodes, and would have to be remembered through a crash. Sums and maxima of the
-//! usual default, 0, are the same; counts of samples are not.
+//! within a minute is known only when the minute is over, on all nodes, and would have to be remembered through a crash. Of the
+//! usual default, 0, sums and, of values above it, maxima are the same; averages, minima and counts of samples are not, and of another
+//! default the sums neither.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -444,6 +445,7 @@ impl Walk<'_> {
                 reason,
                 message: message.into(),
                 index: None,
+                sender: None,
             }),
         }
     }

@@ -41,13 +41,13 @@
 //! - Bounds are in [`Config`]: queries at once and waiting (more are [`ErrorKind::Busy`]), time, hits, bytes of an answer,
 //!   groups, live tails, SQL memory, disk and rows, open blocks, kept pages. A dropped future stops its work on other threads.
 //! - Queries compute on the threads of [`pool`] alone; SQL takes neither a search's threads nor its place.
-//! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) , the view `metrics` and the
-//!   ledger, and nothing else of the machine.
+//! - SQL only reads; statements see the tables of [`Table::ALL`](crate::model::Table::ALL) , the view `metrics`, the
+//!   ledger and the list of blocks, and nothing else of the machine.
 //!
 //! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
 //! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`] and [`blocks`] (matching),
 //! [`job`] (the work over a view) on the threads of [`pool`], then one room a kind of answer; SQL has [`sql`], its tables
-//! ([`table`]) and the step of a plan that reads them ([`lake_exec`]).
+//! ([`table`], [`inventory`]) and the step of a plan that reads them ([`lake_exec`]).
 
 mod limits;
 mod pool;
@@ -91,6 +91,7 @@ mod lake_exec;
 mod judge;
 mod pushdown;
 mod table;
+mod inventory;
 mod sql;
 mod engine;
 mod gather;

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DataFusionError;
 use datafusion::config::Dialect;
-use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::datasource::ViewTable;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -34,6 +34,7 @@ use super::answer::{SqlColumn, SqlRequest, SqlResponse};
 use super::blocks::Blocks;
 use super::coverage::{Coverage, ProblemKind};
 use super::engine::MAX_ANSWER_BYTES;
+use super::inventory::{BLOCKS, LEDGER, blocks_table, ledger_table};
 use super::limits::Stop;
 use super::pool::Workers;
 use super::table::LakeTable;
@@ -150,7 +151,9 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         max_anchor_traces: config.max_anchor_traces,
     };
     let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
-    session.register_table("ledger", Arc::new(ledger_table(&ledger)?)).map_err(internal)?;
+    for (name, table) in [(LEDGER, ledger_table(&ledger)), (BLOCKS, blocks_table(&view.snapshot))] {
+        session.register_table(name, Arc::new(table?)).map_err(internal)?;
+    }
     let bounds = (limit, config.max_answer_bytes);
     let gathered = tokio::time::timeout(stop.remaining(), gather(&session, &request.query, bounds, &newest_first, &stop)).await;
     let Gathered { columns, rows, end } = match gathered {
@@ -233,22 +236,6 @@ async fn session(provider: impl Fn(Table) -> LakeTable, config: &Config, spill: 
         .register_table("metrics", Arc::new(ViewTable::new(plan, Some(METRICS_VIEW.to_string()))))
         .map_err(internal)?;
     Ok(session)
-}
-
-/// The ledger as a table.
-fn ledger_table(ledger: &[LedgerEntry]) -> Result<MemTable> {
-    let optional = |of: fn(&LedgerEntry) -> Option<&String>| -> ArrayRef { Arc::new(ledger.iter().map(of).collect::<StringArray>()) };
-    let given = |of: fn(&LedgerEntry) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(ledger.iter().map(of))) };
-    let records = ledger.iter().map(|entry| i64::try_from(entry.records).unwrap_or(i64::MAX));
-    let batch = RecordBatch::try_from_iter_with_nullable([
-        ("node", optional(|entry| entry.node.as_ref()), true),
-        ("receiver", optional(|entry| entry.receiver.as_ref()), true),
-        ("signal", given(|entry| &entry.signal), false),
-        ("outcome", given(|entry| entry.outcome), false),
-        ("reason", optional(|entry| entry.reason.as_ref()), true),
-        ("records", Arc::new(Int64Array::from_iter_values(records)), false),
-    ])?;
-    MemTable::try_new(batch.schema(), vec![vec![batch]]).map_err(internal)
 }
 
 struct Gathered {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::decode::Decoded;
 use crate::deliver::Position;
-use crate::ingest::{Ack, DeleteError, DeleteRequest, Ingest, Ledger, Received, Refused};
+use crate::ingest::{Ack, DeleteError, DeleteRequest, Ingest, Ledger, Received, Refused, StreamEvents};
 
 /// The write path as receivers see it. [`Ingest`] is the one outside tests.
 #[async_trait]
@@ -28,6 +28,10 @@ pub trait Intake: Send + Sync + std::fmt::Debug {
     fn states(&self, prefix: &str) -> Vec<(String, Bytes)>;
     /// See [`Ingest::delete`].
     async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError>;
+    /// See [`Ingest::take_replayed_streams`].
+    fn take_replayed_streams(&self) -> Vec<StreamEvents> {
+        Vec::new()
+    }
     /// Where the log is: what is acknowledged from here on has a later place.
     fn position(&self) -> Position {
         Position::default()
@@ -63,6 +67,9 @@ impl Intake for Ingest {
     }
     async fn delete(&self, request: &DeleteRequest) -> Result<(), DeleteError> {
         Ingest::delete(self, request).await.map(|_| ())
+    }
+    fn take_replayed_streams(&self) -> Vec<StreamEvents> {
+        Ingest::take_replayed_streams(self)
     }
     fn position(&self) -> Position {
         Position {

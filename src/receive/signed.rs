@@ -118,6 +118,11 @@ impl Refused {
     }
 
     fn failure(self, face: &Face) -> Failure {
+        let status = match &self {
+            // who the caller is, is known
+            Refused::Denied(_) if face.refused_status == StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+            _ => face.refused_status,
+        };
         let (name, message) = match self {
             Refused::NoToken => (
                 "UnrecognizedClientException",
@@ -127,7 +132,7 @@ impl Refused {
             Refused::Denied(denied) => ("AccessDeniedException", denied.to_string()),
             Refused::Body(fault) => return (face.unread)(fault),
         };
-        Failure::new(face.refused_status, name, message)
+        Failure::new(status, name, message)
     }
 }
 

@@ -99,9 +99,14 @@ def test_events_are_read_at_once_and_keep_their_id_through_flush_merge_and_resta
     assert {e["message"]: e["eventId"] for e in again if e["message"] in ids} == ids
     newest_first = logs.filter_all(startFromHead=False)
     assert newest_first == again[::-1]
+    shown = lambda: lake.boto3().describe_log_streams(logGroupName=logs.group, orderBy="LastEventTime", descending=True)["logStreams"]  # noqa: E731
+    streams = shown()
+    assert all(s["lastEventTimestamp"] and s["firstEventTimestamp"] and s["lastIngestionTime"] and s["storedBytes"] for s in streams) and len(streams) == 2
     lake.restart(kill=True)
     logs = Logs(lake)
     assert logs.filter_all() == again
+    # also what is known of the streams
+    assert shown() == streams
     lake.restart()
     assert Logs(lake).filter_all() == again
 

@@ -201,3 +201,53 @@ def test_datagrams_that_find_no_place_are_dropped_once(make_lake):
     books.add("xray", "traces", dropped=4)
     lake.wait_until(lambda: counted(lake).get(("xray", "traces"), {}).get("dropped") == 4, 20, what="4 datagrams dropped")
     books.agree(lake, "after datagrams that found no place")
+
+
+def test_sums_are_kept_by_sender_and_each_record_is_in_a_named_block(make_lake):
+    lake = make_lake(config={"ingest": {"max_age_days": 30}})
+    now = time.time_ns()
+    request = ExportLogsServiceRequest()
+    for service, times in [("cart", [now, now + 1, now - 40 * 86_400 * 10**9]), ("pay", [now])]:
+        resource = request.resource_logs.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = service
+        scope = resource.scope_logs.add()
+        for at in times:
+            scope.log_records.add(time_unix_nano=at).body.string_value = f"of {service}"
+    answer = requests.post(lake.otlp_http + "/v1/logs", data=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    logs = lake.boto3()
+    logs.create_log_group(logGroupName="/g")
+    logs.create_log_stream(logGroupName="/g", logStreamName="s")
+    events = [{"timestamp": now // 10**6 - age, "message": f"{age} ms old"} for age in (20 * 86_400_000, 2, 1)]
+    # a request may span a day: the old one comes alone
+    for part in (events[:1], events[1:]):
+        logs.put_log_events(logGroupName="/g", logStreamName="s", logEvents=part)
+    # a retry of the second request
+    logs.put_log_events(logGroupName="/g", logStreamName="s", logEvents=events[1:])
+
+    def sums():
+        rows = lake.sql("SELECT receiver, service_name, log_group, outcome, reason, records FROM ledger ORDER BY 1, 2, 3, 4")
+        return [(r["receiver"], r["service_name"], r["log_group"], r["outcome"], r["reason"], int(r["records"])) for r in rows]
+
+    expected = [
+        ("awslogs", None, "/g", "accepted", None, 2),
+        ("awslogs", None, "/g", "rejected", "too_old", 1),
+        ("awslogs", None, "/g", "repeated", None, 2),
+        ("otlp", "cart", None, "accepted", None, 2),
+        ("otlp", "cart", None, "rejected", "too_old", 1),
+        ("otlp", "pay", None, "accepted", None, 1),
+    ]
+    assert sums() == expected
+    (cart,) = [s for entry in lake.status()["receivers"] if entry["receiver"] == "otlp" for s in entry["sources"] if s["service"] == "cart"]
+    assert (cart["accepted"], cart["rejected"]) == (2, {"too_old": 1})
+    lake.restart()
+    assert sums() == expected
+    lake.wait_flushed()
+    # each record is in the one block that says so
+    found = lake.sql(
+        "SELECT l.body, count(*) AS n, min(b.parquet) AS parquet FROM logs l JOIN blocks b ON b.table_name = 'logs'"
+        " AND l.ingest_id BETWEEN b.min_ingest_id AND b.max_ingest_id AND l.time BETWEEN b.min_time AND b.max_time GROUP BY l.ingest_id, l.body"
+    )
+    assert len(found) == 5 and all(row["n"] == "1" for row in found), found
+    assert all((lake.data_dir / "store" / row["parquet"]).is_file() for row in found)
+    assert lake.sql("SELECT sum(rows) - sum(hidden_rows) AS n FROM blocks WHERE table_name = 'logs'") == [{"n": "5"}]

@@ -20,6 +20,7 @@ pub(super) fn metrics(request: &ExportMetricsServiceRequest) -> Result<Decoded, 
         for scope in resource.scope_metrics.iter().filter(|scope| !scope.metrics.is_empty()) {
             let context = context_of(resource.resource.as_ref(), scope.scope.as_ref());
             contexts.add(&context)?;
+            walk.rejections.come_from(&context);
             for metric in &scope.metrics {
                 walk.metric(&context, metric);
             }

@@ -47,7 +47,7 @@ use prost::Message as _;
 
 use super::awslogs::{EVENT_OVERHEAD_BYTES, MAX_BATCH_BYTES, MAX_EVENTS};
 use super::http_events::Head;
-use super::{Context, Decoded, Error, Kind, Reason, Rejected, envelope};
+use super::{Context, Decoded, Error, Kind, Reason, Rejected, Sender, envelope};
 use crate::model::{self, ContextBuilder, Rows, Table};
 
 /// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes [`CUT`]: nobody reads it,
@@ -233,22 +233,33 @@ fn capped_32(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// Rejected records gathered by reason; the message is that of the first.
+/// Rejected records gathered by sender and reason; the message is that of the first.
 #[derive(Debug, Default)]
-struct Rejections(Vec<Rejected>);
+struct Rejections {
+    rejected: Vec<Rejected>,
+    /// Of the records at hand.
+    sender: Option<Sender>,
+}
 
 impl Rejections {
+    /// The records that follow are under `context`.
+    fn come_from(&mut self, context: &model::Context) {
+        self.sender = Some(Sender::of(context));
+    }
+
     fn add(&mut self, count: u64, reason: Reason, message: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
-        match self.0.iter_mut().find(|rejected| rejected.reason == reason) {
+        let is_like = |rejected: &&mut Rejected| rejected.reason == reason && rejected.sender == self.sender;
+        match self.rejected.iter_mut().find(is_like) {
             Some(rejected) => rejected.count += count,
-            None => self.0.push(Rejected {
+            None => self.rejected.push(Rejected {
                 count,
                 reason,
                 message: message(),
                 index: None,
+                sender: self.sender.clone(),
             }),
         }
     }
@@ -260,7 +271,7 @@ fn decoded(rows: Vec<Rows>, rejections: Rejections) -> Decoded {
         batch: model::Batch {
             rows: rows.into_iter().filter(|rows| !rows.is_empty()).collect(),
         },
-        rejected: rejections.0,
+        rejected: rejections.rejected,
         ..Decoded::default()
     }
 }

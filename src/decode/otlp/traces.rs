@@ -21,6 +21,7 @@ pub(super) fn traces(request: &ExportTraceServiceRequest) -> Result<Decoded, Err
         for scope in resource.scope_spans.iter().filter(|scope| !scope.spans.is_empty()) {
             let context = context_of(resource.resource.as_ref(), scope.scope.as_ref());
             contexts.add(&context)?;
+            rejections.come_from(&context);
             let context = builder.context(context);
             for span in &scope.spans {
                 match record(span) {

@@ -116,7 +116,8 @@ impl Registry {
             "logGroupClass": record.class,
             "logGroupArn": self.arns().group(name),
             "deletionProtectionEnabled": record.deletion_protection,
-            "bearerTokenAuthenticationEnabled": record.bearer_tokens.unwrap_or(false),
+            // they are good until somebody says otherwise
+            "bearerTokenAuthenticationEnabled": record.bearer_tokens.unwrap_or(true),
         });
         if let Some(days) = record.retention_days {
             shown["retentionInDays"] = days.into();

@@ -9,9 +9,12 @@
 //! |---|---|
 //! | all events are durable | 200 `{}` |
 //! | some are outside the times that are taken | 200 with `partialSuccess` |
-//! | the body or the destination is not of its form; too many events | 400 |
-//! | the caller may not; there is no such group or stream | 403; 404 |
-//! | above a cap; full or draining | 413; 503 |
+//! | the body or the destination is not of its form; the body above its cap, too many events | 400 |
+//! | nobody is known to have sent it; the caller may not | 401; 403 |
+//! | there is no such group or stream | 404 |
+//! | full or draining | 429, with `Retry-After` |
+//!
+//! The statuses are CloudWatch Logs' own ("HTTP endpoints" of its user guide).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,7 +63,7 @@ pub(super) fn router(receiver: Arc<Receiver>, gate: Arc<Gate>) -> Router {
     let face = Face {
         receiver: RECEIVER,
         services: &["logs"],
-        refused_status: StatusCode::FORBIDDEN,
+        refused_status: StatusCode::UNAUTHORIZED,
         failure: |_, failure| answer::failure(PLAIN_JSON, failure),
         unread: |fault| told(&fault.into()),
         records: |_: &Asked| Some(Signal::Logs),
@@ -89,6 +92,8 @@ fn told(error: &Error) -> Failure {
     failure.status = match error {
         Error::NotFound(_) => StatusCode::NOT_FOUND,
         Error::AccessDenied(_) => StatusCode::FORBIDDEN,
+        Error::TooLarge(_) => StatusCode::BAD_REQUEST,
+        Error::Unavailable { .. } => StatusCode::TOO_MANY_REQUESTS,
         _ => failure.status,
     };
     failure

@@ -2,7 +2,7 @@
 //!
 //! In memory, so that every `PutLogEvents` can ask; each change is durable before it is acknowledged or seen. Documents
 //! lie under `loggroup/GROUP` and `logstream/GROUP\0STREAM` as JSON. When a stream was written to is stored with the next
-//! flush only: after a crash it may show a little less than there is.
+//! flush only; after a crash the replayed log tells the rest ([`StreamEvents`]), and bytes may be counted a little too high.
 //!
 //! Groups and streams are facts about the store: what other nodes know is taken over ([`Facts`]).
 //!
@@ -28,7 +28,7 @@ use super::metric_filters::{MetricFilters, definitions};
 use super::subscription_filters::FilterRecord;
 use super::wire;
 use crate::decode::awslogs::Validation;
-use crate::ingest::{Facts, LogGroups};
+use crate::ingest::{Facts, LogGroups, StreamEvents};
 use crate::metric_filter::Filters;
 
 /// Tags of one log group.
@@ -205,14 +205,43 @@ impl Registry {
                 None => tracing::error!(key, "a stored note of a deleted log group is damaged and is left out"),
             }
         }
-        Self {
+        let registry = Self {
             intake,
             limits,
             arns,
             groups: RwLock::new(groups),
             changing: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             hasher: RandomState::new(),
+        };
+        // what was written since the records of streams were stored
+        for events in registry.intake.take_replayed_streams() {
+            registry.written_before(&events);
         }
+        registry
+    }
+
+    /// Notes what an earlier life took, unless the stream as it was stored has it, or was made after it.
+    fn written_before(&self, events: &StreamEvents) {
+        let received = |nanos: i64| nanos.div_euclid(1_000_000);
+        let (is_older, is_counted) = {
+            let groups = self.groups.read();
+            let stream = groups.by_name.get(&events.log_group).and_then(|group| group.streams.get(&events.log_stream));
+            let Some(stream) = stream else { return };
+            (
+                received(events.first_received_nanos) < stream.created_millis,
+                stream.last_ingestion_millis.is_some_and(|last| received(events.last_received_nanos) <= last),
+            )
+        };
+        if is_older || is_counted {
+            return;
+        }
+        let written = Written {
+            first_event_millis: received(events.first_nanos),
+            last_event_millis: received(events.last_nanos),
+            received_millis: received(events.last_received_nanos),
+            bytes: events.bytes,
+        };
+        self.written(&events.log_group, &events.log_stream, &written);
     }
 
     pub(super) fn arns(&self) -> &Arns {

@@ -321,7 +321,13 @@ fn parse(parser: &mut Parser) -> Result<Command> {
     let message = || FieldName::new(["@message"]);
     let first = parser.lexer.peek()?.clone();
     let mut field = message();
-    let starts_extraction = matches!(first.kind, Kind::Quoted(_)) || first.is_sign("/");
+    // `parse logfmt as lf`: no field of that name, since `as` cannot stand behind a field
+    let names_form = (first.is_word("logfmt") || first.is_word("csv")) && {
+        let mut ahead = parser.lexer.clone();
+        ahead.next()?;
+        ahead.peek()?.is_word("as")
+    };
+    let starts_extraction = matches!(first.kind, Kind::Quoted(_)) || first.is_sign("/") || names_form;
     if !starts_extraction {
         field = parser.field()?;
     }

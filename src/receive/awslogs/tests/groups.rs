@@ -50,7 +50,7 @@ async fn groups_are_shown_as_aws_shows_them() {
             "logGroupName": "g", "creationTime": NOW_MILLIS, "metricFilterCount": 0, "storedBytes": 31, "logGroupClass": "STANDARD",
             "arn": "arn:aws:logs:us-east-1:000000000000:log-group:g:*", "logGroupArn": "arn:aws:logs:us-east-1:000000000000:log-group:g",
             "deletionProtectionEnabled": false,
-            "bearerTokenAuthenticationEnabled": false,
+            "bearerTokenAuthenticationEnabled": true,
         }]})
     );
 }
