@@ -97,7 +97,7 @@ fn main() {
     drop((blocks, merged));
 
     let (tantivy, _) = raw_tantivy(&parts, n);
-    let parquet = raw_parquet(&parts, n);
+    let (parquet, _) = raw_parquet(&parts, n);
     let bytes = our_bytes as f64 / (tantivy.bytes + parquet.bytes) as f64;
     println!(
         "ratio to tantivy alone + Parquet alone: {:.2} of the CPU, {bytes:.2} of the bytes",

@@ -6,8 +6,9 @@
 //! 2. Adds a twentieth more of logs with their spans, starts it again on what is stored and asks it over HTTP, one keep-alive connection, answers read whole: median of
 //!    nine after two to warm up.
 //! 3. The same kind of records go through the parts alone, in this process: decode into columns, tantivy, Parquet; and
-//!    the bare index is asked the same questions, in process, for document numbers only. The ratios are what durability, correlation, the
-//!    head, whole rows, HTTP and the rest of the server add.
+//!    the bare parts are asked the same questions, in process: the index for document numbers only (in no order of time: it has none), the
+//!    Parquet file for its two columns, counted. The ratios are what durability, correlation, the head, whole rows, their order, HTTP and
+//!    the rest of the server add.
 //!
 //! All ends up in one table.
 
@@ -19,6 +20,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use tantivy::collector::{Count, TopDocs};
 use tantivy::query::{PhraseQuery, Query, TermQuery};
@@ -68,6 +73,17 @@ fn main() {
     for (kind, bytes) in &ours.bytes_by_kind {
         match kind.as_str() {
             "Parquet" => println!("| … {kind} | {:.1} | {parquet:.1} | {:.2} |", a_record(*bytes), a_record(*bytes) / parquet),
+            "positions" | "postings" | "terms" => {
+                let is_its = |ending: &str| kind_of(ending) == Some(kind.as_str());
+                let raw = parts
+                    .tantivy
+                    .by_ending
+                    .iter()
+                    .filter(|(ending, _)| is_its(ending))
+                    .map(|(_, bytes)| *bytes as u64);
+                let raw = a_record(raw.sum());
+                println!("| … {kind} | {:.1} | {raw:.1} | {:.2} |", a_record(*bytes), a_record(*bytes) / raw);
+            }
             _ => println!("| … {kind} | {:.1} | | |", a_record(*bytes)),
         }
     }
@@ -279,6 +295,16 @@ fn line((cpu, peak): Usage, records: u64) -> String {
     format!("{:.1} CPU-s a million records, peak memory {peak:.0} MiB", cpu * 1e6 / records as f64)
 }
 
+/// What tantivy's file of an ending holds.
+fn kind_of(ending: &str) -> Option<&'static str> {
+    match ending {
+        "pos" => Some("positions"),
+        "idx" => Some("postings"),
+        "term" => Some("terms"),
+        _ => None,
+    }
+}
+
 /// Adds the bytes of the files under a folder, index objects by what is in them; gives their sum.
 fn add_bytes(folder: &Path, by_kind: &mut BTreeMap<String, u64>) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
@@ -298,12 +324,7 @@ fn add_bytes(folder: &Path, by_kind: &mut BTreeMap<String, u64>) -> u64 {
                 let index = std::fs::read(&path).expect("a readable index");
                 let mut rest = n_bytes;
                 for (part, bytes) in tracelake::block::index_parts(&index.into()).expect("an index") {
-                    let kind = match part.as_str() {
-                        "pos" => "positions",
-                        "idx" => "postings",
-                        "term" => "terms",
-                        _ => continue,
-                    };
+                    let Some(kind) = kind_of(&part) else { continue };
                     add(kind, bytes);
                     rest -= bytes;
                 }
@@ -348,7 +369,7 @@ fn parts_alone(records: u64, hours: u64) -> Parts {
     let n: usize = parts.iter().map(Rows::len).sum();
     println!("decode alone: {:.2} CPU s per million", decoding * 1e6 / n as f64);
     let (mut tantivy, index) = raw::raw_tantivy(&parts, n);
-    let mut parquet = raw::raw_parquet(&parts, n);
+    let (mut parquet, file) = raw::raw_parquet(&parts, n);
     let a_million = 1e6 / n as f64;
     tantivy.cpu *= a_million;
     parquet.cpu *= a_million;
@@ -356,8 +377,34 @@ fn parts_alone(records: u64, hours: u64) -> Parts {
         decode: decoding * a_million,
         tantivy,
         parquet,
-        answers: bare_answers(&index),
+        answers: bare_answers(&index)
+            .into_iter()
+            .chain([("hour x service", bare_histogram(&file.into()))])
+            .collect(),
     }
+}
+
+/// Median milliseconds of reading times and services out of the bare file, and counting them by hour.
+fn bare_histogram(file: &bytes::Bytes) -> f64 {
+    median(|| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).expect("a Parquet file");
+        let columns = ProjectionMask::columns(reader.parquet_schema(), ["time_unix_nano", "service_name"]);
+        let mut counts: BTreeMap<(i64, String), u64> = BTreeMap::new();
+        for batch in reader.with_projection(columns).build().expect("a reader") {
+            let batch = batch.expect("rows");
+            let times = batch.column_by_name("time_unix_nano").expect("times").as_primitive::<Int64Type>();
+            let services = batch.column_by_name("service_name").expect("services").as_string::<i32>();
+            for (time, service) in times.values().iter().zip(services) {
+                let hour = time.div_euclid(3_600_000_000_000);
+                let service = service.unwrap_or_default();
+                match counts.iter_mut().find(|((of, name), _)| *of == hour && name == service) {
+                    Some((_, n)) => *n += 1,
+                    None => _ = counts.insert((hour, service.to_string()), 1),
+                }
+            }
+        }
+        counts
+    })
 }
 
 /// The questions that a bare index can be asked: the best 100 documents, or how many.
@@ -369,7 +416,16 @@ fn bare_answers(index: &Index) -> Vec<(&'static str, f64)> {
     let phrase = PhraseQuery::new(["connection", "reset", "by", "peer"].map(term).to_vec());
     let best = |query: &dyn Query| searcher.search(query, &TopDocs::with_limit(100).order_by_score()).expect("an answer").len();
     let (rare, common) = (word(load::RARE), word("request"));
+    let traces = index.schema().get_field("trace_id").expect("a field");
+    let some_trace = {
+        let dictionary = searcher.segment_reader(0).inverted_index(traces).expect("an inverted index");
+        let mut ids = dictionary.terms().stream().expect("terms");
+        assert!(ids.advance(), "a trace ID");
+        String::from_utf8_lossy(ids.key()).into_owned()
+    };
+    let trace = TermQuery::new(Term::from_field_text(traces, &some_trace), IndexRecordOption::Basic);
     vec![
+        ("trace by ID", median(|| best(&trace))),
         ("rare term", median(|| best(&rare))),
         ("newest 100 of a common term", median(|| best(&common))),
         ("newest 100 of a phrase", median(|| best(&phrase))),

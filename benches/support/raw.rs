@@ -35,6 +35,8 @@ pub(crate) struct Alone {
     pub(crate) cpu: f64,
     /// Bytes it wrote.
     pub(crate) bytes: usize,
+    /// The same of tantivy by the ending of its files.
+    pub(crate) by_ending: Vec<(String, usize)>,
 }
 
 /// Tantivy alone, and the index it made.
@@ -74,19 +76,23 @@ pub(crate) fn raw_tantivy(parts: &[Rows], n: usize) -> (Alone, Index) {
     let index = writer.finalize().expect("an index");
     let cpu = cpu_seconds() - cpu;
     report("tantivy alone", n, wall.elapsed().as_secs_f64(), cpu);
-    let bytes: usize = index
-        .directory()
-        .list_managed_files()
-        .iter()
-        .filter_map(|name| tantivy::Directory::open_read(index.directory(), name).ok())
-        .map(|file| tantivy::HasLen::len(&file))
-        .sum();
+    let of_file = |name: &std::path::PathBuf| {
+        let file = tantivy::Directory::open_read(index.directory(), name).ok()?;
+        let ending = name.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        Some((ending.to_string(), tantivy::HasLen::len(&file)))
+    };
+    let by_ending: Vec<(String, usize)> = index.directory().list_managed_files().iter().filter_map(of_file).collect();
+    let bytes: usize = by_ending.iter().map(|(_, bytes)| bytes).sum();
     println!("  {:.1} B a record", bytes as f64 / n as f64);
-    (Alone { cpu, bytes }, index)
+    let alone = Alone { cpu, bytes, by_ending };
+    for (ending, bytes) in &alone.by_ending {
+        println!("    .{ending} {:.1}", *bytes as f64 / n as f64);
+    }
+    (alone, index)
 }
 
-/// Parquet alone.
-pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> Alone {
+/// Parquet alone, and the file it made.
+pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> (Alone, Vec<u8>) {
     let batches: Vec<RecordBatch> = parts.iter().map(|part| part.to_batch(None).expect("stored")).collect();
     let (wall, cpu) = (Instant::now(), cpu_seconds());
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
@@ -94,9 +100,11 @@ pub(crate) fn raw_parquet(parts: &[Rows], n: usize) -> Alone {
     for batch in &batches {
         writer.write(batch).expect("written");
     }
-    let bytes = writer.into_inner().expect("a file").len();
+    let file = writer.into_inner().expect("a file");
+    let bytes = file.len();
     let cpu = cpu_seconds() - cpu;
     report("Parquet alone", n, wall.elapsed().as_secs_f64(), cpu);
     println!("  {:.1} B a record", bytes as f64 / n as f64);
-    Alone { cpu, bytes }
+    let by_ending = Vec::new();
+    (Alone { cpu, bytes, by_ending }, file)
 }
