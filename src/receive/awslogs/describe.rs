@@ -386,8 +386,13 @@ pub(super) fn check_group(validation: &mut Validation, name: &Option<String>, id
         validation.log_group_name(name, "logGroupName");
     }
     if let Some(identifier) = identifier {
-        validation.length(identifier, "logGroupIdentifier", 1, 2048);
+        check_identifier(validation, identifier, "logGroupIdentifier");
     }
+}
+
+/// Checks a member that names a group by its name or ARN; `:*` at its end, as `arn` of an answer has it, is passed over.
+pub(super) fn check_identifier(validation: &mut Validation, identifier: &str, member: &str) {
+    validation.log_group_identifier(identifier.strip_suffix(":*").unwrap_or(identifier), member);
 }
 
 /// The group that one of two members names.
@@ -427,7 +432,7 @@ fn check_identifiers(validation: &mut Validation, identifiers: &[String]) {
         );
     }
     for identifier in identifiers.iter().take(MAX_IDENTIFIERS) {
-        validation.length(identifier, "logGroupIdentifiers", 1, 2048);
+        check_identifier(validation, identifier, "logGroupIdentifiers");
     }
 }
 

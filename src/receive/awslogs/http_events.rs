@@ -30,7 +30,7 @@ use serde_json::json;
 use super::super::answer::{self, BodyFault, Dialect, Failure};
 use super::super::signed::{Face, Gate, guarded};
 use super::super::{inflate_aside, metrics, read as read_body};
-use super::describe::one_group;
+use super::describe::{check_identifier, one_group};
 use super::error::{Error, Result, failure};
 use super::{RECEIVER, Receiver, Registry, Written, allowed, wire};
 use crate::access::{Asked, Caller};
@@ -103,7 +103,9 @@ impl Registry {
     /// `PutBearerTokenAuthentication`.
     pub async fn put_bearer_tokens(&self, call: &wire::BearerTokens) -> Result<()> {
         let mut validation = Validation::new();
-        validation.required(&call.log_group_identifier, "logGroupIdentifier");
+        if let Some(identifier) = validation.required(&call.log_group_identifier, "logGroupIdentifier") {
+            check_identifier(&mut validation, identifier, "logGroupIdentifier");
+        }
         let are_good = *validation
             .required(&call.bearer_token_authentication_enabled, "bearerTokenAuthenticationEnabled")
             .unwrap_or(&false);

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::super::Intake;
 use super::arn::{Arns, group_of_arn};
 use super::delete::{GONE_KEY, Gone};
-use super::describe::one_group;
+use super::describe::{check_identifier, one_group};
 use super::error::{Error, Result};
 use super::events::Streams;
 use super::metric_filters::{MetricFilters, definitions};
@@ -426,7 +426,9 @@ impl Registry {
     /// `PutLogGroupDeletionProtection`.
     pub async fn put_deletion_protection(&self, call: &wire::DeletionProtection) -> Result<()> {
         let mut validation = Validation::new();
-        validation.required(&call.log_group_identifier, "logGroupIdentifier");
+        if let Some(identifier) = validation.required(&call.log_group_identifier, "logGroupIdentifier") {
+            check_identifier(&mut validation, identifier, "logGroupIdentifier");
+        }
         let is_protected = *validation
             .required(&call.deletion_protection_enabled, "deletionProtectionEnabled")
             .unwrap_or(&false);
