@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::arn::group_of_identifier;
 use super::error::{Error, Result};
-use super::registry::{Group, Registry, StreamRecord, check_class};
+use super::registry::{Group, Registry, StreamRecord, check_class, check_tag_key, is_tag_char};
 use super::wire;
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
@@ -21,8 +21,12 @@ use crate::decode::awslogs::Validation;
 const MAX_PAGE: i64 = 50;
 /// Groups that `ListLogGroups` gives at most.
 const MAX_LISTED: i64 = 1_000;
-/// Tags that it takes.
+/// Tags that it takes, and values of one.
 const MAX_TAG_FILTERS: usize = 5;
+/// Data sources that it takes.
+const MAX_DATA_SOURCES: usize = 5;
+/// Names of field indexes that it takes.
+const MAX_FIELD_INDEXES: usize = 20;
 /// Characters of a value that a tag is to have.
 const MAX_TAG_FILTER_CHARS: usize = 259;
 /// Accounts of one call.
@@ -148,23 +152,18 @@ impl Registry {
             None => vec![],
         };
         let tags = call.log_group_tags.as_deref().unwrap_or_default();
-        if tags.len() > MAX_TAG_FILTERS {
-            let shown = format_args!("[{} tags]", tags.len()).to_string();
-            validation.violation(
-                shown,
-                "logGroupTags",
-                format_args!("Member must have length less than or equal to {MAX_TAG_FILTERS}"),
-            );
-        }
-        if tags.is_empty() && call.log_group_tags.is_some() {
-            validation.violation("[]", "logGroupTags", "Member must have length greater than or equal to 1");
-        }
+        check_items(&mut validation, call.log_group_tags.as_deref(), "logGroupTags", MAX_TAG_FILTERS);
         for (number, tag) in tags.iter().enumerate() {
-            let at = format!("logGroupTags.{}.member", number + 1);
-            validation.required(&tag.key, &format!("{at}.key"));
-            for value in tag.values.iter().flatten().filter(|value| value.chars().count() > MAX_TAG_FILTER_CHARS) {
-                validation.length(value, format!("{at}.values"), 0, MAX_TAG_FILTER_CHARS);
-            }
+            check_tag_filter(&mut validation, tag, &format!("logGroupTags.{}.member", number + 1));
+        }
+        check_items(&mut validation, call.data_sources.as_deref(), "dataSources", MAX_DATA_SOURCES);
+        if call.data_sources.iter().flatten().any(|source| source.get("name").is_none_or(Value::is_null)) {
+            validation.missing("dataSources.member.name");
+        }
+        check_items(&mut validation, call.field_index_names.as_deref(), "fieldIndexNames", MAX_FIELD_INDEXES);
+        for name in call.field_index_names.iter().flatten().take(MAX_FIELD_INDEXES) {
+            // what a log group's name may be
+            validation.log_group_name(name, "fieldIndexNames.member");
         }
         check_accounts(&mut validation, call.account_identifiers.as_deref());
         validation.finish().map_err(Error::InvalidParameter)?;
@@ -264,6 +263,38 @@ fn check_accounts(validation: &mut Validation, accounts: Option<&[String]>) {
     let is_account = |account: &String| account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(other) = accounts.iter().find(|account| !is_account(account)) {
         validation.violation(other, "accountIdentifiers", r"Member must satisfy regular expression pattern: ^\d{12}$");
+    }
+}
+
+/// How many items a list has, if there is one.
+fn check_items<T>(validation: &mut Validation, items: Option<&[T]>, member: &str, max: usize) {
+    let Some(n) = items.map(<[T]>::len) else { return };
+    if n == 0 {
+        validation.violation("[]", member, "Member must have length greater than or equal to 1");
+    }
+    if n > max {
+        let expected = format!("Member must have length less than or equal to {max}");
+        validation.violation(format!("[{n} items]"), member, expected);
+    }
+}
+
+fn check_tag_filter(validation: &mut Validation, tag: &wire::TagFilter, at: &str) {
+    if let Some(key) = validation.required(&tag.key, &format!("{at}.key")) {
+        check_tag_key(validation, key, &format!("{at}.key"));
+    }
+    let values = tag.values.as_deref().unwrap_or_default();
+    if values.len() > MAX_TAG_FILTERS {
+        let expected = format!("Member must have length less than or equal to {MAX_TAG_FILTERS}");
+        validation.violation(format!("[{} values]", values.len()), format!("{at}.values"), expected);
+    }
+    for value in values.iter().take(MAX_TAG_FILTERS) {
+        validation.length(value, format!("{at}.values"), 0, MAX_TAG_FILTER_CHARS);
+        let text = value.strip_prefix('!').unwrap_or(value);
+        let text = text.strip_prefix('*').unwrap_or(text);
+        if !text.strip_suffix('*').unwrap_or(text).chars().all(is_tag_char) {
+            let expected = r"Member must satisfy regular expression pattern: ^!?\*?([\p{L}\p{Z}\p{N}_.:/=+\-@]*)\*?$";
+            validation.violation(value, format!("{at}.values"), expected);
+        }
     }
 }
 

@@ -324,6 +324,9 @@ impl Registry {
         check_class(&mut validation, class);
         let tags = call.tags.clone().unwrap_or_default();
         check_tags(&mut validation, &tags);
+        if call.tags.is_some() && tags.is_empty() {
+            validation.violation("{}", "tags", "Member must have length greater than or equal to 1");
+        }
         validation.finish().map_err(Error::InvalidParameter)?;
         let name = call.log_group_name.as_deref().unwrap_or_default();
         if name.starts_with("aws/") {
@@ -522,8 +525,8 @@ impl Registry {
         } else if keys_given.is_empty() && keys.is_some() && member == "tags" {
             validation.violation(&shown, member, "Member must have length greater than or equal to 1");
         }
-        if keys_given.iter().any(String::is_empty) {
-            validation.violation("", format_args!("{member}.member"), "Member must have length greater than or equal to 1");
+        for key in keys_given.iter().take(MAX_TAGS) {
+            check_tag_key(&mut validation, key, &format!("{member}.member"));
         }
         validation.finish().map_err(Error::InvalidParameter)?;
         self.change_group(name, |record| {
@@ -677,6 +680,9 @@ fn group_of_resource(arn: &Option<String>) -> Result<String> {
     let mut validation = Validation::new();
     if let Some(arn) = validation.required(arn, "resourceArn") {
         validation.length(arn, "resourceArn", 1, 1011);
+        if validation.is_ok() {
+            check_identifier(&mut validation, arn, "resourceArn");
+        }
     }
     validation.finish().map_err(Error::InvalidParameter)?;
     let arn = arn.as_deref().unwrap_or_default();
@@ -701,20 +707,29 @@ pub(super) fn check_class(validation: &mut Validation, class: &str) {
     }
 }
 
+/// Whether a tag's key or value may have it.
+pub(super) fn is_tag_char(c: char) -> bool {
+    c.is_alphabetic() || c.is_numeric() || c.is_whitespace() || "_.:/=+-@".contains(c)
+}
+
+/// Checks a tag's key: 1 to 128 characters.
+pub(super) fn check_tag_key(validation: &mut Validation, key: &str, member: &str) {
+    validation.length(key, member, 1, 128);
+    if !key.chars().all(is_tag_char) {
+        validation.violation(key, member, r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]+)$");
+    }
+}
+
 fn check_tags(validation: &mut Validation, tags: &BTreeMap<String, String>) {
-    let is_allowed = |c: char| c.is_alphabetic() || c.is_numeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
     if tags.len() > MAX_TAGS {
         let shown = format_args!("[{} tags]", tags.len()).to_string();
         validation.violation(shown, "tags", format_args!("Member must have length less than or equal to {MAX_TAGS}"));
         return;
     }
     for (key, value) in tags {
-        validation.length(key, "tags", 1, 128);
+        check_tag_key(validation, key, "tags");
         validation.length(value, format_args!("tags.{key}.member"), 0, 256);
-        if !key.chars().all(is_allowed) {
-            validation.violation(key, "tags", r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]+)$");
-        }
-        if !value.chars().all(is_allowed) {
+        if !value.chars().all(is_tag_char) {
             validation.violation(
                 value,
                 format_args!("tags.{key}.member"),

@@ -434,10 +434,8 @@ fn check_enum(validation: &mut Validation, value: &str, member: &str, values: &[
 }
 
 fn query_id<'a>(validation: &mut Validation, id: &'a Option<String>) -> &'a str {
-    let id = validation.required(id, "queryId").map_or("", String::as_str);
-    if !id.is_empty() {
-        validation.length(id, "queryId", 1, 256);
-    }
+    let Some(id) = validation.required(id, "queryId") else { return "" };
+    validation.length(id, "queryId", 1, 256);
     id
 }
 
