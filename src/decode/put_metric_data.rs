@@ -6,8 +6,8 @@
 //! | rule | fault |
 //! |---|---|
 //! | no namespace, no metric, a datum without a name | [`Fault::Missing`] |
-//! | more than 1,000 datums, 150 values, 30 dimensions; a name, unit or number that cannot be | [`Fault::Value`] |
-//! | two of `Value`, `Values` and `StatisticValues`, or none; `Counts` that do not match `Values` | [`Fault::Combination`] |
+//! | more than 1,000 datums, 150 values, 30 dimensions; a name, unit or number that cannot be; `Counts` that do not match `Values` | [`Fault::Value`] |
+//! | two of `Value`, `Values` and `StatisticValues`, or none | [`Fault::Combination`] |
 //! | older than 14 days, more than 2 h ahead (unless any time is taken: [`Context::retention_days`] 0) | [`Fault::Value`] |
 //!
 //! All forms become one tree ([`Node`]) of which the same reader makes the call, so that they mean the same: text that reads as
@@ -343,9 +343,7 @@ fn sample(node: &Node, at: &str) -> Result<Sample, Fault> {
         }
     }
     if !counts.is_empty() && counts.len() != values.len() {
-        return Err(Fault::Combination(format!(
-            "The parameters {at}.Values and {at}.Counts must be of the same size."
-        )));
+        return Err(Fault::Value(format!("The parameters {at}.Values and {at}.Counts must be of the same size.")));
     }
     if let Some(count) = counts.iter().find(|count| **count < 0.0) {
         return Err(invalid(count, &format!("{at}.Counts")));

@@ -206,6 +206,7 @@ fn each_rule_has_its_fault_and_names_the_parameter() {
         json!({"StatisticValues": {"SampleCount": -1, "Sum": 1, "Minimum": 1, "Maximum": 1}}),
         json!({"Values": [1], "Counts": [-1]}),
         json!({"Values": [1], "Counts": [0]}),
+        json!({"Values": [1, 2], "Counts": [1]}),
         json!({"Values": vec![1; MAX_VALUES + 1]}),
         json!({"Value": 1, "Dimensions": vec![json!({"Name": "n", "Value": "v"}); MAX_DIMENSIONS + 1]}),
         json!({"Value": 1, "MetricName": "m".repeat(256)}),
@@ -221,7 +222,6 @@ fn each_rule_has_its_fault_and_names_the_parameter() {
         json!({}),
         json!({"Value": 1, "Values": [1]}),
         json!({"Value": 1, "StatisticValues": {"SampleCount": 1, "Sum": 1, "Minimum": 1, "Maximum": 1}}),
-        json!({"Values": [1, 2], "Counts": [1]}),
         json!({"StatisticValues": {"SampleCount": 1, "Sum": 1, "Minimum": 2, "Maximum": 1}}),
     ] {
         assert!(matches!(fault(&datum(bad.clone())), Fault::Combination(_)), "{bad}");
