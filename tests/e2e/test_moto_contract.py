@@ -379,3 +379,64 @@ def test_every_call_that_moto_has_is_compared_or_decided(lake):
                 getattr(raw, call)()
             told = refused.value.response["Error"]
             assert told["Code"] == "UnknownOperationException" and f"Logs_20140328.{api}" in told["Message"], told
+
+
+ONE = {"MetricName": "m", "Value": 1.0}
+MANY = {"MetricName": "m", "Values": [1.0, 2.0], "Counts": [3.0, 4.0]}
+SET = {"MetricName": "m", "StatisticValues": {"SampleCount": 2, "Sum": 3, "Minimum": 1, "Maximum": 2}}
+NAN = float("nan")
+# PutMetricData: what is put; the error that it ends with here; and, where moto's is another, moto's and whose is AWS's
+METRICS = {
+    "a value": (dict(MetricData=[ONE]), None),
+    "values and counts": (dict(MetricData=[MANY]), None),
+    "statistics": (dict(MetricData=[SET]), None),
+    "a value with all it may have": (
+        dict(MetricData=[{**ONE, "Timestamp": START // 1000, "Unit": "Seconds", "Dimensions": [{"Name": "a", "Value": "b"}], "StorageResolution": 1}]),
+        None,
+    ),
+    "no number": (dict(MetricData=[{**ONE, "Value": NAN}]), "InvalidParameterValue"),
+    "no number among values": (dict(MetricData=[{"MetricName": "m", "Values": [1.0, NAN]}]), "InvalidParameterValue"),
+    "fewer counts than values": (dict(MetricData=[{**MANY, "Counts": [3.0]}]), "InvalidParameterValue"),
+    "a value and statistics": (dict(MetricData=[{**ONE, **SET}]), "InvalidParameterCombination"),
+    "a value and values": (
+        dict(MetricData=[{**ONE, **MANY}]),
+        "InvalidParameterCombination",
+        "InvalidParameterValue",
+        "ours: what cannot be used together has an error of its own in the model",
+    ),
+    "statistics without a sum": (
+        dict(MetricData=[{"MetricName": "m", "StatisticValues": {"SampleCount": 2, "Minimum": 1, "Maximum": 2}}]),
+        "MissingParameter",
+        "InvalidParameterValue",
+        "ours: the member is required, and what is missing has an error of its own in the model",
+    ),
+    "nothing to put": (dict(MetricData=[{"MetricName": "m"}]), "InvalidParameterCombination", None, "ours: moto takes it for 0"),
+    "no namespace": (dict(Namespace=None, MetricData=[ONE]), "MissingParameter", None, "ours: the member is required"),
+    "a namespace of AWS's own": (dict(Namespace="AWS/EC2", MetricData=[ONE]), None),
+    "a unit that is none": (dict(MetricData=[{**ONE, "Unit": "Parsecs"}]), "InvalidParameterValue", None, "ours: the model has a list of them"),
+    "too many dimensions": (
+        dict(MetricData=[{**ONE, "Dimensions": [{"Name": f"n{n}", "Value": "v"} for n in range(31)]}]),
+        "InvalidParameterValue",
+        None,
+        "ours: 30 are the most in the model",
+    ),
+    "too old": (dict(MetricData=[{**ONE, "Timestamp": 1_500_000_000}]), "InvalidParameterValue", None, "ours: two weeks are the most in the API reference"),
+}
+
+
+def test_put_metric_data_beside_motos(lake, moto):
+    clients = [lakes.client("cloudwatch", url, config=lakes.Config(parameter_validation=False)) for url in (lake.url, moto)]
+    wrong = []
+    for name, (members, ours, *theirs) in METRICS.items():
+        told = [put_metrics(client, members) for client in clients]
+        if told != [ours, theirs[0] if theirs else ours] or theirs and theirs[0] == ours:
+            wrong.append((name, told))
+    assert not wrong
+
+
+def put_metrics(client, members):
+    members = {k: v for k, v in ({"Namespace": "N"} | members).items() if v is not None}
+    try:
+        client.put_metric_data(**members)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
