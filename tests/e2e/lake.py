@@ -201,8 +201,8 @@ class Lake:
         return self.ready["xray"]
 
     def boto3(self, service="logs", **more):
-        """A boto3 client of one of our AWS faces."""
-        return client(service, self.url, **more)
+        """A boto3 client of one of our AWS faces, to which nothing is told that the service's model does not know."""
+        return strict(client(service, self.url, **more))
 
     # -- the API
 
@@ -304,6 +304,50 @@ def client(service, endpoint, config=None, **more):
     """A boto3 client of a server on this machine; what `config` says counts before our own settings."""
     settings = Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=20)
     return boto3.client(service, endpoint_url=endpoint, config=settings.merge(config) if config else settings, **{**KEYS, **more})
+
+
+def unmodelled(shape, value, at=""):
+    """What of a JSON answer the model does not know: members, types, words of a list. botocore's parser passes such things over."""
+    kinds = {"string": str, "boolean": bool, "integer": int, "long": int, "float": (int, float), "double": (int, float), "timestamp": (int, float)}
+    kind = shape.type_name
+    if value is None:
+        yield f"{at} is null"
+    elif kind in ("structure", "map"):
+        if not isinstance(value, dict):
+            yield f"{at} is no {kind}: {value!r}"
+            return
+        for name, one in value.items():
+            of = shape.members.get(name) if kind == "structure" else shape.value
+            if of is None:
+                yield f"{at}.{name} is not in the model"
+            else:
+                yield from unmodelled(of, one, f"{at}.{name}")
+    elif kind == "list":
+        if not isinstance(value, list):
+            yield f"{at} is no list: {value!r}"
+            return
+        for number, one in enumerate(value):
+            yield from unmodelled(shape.member, one, f"{at}[{number}]")
+    elif kind in kinds:
+        if not isinstance(value, kinds[kind]) or isinstance(value, bool) != (kind == "boolean"):
+            yield f"{at} is no {kind}: {value!r}"
+        if kind == "string" and shape.enum and value not in shape.enum:
+            yield f"{at} is none of {shape.enum}: {value!r}"
+
+
+def strict(client):
+    """A client that fails over an answer which the service's model does not know all of."""
+
+    def check(http_response, model, **_):
+        if http_response.status_code != 200 or model.output_shape is None or model.has_event_stream_output:
+            return
+        wrong = list(unmodelled(model.output_shape, json.loads(http_response.content)))
+        assert not wrong, (model.name, wrong[:5])
+
+    # what speaks CBOR or XML is read by botocore alone
+    if client.meta.service_model.resolved_protocol in ("json", "rest-json"):
+        client.meta.events.register("after-call", check)
+    return client
 
 
 def free_port():

@@ -238,7 +238,7 @@ METRIC_ERRORS = {
 def client(url, service="logs", **more):
     """One that sends what it is told to, once."""
     config = Config(parameter_validation=False, inject_host_prefix=False, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
-    return boto3.client(service, endpoint_url=url, config=config, **{**lakes.KEYS, **more})
+    return lakes.strict(boto3.client(service, endpoint_url=url, config=config, **{**lakes.KEYS, **more}))
 
 
 def good(world, call):

@@ -339,7 +339,7 @@ def test_every_difference_to_moto_is_decided(make_lake, moto):
     lake, destination = make_deliver_lake(make_lake, moto), Kinesis(moto).arn
     # neither checks members before it sends, or calls another host
     config = lakes.Config(parameter_validation=False, inject_host_prefix=False)
-    ours = play(lakes.client("logs", lake.url, config=config), "000000000000", destination)
+    ours = play(lakes.strict(lakes.client("logs", lake.url, config=config)), "000000000000", destination)
     theirs = play(lakes.client("logs", moto, config=config), "123456789012", destination)
     found = differences(ours, theirs)
     undecided = [name for name, paths in found.items() if paths != set(DIFFERENCES.get(name, ("", ""))[0].split())]
