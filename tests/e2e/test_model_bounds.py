@@ -276,6 +276,62 @@ def test_at_each_bound_of_the_model_a_call_is_taken(raw, call):
     assert not wrong, "\n".join(map(str, wrong))
 
 
+def test_every_call_is_taken(raw):
+    """The way all goes well, in an order in which each call finds what it needs; answers are held against the model."""
+    group = f"{GROUP}/well"
+    at = int(time.time() * 1000) - 1_000
+
+    def take(call, **more):
+        model = raw.meta.service_model.operation_model(call)
+        taken.append(call)
+        return method_of(raw, call)(**of_group(good_members(model) | more, group))
+
+    taken = []
+    take("CreateLogGroup", logGroupName=GROUP)
+    take("CreateLogStream", logStreamName=STREAM)
+    assert take("PutLogEvents", logEvents=[{"timestamp": at, "message": "an ERROR"}])["nextSequenceToken"]
+    assert [group_of["logGroupName"] for group_of in take("DescribeLogGroups", logGroupNamePrefix=GROUP)["logGroups"]] == [group]
+    assert [group_of["logGroupName"] for group_of in take("ListLogGroups", logGroupNamePattern="^" + GROUP)["logGroups"]].count(group) == 1
+    assert [stream["logStreamName"] for stream in take("DescribeLogStreams")["logStreams"]] == [STREAM]
+    (event,) = take("FilterLogEvents", filterPattern="ERROR")["events"]
+    assert take("GetLogEvents")["events"][0]["message"] == event["message"] == "an ERROR"
+    assert take("GetLogRecord", logRecordPointer=event["eventId"])["logRecord"]["@message"] == "an ERROR"
+    assert "@message" in [field["name"] for field in take("GetLogGroupFields")["logGroupFields"]]
+    take("PutRetentionPolicy")
+    take("DeleteRetentionPolicy")
+    take("PutLogGroupDeletionProtection")
+    take("PutBearerTokenAuthentication")
+    take("TagResource", tags={"a": "b", "c": "d"})
+    take("TagLogGroup", tags={"e": "f"})
+    take("UntagResource", tagKeys=["a"])
+    take("UntagLogGroup", tags=["c"])
+    assert take("ListTagsForResource")["tags"] == take("ListTagsLogGroup")["tags"] == {"e": "f"}
+    take("PutMetricFilter")
+    assert len(take("DescribeMetricFilters", logGroupName=GROUP)["metricFilters"]) == 1
+    take("DeleteMetricFilter")
+    assert len(take("TestMetricFilter")["matches"]) == 1
+    take("PutSubscriptionFilter")
+    assert len(take("DescribeSubscriptionFilters")["subscriptionFilters"]) == 1
+    take("DeleteSubscriptionFilter")
+    frames = take("StartLiveTail")["responseStream"]
+    assert next(iter(frames))["sessionStart"]["logGroupIdentifiers"] == [ARN + group]
+    frames.close()
+    query = take("StartQuery", endTime=2**32)["queryId"]
+    results = lakes.wait_until(lambda: [answer for answer in [take("GetQueryResults", queryId=query)] if answer["status"] == "Complete"], what="the query ends")
+    assert len(results[0]["results"]) == 1
+    assert [one["queryId"] for one in take("DescribeQueries", logGroupName=GROUP)["queries"]] == [query]
+
+    def stopped():
+        # one that has ended by then cannot be
+        members = {"queryId": take("StartQuery", endTime=2**32)["queryId"]}
+        return made(raw.stop_query, members) is None
+
+    lakes.wait_until(stopped, every=0, what="a query is stopped")
+    take("DeleteLogStream")
+    take("DeleteLogGroup")
+    assert set(taken) | {"StopQuery"} == set(CALLS)
+
+
 def test_what_is_not_kept_is_taken(raw):
     """An empty sequence token."""
     events = [{"timestamp": int(time.time() * 1000), "message": "m"}]
