@@ -243,6 +243,24 @@ async fn names_and_values_are_validated() {
         ("DeleteRetentionPolicy", json!({})),
         ("TagResource", json!({"resourceArn": "g", "tags": {"a": "b"}})),
         ("TagResource", json!({"resourceArn": "arn:aws:logs:us-east-1:000000000000:log-group:g"})),
+        ("CreateLogGroup", json!({"logGroupName": "h", "tags": {}})),
+        ("UntagLogGroup", json!({"logGroupName": "g", "tags": ["k".repeat(129)]})),
+        (
+            "ListTagsForResource",
+            json!({"resourceArn": "arn:aws:logs:us-east-1:000000000000:log-group:a b"}),
+        ),
+        (
+            "PutLogGroupDeletionProtection",
+            json!({"logGroupIdentifier": "a b", "deletionProtectionEnabled": true}),
+        ),
+        (
+            "PutBearerTokenAuthentication",
+            json!({"logGroupIdentifier": "a".repeat(2_049), "bearerTokenAuthenticationEnabled": true}),
+        ),
+        ("DescribeLogStreams", json!({"logGroupIdentifier": "a b"})),
+        ("ListLogGroups", json!({"logGroupTags": [{"key": "k", "values": ["a*b"]}]})),
+        ("ListLogGroups", json!({"dataSources": [{"type": "t"}]})),
+        ("ListLogGroups", json!({"fieldIndexNames": vec!["f"; 21]})),
         ("PutLogEvents", json!({"logGroupName": "g", "logStreamName": "s", "logEvents": []})),
     ] {
         server.fails(operation, members, "InvalidParameterException").await;

@@ -103,6 +103,7 @@ async fn groups_are_found_by_prefix_pattern_identifier_and_class_page_by_page() 
         json!({"logGroupIdentifiers": []}),
         json!({"logGroupIdentifiers": vec!["z"; 51]}),
         json!({"logGroupIdentifiers": ["arn:aws:s3:::b"]}),
+        json!({"logGroupIdentifiers": ["a b"]}),
         json!({"limit": 0}),
         json!({"limit": 51}),
         json!({"nextToken": "???"}),
