@@ -322,9 +322,9 @@ def test_every_call_is_taken(raw):
     assert [one["queryId"] for one in take("DescribeQueries", logGroupName=GROUP)["queries"]] == [query]
 
     def stopped():
-        # one that has ended by then cannot be
-        members = {"queryId": take("StartQuery", endTime=2**32)["queryId"]}
-        return made(raw.stop_query, members) is None
+        # one that has ended by then cannot be: the last of many, that waits for the others
+        queries = [take("StartQuery", endTime=2**32)["queryId"] for _ in range(20)]
+        return made(raw.stop_query, {"queryId": queries[-1]}) is None
 
     lakes.wait_until(stopped, every=0, what="a query is stopped")
     take("DeleteLogStream")
