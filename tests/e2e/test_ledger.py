@@ -213,7 +213,7 @@ def test_sums_are_kept_by_sender_and_each_record_is_in_a_named_block(make_lake):
         scope = resource.scope_logs.add()
         for at in times:
             scope.log_records.add(time_unix_nano=at).body.string_value = f"of {service}"
-    answer = requests.post(lake.otlp_http + "/v1/logs", data=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}, timeout=20)
+    answer = requests.post(lake.url + "/v1/logs", data=request.SerializeToString(), headers={"Content-Type": "application/x-protobuf"}, timeout=20)
     assert answer.status_code == 200, answer.text
     logs = lake.boto3()
     logs.create_log_group(logGroupName="/g")
