@@ -27,7 +27,7 @@ use crate::storage::Scratch;
 use crate::supervise;
 
 /// Services that a block's meta names; a block with more names none.
-const MAX_SERVICES: usize = 32;
+pub(super) const MAX_SERVICES: usize = 32;
 /// Chunks that wait for a slower thread.
 pub(super) const CHUNKS_IN_FLIGHT: usize = 2;
 /// Bytes of a chunk by estimate: a column's text must stay under 2 GiB.

@@ -1,6 +1,6 @@
 //! Blocks become one block.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanBufferBuilder, UInt32Array};
@@ -16,8 +16,8 @@ use crate::storage::Scratch;
 /// Builds one block of all rows of `blocks`, which are of one table and partition; `None` when no row is left.
 ///
 /// Left out are: hidden rows; spans still in progress of which a completed or later row is among the blocks too; and of `metric_series`, all
-/// but the earliest row of each series. Blocks with an index are merged in bounded memory, through files of `scratch`
-/// ([`super::merge`]); the rows of others are all read, and indexed again: the caller bounds what it merges at once.
+/// but the earliest row of each series. They are merged in bounded memory, through files of `scratch` ([`super::merge`]). Only where an
+/// index is wanted and missing, all rows are read, and indexed again: the caller bounds what it merges at once.
 pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings: &Settings, scratch: &Scratch, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
     let table = first.meta().table;
@@ -31,6 +31,7 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
     if streaming::can_merge(table, &of, settings) {
         let dropped = match table {
             Table::Spans => superseded_spans(&of)?,
+            Table::MetricSeries => later_rows_of_series(&of)?,
             _ => vec![None; of.len()],
         };
         let inputs = of.iter().zip(dropped).map(|(block, dropped)| streaming::Input { block, dropped });
@@ -42,7 +43,7 @@ pub fn merge(blocks: &[Arc<Block>], level: Level, partition_nanos: i64, settings
     merge_rows(&of, level, partition_nanos, settings, now_nanos)
 }
 
-/// [`merge`], by reading all rows and building a block of them.
+/// [`merge`] of a table with an index, by reading all rows and building a block of them.
 pub(super) fn merge_rows(blocks: &[&Block], level: Level, partition_nanos: i64, settings: &Settings, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let Some(first) = blocks.first() else { return Ok(None) };
     let table = first.meta().table;
@@ -50,10 +51,8 @@ pub(super) fn merge_rows(blocks: &[&Block], level: Level, partition_nanos: i64, 
     for block in blocks {
         read_rows(block, None, &mut parts)?;
     }
-    match table {
-        Table::Spans => drop_superseded_spans(&mut parts)?,
-        Table::MetricSeries => keep_first_of_series(&mut parts)?,
-        _ => {}
+    if table == Table::Spans {
+        drop_superseded_spans(&mut parts)?;
     }
     if parts.iter().all(Rows::is_empty) {
         return Ok(None);
@@ -62,7 +61,7 @@ pub(super) fn merge_rows(blocks: &[&Block], level: Level, partition_nanos: i64, 
 }
 
 /// Builds the same block without hidden rows and those in `dropped` (bits over all of its rows); `None` when no row is left. A block
-/// without an index has all of its rows read into memory.
+/// without the index that it should have has all of its rows read into memory.
 pub fn rewrite(block: &Block, dropped: &BooleanBuffer, settings: &Settings, scratch: &Scratch, now_nanos: i64) -> Result<Option<BuiltBlock>> {
     let meta = block.meta();
     if streaming::can_merge(meta.table, &[block], settings) {
@@ -265,18 +264,32 @@ pub(crate) fn drop_superseded_spans(parts: &mut [Rows]) -> Result<()> {
     Ok(())
 }
 
-fn keep_first_of_series(parts: &mut [Rows]) -> Result<()> {
-    let mut first: HashMap<i64, (i64, usize, usize)> = HashMap::new();
-    for (p, part) in parts.iter().enumerate() {
-        let series = column(part, "series_id")?.as_primitive::<Int64Type>();
-        for (row, (id, time)) in series.values().iter().zip(part.times().values()).enumerate() {
-            let here = (*time, p, row);
-            first.entry(*id).and_modify(|best| *best = here.min(*best)).or_insert(here);
+/// Of each block of `metric_series`, the rows that are not the earliest of their series; of two of one time, the one of the block named
+/// first stays. Holds some 50 bytes for each series.
+fn later_rows_of_series(blocks: &[&Block]) -> Result<Vec<Option<BooleanBuffer>>> {
+    let mut first: HashMap<i64, (i64, u32, u32)> = HashMap::new();
+    for (number, block) in (0..).zip(blocks) {
+        let mut row = 0;
+        for batch in block.scan(0..block.n_rows(), &["series_id", "time_unix_nano"])? {
+            let batch = batch?;
+            let (series, times) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+            for (id, time) in series.values().iter().zip(times.values()) {
+                if !block.meta().hidden.contains(row) {
+                    let here = (*time, number, row);
+                    first.entry(*id).and_modify(|best| *best = here.min(*best)).or_insert(here);
+                }
+                row += 1;
+            }
         }
     }
-    let kept: HashSet<(usize, usize)> = first.into_values().map(|(_, part, row)| (part, row)).collect();
-    for (p, part) in parts.iter_mut().enumerate() {
-        *part = keep(part, (0..part.len()).filter(|row| kept.contains(&(p, *row))))?;
+    let all_but_first = |block: &&Block| {
+        let mut gone = BooleanBufferBuilder::new(block.n_rows() as usize);
+        gone.append_n(block.n_rows() as usize, true);
+        gone
+    };
+    let mut gone: Vec<BooleanBufferBuilder> = blocks.iter().map(all_but_first).collect();
+    for (_, number, row) in first.into_values() {
+        gone[number as usize].set_bit(row as usize, false);
     }
-    Ok(())
+    Ok(gone.into_iter().map(|mut gone| Some(gone.finish())).collect())
 }

@@ -5,6 +5,8 @@ use crate::model::{Table, TimeRange};
 
 /// Rows in memory are this much larger than their Parquet file; measured on logs: 600 to 700 against 70 to 90 bytes.
 const MEMORY_PER_PARQUET_BYTE: u64 = 8;
+/// What a merge holds for each series while it looks for its first row.
+const MEMORY_PER_SERIES: u64 = 64;
 
 /// A block's name: unique over all nodes and time (a ULID, 26 characters), so that no node overwrites another's object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -103,11 +105,14 @@ impl BlockMeta {
             counted => counted,
         }
     }
-    /// Bytes of memory that its rows take while it is merged: none where its index is merged, and need not be made anew.
+    /// Bytes of memory that its rows take while it is merged: none where rows stream through, which is so if there is no index to be made
+    /// anew; of series, so much as each may need for its first row to be found.
     pub fn merge_memory_bytes(&self) -> u64 {
-        match self.has_index() && self.tokenizer_version == tokenizer::VERSION {
-            true => 0,
-            false => self.rows_memory_bytes(),
+        match self.table {
+            Table::MetricSeries => self.n_rows.saturating_mul(MEMORY_PER_SERIES),
+            table if !table.is_searchable() => 0,
+            _ if self.has_index() && self.tokenizer_version == tokenizer::VERSION => 0,
+            _ => self.rows_memory_bytes(),
         }
     }
     /// Rows that answers have.

@@ -58,6 +58,13 @@ pub(super) struct Log {
     context: u8,
 }
 
+impl Log {
+    /// One of which only the time counts.
+    pub(super) fn at(time: i64) -> Self {
+        Self { time, ..Self::default() }
+    }
+}
+
 fn contexts() -> Vec<Arc<Context>> {
     (0..20).map(|i| context(&format!("svc{}", i % 3), &[("pod", &i.to_string())])).collect()
 }

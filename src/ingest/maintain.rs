@@ -20,7 +20,7 @@
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
 //! go on; a block whose objects are damaged is left out, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
-//! where rows are merged in memory, `max_merge_memory_bytes`. What merges, seals and rewrites read and write is at most `max_bytes_per_second`; deletes and what expires do not wait for that.
+//! where an index must be made anew, `max_merge_memory_bytes`. What merges, seals and rewrites read and write is at most `max_bytes_per_second`; deletes and what expires do not wait for that.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
@@ -93,12 +93,12 @@ pub struct Config {
     pub late_seal_seconds: u64,
     /// Blocks of like size in a running hour that are merged early (8): bounds what a query of the last hour opens.
     pub merge_at_blocks: usize,
-    /// Rows of a merged block (4,000,000). A merge takes 12 bytes of memory for each.
+    /// Rows of a merged block (4,000,000). A merge takes 12 bytes of memory for each, of metrics 4.
     pub max_block_rows: u64,
     /// Bytes of the Parquet files that go into a merged block (256 MiB).
     pub max_block_bytes: u64,
-    /// Memory of the rows that are read to be merged (512 MiB): those of metrics, and those of which an index is missing or of an older
-    /// version. Where indexes are merged, rows stream through, 48 MiB of them at a time, into files in the data directory.
+    /// Memory of the rows that are read to be merged (512 MiB) where an index is missing or of an older version; series of metrics count
+    /// with 64 bytes each. All others stream through, 48 MiB of them at a time, into files in the data directory.
     pub max_merge_memory_bytes: u64,
     /// Bytes a second that merges, seals and rewrites read and write, averaged over the objects of a block; 0 = no bound (128 MiB).
     pub max_bytes_per_second: u64,
@@ -520,7 +520,11 @@ impl Maintainer {
     /// Where an index that should be there cannot be merged, rows are read into memory: only as many blocks as may be, one at least.
     /// The next round takes the others.
     fn bound(&self, inputs: &mut Vec<Input>) {
-        if self.makes_indexes && inputs.iter().all(|input| input.index.is_some() || !input.meta.has_index()) {
+        let streams = |input: &Input| match input.meta.table.is_searchable() {
+            true => self.makes_indexes && (input.index.is_some() || !input.meta.has_index()),
+            false => true,
+        };
+        if inputs.iter().all(streams) {
             return;
         }
         let mut bytes = 0u64;

@@ -175,11 +175,11 @@ async fn blocks_are_filled_up_to_their_bound() {
 }
 
 #[tokio::test]
-async fn what_is_merged_in_memory_is_bounded_by_it_however_well_it_compresses() {
+async fn what_a_merge_remembers_of_series_is_bounded_however_well_they_compress() {
     fills_blocks_of_twenty_rows(
-        Table::MetricPoints,
+        Table::MetricSeries,
         Config {
-            max_merge_memory_bytes: 2_500,
+            max_merge_memory_bytes: 25 * 64,
             ..Config::default()
         },
     )
