@@ -45,6 +45,8 @@ const ENTRY_BYTES: usize = 4_096;
 pub struct TokenCache {
     texts: Recent<u128, Arc<TokenText>>,
     charts: Recent<u128, Arc<TokenChart>>,
+    /// Tokens of dictionaries that were decoded for questions about pieces: a test tells by it what was walked.
+    #[cfg(test)]
     looked_at: AtomicU64,
 }
 
@@ -55,6 +57,7 @@ impl TokenCache {
         Arc::new(TokenCache {
             texts: Recent::new(max_bytes - for_charts, LARGEST_PART),
             charts: Recent::new(for_charts, LARGEST_PART),
+            #[cfg(test)]
             looked_at: AtomicU64::new(0),
         })
     }
@@ -64,8 +67,14 @@ impl TokenCache {
         self.texts.n_bytes() + self.charts.n_bytes()
     }
 
-    /// Tokens of dictionaries that were decoded for questions about pieces, so far.
-    pub fn n_looked_at(&self) -> u64 {
+    fn looks_at_one(&self) {
+        #[cfg(test)]
+        self.looked_at.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tokens that were looked at so far.
+    #[cfg(test)]
+    pub(crate) fn n_looked_at(&self) -> u64 {
         self.looked_at.load(Ordering::Relaxed)
     }
 }
@@ -121,15 +130,13 @@ impl BlockTokens {
         let mut found: Vec<Box<str>> = chart.long.clone();
         for stretches in stretches {
             let (from, to) = chart.chart.bounds(stretches);
-            let mut n_looked_at = 0;
             read(from, to, &mut |token| {
-                n_looked_at += 1;
+                self.cache.looks_at_one();
                 // long ones are listed already
                 if found.len() <= MAX_HOLDING && token.len() < MAYBE_CUT_BYTES && finder.find(token.as_bytes()).is_some() {
                     found.push(token.into());
                 }
             })?;
-            self.cache.looked_at.fetch_add(n_looked_at, Ordering::Relaxed);
             if found.len() > MAX_HOLDING {
                 return Ok(None);
             }

@@ -21,13 +21,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::node::{FILE_NAME as NODE_FILE, write_durably};
+use super::node::{FILE_NAME as NODE_FILE, checked, invalid, with_checksum, write_durably};
 use super::{Catalog, Commit, CommitKind, Error, NodeId, Result, Snapshot};
 use crate::storage::paths::CatalogPath;
 use crate::wal::Lsn;
 
 /// File in the data directory that names its lives.
 const FILE_NAME: &str = "incarnation";
+/// What is said of a damaged file: a guess would let two processes write as one node, or take the node's own folder for a copy left behind.
+const NOT_LIVES: &str = "these are not the lives of a node (26 lower-case letters and digits each). If no other process writes as this node, put its last \
+     life there as the only line: it stands as `incarnation` in the node's document under _catalog/node/ of the store. Nothing was changed";
 /// How often the heartbeat of another place is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 500 });
 
@@ -95,8 +98,9 @@ impl Life {
         let read = || -> io::Result<(Vec<Incarnation>, String)> {
             let earlier = match fs::read_to_string(&path) {
                 Ok(text) => {
-                    let ids: Option<Vec<_>> = text.split_whitespace().map(Incarnation::parse).collect();
-                    ids.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "these are no incarnations of a node"))?
+                    let lines = checked(&text).map_err(|torn| invalid(&format!("{torn}. {NOT_LIVES}")))?;
+                    let ids: Option<Vec<_>> = lines.split_whitespace().map(Incarnation::parse).collect();
+                    ids.filter(|ids| !ids.is_empty()).ok_or_else(|| invalid(NOT_LIVES))?
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => return Err(error),
@@ -133,7 +137,7 @@ impl Life {
     fn keep(&self, last: Option<&Incarnation>) -> Result<()> {
         let lines: Vec<&str> = last.into_iter().chain([&self.incarnation]).map(Incarnation::as_str).collect();
         let path = self.data_dir.join(FILE_NAME);
-        let text = lines.join("\n") + "\n";
+        let text = with_checksum(&(lines.join("\n") + "\n"));
         let written = match write_durably(&path, &text) {
             // a server must start on a full disk, or nothing ever makes room on it
             Err(full) if full.kind() == io::ErrorKind::StorageFull => overwrite(&path, &text).map_err(|_| full),

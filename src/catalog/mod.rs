@@ -145,8 +145,8 @@ pub enum Error {
         /// Its node.
         node: NodeId,
     },
-    /// The node's name could not be read or written.
-    #[error("node id in {path}: {source}")]
+    /// The node's name, or those of its lives, could not be read or written.
+    #[error("names of the node in {path}: {source}")]
     Node {
         /// The file.
         path: std::path::PathBuf,

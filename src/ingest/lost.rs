@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::erase::{DeleteError, RowTest};
+use super::metrics::UNREADABLE_NOTES;
 use super::{Ingest, Inner};
 use crate::block::{self, Block, BlockId};
 use crate::catalog::CommitId;
@@ -179,7 +180,14 @@ impl Ingest {
         due.filter_map(|(key, note)| match Lost::read(&note) {
             Some(lost) => Some((key, lost)),
             None => {
-                tracing::error!(key, "a note of traces that have lost spans cannot be read");
+                // the notes are looked at again and again
+                if self.inner.unreadable_notes.lock().insert(key.clone()) {
+                    tracing::error!(
+                        key,
+                        "a note of traces that have lost spans to a delete cannot be read: their summaries keep what those spans said. The note stays"
+                    );
+                    UNREADABLE_NOTES.inc();
+                }
                 None
             }
         })

@@ -54,6 +54,14 @@ pub(super) static REPEATS_FORGOTTEN: LazyLock<Counter> = LazyLock::new(|| {
         Counter::default(),
     )
 });
+/// Notes of traces that have lost spans, which cannot be read.
+pub(super) static UNREADABLE_NOTES: LazyLock<Counter> = LazyLock::new(|| {
+    register(
+        "ingest_unreadable_notes_of_lost_spans",
+        "Notes of traces that have lost spans to a delete which cannot be read: summaries of those traces are not corrected",
+        Counter::default(),
+    )
+});
 /// Attempts to put or commit that failed and are tried again.
 pub(super) static FLUSH_RETRIES: LazyLock<Counter> =
     LazyLock::new(|| register("ingest_flush_retries", "Failed attempts to put blocks or commit them", Counter::default()));

@@ -42,7 +42,7 @@ mod tests;
 mod view;
 mod watermark;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -320,6 +320,8 @@ struct Inner {
     states_since_nanos: Mutex<Option<i64>>,
     /// Whether someone deals with traces that lose spans.
     notes_losses: AtomicBool,
+    /// Notes of traces that have lost spans which cannot be read, and were told.
+    unreadable_notes: Mutex<BTreeSet<String>>,
     rules: Arc<dyn RuleBook>,
     ledger: Ledger,
     watermarks: watermark::Watermarks,

@@ -113,6 +113,7 @@ impl Ingest {
             committing_state: tokio::sync::Mutex::new(()),
             states_since_nanos: Mutex::default(),
             notes_losses: AtomicBool::new(false),
+            unreadable_notes: Mutex::default(),
             early_flush_seconds: AtomicU64::new(u64::MAX),
             known: Mutex::default(),
             duty: tokio::sync::watch::Sender::default(),

@@ -412,6 +412,21 @@ async fn a_log_that_fills_without_rows_is_flushed() {
 }
 
 #[tokio::test]
+async fn a_note_of_lost_spans_that_cannot_be_read_is_told_once_and_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), memory(), clock()).await;
+    let told = || metrics::UNREADABLE_NOTES.get();
+    let before = told();
+    for key in ["erased/flush/0/0", "erased/flush/0/1"] {
+        ingest.put_state(key, Some(Bytes::from_static(b"torn"))).await.expect("taken");
+    }
+    for _ in 0..3 {
+        assert_eq!(ingest.lost(), []);
+    }
+    assert_eq!((told() - before, ingest.states("erased/").len()), (2, 2));
+}
+
+#[tokio::test]
 async fn an_orderly_stop_keeps_the_ledger_even_without_new_rows() {
     let (inner, clock) = (memory(), clock());
     let dir = tempfile::tempdir().expect("a directory");

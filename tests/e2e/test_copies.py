@@ -51,3 +51,24 @@ def test_a_copy_does_not_start_beside_the_original_and_takes_its_place_when_it_i
     copy.restart()
     assert time.monotonic() - started < 15
     assert len(copy.hits("one OR two OR three")) == 3
+
+
+def test_a_torn_name_of_the_node_or_of_its_lives_is_told_and_taken_for_no_other(make_lake, tmp_path):
+    lake = make_lake("torn", config=CONFIG, store=tmp_path / "store")
+    send(lake, "one")
+    lake.wait_flushed()
+    lake.stop()
+    for name, remedy in (("node_id", "_catalog/node/"), ("incarnation", "_catalog/node/")):
+        path = lake.data_dir / name
+        whole = path.read_text()
+        assert whole.splitlines()[-1].startswith("crc32c "), whole
+        other = "z" if whole[0] != "z" else "y"
+        for torn in (other + whole[1:], whole[:-4], ""):
+            path.write_text(torn)
+            said = refused(lake)
+            assert str(path) in said and remedy in said, (name, torn, said)
+            assert path.read_text() == torn
+        # files of before have no checksum
+        path.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    lake.start()
+    assert [hit["body"] for hit in lake.hits("one")] == ["one"]

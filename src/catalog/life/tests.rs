@@ -143,8 +143,30 @@ async fn a_crash_around_the_record_of_the_beginning_leaves_a_folder_that_begins(
     // it was, and nobody heard so: the file has both
     let again = start(&store, folder.path(), 0).await.expect("begins");
     assert!(!again.is_superseded(&again.snapshot()));
-    fs::write(folder.path().join(FILE_NAME), "torn").expect("written");
-    assert!(matches!(Life::new(folder.path(), BEAT_EVERY), Err(Error::Node { .. })));
+    let path = folder.path().join(FILE_NAME);
+    let written = fs::read_to_string(&path).expect("a file");
+    assert_eq!(written.lines().count(), 3, "two lives and a checksum: {written}");
+    let lives: Vec<&str> = written.lines().take(2).collect();
+    // an older file, as it was written over one that was longer, and a letter that makes it another's
+    let mixed = format!("{}\n{}", lives[0], &written[lives[0].len() / 2..]);
+    let other = written.replacen(|c: char| c != 'z', "z", 1);
+    for (torn, told) in [
+        (&mixed[..], "torn or damaged"),
+        (&other[..], "torn or damaged"),
+        ("torn", "not the lives of a node"),
+        ("", "not the lives of a node"),
+    ] {
+        fs::write(&path, torn).expect("written");
+        let error = Life::new(folder.path(), BEAT_EVERY).expect_err("it is told");
+        assert!(
+            matches!(error, Error::Node { .. }) && error.to_string().contains(told) && error.to_string().contains("_catalog/node/"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).expect("a file"), torn, "nothing is changed");
+    }
+    // files of before have no checksum
+    fs::write(&path, lives.join("\n") + "\n").expect("written");
+    start(&store, folder.path(), 0).await.expect("begins");
 }
 
 #[test]

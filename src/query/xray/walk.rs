@@ -247,10 +247,11 @@ impl Walk {
         }
     }
 
-    /// The next page begins behind this one, or already behind `last` of its traces.
+    /// The next page begins behind this one, or already behind `last` of its traces, if others follow that.
     pub fn go_behind(&mut self, page: &Page, last: Option<TraceId>) {
-        let place = last.and_then(|last| page.newest.iter().find(|(_, id)| *id == last));
-        let next = place.map(|(place, _)| *place).or(page.end);
+        let number = last.and_then(|last| page.newest.iter().position(|(_, id)| *id == last));
+        let place = number.filter(|number| number + 1 < page.newest.len()).map(|number| page.newest[number].0);
+        let next = place.or(page.end);
         self.is_over = next.is_none();
         self.cursor = next.or(self.cursor);
     }
@@ -291,6 +292,50 @@ pub async fn aside<T: Send + 'static>(trace: Trace, work: impl FnOnce(&Trace) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_the_last_trace_of_the_last_page_there_is_no_token() {
+        let filter = Expression::parse("fault").expect("an expression");
+        let ids = [1u8, 2, 3].map(|n| TraceId::from_bytes(&[n; 16]).expect("an ID"));
+        let places = [30, 20, 10].map(|time_unix_nano| Cursor { time_unix_nano, ingest_id: 1 });
+        let page = |end| Page {
+            newest: places.into_iter().zip(ids).collect(),
+            n_read: 0,
+            at_once: 1,
+            end,
+            begun_nanos: None,
+            n_spans: 3,
+            coverage: Coverage::new(TimeRange::ALL),
+        };
+        let further = Cursor {
+            time_unix_nano: 5,
+            ingest_id: 1,
+        };
+        for (end, last, expected) in [
+            (None, None, None),
+            (None, Some(ids[0]), Some(places[0])),
+            (None, Some(ids[1]), Some(places[1])),
+            (None, Some(ids[2]), None),
+            (Some(further), Some(ids[1]), Some(places[1])),
+            (Some(further), Some(ids[2]), Some(further)),
+            (Some(further), None, Some(further)),
+        ] {
+            let mut walk = Walk {
+                plan: Plan::of(&filter, &Query::All, Way::All, TimeRange::ALL).expect("a plan"),
+                looked_at: TimeRange::ALL,
+                up_to: 9,
+                cursor: None,
+                is_over: false,
+            };
+            walk.go_behind(&page(end), last);
+            assert_eq!(
+                (walk.is_over(), walk.token().is_none()),
+                (expected.is_none(), expected.is_none()),
+                "{end:?} {last:?}"
+            );
+            assert_eq!(walk.cursor, expected, "{end:?} {last:?}");
+        }
+    }
 
     #[test]
     fn tokens_say_what_the_first_page_decided() {
