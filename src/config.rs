@@ -342,6 +342,19 @@ mod tests {
     }
 
     #[test]
+    fn merges_may_be_slow_but_not_stand_still() {
+        for (bytes, is_refused) in [(0, false), (1, true), ((1 << 20) - 1, true), (1 << 20, false)] {
+            let told = Config::from_toml(&format!("[lake]\nmax_bytes_per_second = {bytes}\n")).map(|_| ());
+            let told = told.map_err(|error| error.to_string());
+            assert_eq!(told.is_err(), is_refused, "{bytes}: {told:?}");
+            assert!(
+                told.is_ok() || told.is_err_and(|told| told.contains("[lake] max_bytes_per_second = ")),
+                "{bytes}"
+            );
+        }
+    }
+
+    #[test]
     fn blocks_are_not_deleted_under_a_query() {
         let config = |grace: u64, timeout: u64| Config::from_toml(&format!("[lake]\nremoved_grace_seconds = {grace}\n[query]\ntimeout_seconds = {timeout}\n"));
         assert!(config(31, 30).is_ok());

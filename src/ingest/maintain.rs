@@ -35,7 +35,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ const QUERY_MARGIN: Duration = Duration::from_secs(1);
 const FOREIGN_GRACE_NANOS: i64 = 3600 * SECOND_NANOS;
 /// How much a merge yields to clients and queries: at 5, a core is shared about three to one, so that merges go on under full load too.
 const MERGE_NICENESS: i32 = 5;
+/// The least of `max_bytes_per_second`: with fewer, blocks would come faster than they could be merged, and nobody would know why.
+const MIN_BYTES_PER_SECOND: u64 = 1 << 20;
 /// Tries of one commit in a round; the next round finds out what became of it.
 const COMMIT_TRIES: u32 = 3;
 
@@ -100,7 +102,8 @@ pub struct Config {
     /// Memory of the rows that are read to be merged (512 MiB) where an index is missing or of an older version; series of metrics count
     /// with 64 bytes each. All others stream through, 48 MiB of them at a time, into files in the data directory.
     pub max_merge_memory_bytes: u64,
-    /// Bytes a second that merges, seals and rewrites read and write, averaged over the objects of a block; 0 = no bound (128 MiB).
+    /// Bytes a second that merges, seals and rewrites read and write, averaged over the objects of a block; 0 = no bound, else 1 MiB at
+    /// least (128 MiB).
     pub max_bytes_per_second: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
     /// Where foreign readers look, a block that was replaced goes sooner: see [`lake_swap_grace`].
@@ -124,7 +127,14 @@ impl Config {
                 "[lake] removed_grace_seconds = {grace}: queries may run for [query] timeout_seconds, and would find their blocks gone; set {least} or more"
             )
         };
-        is_too_short.then(problem).into_iter().collect()
+        let mut problems: Vec<String> = is_too_short.then(problem).into_iter().collect();
+        if (1..MIN_BYTES_PER_SECOND).contains(&self.max_bytes_per_second) {
+            let bytes = self.max_bytes_per_second;
+            problems.push(format!(
+                "[lake] max_bytes_per_second = {bytes}: merges would never catch up with what comes in; set {MIN_BYTES_PER_SECOND} (1 MiB) or more, or 0 for no bound"
+            ));
+        }
+        problems
     }
 }
 
@@ -388,7 +398,7 @@ impl Maintainer {
         }
     }
 
-    /// One round: every step once, in the order of the table above.
+    /// One round: every step once, in the order of the table above; deletes that come meanwhile between two swaps too.
     pub async fn run_once(&self) -> Report {
         let _one_at_a_time = self.round.lock().await;
         let mut report = Report::default();
@@ -437,14 +447,40 @@ impl Maintainer {
         Ok(())
     }
 
-    async fn swap_all(&self, report: &mut Report) {
+    fn groups_due(&self) -> VecDeque<Group> {
         let (snapshot, now_nanos) = (self.catalog.snapshot(), self.clock.now_nanos());
         self.quarantine.keep_live(&snapshot);
         let is_out = |id: &BlockId| self.quarantine.holds(id, now_nanos);
-        let groups = policy::groups(&snapshot, &self.config, self.lake_visible_at_once, now_nanos, is_out);
-        for group in groups {
+        policy::groups(&snapshot, &self.config, self.lake_visible_at_once, now_nanos, is_out).into()
+    }
+
+    /// The deletes that have blocks to be looked at.
+    fn deletes_to_do(&self) -> HashSet<CommitId> {
+        let snapshot = self.catalog.snapshot();
+        let to_do = snapshot.deletes().iter().filter(|(_, delete)| !delete.todo.is_empty());
+        to_do.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Swaps what is due. A delete that is ordered meanwhile has its turn before the next swap: there may be many, and each may take minutes.
+    async fn swap_all(&self, report: &mut Report) {
+        let (mut groups, mut tried) = (self.groups_due(), self.deletes_to_do());
+        // a swap that failed is tried again in the next round, not in this one
+        let mut failed: HashSet<BlockId> = HashSet::new();
+        loop {
+            let to_do = self.deletes_to_do();
+            if !to_do.is_subset(&tried) {
+                tried.extend(to_do);
+                // the order may have overtaken a swap, whose intent would keep it off the blocks
+                self.give_up_stale_intents(report).await;
+                self.erase_all(report).await;
+                // other blocks stand in the place of some
+                groups = self.groups_due();
+                groups.retain(|group| !group.blocks.iter().any(|meta| failed.contains(&meta.id)));
+            }
+            let Some(group) = groups.pop_front() else { break };
+            let now_nanos = self.clock.now_nanos();
             match self.swap(&group, report).await {
-                Ok((0, 0)) => {}
+                Ok((0, 0)) => failed.extend(group.blocks.iter().map(|meta| meta.id.clone())),
                 Ok((n_replaced, n_made)) => {
                     report.blocks_replaced += n_replaced;
                     report.blocks_made += n_made;
@@ -456,6 +492,7 @@ impl Maintainer {
                     {
                         self.quarantine.put(meta, error.to_string(), now_nanos);
                     }
+                    failed.extend(group.blocks.iter().map(|meta| meta.id.clone()));
                     self.note(report, Step::of(group.swap), &error);
                 }
             }

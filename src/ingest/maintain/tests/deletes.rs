@@ -117,3 +117,65 @@ async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() 
     assert_eq!(maintainer.run_once().await.rows_erased, 2);
     assert!(maintainer.catalog.snapshot().deletes()[&id].ended_at_nanos.is_some());
 }
+
+/// Gives an order while the first blocks are merged, and notes what is done.
+#[derive(Debug)]
+struct Interrupted {
+    order: Mutex<Option<(Arc<Catalog>, Commit)>>,
+    done: Mutex<Vec<&'static str>>,
+}
+
+impl Merge for Interrupted {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
+        self.done.lock().push("merge");
+        let order = self.order.lock().take();
+        if let Some((catalog, commit)) = order {
+            tokio::runtime::Handle::current().block_on(catalog.commit(commit)).expect("ordered");
+        }
+        Lines.merge(inputs, level, partition_nanos, now_nanos)
+    }
+    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
+        self.done.lock().push("erase");
+        Lines.erase(input, erasure, now_nanos)
+    }
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
+        Lines.expire(input, keeping, age_days, now_nanos)
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_comes_while_blocks_are_swapped_does_not_wait_for_all_of_them() {
+    let mut world = World::new(Config::default());
+    let first = world.maintainer(1).await;
+    for hour in 0..3 {
+        for _ in 0..2 {
+            world.flush(&first, Table::Logs, START + hour * HOUR, 6).await;
+        }
+    }
+    world.clock.set(START + 5 * HOUR);
+    let parts = world.parts(1).await;
+    let mut commit = Commit::new(CommitKind::Delete, world.clock.now_nanos());
+    commit.delete = Some(catalog::DeleteOrder {
+        table: Table::Logs,
+        start_nanos: i64::MIN,
+        end_nanos: i64::MAX,
+        query: parts.catalog.put_query("3").await.expect("put"),
+        lsn: 0,
+    });
+    let interrupted = Arc::new(Interrupted {
+        order: Mutex::new(Some((parts.catalog.clone(), commit))),
+        done: Mutex::default(),
+    });
+    let maintainer = Maintainer::with_merge(parts, interrupted.clone());
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems.clone()), (12, vec![]), "{report:?}");
+    // the merge that was under way is overtaken; the others wait, since their hours have new blocks
+    assert_eq!(*interrupted.done.lock(), [vec!["merge"], vec!["erase"; 6]].concat());
+    world.clock.advance(HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.blocks_replaced, report.blocks_made, report.problems.len()), (6, 3, 0), "{report:?}");
+    world.doomed.extend(world.rows.iter().filter(|row| **row % 3 == 0));
+    let snapshot = maintainer.catalog.snapshot();
+    assert!(snapshot.deletes().values().all(|delete| delete.ended_at_nanos.is_some()));
+    assert_eq!(world.rows_of(&snapshot).await, world.without_doomed(world.rows.clone()));
+}
