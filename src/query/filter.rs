@@ -39,6 +39,36 @@ pub(super) enum Leaf {
         keys: Vec<Key>,
         test: ValueTest,
     },
+    /// The body of a log, which must be there, passes; none does of which a token is like the pattern.
+    Body { test: ValueTest, without: Option<String> },
+    /// One of the row's two maps, as SQL shows it, has a value under exactly this name.
+    InMap {
+        map: Map,
+        name: String,
+        /// The column in which it stands instead ([`super::whole_maps`]).
+        column: Option<&'static str>,
+    },
+}
+
+/// A map of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Map {
+    Attributes,
+    ResourceAttributes,
+}
+
+impl Map {
+    /// Its column.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Map::Attributes => "attributes",
+            Map::ResourceAttributes => "resource_attributes",
+        }
+    }
+
+    pub(super) fn of_column(name: &str) -> Option<Map> {
+        [Map::Attributes, Map::ResourceAttributes].into_iter().find(|map| map.name() == name)
+    }
 }
 
 impl Filter {
@@ -121,6 +151,11 @@ impl Leaf {
         match self {
             Leaf::Phrase(_) | Leaf::WholeText(_) => Texts::columns(table).iter().for_each(|column| add(column)),
             Leaf::Column(column, _) | Leaf::Numbers(column, _) => add(column),
+            Leaf::Body { .. } => add("body"),
+            Leaf::InMap { map, column, .. } => {
+                add(map.name());
+                column.iter().for_each(|column| add(column));
+            }
             Leaf::Value { column, keys, .. } => {
                 column.iter().for_each(|column| add(column));
                 if keys.is_empty() {

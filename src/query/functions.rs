@@ -46,10 +46,9 @@ pub(super) const MATCH: &str = "match";
 /// The name of `search`.
 pub(super) const SEARCH: &str = "search";
 
-const MISPLACED: &str =
-    "search('…') stands by itself in WHERE, or under AND, over logs or spans: write OR and NOT into its query, and put an outer join's table into a subquery";
+const MISPLACED: &str = "search('…') stands in WHERE over logs or spans: under AND beside any condition, under OR and NOT beside other searches alone. Where other conditions stand there, write OR and NOT into its query; put an outer join's table into a subquery";
 
-/// Makes `search('…')` known to a session. It is no computation: a table that is asked it by itself (or under `AND`) answers it
+/// Makes `search('…')` known to a session. It is no computation: a table that is asked it by itself, under `AND`, or with others of its kind under `OR` and `NOT`, answers it
 /// ([`super::pushdown`]), and wherever else it is left standing it is an error that says so. To which table it belongs a column
 /// tells, which the session adds where there is but one table of its kind; in a join it is written: `search(l.time, '…')`.
 pub(super) fn with_search(session: &SessionContext) {

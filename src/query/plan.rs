@@ -6,9 +6,9 @@ use arrow::buffer::BooleanBuffer;
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::conditions::{Alike, Key, Phrase, Sought, TokenTest, ValueTest};
-use super::filter::{Filter, Leaf};
+use super::filter::{Filter, Leaf, Map};
 use super::refine;
-use super::scan::context_passes;
+use super::scan::{context_has, context_passes};
 use crate::block::{self, Block, BlockIndex, IndexQuery, RawField, tokenizer};
 use crate::model::Table;
 use crate::model::schema::{SPAN_COLUMNS, is_context_column};
@@ -158,6 +158,33 @@ fn lower_leaf(leaf: &Leaf, block: &Block, index: &BlockIndex) -> block::Result<P
                 value.parse::<i64>().is_ok_and(|number| ranges.iter().any(|range| range.contains(&number)))
             })?,
             None => Part::wider(IndexQuery::All),
+        },
+        Leaf::Body { without, .. } => Part::wider(match without {
+            Some(pattern) => IndexQuery::Not(Box::new(IndexQuery::TokenPattern(pattern.clone()))),
+            None => IndexQuery::All,
+        }),
+        Leaf::InMap {
+            map: Map::ResourceAttributes,
+            name,
+            column,
+        } => {
+            let contexts: Vec<u32> = (0u32..)
+                .zip(index.contexts())
+                .filter(|(_, context)| context_has(context, name, *column))
+                .map(|(number, _)| number)
+                .collect();
+            Part::exact(match contexts.len() {
+                0 => IndexQuery::None,
+                n if n == index.contexts().len() => IndexQuery::All,
+                _ => IndexQuery::Contexts(contexts),
+            })
+        }
+        Leaf::InMap {
+            map: Map::Attributes, name, ..
+        } => Part {
+            query: IndexQuery::KeyExists(name.clone()),
+            // under the name stand also what a body has that is JSON, and the types of exceptions
+            exact: table == Table::Spans && name != "exception.type",
         },
         Leaf::Value { column, keys, test } => {
             let contexts: Vec<u32> = (0u32..)

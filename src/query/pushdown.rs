@@ -10,9 +10,14 @@
 //! | `CAST(attributes['n'] AS DOUBLE) > 5`, functions of one of these | the same | of each different value; one that is no number stays, so that its error is told (`TRY_CAST` has none) |
 //! | `=` `LIKE` `ILIKE` `~` `match` | `body` of logs, and (`LIKE`, `match`) `name`, `status_message` of spans | words and pieces of words |
 //! | comparisons, `IN`, `IS [NOT] NULL` | numbers, times, flags; other texts | severities of the index; others are read before the other columns are |
-//! | `search('…')` | the row | all that a search asks; exactly. The traces that a `trace:(…)` or `log:(…)` in it means are found first |
+//! | `IS NULL`, and what else may hold of rows without a value | an attribute of a resource or of a span | the index |
+//! | `search('…')`, and such alone under `OR` and `NOT` | the row | all that a search asks; exactly. The traces that a `trace:(…)` or `log:(…)` in it means are found first |
 //!
-//! The rest (conditions on two columns, rows without an attribute) is the plan's alone.
+//! Some conditions that stand by themselves (or under `AND`) are answered wholly: [`exact`].
+//!
+//! The rest (conditions on two columns) is the plan's alone.
+
+mod exact;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -27,7 +32,7 @@ use memchr::memmem;
 use super::ast::Query;
 use super::conditions::{Judge, Key, ValueTest};
 use super::fields::Anchors;
-use super::filter::{Filter, Leaf};
+use super::filter::{Filter, Leaf, Map};
 use super::judge::{self, Condition, literal_text, plain};
 use super::table::static_name;
 use super::whole_maps::promoted;
@@ -35,6 +40,8 @@ use super::{fields, functions};
 use crate::block::RawField;
 use crate::model::schema::{SPAN_COLUMNS, is_context_column};
 use crate::model::{Table, TimeRange};
+
+pub(super) use exact::is_exact;
 
 /// What `attributes['name']` is in a plan.
 const GET_FIELD: &str = "get_field";
@@ -71,7 +78,7 @@ pub(super) fn push(table: Table, conditions: &[Expr], state: &dyn Session, now_n
                     None
                 }
             },
-            false => reader.at_least(condition, true, 0).filter(|_| table.is_searchable()),
+            false => exact::filter(table, condition).or_else(|| reader.at_least(condition, true, 0).filter(|_| table.is_searchable())),
         };
         if let Some(filter) = filter.filter(|filter| !matches!(filter, Filter::All)) {
             filters.push(filter);
@@ -86,9 +93,44 @@ pub(super) fn push(table: Table, conditions: &[Expr], state: &dyn Session, now_n
     })
 }
 
-/// Whether a condition is `search('…')`, by itself.
+/// Whether a condition is `search('…')`, or such alone, joined by `AND`, `OR` and `NOT`: a search holds of a row or does not, so that they mean
+/// to it what they mean in the search language.
 pub(super) fn is_search(condition: &Expr) -> bool {
-    matches!(condition, Expr::ScalarFunction(call) if call.name() == functions::SEARCH)
+    match condition {
+        Expr::ScalarFunction(call) => call.name() == functions::SEARCH,
+        Expr::Alias(alias) => is_search(&alias.expr),
+        Expr::Not(inner) => is_search(inner),
+        Expr::BinaryExpr(BinaryExpr {
+            op: op @ (Operator::And | Operator::Or),
+            ..
+        }) => operands(condition, *op).into_iter().all(is_search),
+        _ => false,
+    }
+}
+
+/// What searches ask together.
+fn searched(table: Table, condition: &Expr) -> Result<Query> {
+    let each = |op| {
+        operands(condition, op)
+            .into_iter()
+            .map(|part| searched(table, part))
+            .collect::<Result<Vec<_>>>()
+    };
+    let words = match condition {
+        Expr::Alias(alias) => return searched(table, &alias.expr),
+        Expr::Not(inner) => return Ok(Query::Not(Box::new(searched(table, inner)?))),
+        Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => return Ok(Query::And(each(Operator::And)?)),
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => return Ok(Query::Or(each(Operator::Or)?)),
+        Expr::ScalarFunction(call) => call.args.last().and_then(literal_text),
+        _ => None,
+    };
+    let Some(words) = words else {
+        return plan_err!("search takes a query in quotes: search('connection severity>=WARN')");
+    };
+    match super::parse(words, table) {
+        Ok(query) => Ok(query),
+        Err(error) => plan_err!("search: {} (at character {} of {words:?})", error.message, error.position),
+    }
 }
 
 /// What `search('…')` asks.
@@ -100,20 +142,10 @@ pub(super) enum Searched {
 
 /// What `search('…')` asks; an error if it is no search that can be made.
 pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<Searched> {
-    let words = match condition {
-        Expr::ScalarFunction(call) => call.args.last().and_then(literal_text),
-        _ => None,
-    };
-    let Some(words) = words else {
-        return plan_err!("search takes a query in quotes: search('connection severity>=WARN')");
-    };
     if !table.is_searchable() {
         return plan_err!("search is asked of logs and spans, and this is {}", table.name());
     }
-    let query = match super::parse(words, table) {
-        Ok(query) => query,
-        Err(error) => return plan_err!("search: {} (at character {} of {words:?})", error.message, error.position),
-    };
+    let query = searched(table, condition)?;
     let mut anchors = Anchors::new();
     query.for_each_anchor(&mut |anchor| {
         anchors.insert(anchor.clone(), Arc::default());
@@ -130,8 +162,8 @@ pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<S
 enum Subject {
     /// `body` of logs.
     Body,
-    /// A text whose different values an index has: the column, and the attributes under which they stand.
-    Values(Option<&'static str>, Vec<Key>),
+    /// A text whose different values an index has: the column, and the attributes under which they stand; a value of a map's, if it is.
+    Values(Option<&'static str>, Vec<Key>, Option<Map>),
     /// A text column; whether an index has its values.
     Text(&'static str, Option<RawField>),
     /// A whole number, or microseconds.
@@ -205,7 +237,7 @@ impl Reader<'_> {
         {
             return match subject {
                 Subject::Body => of_body(condition, wanted),
-                Subject::Values(column, keys) => self.of_values(column, keys, &read, wanted),
+                Subject::Values(column, keys, map) => self.of_values(column, keys, map, &read, wanted),
                 Subject::Text(column, _) => {
                     let by_words = of_words(self.table, column, condition, wanted);
                     let by_value = self.of_column(column, &read, wanted);
@@ -217,7 +249,7 @@ impl Reader<'_> {
         }
         let text = self.only_text(condition)?;
         match self.subject(&text)? {
-            Subject::Values(column, keys) => self.of_values(column, keys, &judge::by_datafusion(condition, &text, self.state)?, wanted),
+            Subject::Values(column, keys, map) => self.of_values(column, keys, map, &judge::by_datafusion(condition, &text, self.state)?, wanted),
             // IDs are as many as rows
             Subject::Text(column, Some(field)) if !matches!(field, RawField::TraceId | RawField::SpanId) => {
                 self.of_column(column, &judge::by_datafusion(condition, &text, self.state)?, wanted)
@@ -226,12 +258,20 @@ impl Reader<'_> {
         }
     }
 
-    fn of_values(&self, column: Option<&'static str>, keys: Vec<Key>, condition: &Condition, wanted: bool) -> Option<Filter> {
-        match condition.test(wanted) {
-            Some(test) => Some(Filter::leaf(Leaf::Value { column, keys, test })),
+    fn of_values(&self, column: Option<&'static str>, keys: Vec<Key>, map: Option<Map>, condition: &Condition, wanted: bool) -> Option<Filter> {
+        match (condition.test(wanted), map) {
+            (Some(test), _) => Some(Filter::leaf(Leaf::Value { column, keys, test })),
+            // of a log, its body would have to be read to tell what is an attribute
+            (None, Some(Map::Attributes)) if self.table == Table::Logs => None,
+            (None, Some(map)) => {
+                let name = keys.first()?.name.clone();
+                let without = Filter::leaf(Leaf::InMap { map, name, column }).negated();
+                let test = condition.test_of_values(wanted);
+                Some(Filter::or(vec![without, Filter::leaf(Leaf::Value { column, keys, test })]))
+            }
             // rows without a value are known of a column alone
-            None if keys.is_empty() => self.of_column(column?, condition, wanted),
-            None => None,
+            (None, None) if keys.is_empty() => self.of_column(column?, condition, wanted),
+            (None, None) => None,
         }
     }
 
@@ -300,40 +340,46 @@ impl Reader<'_> {
     }
 
     fn subject(&self, expr: &Expr) -> Option<Subject> {
-        match expr {
-            Expr::Column(column) => {
-                let schema = self.table.schema();
-                let number = schema.index_of(&column.name).ok()?;
-                let name = static_name(&schema, number)?;
-                let attribute = SPAN_COLUMNS.iter().chain(&[("exception.type", "exception_type")]);
-                let attribute = attribute.filter(|_| self.table == Table::Spans).find(|(_, column)| *column == name);
-                match schema.field(number).data_type() {
-                    DataType::Utf8 if name == "body" => Some(Subject::Body),
-                    DataType::Utf8 if is_context_column(name) => Some(Subject::Values(Some(name), Vec::new())),
-                    DataType::Utf8 => Some(match attribute {
-                        Some((attribute, _)) => Subject::Values(Some(name), vec![Key::new(attribute)]),
-                        None => Subject::Text(name, RawField::of_column(self.table, name)),
-                    }),
-                    DataType::Int32 | DataType::Int64 => Some(match attribute {
-                        Some((attribute, _)) => Subject::NumberOf(name, Box::new(Key::new(attribute))),
-                        None => Subject::Number(name),
-                    }),
-                    DataType::Timestamp(..) => Some(Subject::Number(name)),
-                    DataType::Boolean => Some(Subject::Flag(name)),
-                    _ => None,
-                }
-            }
-            Expr::ScalarFunction(call) if call.name() == GET_FIELD => {
-                let [Expr::Column(map), key] = call.args.as_slice() else { return None };
-                let key = literal_text(key).filter(|_| ["attributes", "resource_attributes"].contains(&map.name.as_str()))?;
-                // what the map is given from a column, a search finds there too
-                let column = promoted(self.table, &map.name).iter().find(|(attribute, _)| *attribute == key);
-                Some(Subject::Values(column.map(|(_, column)| *column), vec![Key::new(key)]))
-            }
-            _ => None,
-        }
+        subject(self.table, expr)
     }
+}
 
+fn subject(table: Table, expr: &Expr) -> Option<Subject> {
+    match expr {
+        Expr::Column(column) => {
+            let schema = table.schema();
+            let number = schema.index_of(&column.name).ok()?;
+            let name = static_name(&schema, number)?;
+            let attribute = SPAN_COLUMNS.iter().chain(&[("exception.type", "exception_type")]);
+            let attribute = attribute.filter(|_| table == Table::Spans).find(|(_, column)| *column == name);
+            match schema.field(number).data_type() {
+                DataType::Utf8 if name == "body" => Some(Subject::Body),
+                DataType::Utf8 if is_context_column(name) => Some(Subject::Values(Some(name), Vec::new(), None)),
+                DataType::Utf8 => Some(match attribute {
+                    Some((attribute, _)) => Subject::Values(Some(name), vec![Key::new(attribute)], None),
+                    None => Subject::Text(name, RawField::of_column(table, name)),
+                }),
+                DataType::Int32 | DataType::Int64 => Some(match attribute {
+                    Some((attribute, _)) => Subject::NumberOf(name, Box::new(Key::new(attribute))),
+                    None => Subject::Number(name),
+                }),
+                DataType::Timestamp(..) => Some(Subject::Number(name)),
+                DataType::Boolean => Some(Subject::Flag(name)),
+                _ => None,
+            }
+        }
+        Expr::ScalarFunction(call) if call.name() == GET_FIELD => {
+            let [Expr::Column(map), key] = call.args.as_slice() else { return None };
+            let (key, of) = (literal_text(key)?, Map::of_column(&map.name)?);
+            // what the map is given from a column, a search finds there too
+            let column = promoted(table, &map.name).iter().find(|(attribute, _)| *attribute == key);
+            Some(Subject::Values(column.map(|(_, column)| *column), vec![Key::new(key)], Some(of)))
+        }
+        _ => None,
+    }
+}
+
+impl Reader<'_> {
     /// The one text that a condition is about.
     fn only_text(&self, condition: &Expr) -> Option<Expr> {
         let (mut found, mut is_one) = (None, true);

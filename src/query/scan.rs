@@ -9,7 +9,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 
 use super::conditions::{Key, Phrase, ValueTest};
-use super::filter::{Filter, Leaf};
+use super::filter::{Filter, Leaf, Map};
 use super::{Error, Result};
 use crate::block::{Pairs, Texts};
 use crate::model::schema::is_context_column;
@@ -113,6 +113,8 @@ fn by_cost(parts: &[Filter]) -> Vec<&Filter> {
                 Leaf::Numbers(..) => 1,
                 Leaf::Column(..) => 2,
                 Leaf::Value { keys, .. } if keys.is_empty() => 2,
+                Leaf::InMap { .. } => 5,
+                Leaf::Body { .. } => 8,
                 Leaf::Phrase(_) => 10,
                 Leaf::WholeText(_) => 8,
                 Leaf::Value { .. } => 20,
@@ -184,6 +186,8 @@ fn leaf_within(leaf: &Leaf, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<Bo
             })
         }
         Leaf::Value { column, keys, test } => value_within(*column, keys, test, chunk, mask),
+        Leaf::Body { test, .. } => column_within(chunk.array("body")?, &|value| test.passes(value), mask),
+        Leaf::InMap { map, name, column } => in_map_within(*map, name, *column, chunk, mask),
     }
 }
 
@@ -257,6 +261,25 @@ pub(super) fn context_passes(context: &Context, column: Option<&str>, keys: &[Ke
             .resource_attributes()
             .iter()
             .any(|(name, value)| keys.iter().any(|key| key.passes(name, value, test)))
+}
+
+/// Whether a resource has a value of just this name, or in the column that is it.
+pub(super) fn context_has(context: &Context, name: &str, column: Option<&str>) -> bool {
+    column.is_some_and(|column| context.column(column).is_some()) || context.resource_attributes().iter().any(|(other, _)| other == name)
+}
+
+fn in_map_within(map: Map, name: &str, column: Option<&'static str>, chunk: Chunk<'_>, mask: &BooleanBuffer) -> Result<BooleanBuffer> {
+    if let (Map::ResourceAttributes, Chunk::Memory(rows)) = (map, chunk) {
+        let passes: Vec<bool> = rows.contexts().iter().map(|context| context_has(context, name, column)).collect();
+        return Ok(match rows.ordinals() {
+            Some(ordinals) => by_context(&passes, ordinals, mask),
+            None => BooleanBuffer::new_unset(mask.len()),
+        });
+    }
+    let column = column.map(|column| chunk.array(column)).transpose()?;
+    let pairs = pairs(chunk.array(map.name())?)?;
+    let has = |row: usize| column.is_some_and(|column| column.is_valid(row)) || pairs.of_row(row).any(|(other, _)| other == name);
+    Ok(select(mask, has))
 }
 
 /// What the resource says, then the row's column, its attributes, and last its JSON body.

@@ -161,7 +161,8 @@ impl TableProvider for LakeTable {
         let pushed = |filter: &&Expr| match pushdown::is_search(filter) {
             // it means what it means to a search, row by row
             true => pushdown::search(self.table, filter, self.now_nanos).map(|_| TableProviderFilterPushDown::Exact),
-            // what is pushed down only narrows what is read; the plan tests every row again
+            false if pushdown::is_exact(self.table, filter) => Ok(TableProviderFilterPushDown::Exact),
+            // what else is pushed down only narrows what is read; the plan tests every row again
             false => Ok(TableProviderFilterPushDown::Inexact),
         };
         filters.iter().map(pushed).collect()

@@ -322,6 +322,25 @@ async fn a_broad_condition_is_asked_among_the_traces_that_the_others_leave() {
         ] {
             assert_eq!(sql(condition).await.expect("an answer"), ("1".into(), true), "{way}: {condition}");
         }
+        // under OR and NOT as in the search language
+        for (condition, query) in [
+            ("NOT search('trace:(error:true)')", "NOT trace:(error:true)"),
+            ("search('trace:(error:true)') OR search('reset')", "trace:(error:true) OR reset"),
+            (
+                "NOT (search('trace:(error:true)') OR search('timeout')) AND body <> 'x'",
+                "NOT (trace:(error:true) OR timeout)",
+            ),
+            (
+                "NOT (search('reset') AND NOT search('trace:(service:cart)'))  AND search('reset')",
+                "reset trace:(service:cart)",
+            ),
+        ] {
+            let n = lake.find(Table::Logs, query).await.len();
+            assert!(n > 0, "{query}");
+            assert_eq!(sql(condition).await.expect("an answer"), (n.to_string().into(), true), "{way}: {condition}");
+        }
+        let refused = sql("search('trace:(error:true)') OR body = 'reset'").await.expect_err("it is not all searches");
+        assert!(refused.to_string().contains("write OR and NOT into its query"), "{refused}");
         let refused = sql("search('trace:(service:cart)') AND trace_flags IS NULL").await.expect_err("too many");
         assert_eq!(refused.kind(), ErrorKind::BadQuery, "{way}: {refused}");
         assert!(

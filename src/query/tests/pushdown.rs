@@ -29,6 +29,7 @@ const OF_LOGS: Subjects = Subjects {
         "attributes['none']",
         "resource_attributes['host']",
         "resource_attributes['service.name']",
+        "resource_attributes['k']",
         "service_name",
         "severity_text",
         "trace_id",
@@ -45,6 +46,9 @@ const OF_SPANS: Subjects = Subjects {
         "attributes['http.route']",
         "attributes['http.method']",
         "attributes['http.response.status_code']",
+        "attributes['exception.type']",
+        "resource_attributes['service.name']",
+        "resource_attributes['host']",
         "http_route",
         "http_request_method",
         "service_name",
@@ -99,6 +103,8 @@ fn condition(of: &'static Subjects) -> impl Strategy<Value = String> {
             format!("{}{piece}{}", sign(before), sign(behind))
         })
     };
+    // what may be asked of tokens alone, and what may not
+    let piece = || proptest::sample::select(&["err", "ERR", "rror", "reset", "503", "200", "42", "pay", "ist", "k", "x", "or re", "éa", "c0ff"][..]);
     let regex = || proptest::sample::select(&["^x", "err?or", "2$", "[Xé]", "", "^$", "reset", "E.ROR|pay", r"\d+\.\d", "k"][..]);
     let words = || proptest::sample::select(&["error", "error -reset", "NOT error", "err*", "reset OR x", "\"a b\"", "pay", "eror~1"][..]);
     let moment = || (0..20i64).prop_map(|n| format!("timestamp '2026-11-22T05:00:{n:02}Z'"));
@@ -113,7 +119,11 @@ fn condition(of: &'static Subjects) -> impl Strategy<Value = String> {
         3 => (text(), not(), pattern()).prop_map(|(text, not, pattern)| format!("{text} {not}ILIKE {}", quoted(&pattern))),
         3 => (text(), proptest::sample::select(&["~", "~*", "!~", "!~*"][..]), regex()).prop_map(|(text, op, regex)| format!("{text} {op} {}", quoted(regex))),
         1 => (text(), regex()).prop_map(|(text, regex)| format!("regexp_like({text}, {}, 'i')", quoted(regex))),
-        2 => (text(), not()).prop_map(|(text, not)| format!("{text} IS {not}NULL")),
+        4 => (text(), not(), not()).prop_map(|(text, outer, not)| format!("{outer}({text} IS {not}NULL)")),
+        2 => (text(), not(), not(), pattern()).prop_map(|(text, outer, not, pattern)| format!("{outer}({text} {not}LIKE {})", quoted(&pattern))),
+        2 => (text(), not(), not(), piece(), proptest::sample::select(&["LIKE", "ILIKE"][..]))
+            .prop_map(|(text, outer, not, piece, like)| format!("{outer}({text} {not}{like} '%{piece}%')")),
+        1 => (text(), not(), compare(), value()).prop_map(|(text, not, op, value)| format!("{not}({text} {op} {})", quoted(value))),
         2 => (text(), compare(), figure()).prop_map(|(text, op, n)| format!("TRY_CAST({text} AS DOUBLE) {op} {n}")),
         1 => (text(), compare(), figure()).prop_map(|(text, op, n)| format!("TRY_CAST({text} AS BIGINT) {op} {n}")),
         1 => (text(), figure(), figure()).prop_map(|(text, a, b)| format!("TRY_CAST({text} AS DOUBLE) BETWEEN {a} AND {b}")),
@@ -255,8 +265,20 @@ async fn search_in_sql_finds_what_a_search_finds() {
         plain.block(&rows, false).await;
         for _ in 0..3 {
             let draw = |_| query().new_tree(&mut runner).expect("a query").current();
-            let queries: Vec<Query> = (0..12).map(draw).filter(|query| fields::compile(query, Table::Logs, 0).is_ok()).collect();
-            let conditions: Vec<String> = queries.iter().map(|query| format!("search({})", quoted(&query.to_string()))).collect();
+            let mut queries: Vec<Query> = (0..12).map(draw).filter(|query| fields::compile(query, Table::Logs, 0).is_ok()).collect();
+            let mut conditions: Vec<String> = queries.iter().map(|query| format!("search({})", quoted(&query.to_string()))).collect();
+            // searches that SQL joins
+            for pair in 0..queries.len() / 2 {
+                let (a, b) = (queries[2 * pair].clone(), queries[2 * pair + 1].clone());
+                let (of_a, of_b) = (conditions[2 * pair].clone(), conditions[2 * pair + 1].clone());
+                conditions.push(format!("NOT {of_a}"));
+                queries.push(Query::Not(Box::new(a.clone())));
+                conditions.push(format!("({of_a} OR {of_b}) AND ingest_id IS NOT NULL"));
+                queries.push(Query::Or(vec![a.clone(), b.clone()]));
+                conditions.push(format!("NOT ({of_a} AND NOT ({of_b} OR {of_a}))"));
+                let inner = Query::Not(Box::new(Query::Or(vec![b, a.clone()])));
+                queries.push(Query::Not(Box::new(Query::And(vec![a, inner]))));
+            }
             let mut expected = Vec::new();
             for query in &queries {
                 let request = SearchRequest {
@@ -334,7 +356,13 @@ async fn search_goes_with_other_conditions_and_joins_and_tells_where_it_may_not_
             "SELECT 1 FROM logs WHERE search('a') OR service_name = 'cart'",
             "write OR and NOT into its query",
         ),
-        ("SELECT 1 FROM logs WHERE NOT search('a')", "write OR and NOT into its query"),
+        (
+            "SELECT 1 FROM logs WHERE NOT (search('a') AND service_name = 'cart')",
+            "write OR and NOT into its query",
+        ),
+        ("SELECT 1 FROM logs WHERE NOT search('a AND (b')", "(at character"),
+        ("SELECT 1 FROM logs WHERE search('a) OR (b') OR search('c')", "(at character"),
+        ("SELECT 1 FROM alerts WHERE NOT search(time, 'a')", "asked of logs and spans"),
         ("SELECT search('a') FROM logs", "write OR and NOT into its query"),
         ("SELECT 1 FROM logs a, spans b WHERE search('a')", "name one by any of its columns"),
         ("SELECT 1 FROM alerts WHERE search('a')", "asked of logs and spans"),
@@ -372,6 +400,19 @@ async fn explain_shows_what_is_pushed_down_and_what_it_leaves() {
         ("logs", "NOT (attributes['http.status_code'] NOT LIKE '5%' OR service_name = 'nobody')"),
         ("logs", "service_name ILIKE 'CAR_'"),
         ("logs", "service_name IS NULL"),
+        ("logs", "attributes['http.status_code'] IS NULL"),
+        ("logs", "NOT (attributes['http.status_code'] IS NOT NULL)"),
+        ("logs", "resource_attributes['service.name'] IS NOT NULL"),
+        ("spans", "coalesce(attributes['http.route'], 'x') = 'x'"),
+        ("logs", "body NOT LIKE '%reset%'"),
+        ("logs", "body NOT ILIKE '%RESET%'"),
+        ("logs", "NOT (body LIKE 'connection%' OR body ILIKE '%PAYMENT%')"),
+        ("logs", "body !~ 'reset by'"),
+        ("logs", "attributes['http.status_code'] NOT LIKE '2%'"),
+        ("logs", "attributes['http.status_code'] NOT ILIKE '2%'"),
+        ("spans", "attributes['http.route'] IS NULL"),
+        ("spans", "resource_attributes['service.name'] IS NOT NULL"),
+        ("spans", "name NOT LIKE 'GET%'"),
         ("logs", "severity_number >= 17"),
         ("logs", "severity_number = 17 OR service_name = 'cart'"),
         ("logs", "body ILIKE '%RESET by%'"),
