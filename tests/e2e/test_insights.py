@@ -595,6 +595,11 @@ def test_what_otlp_records_say_beside_their_message_are_fields(lake):
     ]
     (row,) = ask(f'filter trace_id = "{3:032x}" | fields @message, pattern_id')
     assert row["@message"] == "line 2" and int(row["pattern_id"])
+    # in SQL too
+    statement = "SELECT `service.name` AS s, severity_text, sum(severity_number) AS n FROM `/otlp` WHERE `http.route` = '/r1' GROUP BY `service.name`, severity_text"
+    query = logs.client.start_query(queryLanguage="SQL", startTime=now() // 1000 - 600, endTime=now() // 1000 + 600, queryString=statement)
+    page = lakes.wait_until(lambda: (p := logs.client.get_query_results(queryId=query["queryId"]))["status"] == "Complete" and p)
+    assert [{cell["field"]: cell["value"] for cell in row} for row in page["results"]] == [{"s": "cart", "severity_text": "ERROR", "n": "34"}]
     pointer = logs.client.start_query(logGroupName="/otlp", startTime=now() // 1000 - 600, endTime=now() // 1000 + 600, queryString="fields @ptr | limit 1")
     page = lakes.wait_until(lambda: (p := logs.client.get_query_results(queryId=pointer["queryId"]))["status"] == "Complete" and p)
     record = logs.client.get_log_record(logRecordPointer=page["results"][0][0]["value"])["logRecord"]

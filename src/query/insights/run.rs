@@ -174,7 +174,7 @@ fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, is_w
         let needs = Needs::of(plan.script.wanted.as_deref()).filter(|_| can_share);
         for range in ranges_of(range, pipeline.earlier()) {
             progress.has_there(&engine.extent(Table::Logs, range));
-            pipeline = match needs {
+            pipeline = match needs.clone() {
                 Some(needs) => share_rows(engine, plan, pipeline, needs, range, progress, is_whole).await?,
                 None => {
                     let walk = Walk::new(range, pipeline.wants().order);
@@ -469,7 +469,7 @@ async fn share_rows(
     let columns = needs.columns();
     let mut walk = Walk::new(range, Order::NewestFirst).in_slices_of(SLICE_ROWS, &engine.extent(Table::Logs, range));
     while let Some(slice) = walk.slice() {
-        let share = || Share::new(pipeline.share(), plan.scope.clone(), needs);
+        let share = || Share::new(pipeline.share(), plan.scope.clone(), needs.clone());
         let (shares, coverage) = match engine.share_for_report(&query, slice, &columns, share).await {
             Ok(shared) => shared,
             Err(error) if error.kind() == ErrorKind::Busy => {

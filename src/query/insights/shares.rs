@@ -1,38 +1,33 @@
 //! Events of a script that only gathers, from the columns that it needs: shared among the workers, in no order.
 //!
 //! Of an event, only what the script names is made: a place in an answer (`@ptr`) or a trace's ID costs its column, and most scripts
-//! name neither. Scripts that name fields of an event's entity, or may name any, are not for here. Where one may name fields of an event's
-//! record, whole rows are read, and the scope makes events of them.
+//! name neither. Scripts that name fields of an event's entity, or may name any, are not for here. Of an event's record, the columns are
+//! read that can hold what is named ([`Named`]).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
+use super::record::Named;
 use super::run::Scope;
-use super::{Event, Failed, Flow, Pipeline, record};
-use crate::model::{EventId, Table};
+use super::{Event, Failed, Flow, Pipeline};
+use crate::model::EventId;
+use crate::query::Result;
 use crate::query::report::Taker;
 use crate::query::typed::{numbers, text_at, texts};
-use crate::query::{Hit, Result};
 
-/// Every column of `logs`.
-static ALL_COLUMNS: LazyLock<Arc<[&'static str]>> = LazyLock::new(|| {
-    let schema = Table::Logs.schema();
-    let names = schema.fields().iter().map(|field| field.name());
-    // once, for as long as we live
-    names.map(|name| &*name.clone().leak()).collect()
-});
+/// Columns that are read of every event.
+const OF_ALL: [&str; 5] = ["time_unix_nano", "observed_time", "body", "aws_log_group", "aws_log_stream"];
 
 /// What a script needs of events, beside message, time, group and stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Needs {
     pointer: bool,
     trace: bool,
-    record: bool,
+    record: Option<Arc<Named>>,
 }
 
 impl Needs {
@@ -42,40 +37,40 @@ impl Needs {
         if wanted.iter().any(|name| name.starts_with("@entity")) {
             return None;
         }
+        let record = Named::of(wanted).map(Arc::new);
         Some(Needs {
             pointer: wanted.contains("@ptr"),
-            trace: wanted.contains("@xrayTraceId") || wanted.contains("@xraySegmentId"),
-            record: record::may_be_named(Some(wanted)),
+            trace: wanted.contains("@xrayTraceId") || wanted.contains("@xraySegmentId") || record.as_ref().is_some_and(|named| named.has_trace()),
+            record,
         })
     }
 
-    /// All fields that are found in messages, and the trace's.
-    pub(super) fn fields() -> Needs {
+    /// All fields that are found in messages, and the trace's; of records those that are named.
+    pub(super) fn fields(record: Option<Arc<Named>>) -> Needs {
         Needs {
             pointer: false,
             trace: true,
-            record: false,
+            record,
         }
     }
 
     /// The columns of `logs` that are read.
-    pub(super) fn columns(self) -> Arc<[&'static str]> {
-        if self.record {
-            return ALL_COLUMNS.clone();
-        }
-        let mut columns = vec!["time_unix_nano", "observed_time", "body", "aws_log_group", "aws_log_stream"];
+    pub(super) fn columns(&self) -> Arc<[&'static str]> {
+        let mut columns = OF_ALL.to_vec();
         if self.pointer {
             columns.push("ingest_id");
         }
         if self.trace {
             columns.extend(["trace_id", "span_id"]);
         }
+        for column in self.record.iter().flat_map(|named| &named.columns) {
+            if !columns.contains(column) {
+                columns.push(column);
+            }
+        }
         columns.into()
     }
 }
-
-/// Rows that are whole in memory at a time.
-const HITS_AT_ONCE: usize = 1_024;
 
 /// A share of the events on its way through a copy of the steps.
 #[derive(Debug)]
@@ -129,10 +124,7 @@ impl Streams {
     }
 
     /// Calls `take` with the events of the scope among the rows of a mask, until it gives `false`; whether it never did.
-    pub(super) fn each_event(&mut self, needs: Needs, batch: &RecordBatch, rows: &BooleanBuffer, take: &mut dyn FnMut(Event) -> Result<bool>) -> Result<bool> {
-        if needs.record {
-            return self.each_whole_event(batch, rows, take);
-        }
+    pub(super) fn each_event(&mut self, needs: &Needs, batch: &RecordBatch, rows: &BooleanBuffer, take: &mut dyn FnMut(Event) -> Result<bool>) -> Result<bool> {
         let times = numbers::<Int64Type>(batch, "time_unix_nano")?;
         let observed = numbers::<TimestampMicrosecondType>(batch, "observed_time")?;
         let bodies = texts(batch, "body")?;
@@ -146,6 +138,11 @@ impl Streams {
             true => Some((texts(batch, "trace_id")?, texts(batch, "span_id")?)),
             false => None,
         };
+        let records = needs
+            .record
+            .as_deref()
+            .map(|named| named.records(|name| batch.column_by_name(name)))
+            .transpose()?;
         for row in rows.set_indices() {
             let (Some(group), Some(stream)) = (text_at(groups, row), text_at(streams, row)) else {
                 continue;
@@ -182,24 +179,10 @@ impl Streams {
                 trace_id: traces.and_then(|(ids, _)| text_at(ids, row)).map(str::to_string),
                 span_id: traces.and_then(|(_, ids)| text_at(ids, row)).map(str::to_string),
                 fields: Vec::new(),
-                record: None,
+                record: records.as_ref().map(|records| Box::new(records.of_row(row))),
             };
             if !take(event)? {
                 return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The same of rows of which every column was read.
-    fn each_whole_event(&self, batch: &RecordBatch, rows: &BooleanBuffer, take: &mut dyn FnMut(Event) -> Result<bool>) -> Result<bool> {
-        let wanted = filter_record_batch(batch, &BooleanArray::new(rows.clone(), None))?;
-        for start in (0..wanted.num_rows()).step_by(HITS_AT_ONCE) {
-            let some = wanted.slice(start, HITS_AT_ONCE.min(wanted.num_rows() - start));
-            for event in Hit::from_stored(Table::Logs, &some)?.into_iter().filter_map(|hit| self.scope.event(hit)) {
-                if !take(event)? {
-                    return Ok(false);
-                }
             }
         }
         Ok(true)
@@ -217,7 +200,7 @@ impl Taker for Share {
             failed,
         } = self;
         *n_events += rows.count_set_bits() as u64;
-        streams.each_event(*needs, batch, rows, &mut |event| {
+        streams.each_event(needs, batch, rows, &mut |event| {
             *message_bytes += event.message.len() as u64;
             Ok(match pipeline.push(event) {
                 Ok(flow) => flow == Flow::More,

@@ -12,13 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder, StringArray, StringBuilder, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, TimestampMicrosecondType};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
+use super::super::record::{self, Named};
 use super::super::run::Scope;
 use super::super::value::{Number, Value};
 use super::super::{Event, discover};
 use crate::model::{EventId, TimeRange};
+
+/// Arguments of [`FieldsFunction`] that it has for each event.
+const OF_EVENT: usize = 7;
 
 /// What values a field has been seen with, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +82,15 @@ pub(super) struct Kinds {
 }
 
 impl Kinds {
-    pub(super) fn add(&mut self, event: &Event, is_wanted: &dyn Fn(&str) -> bool) {
-        for (name, value) in discover::fields(event, is_wanted) {
+    pub(super) fn add(&mut self, event: &Event, is_wanted: &dyn Fn(&str) -> bool, named: Option<&Named>) {
+        let mut found = discover::fields(event, is_wanted);
+        for name in named.iter().flat_map(|named| &named.names) {
+            // fields of the message hide them
+            if !found.iter().any(|(other, _)| other == name) {
+                found.push((Arc::clone(name), record::field(event, name)));
+            }
+        }
+        for (name, value) in found {
             let seen = Seen::of(&value);
             match self.seen.get_mut(&name) {
                 Some(known) => *known = known.and(seen),
@@ -214,12 +225,14 @@ impl Belongs {
     }
 }
 
-/// `(log group, log stream, observed time, event time, body, trace ID, span ID)` → the fields of the event, as a structure. Rows that do not
+/// `(log group, log stream, observed time, event time, body, trace ID, span ID, columns of what is named of records …)` → the fields of the
+/// event, as a structure. Rows that do not
 /// belong to the table have none: filters are asked of them too, in no order.
 #[derive(Debug)]
 pub(super) struct FieldsFunction {
     signature: Signature,
     fields: Fields,
+    named: Option<Arc<Named>>,
     belongs: Belongs,
     misfits: Misfits,
     identity: String,
@@ -228,9 +241,11 @@ pub(super) struct FieldsFunction {
 same_by_identity!(FieldsFunction);
 
 impl FieldsFunction {
-    pub(super) fn new(table: &str, fields: Fields, belongs: Belongs, misfits: Misfits) -> Self {
+    pub(super) fn new(table: &str, fields: Fields, named: Option<Arc<Named>>, belongs: Belongs, misfits: Misfits) -> Self {
+        let n_columns = named.as_ref().map_or(0, |named| named.columns.len());
         Self {
-            signature: Signature::any(7, Volatility::Immutable),
+            signature: Signature::any(OF_EVENT + n_columns, Volatility::Immutable),
+            named,
             identity: format!("{table}\0{fields:?}"),
             fields,
             belongs,
@@ -272,6 +287,11 @@ impl ScalarUDFImpl for FieldsFunction {
         let places: HashMap<&str, usize> = self.fields.iter().enumerate().map(|(place, field)| (field.name().as_str(), place)).collect();
         let mut builders: Vec<Builder> = self.fields.iter().map(|field| Builder::new(field.data_type())).collect();
         let mut values: Vec<Option<Value>> = vec![None; builders.len()];
+        let columns = self.named.iter().flat_map(|named| &named.columns).zip(arguments.args.iter().skip(OF_EVENT));
+        let columns = columns.map(|(name, column)| Ok((*name, column.to_array(n_rows)?)));
+        let columns: HashMap<&str, ArrayRef> = columns.collect::<Result<_>>()?;
+        let records = self.named.as_deref().map(|named| named.records(|name| columns.get(name)));
+        let records = records.transpose().map_err(|error| DataFusionError::External(Box::new(error)))?;
         let (mut group_name, mut group): (&str, Arc<str>) = ("", "".into());
         for row in 0..n_rows {
             if !belongs.value(row) {
@@ -289,6 +309,7 @@ impl ScalarUDFImpl for FieldsFunction {
                 message: text(&bodies, row).unwrap_or_default().into(),
                 trace_id: text(&trace_ids, row).map(str::to_string),
                 span_id: text(&span_ids, row).map(str::to_string),
+                record: records.as_ref().map(|records| Box::new(records.of_row(row))),
                 ..Event::default()
             };
             for (name, value) in discover::fields(&event, &|name| places.contains_key(name)) {
@@ -297,6 +318,13 @@ impl ScalarUDFImpl for FieldsFunction {
                     && place.is_none()
                 {
                     *place = Some(value).filter(|value| !value.is_null());
+                }
+            }
+            for name in self.named.iter().flat_map(|named| &named.names) {
+                if let Some(place) = places.get(&**name).map(|place| &mut values[*place])
+                    && place.is_none()
+                {
+                    *place = Some(record::field(&event, name)).filter(|value| !value.is_null());
                 }
             }
             for (builder, value) in builders.iter_mut().zip(&mut values) {

@@ -8,7 +8,7 @@
 //! | of a statement | |
 //! |---|---|
 //! | tables | a log group by its name in backticks; `` `logGroups(logGroupIdentifier: ['a', 'b'])` ``, also with `namePrefix`, `class`, `accountIdentifiers`; `` `filterIndex('field' = 'value')` `` over the groups that the request names |
-//! | columns | `@timestamp` and `@ingestionTime` (times), `@message`, `@logStream`, `@log`, `@ptr`, `@aws.account` in backticks; fields of JSON and of Lambda's lines by their names, as in Logs Insights QL |
+//! | columns | `@timestamp` and `@ingestionTime` (times), `@message`, `@logStream`, `@log`, `@ptr`, `@aws.account` in backticks; fields of JSON, of Lambda's lines and of records ([`record`](super::record)) by their names, as in Logs Insights QL; `SELECT *` has those of messages, and what it names |
 //! | types | those of the values in the range of time ([`fields`]); a text compared with a number is read as one |
 //! | clauses | `SELECT`, `WHERE`, `GROUP BY`, `HAVING`, `ORDER BY`, `LIMIT`, joins, subqueries, `WITH`, `UNION`, windows |
 //! | functions | those of DataFusion and of `POST /api/v1/sql`, with Spark's meaning where both know the name ([`rewrite`]); others are refused by name |
@@ -41,6 +41,7 @@ pub use statement::{SqlScript, SqlSource, SqlTable};
 
 use self::fields::Kinds;
 use self::views::View;
+use super::record::Named;
 use super::run::{BUSY_PAUSE, Progress, RunError, SLICE_ROWS, Walk, is_time_up, range_of, why};
 use super::shares::{Needs, Streams};
 use super::{Context, Event, Failed, Limits, Scope};
@@ -114,9 +115,11 @@ struct Wanted;
 
 impl Wanted {
     fn of(plan: &SqlPlan, table: usize) -> Option<HashSet<Arc<str>>> {
-        if plan.script.is_wild {
-            return None;
-        }
+        (!plan.script.is_wild).then(|| Self::named(plan, table))
+    }
+
+    /// Those that stand in the statement.
+    fn named(plan: &SqlPlan, table: usize) -> HashSet<Arc<str>> {
         let qualifiers = &plan.script.tables[table].qualifiers;
         let columns = plan.script.columns.iter();
         let named = columns.filter(|(qualifier, name)| qualifier.as_ref().is_none_or(|one| qualifiers.contains(one)) && !views::is_system(name));
@@ -124,8 +127,14 @@ impl Wanted {
         if let SqlSource::Indexed { field, .. } = &plan.script.tables[table].source {
             wanted.insert(field.as_str().into());
         }
-        Some(wanted)
+        wanted
     }
+}
+
+/// What a statement names of the records of a table, if anything.
+fn named(plan: &SqlPlan, table: usize) -> Option<Arc<Named>> {
+    let names = Wanted::named(plan, table);
+    Named::of(&names).map(Arc::new)
 }
 
 /// Looks through the events of a table for the kinds of values of their fields.
@@ -138,9 +147,8 @@ async fn kinds_of(
     progress: &Progress,
 ) -> Result<Kinds, RunError> {
     let scope = &plan.scopes[table].0;
-    let needs = wanted
-        .as_ref()
-        .map_or(Needs::fields(), |wanted| Needs::of(Some(wanted)).unwrap_or(Needs::fields()));
+    let named = named(plan, table);
+    let needs = Needs::of(wanted.as_ref()).unwrap_or_else(|| Needs::fields(named.clone()));
     let wanted = wanted.map(Arc::new);
     let (query, columns) = (scope.query(), needs.columns());
     let mut walk = Walk::new(range, Order::NewestFirst).in_slices_of(SLICE_ROWS, &engine.extent(Table::Logs, range));
@@ -149,7 +157,8 @@ async fn kinds_of(
         let taker = || KindsTaker {
             kinds: Kinds::default(),
             streams: Streams::new(scope.clone()),
-            needs,
+            needs: needs.clone(),
+            named: named.clone(),
             wanted: wanted.clone(),
             n_events: 0,
             message_bytes: 0,
@@ -193,6 +202,7 @@ struct KindsTaker {
     kinds: Kinds,
     streams: Streams,
     needs: Needs,
+    named: Option<Arc<Named>>,
     wanted: Option<Arc<HashSet<Arc<str>>>>,
     n_events: u64,
     message_bytes: u64,
@@ -200,12 +210,12 @@ struct KindsTaker {
 
 impl Taker for KindsTaker {
     fn take(&mut self, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<bool> {
-        let (kinds, wanted) = (&mut self.kinds, &self.wanted);
+        let (kinds, wanted, named) = (&mut self.kinds, &self.wanted, self.named.as_deref());
         let mut message_bytes = 0;
         self.n_events += rows.count_set_bits() as u64;
-        self.streams.each_event(self.needs, batch, rows, &mut |event: Event| {
+        self.streams.each_event(&self.needs, batch, rows, &mut |event: Event| {
             message_bytes += event.message.len() as u64;
-            kinds.add(&event, &|name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name)));
+            kinds.add(&event, &|name| wanted.as_ref().is_none_or(|wanted| wanted.contains(name)), named);
             Ok(kinds.seen.len() <= MAX_FIELDS)
         })?;
         self.message_bytes += message_bytes;
@@ -253,6 +263,7 @@ fn views(plan: &SqlPlan, kinds: &[Kinds]) -> Result<Vec<View>, RunError> {
             scope: scope.clone(),
             groups: groups.clone(),
             account: plan.context.account_id.clone(),
+            named: named(plan, number),
             fields: fields.into_iter().collect(),
             misfits: fields::Misfits::default(),
         }

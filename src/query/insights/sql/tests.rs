@@ -276,3 +276,82 @@ async fn events_of_other_groups_and_times_do_not_count_for_types() {
     let rows = run(&lake.engine, &plan, &Progress::default()).await.expect("an answer");
     assert_eq!(rows.iter().map(shown).collect::<Vec<_>>(), ["n=9", "n=10"]);
 }
+
+/// Records as OTLP brings them, one a second: what they say beside their text, and every fifth says otherwise in its JSON.
+fn records(first: i64, n: i64) -> Rows {
+    let mut builder = LogsBuilder::default();
+    for i in first..first + n {
+        let mut resource = ContextBuilder::new();
+        for (name, value) in [
+            ("aws.log.group.names", "/web"),
+            ("aws.log.stream.names", "a"),
+            ("service.name", if i % 2 == 0 { "cart" } else { "pay" }),
+            ("team.id", "7"),
+        ] {
+            resource.attribute(name, Value::Str(value));
+        }
+        let context = builder.context(resource.build());
+        builder.attribute("http.route", Value::Str(if i % 4 == 0 { "/cart/{id}" } else { "/pay" }));
+        builder.attribute("user", Value::Str("ann"));
+        let body = match i % 5 {
+            0 => format!(r#"{{"n":{i},"http.route":"/json","severity_text":"of the text"}}"#),
+            _ => format!("line {i}"),
+        };
+        let record = LogRecord {
+            time_unix_nano: T0 + i * SECOND,
+            body: Some(&body),
+            severity_number: 17,
+            severity_text: Some("Fehler"),
+            trace_id: crate::model::TraceId::from_hex(&format!("{:032x}", i + 1)),
+            ..LogRecord::default()
+        };
+        builder.push(context, &record);
+    }
+    builder.finish().expect("rows").with_ingest_ids(first << 20)
+}
+
+#[tokio::test]
+async fn what_records_say_beside_their_message_are_columns_in_head_and_blocks() {
+    let lake = Lake::new().await;
+    lake.block(&records(0, 200), true).await;
+    lake.block(&records(200, 200), false).await;
+    lake.head(vec![records(400, 100)]);
+    let id = format!("{:032x}", 8);
+    for (text, expected) in [
+        // 0, 4, 8 … of which every fifth says otherwise in its text
+        ("SELECT count(*) AS n FROM `/web` WHERE `http.route` = '/cart/{id}'", "n=100"),
+        ("SELECT count(*) AS n FROM `/web` WHERE `attributes.http.route` = '/cart/{id}'", "n=125"),
+        ("SELECT count(*) AS n FROM `/web` WHERE `http.route` = '/json'", "n=100"),
+        (
+            "SELECT `service.name` AS s, count(*) AS n FROM `/web` GROUP BY `service.name` ORDER BY s",
+            "s=cart | n=250; s=pay | n=250",
+        ),
+        ("SELECT count(*) AS n FROM `/web` WHERE `resource.attributes.service.name` LIKE 'ca%'", "n=250"),
+        ("SELECT count(*) AS n FROM `/web` WHERE `resource.attributes.team.id` > 6", "n=500"),
+        ("SELECT count(*) AS n FROM `/web` WHERE `attributes.user` = 'ann'", "n=500"),
+        // without a dot it is the message's alone
+        ("SELECT count(*) AS n FROM `/web` WHERE `user` IS NOT NULL", "n=0"),
+        // a whole number, and so compared and added up as one
+        ("SELECT sum(severity_number) AS n FROM `/web` WHERE severityNumber >= 17", "n=8500"),
+        (
+            "SELECT severity_text AS s, count(*) AS n FROM `/web` GROUP BY severity_text ORDER BY s",
+            "s=Fehler | n=400; s=of the text | n=100",
+        ),
+        (
+            &format!("SELECT traceId, `attributes.user` AS u, `@message` FROM `/web` WHERE trace_id = '{id}'"),
+            &format!("traceId={id} | u=ann | @message=line 7"),
+        ),
+        (
+            "SELECT *, `service.name` AS s FROM `/web` WHERE `@message` LIKE '%line 7' LIMIT 1",
+            "@timestamp=2026-11-22 05:00:07.000 | @message=line 7 | @xrayTraceId=1-00000000-000000000000000000000008 | service.name=pay | @logStream=a | @log=123456789012:/web | @ingestionTime=2026-11-22 05:00:07.000 | @aws.account=123456789012 | s=pay",
+        ),
+        ("SELECT count(*) AS n FROM `filterIndex('service.name' = 'pay')` WHERE n IS NULL", "n=200"),
+    ] {
+        let plan = plan(text, &["/web"]).unwrap_or_else(|malformed| panic!("{text}: {}", malformed.message));
+        let rows = match run(&lake.engine, &plan, &Progress::default()).await {
+            Ok(rows) => rows.iter().map(shown).collect::<Vec<_>>().join("; "),
+            Err(error) => panic!("{text}: {error}"),
+        };
+        assert_eq!(rows, expected, "{text}");
+    }
+}

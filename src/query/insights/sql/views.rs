@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
+use super::super::record::Named;
 use super::super::value::Value;
 use super::super::{Failed, Limits, Scope};
 use super::fields::{Belongs, BelongsFunction, FieldsFunction, Misfits, PointerFunction, structure};
@@ -50,6 +51,8 @@ pub(super) struct View {
     pub(super) scope: Arc<dyn Scope>,
     pub(super) groups: Vec<String>,
     pub(super) account: Arc<str>,
+    /// What is named of records.
+    pub(super) named: Option<Arc<Named>>,
     /// Its fields and their types, by name.
     pub(super) fields: Vec<(Arc<str>, DataType)>,
     pub(super) misfits: Misfits,
@@ -76,7 +79,8 @@ impl View {
         let log = datafusion::functions::string::expr_fn::concat(vec![lit(format!("{}:", self.account)), ident("aws_log_group")]);
         let mut columns = vec![ident("time").alias(SYSTEM[0]), ident("body").alias(SYSTEM[1])];
         if !self.fields.is_empty() {
-            let fields = ScalarUDF::from(FieldsFunction::new(&self.name, structure(&self.fields), belongs, self.misfits.clone()));
+            let function = FieldsFunction::new(&self.name, structure(&self.fields), self.named.clone(), belongs, self.misfits.clone());
+            let fields = ScalarUDF::from(function);
             let all = [
                 "time",
                 "body",
@@ -86,7 +90,8 @@ impl View {
                 "time_unix_nano",
                 "ingest_id",
             ];
-            let arguments = [place(), ["body", "trace_id", "span_id"].map(ident).to_vec()].concat();
+            let of_record = self.named.iter().flat_map(|named| &named.columns).map(|column| ident(*column));
+            let arguments = [place(), ["body", "trace_id", "span_id"].map(ident).to_vec(), of_record.collect()].concat();
             frame = frame.select(all.map(ident).into_iter().chain([fields.call(arguments).alias(FIELDS)]).collect::<Vec<_>>())?;
             columns.extend(self.fields.iter().map(|(name, _)| get_field(ident(FIELDS), name.to_string()).alias(&**name)));
         }

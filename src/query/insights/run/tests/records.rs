@@ -91,6 +91,22 @@ async fn what_records_say_beside_their_message_are_fields_in_head_and_blocks() {
         let rows: Vec<String> = shown(&answer).into_iter().map(row).collect();
         assert_eq!(rows.join("; "), expected, "{text}");
     }
+    // no more columns are read than can hold what is named
+    for (text, expected) in [
+        ("stats count(*) by n", ""),
+        ("stats count(*) by http.route", "attributes resource_attributes"),
+        (
+            "stats count(*) by service.name, severityText",
+            "attributes resource_attributes service_name severity_text",
+        ),
+        ("filter trace_id = 'x' | stats count(@ptr)", "ingest_id span_id trace_id"),
+    ] {
+        let needs = Needs::of(plan(text, ONE).script.wanted.as_deref()).expect("columns tell");
+        let mut columns: Vec<&str> = needs.columns().to_vec();
+        columns.retain(|name| !["time_unix_nano", "observed_time", "body", "aws_log_group", "aws_log_stream"].contains(name));
+        columns.sort_unstable();
+        assert_eq!(columns.join(" "), expected, "{text}");
+    }
     // a script that names nothing of the kind does not carry it along
     let mut pipeline = plan("fields @message, n | sort n", ONE).script.pipeline(Context::default(), Limits::default());
     let event = Event {
