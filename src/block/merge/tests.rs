@@ -302,7 +302,7 @@ fn rows_that_are_not_in_order_are_told() {
         let mut tables = metric_rows(&[point], 1).into_iter();
         tables.find(|rows| rows.table() == Table::MetricSeries).expect("its series")
     });
-    let checksum = crate::block::columns::rows_checksum(2, 10, 20);
+    let checksum = rows_checksum(2, 10, 20);
     let file = Scratch::memory().file(0).expect("a file");
     let mut writer = ColumnsWriter::try_new(Table::MetricSeries, Level::L0, &[], &small(), checksum, file).expect("a writer");
     [&early, &late].iter().for_each(|rows| writer.write(rows.batch()).expect("written"));
@@ -339,7 +339,7 @@ fn a_rewrite_leaves_out_what_is_dropped_and_what_is_hidden() {
     let built = rewrite(&whole, &dropped, &small(), &Scratch::memory(), 0).expect("written").expect("rows");
     assert_eq!(built.meta.n_rows, 99);
     let before = scan_all(&whole, 0..150);
-    let stays: arrow::array::BooleanArray = (0..150).map(|row| Some(row % 3 != 0 && row != 7)).collect();
+    let stays: BooleanArray = (0..150).map(|row| Some(row % 3 != 0 && row != 7)).collect();
     let expected = filter_record_batch(&before, &stays).expect("rows");
     assert_eq!(scan_all(&open(&built), 0..99), expected);
     assert_eq!(
