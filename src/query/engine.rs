@@ -21,6 +21,7 @@ use super::limits::{Gate, Stop};
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
 use super::report::{self, Taker};
+use super::told::Told;
 use super::{Config, Coverage, Error, ErrorKind, Order, ProblemKind, Query, Record, Result, Source, Tail, View, count, search, sql};
 use crate::catalog::NodeId;
 use crate::ingest::INGEST_ID_ROW_BITS;
@@ -60,6 +61,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     gate: Gate,
     pool: Pool,
+    told: Told,
     /// Places for live tails.
     tails: Arc<Semaphore>,
     /// Where SQL puts what its memory does not hold.
@@ -82,6 +84,7 @@ impl Engine {
                 blocks,
                 gate: Gate::new(&config),
                 pool: Pool::start(config.threads),
+                told: Told::default(),
                 tails: Arc::new(Semaphore::new(config.max_tails)),
                 spill: OnceLock::new(),
                 config,
@@ -475,6 +478,11 @@ impl Engine {
             ..=INTERACTIVE_FACET_ROWS => Priority::Interactive,
             _ => Priority::Batch,
         }
+    }
+
+    /// What walks through traces told.
+    pub(super) fn told(&self) -> &Told {
+        &self.inner.told
     }
 
     /// The blocks that are open.

@@ -93,6 +93,7 @@ mod pushdown;
 mod table;
 mod inventory;
 mod sql;
+mod told;
 mod engine;
 mod gather;
 mod finder;

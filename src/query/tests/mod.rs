@@ -15,6 +15,7 @@ mod semantics;
 mod sql;
 mod stops;
 mod traces;
+mod walks;
 mod xray;
 
 use std::sync::Arc;
@@ -108,6 +109,19 @@ impl Lake {
     /// Acknowledges a batch to whoever watches.
     pub(super) fn publish(&self, rows: Rows) {
         let _ = self.source.batches.send(Arc::new(Batch { rows: vec![rows] }));
+    }
+
+    /// Makes blocks with an index of rows of any hours.
+    pub(super) async fn block_of(&self, parts: &[Rows]) {
+        let mut of_hour: std::collections::BTreeMap<i64, Vec<Rows>> = std::collections::BTreeMap::new();
+        for rows in parts {
+            let (first, _) = rows.time_bounds().expect("rows");
+            of_hour.entry(first.div_euclid(3_600 * SECOND)).or_default().push(rows.clone());
+        }
+        for parts in of_hour.into_values() {
+            let rows = Rows::concat(parts[0].table(), &parts).expect("rows");
+            self.block(&rows, true).await;
+        }
     }
 
     /// Makes a block of rows.

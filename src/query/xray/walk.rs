@@ -5,18 +5,20 @@
 //! those are gone through, within a day before and after the time frame, since they need not be in it themselves. Or the caller says
 //! which spans ([`Walk::begin`]). The first page decides; its token says what it decided.
 //!
-//! A trace is told on the page on which the newest of the spans lies that are gone through, so that no page need remember what the others
-//! told. Spans that came since the first page (its token says up to which position) do not count in that: one that begins later would move
-//! its trace to a page that is past.
+//! A trace is told on the page on which the newest of the spans lies that are gone through, and on no later one, whatever comes between two
+//! pages: what was told is remembered ([`crate::query::told`]). Where it is not (after a restart, on another node, in a walk through very
+//! many traces), a trace stands where the newest of its spans stands that were there when the first page was asked for:
+//! their `ingest_id` is not above the greatest one of then, as the token says. That tells late spans of one node; of other nodes' spans it tells
+//! nothing, nor of a row in progress that was told and is replaced.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Expression;
 use crate::model::{Table, TimeRange, TraceId};
 use crate::query::{Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Trace};
 
-/// Spans gone through for one page.
-pub const SPANS_A_PAGE: usize = 2_000;
+/// Spans gone through for one page. (Few in tests.)
+pub const SPANS_A_PAGE: usize = if cfg!(test) { 6 } else { 2_000 };
 /// Needs of one expression that are counted.
 const MAX_NEEDS: usize = 8;
 /// Spans looked at in one go, to find which traces an earlier page told.
@@ -87,47 +89,63 @@ impl Plan {
         Ok(best)
     }
 
-    /// The traces of which a span was gone through on an earlier page, of those that were there when the first was asked for.
-    async fn told_earlier(&self, engine: &Engine, ids: &[TraceId], began: Cursor, up_to: i64) -> Result<HashSet<TraceId>> {
+    /// Where each of some traces stands, as far as the rows say: at the newest of its spans that were there when the first page was asked for; of
+    /// a trace without such, at the newest.
+    async fn places(&self, engine: &Engine, ids: &[TraceId], up_to: i64) -> Result<HashMap<TraceId, Cursor>> {
         let is_one = Query::Or(ids.iter().map(|id| Query::equals("trace_id", id.to_string())).collect());
         let query = self.query.clone().and(is_one);
-        let range = TimeRange::new(began.time_unix_nano.max(self.range.start_nanos), self.range.end_nanos);
-        let (mut told, mut cursor) = (HashSet::new(), None);
+        // of each, its newest span of then, and of all
+        let mut newest: HashMap<TraceId, (Option<Cursor>, Cursor)> = HashMap::new();
+        let mut cursor = None;
         loop {
-            let page = engine.traces_of_spans(&query, range, EARLIER_AT_ONCE, cursor).await?;
+            let page = engine.traces_of_spans(&query, self.range, EARLIER_AT_ONCE, cursor).await?;
             if !page.coverage.complete {
                 return Err(Error::Unread {
                     what: "what earlier pages told".into(),
                     coverage: Box::new(page.coverage),
                 });
             }
-            let is_earlier = |place: &Cursor| place.ingest_id <= up_to && (place.time_unix_nano, place.ingest_id) >= (began.time_unix_nano, began.ingest_id);
-            told.extend(page.spans.iter().filter(|(place, _)| is_earlier(place)).map(|(_, id)| *id));
+            for (place, id) in page.spans {
+                let (of_then, _) = newest.entry(id).or_insert((None, place));
+                if place.ingest_id <= up_to {
+                    of_then.get_or_insert(place);
+                }
+            }
             cursor = page.next_cursor;
             if cursor.is_none() {
-                return Ok(told);
+                break;
             }
         }
+        let place = |(id, (of_then, of_all)): (TraceId, (Option<Cursor>, Cursor))| (id, of_then.unwrap_or(of_all));
+        Ok(newest.into_iter().map(place).collect())
     }
 }
 
-/// What a page's token says: the way, the greatest `ingest_id` when the first page was asked for, and where the next page begins.
-fn read_token(text: &str) -> Option<(Way, i64, Cursor)> {
+/// A place in the order of spans: greater for what comes sooner.
+fn rank(place: Cursor) -> (i64, i64) {
+    (place.time_unix_nano, place.ingest_id)
+}
+
+/// What a page's token says: the way, the walk's number, the greatest `ingest_id` when the first page was asked for, and where the next page
+/// begins.
+fn read_token(text: &str) -> Option<(Way, u64, i64, Cursor)> {
     let (way, rest) = text.split_once('.')?;
+    let (number, rest) = rest.split_once('.')?;
     let (up_to, cursor) = rest.split_once('.')?;
     let way = match way {
         "a" => Way::All,
         "q" => Way::Asked,
         number => Way::Need(number.parse().ok()?),
     };
-    Some((way, up_to.parse().ok()?, cursor.parse().ok()?))
+    Some((way, u64::from_str_radix(number, 16).ok()?, up_to.parse().ok()?, cursor.parse().ok()?))
 }
 
 /// One way through the traces of a time frame.
 #[derive(Debug)]
 pub struct Walk {
     plan: Plan,
-    looked_at: TimeRange,
+    /// By which what it told is remembered.
+    number: u64,
     /// The greatest `ingest_id` when the first page was asked for.
     up_to: i64,
     /// Where the next page begins, unless it is the first.
@@ -160,7 +178,7 @@ impl Walk {
         let plan = Plan::best(engine, filter, asked, looked_at).await?;
         Ok(Walk {
             plan: plan.ok_or_else(|| Error::internal("an expression's needs have changed"))?,
-            looked_at,
+            number: rand::random(),
             up_to,
             cursor: None,
             is_over: false,
@@ -169,13 +187,13 @@ impl Walk {
 
     /// The page of a token is next; `None` if it is none of this question's.
     pub fn resume(filter: &Expression, asked: &Query, looked_at: TimeRange, token: &str) -> Option<Walk> {
-        let (way, up_to, cursor) = read_token(token)?;
+        let (way, number, up_to, cursor) = read_token(token)?;
         if (way == Way::Asked) != (*asked != Query::All) {
             return None;
         }
         Some(Walk {
             plan: Plan::of(filter, asked, way, looked_at)?,
-            looked_at,
+            number,
             up_to,
             cursor: Some(cursor),
             is_over: false,
@@ -190,7 +208,7 @@ impl Walk {
             Way::Asked => "q".to_string(),
             Way::Need(number) => number.to_string(),
         };
-        Some(format!("{way}.{}.{cursor}", self.up_to))
+        Some(format!("{way}.{:x}.{}.{cursor}", self.number, self.up_to))
     }
 
     /// Whether there is no further page.
@@ -205,10 +223,18 @@ impl Walk {
         let n_spans = found.spans.len();
         let mut seen = HashSet::new();
         let mut newest: Vec<(Cursor, TraceId)> = found.spans.into_iter().filter(|(_, id)| seen.insert(*id)).collect();
-        if let (true, Some(began)) = (self.plan.way != Way::All, self.cursor) {
+        if let Some(began) = self.cursor {
             let ids: Vec<TraceId> = newest.iter().map(|(_, id)| *id).collect();
-            let told = self.plan.told_earlier(engine, &ids, began, self.up_to).await?;
-            newest.retain(|(_, id)| !told.contains(id));
+            match engine.told().before(self.number, began, ids.iter().copied()) {
+                Some(told) => newest.retain(|(_, id)| !told.contains(id)),
+                None => {
+                    let places = self.plan.places(engine, &ids, self.up_to).await?;
+                    newest.iter_mut().for_each(|(place, id)| *place = *places.get(id).unwrap_or(place));
+                    let is_behind_page = |place: Cursor| found.next_cursor.is_some_and(|end| rank(place) < rank(end));
+                    newest.retain(|(place, _)| rank(*place) < rank(began) && !is_behind_page(*place));
+                    newest.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(rank(*place)));
+                }
+            }
         }
         Ok(Page {
             newest,
@@ -227,7 +253,7 @@ impl Walk {
         loop {
             let waiting = &page.newest[page.n_read..];
             let some: Vec<TraceId> = waiting.iter().take(page.at_once).map(|(_, id)| *id).collect();
-            let mut read: Vec<Trace> = match some[..] {
+            let read: Vec<Trace> = match some[..] {
                 [] => return Ok(None),
                 // a large one, within the bounds of an answer
                 [id] => engine.spans_of_trace(id).await?.map(whole_or_cut).transpose()?.into_iter().collect(),
@@ -240,30 +266,21 @@ impl Walk {
                 },
             };
             page.n_read += some.len();
-            if self.plan.way == Way::All {
-                read.retain(|trace| self.is_of_page(trace));
-            }
             return Ok(Some(read));
         }
     }
 
     /// The next page begins behind this one, or already behind `last` of its traces, if others follow that.
-    pub fn go_behind(&mut self, page: &Page, last: Option<TraceId>) {
-        let number = last.and_then(|last| page.newest.iter().position(|(_, id)| *id == last));
-        let place = number.filter(|number| number + 1 < page.newest.len()).map(|number| page.newest[number].0);
-        let next = place.or(page.end);
+    pub fn go_behind(&mut self, engine: &Engine, page: &Page, last: Option<TraceId>) {
+        let last = last.and_then(|last| page.newest.iter().position(|(_, id)| *id == last));
+        let last = last.filter(|last| last + 1 < page.newest.len());
+        let next = last.map(|last| page.newest[last].0).or(page.end);
         self.is_over = next.is_none();
+        if let Some(next) = next {
+            let told = &page.newest[..last.map_or(page.newest.len(), |last| last + 1)];
+            engine.told().keep(self.number, self.cursor, told.iter().map(|(place, id)| (*id, *place)), next);
+        }
         self.cursor = next.or(self.cursor);
-    }
-
-    /// Whether the trace's newest span of that time stands behind where the page began, and so was not told before: where all spans are
-    /// looked at. Spans that came since the first page count only where the trace has no others.
-    fn is_of_page(&self, trace: &Trace) -> bool {
-        let Some(cursor) = self.cursor else { return true };
-        let times = trace.spans.iter().map(|placed| (placed.span.start_time_unix_nano, placed.span.ingest_id));
-        let times = times.filter(|(time, _)| self.looked_at.contains(*time));
-        let newest = times.clone().filter(|(_, id)| *id <= self.up_to).max().or_else(|| times.max());
-        newest.is_none_or(|newest| newest < (cursor.time_unix_nano, cursor.ingest_id))
     }
 }
 
@@ -348,21 +365,33 @@ mod tests {
         for (way, asked) in [(Way::All, &Query::All), (Way::Need(0), &Query::All), (Way::Asked, &asked)] {
             let walk = Walk {
                 plan: Plan::of(&filter, asked, way, TimeRange::ALL).expect("a plan"),
-                looked_at: TimeRange::ALL,
+                number: u64::MAX,
                 up_to: -9,
                 cursor: Some(cursor),
                 is_over: false,
             };
             let token = walk.token().expect("a token");
             let again = Walk::resume(&filter, asked, TimeRange::ALL, &token).expect("the same walk");
-            assert_eq!((again.plan.way, again.up_to, again.cursor), (way, -9, Some(cursor)), "{token}");
+            assert_eq!((again.plan.way, again.number), (way, u64::MAX), "{token}");
+            assert_eq!((again.up_to, again.cursor), (-9, Some(cursor)), "{token}");
             assert!(Walk { is_over: true, ..walk }.token().is_none());
         }
-        for bad in ["", "a", "a.", "x.1.1.2", "1.2", "a.1.2", "-1.1.1.2", "q.1.1.2", "1.-9.-5.7"] {
+        for bad in [
+            "",
+            "a",
+            "a.",
+            "x.1.1.1.2",
+            "1.2",
+            "a.1.1.2",
+            "-1.1.1.1.2",
+            "q.1.1.1.2",
+            "1.1.-9.-5.7",
+            "a.-1.1.1.2",
+        ] {
             assert!(Walk::resume(&filter, &Query::All, TimeRange::ALL, bad).is_none(), "{bad}");
         }
         assert!(
-            Walk::resume(&filter, &asked, TimeRange::ALL, "a.1.1.2").is_none(),
+            Walk::resume(&filter, &asked, TimeRange::ALL, "a.1.1.1.2").is_none(),
             "a token of another question"
         );
     }

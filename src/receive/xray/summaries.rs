@@ -97,7 +97,7 @@ impl Receiver {
                 summaries.push(summary);
             }
         }
-        walk.go_behind(&page, None);
+        walk.go_behind(engine, &page, None);
         let mut out = json!({
             "TraceSummaries": summaries,
             "ApproximateTime": facts::seconds(page.begun_nanos.unwrap_or(start)),

@@ -105,7 +105,7 @@ pub(super) async fn list(
                 }
             }
         }
-        walk.go_behind(&page, last);
+        walk.go_behind(engine, &page, last);
         if walk.is_over() || found.len() == limit {
             break;
         }

@@ -1,0 +1,151 @@
+//! Walks through traces whose spans go on coming between two pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::query::xray::{Expression, Walk};
+
+/// A span as it comes.
+#[derive(Clone, Debug)]
+struct Come {
+    trace: u8,
+    /// Begins so many ten minutes after the first.
+    time: i64,
+    /// Before this page is asked for; 0 = before the walk.
+    page: usize,
+    /// The condition on its trace holds by it.
+    is_marked: bool,
+    /// A row in progress, which is replaced by a completed one before this page.
+    replaced: Option<usize>,
+    /// What another node may have numbered it.
+    foreign_id: Option<u16>,
+}
+
+fn comes(replaced: bool, foreign: bool) -> impl Strategy<Value = Vec<Come>> {
+    let come = (
+        0..7u8,
+        0..40i64,
+        prop_oneof![3 => Just(0usize), 2 => 1..6usize],
+        any::<bool>(),
+        proptest::option::weighted(0.3, 1..6usize),
+        proptest::option::weighted(0.5, 0..2_000u16),
+    );
+    let come = come.prop_map(move |(trace, time, page, is_marked, replaced_at, foreign_id)| Come {
+        trace: trace + 1,
+        time,
+        page,
+        is_marked,
+        replaced: replaced_at.filter(|at| replaced && *at > page),
+        foreign_id: foreign_id.filter(|_| foreign),
+    });
+    proptest::collection::vec(come, 1..40)
+}
+
+/// One row, as it stands when a page is asked for; `None` if it has not come.
+fn row_of(number: usize, come: &Come, page: usize) -> Option<Rows> {
+    if come.page > page {
+        return None;
+    }
+    let is_replaced = come.replaced.is_some_and(|at| at <= page);
+    let mut builder = SpansBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    let start = T0 + come.time * 600 * SECOND;
+    builder.push(
+        context,
+        &SpanRecord {
+            start_time_unix_nano: start,
+            end_time_unix_nano: (come.replaced.is_none() || is_replaced).then_some(start + SECOND),
+            trace_id: TraceId::from_bytes(&[come.trace; 16]).expect("not zero"),
+            span_id: SpanId::from_bytes(&(number as u64 + 1).to_be_bytes()).expect("not zero"),
+            parent_span_id: None,
+            trace_state: None,
+            trace_flags: None,
+            name: if come.is_marked { "marked" } else { "plain" },
+            kind: "INTERNAL",
+            status_code: "UNSET",
+            status_message: None,
+            in_progress: come.replaced.is_some() && !is_replaced,
+            dropped_attributes_count: 0,
+        },
+    );
+    // our own are numbered as they come
+    let since = if is_replaced { come.replaced.unwrap_or_default() } else { come.page };
+    let own = ((since * 100 + number) * 10) as i64;
+    let id = come.foreign_id.map_or(own, |id| i64::from(id) * 10 + 1 + number as i64 % 7);
+    Some(builder.finish().expect("rows").with_ingest_ids(id))
+}
+
+/// Walks, each page from the token of the one before; returns how often each trace was told. Every third page ends early.
+async fn walk(comes: &[Come], asked: &Query, is_remembered: bool) -> BTreeMap<TraceId, usize> {
+    let lake = Lake::new().await;
+    let in_block = |number: usize, come: &Come| number % 2 == 0 && come.page == 0 && come.replaced.is_none();
+    let numbered = || comes.iter().enumerate();
+    let flushed: Vec<Rows> = numbered()
+        .filter(|(number, come)| in_block(*number, come))
+        .filter_map(|(number, come)| row_of(number, come, 0))
+        .collect();
+    if !flushed.is_empty() {
+        lake.block_of(&flushed).await;
+    }
+    let filter = Expression::parse("").expect("an expression");
+    let (mut told, mut token): (BTreeMap<TraceId, usize>, Option<String>) = (BTreeMap::new(), None);
+    for number in 0..200 {
+        let head = numbered().filter(|(row, come)| !in_block(*row, come));
+        lake.head(head.filter_map(|(row, come)| row_of(row, come, number)).collect());
+        let mut walk = match &token {
+            None => Walk::begin(&lake.engine, &filter, asked, TimeRange::ALL).await.expect("a walk"),
+            Some(token) => Walk::resume(&filter, asked, TimeRange::ALL, token).expect("a token of ours"),
+        };
+        let mut page = walk.page(&lake.engine, 2).await.expect("a page");
+        let mut ids = Vec::new();
+        while let Some(traces) = walk.read(&lake.engine, &mut page).await.expect("traces") {
+            ids.extend(traces.iter().map(|trace| trace.trace_id));
+        }
+        let last = if number % 3 == 1 { ids.first().copied() } else { None };
+        if last.is_some() {
+            ids.truncate(1);
+        }
+        ids.into_iter().for_each(|id| *told.entry(id).or_insert(0) += 1);
+        walk.go_behind(&lake.engine, &page, last);
+        if !is_remembered {
+            lake.engine.told().forget_all();
+        }
+        token = walk.token();
+        if token.is_none() {
+            return told;
+        }
+    }
+    panic!("the walk does not end");
+}
+
+/// Each trace that was there at first is told once, and no other twice.
+fn check(comes: &[Come], is_remembered: bool) -> Result<(), TestCaseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let id = |come: &Come| TraceId::from_bytes(&[come.trace; 16]).expect("not zero");
+    let there = |marked: bool| -> BTreeSet<TraceId> { comes.iter().filter(|come| come.page == 0 && (come.is_marked || !marked)).map(id).collect() };
+    let by_condition = parse("trace:(name:marked)", Table::Spans).expect("a query");
+    for (asked, marked) in [(Query::All, false), (by_condition, true)] {
+        let told = runtime.block_on(walk(comes, &asked, is_remembered));
+        for id in there(marked) {
+            prop_assert_eq!(told.get(&id), Some(&1), "trace {} of {}", id, asked);
+        }
+        prop_assert!(told.values().all(|times| *times == 1), "{}: {:?}", asked, told);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn each_trace_stands_on_one_page_whatever_comes_between_pages_and_from_whom(comes in comes(true, true)) {
+        check(&comes, true)?;
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told_by_the_rows_of_one_node(comes in comes(false, false)) {
+        check(&comes, false)?;
+    }
+}
