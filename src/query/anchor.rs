@@ -1,7 +1,8 @@
 //! Conditions on a trace: which traces meet them, before the rows of those are looked for.
 //!
 //! A question may say `trace:(…)` or `log:(…)`. Each becomes a set of trace IDs, found over the same view as the answer, and then a test of
-//! `trace_id` like any other, which the index answers. Spans that stand to each other in some way are compared by their IDs alone.
+//! `trace_id` like any other, which the index answers. Of logs, `trace:(trace_id:…)` alone also means those that the trace is linked to
+//! ([`linked`]). Spans that stand to each other in some way are compared by their IDs alone.
 //!
 //! # Bounds
 //!
@@ -18,7 +19,7 @@ use arrow::buffer::BooleanBuffer;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::ast::{Query, Relation, Spans};
+use super::ast::{Query, Relation, Spans, Test};
 use super::blocks::{Blocks, Matcher, visit};
 use super::coverage::Coverage;
 use super::fields::{self, Anchors};
@@ -26,8 +27,8 @@ use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
 use super::pool::Workers;
-use super::{Error, Result, View};
-use crate::model::{Column, Rows, Table, TimeRange};
+use super::{Error, Result, View, linked};
+use crate::model::{Column, Rows, Table, TimeRange, TraceId};
 
 /// How far outside of a question's range the rest of a trace may lie.
 const AROUND_NANOS: i64 = 3_600_000_000_000;
@@ -163,6 +164,13 @@ impl Asker<'_> {
         // a question about all traces of the rows that are left, asked at most once
         let mut left: Option<Arc<TraceIds>> = None;
         for anchor in asked {
+            if let (Table::Logs, Some(id)) = (table, named_trace(anchor)) {
+                let job = |table, filter, range| Job::new(self.view, table, filter, range, self.stop.clone(), self.workers.clone());
+                let (rows, rests_on) = linked::rows_of(id, job, self.blocks).await?;
+                add(&mut found.coverage, rests_on);
+                found.anchors.insert(anchor.clone(), rows);
+                continue;
+            }
             let mut answer = self.traces_of(anchor, range, None, &mut found.coverage).await?;
             if answer.is_err() {
                 if left.is_none() {
@@ -178,7 +186,7 @@ impl Asker<'_> {
                     hint: Some("narrow its conditions, the others, or the range of time; [query] max_anchor_traces is the bound".into()),
                 });
             };
-            found.anchors.insert(anchor.clone(), named(traces));
+            found.anchors.insert(anchor.clone(), Filter::of_traces(named(traces)));
         }
         Ok(found)
     }
@@ -360,11 +368,24 @@ impl Asker<'_> {
             |()| {},
         )
         .await;
-        match coverage {
-            None => *coverage = Some(job.coverage),
-            Some(coverage) => coverage.merge(job.coverage),
-        }
+        add(coverage, job.coverage);
         Ok(gathered.end())
+    }
+}
+
+fn add(coverage: &mut Option<Coverage>, more: Coverage) {
+    match coverage {
+        None => *coverage = Some(more),
+        Some(coverage) => coverage.merge(more),
+    }
+}
+
+/// The trace that a condition names: `trace:(trace_id:…)`.
+fn named_trace(anchor: &Query) -> Option<TraceId> {
+    let Query::Trace(Spans::Where(query)) = anchor else { return None };
+    match &**query {
+        Query::Field { name, test: Test::Equals(id) } if name == "trace_id" => TraceId::parse_any(id),
+        _ => None,
     }
 }
 

@@ -2,9 +2,8 @@
 //!
 //! See the module's page for the rules; this is their one implementation. The result is a [`Filter`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use memchr::memmem;
 
@@ -222,8 +221,8 @@ pub(super) fn compile_with(query: &Query, table: Table, now_nanos: i64, anchors:
     lower(query, table, (now_nanos, anchors), 0)
 }
 
-/// Of each condition on a trace, the traces that meet it.
-pub(super) type Anchors = HashMap<Query, Arc<HashSet<String>>>;
+/// Of each condition on a trace, the rows of the traces that meet it.
+pub(super) type Anchors = HashMap<Query, Filter>;
 
 /// Deepest tree that is compiled: other parts build queries too.
 const MAX_TREE_DEPTH: usize = 200;
@@ -250,7 +249,7 @@ fn lower(query: &Query, table: Table, at: (i64, &Anchors), depth: usize) -> Resu
         }
         Query::Field { name, test } => condition(table, name, test, at.0)?,
         Query::Trace(_) | Query::Log(_) => match at.1.get(query) {
-            Some(traces) => Filter::of_traces(Arc::clone(traces)),
+            Some(rows) => rows.clone(),
             None => {
                 return mistake(
                     format!("`{query}` asks for other rows than the one at hand"),

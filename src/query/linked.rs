@@ -2,23 +2,27 @@
 //!
 //! Most such records get their trace ID as they come ([`crate::correlate::link`]); those that came before anything told it (a Lambda
 //! function's lines come before its segment) are looked for when the trace is opened. Of unflushed rows each without a trace is asked
-//! what it names; in blocks, the index is asked for the words and attributes, and what it finds is verified in the same way. (A record
-//! in a block whose span ID stands only in its column is not found: the file's Bloom filters name too many row groups wrongly to ask them for
-//! each of a trace's spans.)
+//! what it names; in blocks, the index is asked for the words and attributes, and what it finds is verified in the same way. A span ID
+//! that stands in its column alone is in no index, and of as many IDs as a trace has the file's Bloom filters rule out little: so the column is read,
+//! but only where the trace's spans were, and a little around them.
 //!
 //! Rows stay as they are: a search by `trace_id` or `trace_id_source`, conditions on a trace, counts and SQL know what a row says itself, which
-//! the index answers, and not these. To find them too, such a question would have to read all spans of each trace that it means.
+//! the index answers, and not these. To find them too, such a question would have to read all spans of each trace that it means. One question
+//! does: the condition that names a trace, `trace:(trace_id:…)`, finds what the opened trace shows ([`rows_of`]).
 //!
 //! | bound | value |
 //! |---|---|
-//! | request IDs, span IDs of a trace that are looked for | [`MAX_REQUESTS`], [`MAX_SPANS`] |
-//! | time before the trace's first row and behind its last | [`SLACK_NANOS`] |
+//! | request IDs, span IDs of a trace that are looked for in texts; span IDs in their column | [`MAX_REQUESTS`], [`MAX_WORDS`]; [`MAX_SPANS`] |
+//! | time before the trace's first row and behind its last; of span IDs in their column, around its spans | [`SLACK_NANOS`]; [`SPAN_SLACK_NANOS`] |
+//! | rows of blocks whose column is read | [`MAX_COLUMN_ROWS`]; if there are more, none, and the answer says so |
 //! | records found | [`MAX_ROWS`]; more, and the answer says so |
+//! | spans and records that say its ID, read for a search | [`MAX_NAMING_ROWS`] each; more, and the answer says so |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::datatypes::Int64Type;
 
 use super::blocks::Blocks;
 use super::conditions::{Key, Phrase, TokenTest, ValueTest};
@@ -27,19 +31,29 @@ use super::hit::Hit;
 use super::job::Job;
 use super::trace::Link;
 use super::{Error, LogHit, Order, ProblemKind, Result, search};
-use crate::block::Pairs;
+use crate::block::{BlockMeta, Pairs};
 use crate::correlate::Source;
 use crate::correlate::named::{Named, RequestId, is_request_attribute, named};
-use crate::model::{Rows, SpanId, TimeRange};
+use crate::model::{Rows, SpanId, Table, TimeRange, TraceId};
 
 /// Request IDs of a trace that are looked for.
 const MAX_REQUESTS: usize = 32;
-/// Span IDs of a trace that are looked for.
-const MAX_SPANS: usize = 64;
+/// Span IDs of a trace that are looked for in texts.
+const MAX_WORDS: usize = 64;
+/// Span IDs of a trace that are looked for in their column.
+const MAX_SPANS: usize = 10_000;
+/// Rows of blocks whose span ID is read.
+const MAX_COLUMN_ROWS: u64 = 4_000_000;
+/// How far from a trace's spans records are looked for that have a span ID in its column: whoever writes that writes within the span, so this is
+/// for clocks that differ. Ten seconds.
+const SPAN_SLACK_NANOS: i64 = 10_000_000_000;
 /// Records that are found at the most.
 const MAX_ROWS: usize = 1_000;
 /// How far from a trace's rows its other records are looked for: five minutes.
 const SLACK_NANOS: i64 = 300_000_000_000;
+/// Spans of a trace, and records of it, that are read for what they name, and their bytes.
+const MAX_NAMING_ROWS: usize = 10_000;
+const MAX_NAMING_BYTES: usize = 64 << 20;
 /// Attributes by which blocks are asked for a request ID.
 const ATTRIBUTES: [&str; 4] = ["aws.request_id", "faas.invocation_id", "request_id", "requestId"];
 /// The bound's name in answers that it cut.
@@ -50,6 +64,10 @@ const BOUND: &str = "log records linked to a trace";
 pub(super) struct Wanted {
     requests: BTreeSet<RequestId>,
     spans: BTreeSet<SpanId>,
+    /// Those of the spans that are looked for in texts too: the newest ones.
+    words: Vec<SpanId>,
+    /// First start and last end of the spans.
+    during: Option<(i64, i64)>,
     /// Whether the rows name more.
     is_cut: bool,
 }
@@ -75,12 +93,10 @@ impl Wanted {
             let requests = pairs(hit).filter(|(name, _)| is_request_attribute(name));
             let requests = requests.filter_map(|(_, value)| RequestId::parse(value.as_bytes()));
             requests.for_each(|id| wanted.add_request(id));
-            if let Some(id) = SpanId::from_hex(&span.span_id) {
-                match wanted.spans.len() < MAX_SPANS {
-                    true => _ = wanted.spans.insert(id),
-                    false => wanted.is_cut |= !wanted.spans.contains(&id),
-                }
-            }
+            let end = span.start_time_unix_nano.saturating_add(span.duration_nano.max(0));
+            let (first, last) = wanted.during.unwrap_or((i64::MAX, i64::MIN));
+            wanted.during = Some((first.min(span.start_time_unix_nano), last.max(end)));
+            SpanId::from_hex(&span.span_id).into_iter().for_each(|id| wanted.add_span(id));
         }
         for hit in logs {
             let Hit::Log(log) = hit else { continue };
@@ -90,6 +106,19 @@ impl Wanted {
             named_by(log).request.into_iter().for_each(|id| wanted.add_request(id));
         }
         wanted
+    }
+
+    fn add_span(&mut self, id: SpanId) {
+        if self.spans.contains(&id) {
+            return;
+        }
+        self.is_cut |= self.spans.len() >= MAX_WORDS;
+        if self.spans.len() < MAX_WORDS {
+            self.words.push(id);
+        }
+        if self.spans.len() < MAX_SPANS {
+            self.spans.insert(id);
+        }
     }
 
     fn add_request(&mut self, id: RequestId) {
@@ -107,16 +136,39 @@ impl Wanted {
 
     /// Rows of blocks that may name it.
     fn in_blocks(&self) -> Filter {
+        Filter::and(vec![without_trace(), Filter::or(self.by_words())])
+    }
+
+    fn by_words(&self) -> Vec<Filter> {
         let token = |text: String| Filter::leaf(Leaf::Phrase(Phrase::new(vec![TokenTest::Is(text)])));
         let mut any: Vec<Filter> = self.requests.iter().map(|id| token(id.to_string())).collect();
-        any.extend(self.spans.iter().map(|id| token(id.to_string())));
+        any.extend(self.words.iter().map(|id| token(id.to_string())));
         if !self.requests.is_empty() {
             let test = ValueTest::OneOf(Arc::new(self.requests.iter().map(RequestId::to_string).collect()));
             let keys = ATTRIBUTES.iter().map(|name| Key::new(name)).collect();
             any.push(Filter::leaf(Leaf::Value { column: None, keys, test }));
         }
-        Filter::and(vec![without_trace(), Filter::or(any)])
+        any
     }
+
+    /// When records may lie that have one of the spans in its column; `None` without spans.
+    fn during(&self) -> Option<TimeRange> {
+        let (first, last) = self.during?;
+        Some(TimeRange::new(first.saturating_sub(SPAN_SLACK_NANOS), last.saturating_add(SPAN_SLACK_NANOS)))
+    }
+
+    fn in_column(&self) -> Filter {
+        let is_one = ValueTest::OneOf(Arc::new(self.spans.iter().map(SpanId::to_string).collect()));
+        Filter::leaf(Leaf::Column("span_id", is_one))
+    }
+}
+
+/// How many rows of a block lie in a range, if they are spread evenly.
+fn rows_within(meta: &BlockMeta, range: TimeRange) -> u64 {
+    let length = |first: i64, last: i64| u128::from(last.max(first).abs_diff(first)) + 1;
+    let common = length(meta.min_time_nanos.max(range.start_nanos), meta.max_time_nanos.min(range.end_nanos));
+    let all = length(meta.min_time_nanos, meta.max_time_nanos);
+    u64::try_from(u128::from(meta.n_rows) * common.min(all) / all).unwrap_or(u64::MAX)
 }
 
 fn without_trace() -> Filter {
@@ -130,10 +182,14 @@ fn in_part(wanted: &Wanted, rows: &Rows, among: impl Iterator<Item = usize>) -> 
     let text = |name: &str| column(name).and_then(|column| column.as_string_opt::<i32>().ok_or_else(not_read));
     let (bodies, span_ids) = (text("body")?, text("span_id")?);
     let attributes = column("attributes").and_then(|column| Pairs::new(column).ok_or_else(not_read))?;
+    let times = column("time_unix_nano").and_then(|column| column.as_primitive_opt::<Int64Type>().ok_or_else(not_read))?;
+    let during = wanted.during();
     let names = |row: usize| {
         let body = bodies.is_valid(row).then(|| bodies.value(row));
         let mut named = named(attributes.of_row(row), body);
-        named.span = span_ids.is_valid(row).then(|| SpanId::from_hex(span_ids.value(row))).flatten().or(named.span);
+        if span_ids.is_valid(row) && during.is_some_and(|range| range.contains(times.value(row))) {
+            named.span = SpanId::from_hex(span_ids.value(row)).or(named.span);
+        }
         named
     };
     let found = among.filter(|row| wanted.link_of(names(*row)).is_some()).take(MAX_ROWS + 1);
@@ -149,39 +205,51 @@ pub(super) fn around(range: TimeRange) -> TimeRange {
     TimeRange::new(range.start_nanos.saturating_sub(SLACK_NANOS), range.end_nanos.saturating_add(SLACK_NANOS))
 }
 
-/// Finds them: `job` makes a job with a filter. What could not be read, or is too much, is in the coverage.
+/// Finds them: `job` makes a job with a filter, for part of the time if that is given. What could not be read, or is too much, is in the coverage.
 pub(super) async fn find(
     wanted: Wanted,
-    job: impl Fn(Filter) -> Job,
+    job: impl Fn(Filter, Option<TimeRange>) -> Job,
     blocks: &Arc<Blocks>,
     max_bytes: usize,
 ) -> Result<(Vec<(LogHit, Link)>, super::Coverage)> {
     let wanted = Arc::new(wanted);
-    let mut unflushed = job(without_trace());
+    let mut unflushed = job(without_trace(), None);
     unflushed.metas.clear();
     unflushed.coverage.blocks_total = 0;
     let among = Arc::clone(&wanted);
     let of_head = unflushed.over_head(move |_, rows, found| in_part(&among, rows, found.set_indices())).await?;
     let mut hits: Vec<Hit> = of_head.into_iter().flatten().collect();
 
-    let mut flushed = job(wanted.in_blocks());
-    flushed.head = Arc::default();
-    flushed.coverage.head_rows = 0;
-    let bounds = search::Bounds {
-        rows: MAX_ROWS,
-        bytes: max_bytes,
-    };
-    let page = search::page(&mut flushed, blocks, Order::NewestFirst, bounds, None).await?;
-    let mut is_cut = page.next.is_some();
-    hits.extend(page.hits);
     let mut coverage = unflushed.coverage;
-    coverage.merge(flushed.coverage);
+    let (mut is_cut, mut is_left_out) = (false, false);
+    let in_column = Filter::and(vec![wanted.in_column(), without_trace()]);
+    let by_column = wanted.during().map(|range| (in_column, Some(range)));
+    for (filter, range) in [Some((wanted.in_blocks(), None)), by_column].into_iter().flatten() {
+        let mut flushed = job(filter, range);
+        if let Some(range) = range
+            && flushed.metas.iter().map(|meta| rows_within(meta, range)).sum::<u64>() > MAX_COLUMN_ROWS
+        {
+            is_left_out = true;
+            continue;
+        }
+        flushed.head = Arc::default();
+        flushed.coverage.head_rows = 0;
+        let bounds = search::Bounds {
+            rows: MAX_ROWS,
+            bytes: max_bytes,
+        };
+        let page = search::page(&mut flushed, blocks, Order::NewestFirst, bounds, None).await?;
+        is_cut |= page.next.is_some();
+        hits.extend(page.hits);
+        coverage.merge(flushed.coverage);
+    }
     let linked = hits.into_iter().filter_map(|hit| match hit {
         Hit::Log(log) => wanted.link_of(named_by(&log)).map(|link| (*log, link)),
         Hit::Span(_) => None,
     });
     let mut linked: Vec<(LogHit, Link)> = linked.collect();
     linked.sort_unstable_by_key(|(log, _)| std::cmp::Reverse((log.time_unix_nano, log.ingest_id)));
+    linked.dedup_by_key(|(log, _)| (log.time_unix_nano, log.ingest_id));
     let mut bytes = 0;
     let fitting = linked.iter().take(MAX_ROWS).take_while(|(log, _)| {
         bytes += size_of::<LogHit>() + log.body.as_ref().map_or(0, String::len);
@@ -192,7 +260,14 @@ pub(super) async fn find(
     linked.truncate(n_fitting);
     if wanted.is_cut {
         // no loss of what the trace's own ID finds
-        let message = format!("of the trace {MAX_REQUESTS} request IDs and {MAX_SPANS} span IDs were looked for; records that name others alone are not shown");
+        let message = format!(
+            "of the trace {MAX_REQUESTS} request IDs and {MAX_WORDS} span IDs were looked for in texts, {MAX_SPANS} in span_id; records that name others alone \
+             are not shown"
+        );
+        coverage.note(ProblemKind::Limit, BOUND, message);
+    }
+    if is_left_out {
+        let message = format!("more than {MAX_COLUMN_ROWS} log records lie around the trace's spans; those that have a span ID in span_id alone are not shown");
         coverage.note(ProblemKind::Limit, BOUND, message);
     }
     if is_cut {
@@ -200,4 +275,71 @@ pub(super) async fn find(
         coverage.incomplete(ProblemKind::Limit, BOUND, message);
     }
     Ok((linked, coverage))
+}
+
+/// The records of a trace, as a filter: those that say its ID, and those that it is linked to; and what the latter rest on. `job` makes a job.
+pub(super) async fn rows_of(id: TraceId, job: impl Fn(Table, Filter, TimeRange) -> Job, blocks: &Arc<Blocks>) -> Result<(Filter, super::Coverage)> {
+    let own = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+    let bounds = search::Bounds {
+        rows: MAX_NAMING_ROWS,
+        bytes: MAX_NAMING_BYTES,
+    };
+    let mut coverage = super::Coverage::new(TimeRange::ALL);
+    let mut naming: [Vec<Hit>; 2] = Default::default();
+    for (table, hits) in [Table::Spans, Table::Logs].into_iter().zip(&mut naming) {
+        let mut job = job(table, own.clone(), TimeRange::ALL);
+        let page = search::page(&mut job, blocks, Order::NewestFirst, bounds, None).await?;
+        if page.next.is_some() {
+            let message = format!("the newest {} rows of the trace in {} say what it is linked to", page.hits.len(), table.name());
+            job.coverage.note(ProblemKind::Limit, BOUND, message);
+        }
+        *hits = page.hits;
+        coverage.merge(job.coverage);
+    }
+    let [spans, logs] = naming;
+    let times = || spans.iter().chain(&logs).map(Hit::time_unix_nano);
+    let wanted = Wanted::of(&spans, &logs);
+    let (Some(first), Some(last)) = (times().min(), times().max()) else {
+        return Ok((own, coverage));
+    };
+    if wanted == Wanted::default() {
+        return Ok((own, coverage));
+    }
+    let range = around(TimeRange::new(first, last.saturating_add(1)));
+    let of_logs = |filter: Filter, part: Option<TimeRange>| job(Table::Logs, filter, part.unwrap_or(range));
+    let (linked, of_linked) = find(wanted, of_logs, blocks, MAX_NAMING_BYTES).await?;
+    coverage.merge(of_linked);
+    Ok((Filter::or(vec![own, just(&linked)]), coverage))
+}
+
+/// These records and no others, in such words that the index finds them.
+fn just(linked: &[(LogHit, Link)]) -> Filter {
+    if linked.is_empty() {
+        return Filter::None;
+    }
+    let mut found_by = Wanted::default();
+    let (mut keys, mut values) = (BTreeSet::new(), HashSet::new());
+    for (log, link) in linked {
+        RequestId::parse(link.value.as_bytes())
+            .into_iter()
+            .for_each(|id| _ = found_by.requests.insert(id));
+        if let Some(id) = SpanId::from_hex(&link.value)
+            && found_by.spans.insert(id)
+        {
+            found_by.words.push(id);
+        }
+        // unflushed ones name it in attributes of any name
+        for (name, value) in log.attributes.iter().filter(|(_, value)| value.eq_ignore_ascii_case(&link.value)) {
+            keys.insert(name.as_str());
+            values.insert(value.clone());
+        }
+    }
+    let mut any = found_by.by_words();
+    any.push(found_by.in_column());
+    if !keys.is_empty() {
+        let (keys, test) = (keys.into_iter().map(Key::new).collect(), ValueTest::OneOf(Arc::new(values)));
+        any.push(Filter::leaf(Leaf::Value { column: None, keys, test }));
+    }
+    let ids = linked.iter().map(|(log, _)| log.ingest_id..=log.ingest_id).collect();
+    Filter::and(vec![Filter::or(any), without_trace(), Filter::leaf(Leaf::Numbers("ingest_id", ids))])
 }

@@ -114,7 +114,10 @@ impl Engine {
                 let wanted = linked::Wanted::of(&spans, &of_logs);
                 if beside == Beside::Logs && wanted != linked::Wanted::default() {
                     let (range, own) = (linked::around(coverage.range), coverage.range);
-                    let job = |filter: Filter| Job::new(&view, Table::Logs, filter, range, stop.clone(), self.workers(Priority::Interactive));
+                    let job = |filter: Filter, part: Option<TimeRange>| {
+                        let workers = self.workers(Priority::Interactive);
+                        Job::new(&view, Table::Logs, filter, part.unwrap_or(range), stop.clone(), workers)
+                    };
                     let (found, of_linked) = linked::find(wanted, job, self.blocks(), bytes).await?;
                     coverage.merge(of_linked);
                     coverage.range = own;

@@ -148,7 +148,7 @@ pub(super) fn search(table: Table, condition: &Expr, now_nanos: i64) -> Result<S
     let query = searched(table, condition)?;
     let mut anchors = Anchors::new();
     query.for_each_anchor(&mut |anchor| {
-        anchors.insert(anchor.clone(), Arc::default());
+        anchors.insert(anchor.clone(), Filter::None);
     });
     match fields::compile_with(&query, table, now_nanos, &anchors) {
         Ok(filter) if anchors.is_empty() => Ok(Searched::Rows(filter)),

@@ -133,6 +133,12 @@ def test_lines_before_and_after_the_segment_are_of_its_trace(make_lake, flushed)
     (span,) = [span for span in lake.trace(run.xray)["spans"] if span["span_id"] == run.segment]
     assert span["attributes"]["aws.request_id"] == run.request
     assert len(lake.hits(f"trace_id:{run.hex}", start="-1h", table="logs")) == 3, "a search finds what was linked as it came"
+    # and by the condition on its trace, all that the page shows, in every language that has it
+    shown = sorted(log["body"] for log in lake.trace(run.hex)["logs"])
+    assert len(shown) == 5
+    assert sorted(hit["body"] for hit in lake.hits(f"trace:(trace_id:{run.xray})", start="-1h", table="logs")) == shown
+    assert [row["body"] for row in lake.sql(f"SELECT body FROM logs WHERE search('trace:(trace_id:{run.hex})') ORDER BY body")] == shown
+    assert {hit["body"] for hit in lake.hits(f"-trace:(trace_id:{run.hex})", start="-1h", table="logs")} >= set(other.lines.values()) | {run.lines["print"]}
 
 
 @pytest.mark.parametrize("flushed", [False, True], ids=["fresh", "flushed"])
@@ -153,6 +159,36 @@ def test_a_span_id_alone_and_a_name_of_two_traces(make_lake, flushed):
     put(logs, f"[ERROR]\t{run.stamp}\t{run.request}\twhose?\n")
     (hit,) = lake.hits('"whose"', start="-1h")
     assert (hit["trace_id"], hit["trace_id_source"]) == (None, None)
+
+
+@pytest.mark.parametrize("flushed", [False, True], ids=["fresh", "flushed"])
+def test_a_span_id_in_its_column_alone(make_lake, flushed):
+    """A record with a span ID and no trace ID, before its span: a trace of many spans finds it, and only within their time."""
+    lake = make_lake(config={"ingest": {"flush_age_seconds": 1 if flushed else 3600}})
+    now = time.time() - 60
+    trace, spans = uuid.uuid4().hex, [f"{uuid.uuid4().int >> 64 | 1:016x}" for _ in range(200)]
+
+    def log(span, text, at):
+        return {"timeUnixNano": str(int(at * 1e9)), "spanId": span, "body": {"stringValue": text}}
+
+    logs = [log(spans[0], "of the first", now), log(spans[199], "of the last", now + 1), log("00000000000000aa", "of another", now), log(spans[5], "much later", now + 40)]
+    answer = requests.post(f"{lake.otlp_http_url}/v1/logs", json={"resourceLogs": [{"scopeLogs": [{"logRecords": logs}]}]}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    if flushed:
+        lake.wait_flushed()
+    times = {"startTimeUnixNano": str(int(now * 1e9)), "endTimeUnixNano": str(int((now + 2) * 1e9))}
+    told = [{"traceId": trace, "spanId": span, "name": "x", "kind": 1, **times} for span in spans]
+    answer = requests.post(f"{lake.otlp_http_url}/v1/traces", json={"resourceSpans": [{"scopeSpans": [{"spans": told}]}]}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    if flushed:
+        lake.wait_flushed()
+    found = lake.trace(trace)
+    by = {log["body"]: (log["trace_id"], log["link"], log["span"] >= 0) for log in found["logs"]}
+    assert by["of the first"] == (None, {"by": "span_id", "value": spans[0]}, True)
+    assert by["of the last"] == (None, {"by": "span_id", "value": spans[199]}, True)
+    assert set(by) == {"of the first", "of the last"}
+    assert {hit["body"] for hit in lake.hits(f"trace:(trace_id:{trace})", start="-1h", table="logs")} == set(by)
+    assert found["coverage"]["complete"], found["coverage"]
 
 
 def test_links_are_the_same_after_kill_9_though_nothing_is_remembered(make_lake):
