@@ -21,6 +21,8 @@
 //! Subsegments nest at most [`MAX_DEPTH`] levels and a document holds at most [`MAX_NODES`] of them; beyond, they are documents
 //! of their own (`type`, `parent_id`), as SDKs send those that come late.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource, of_span, seconds};
@@ -159,14 +161,7 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
         insert_object(&mut out, "service", service);
     }
     let listed = annotations(span);
-    let annotation = |one: &Annotation<'_>| {
-        let key = match naming::is_of_xray(span) {
-            true => one.key.to_string(),
-            false => naming::annotation_key(one.key),
-        };
-        (key, if one.is_text { one.value.into() } else { typed(one.value) })
-    };
-    insert_object(&mut out, "annotations", listed.iter().map(annotation).collect());
+    insert_object(&mut out, "annotations", annotated(&listed, naming::is_of_xray(span)));
     insert_object(&mut out, "metadata", metadata(span, is_segment, &name, &listed));
     if !span.links.is_empty() {
         let link = |link: &crate::query::SpanLinkHit| {
@@ -368,6 +363,32 @@ fn stack(text: &str) -> Vec<Value> {
         Some(json!({ "path": path, "line": number, "label": label }))
     };
     text.lines().filter_map(frame).collect()
+}
+
+/// Annotations under keys that X-Ray allows. Of several that become the same, the one that was so keeps it; the others, in order of their own
+/// keys, end in `_2`, `_3`, ….
+fn annotated(listed: &[Annotation<'_>], is_of_xray: bool) -> Map<String, Value> {
+    let mut out = Map::new();
+    let value = |one: &Annotation<'_>| if one.is_text { one.value.into() } else { typed(one.value) };
+    let is_changed = |key: &str| !is_of_xray && naming::annotation_key(key) != key;
+    let (mut changed, unchanged): (Vec<&Annotation<'_>>, Vec<&Annotation<'_>>) = listed.iter().partition(|one| is_changed(one.key));
+    out.extend(unchanged.into_iter().map(|one| (one.key.to_string(), value(one))));
+    changed.sort_by_key(|one| one.key);
+    // a list may name one twice
+    changed.dedup_by_key(|one| one.key);
+    // of each, the next ending that nobody was given
+    let mut endings: HashMap<String, usize> = HashMap::new();
+    for one in changed {
+        let allowed = naming::annotation_key(one.key);
+        let mut key = allowed.clone();
+        while out.contains_key(&key) {
+            let ending = endings.entry(allowed.clone()).or_insert(2);
+            key = format!("{allowed}_{ending}");
+            *ending += 1;
+        }
+        out.insert(key, value(one));
+    }
+    out
 }
 
 fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotation<'_>]) -> Map<String, Value> {

@@ -154,6 +154,28 @@ fn what_a_document_has_no_member_for_is_metadata() {
 }
 
 #[test]
+fn annotations_whose_keys_become_the_same_are_all_told() {
+    let attributes = [
+        ("a b", "1"),
+        ("a-b", "2"),
+        ("a_b", "3"),
+        ("a_b_2", "4"),
+        ("a/b", "5"),
+        ("aws.xray.annotations", r#"["a/b","a b","a-b","a_b","a b","a_b_2"]"#),
+    ];
+    let told = |reversed: bool| {
+        let mut attributes = attributes.to_vec();
+        if reversed {
+            attributes.reverse();
+        }
+        let root = trace(25, vec![Span::new(1, 0, "GET /", "SERVER", "api", (0, 5)).with(&attributes)]);
+        bodies(&root)[0]["annotations"].clone()
+    };
+    let expected = json!({"a_b": 3, "a_b_2": 4, "a_b_3": 1, "a_b_4": 2, "a_b_5": 5});
+    assert_eq!((told(false), told(true)), (expected.clone(), expected));
+}
+
+#[test]
 fn a_text_that_reads_as_a_number_stays_a_text() {
     let attributes = [
         ("order-id", "12345"),
