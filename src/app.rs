@@ -446,7 +446,7 @@ impl Faces {
         };
         Faces {
             all: told(all),
-            otlp_grpc: told(bearer(receive::otlp::grpc_router(otlp))),
+            otlp_grpc: told(bearer(receive::otlp::grpc_router(otlp).merge(serve::grpc_router(server.clone())))),
             otlp_http: told(otlp_http),
             xray: told(xray),
             log_groups,

@@ -136,6 +136,11 @@ pub fn router(server: Arc<Server>) -> axum::Router {
         .merge(ui::router())
 }
 
+/// What is asked by gRPC: Jaeger's query service.
+pub fn grpc_router(server: Arc<Server>) -> axum::Router {
+    jaeger::grpc_router(server)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

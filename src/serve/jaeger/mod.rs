@@ -13,11 +13,15 @@
 //! Times are microseconds since the epoch (`endTs` and `lookback` of dependencies: milliseconds), durations Go's (`1.2s`, `500ms`).
 //! Answers are `{"data","total","limit","offset","errors"}`; what went wrong is `errors: [{"code","msg"}]` with that status. Where blocks
 //! cannot be read that is 503: a list that lacks something would look whole. What a bound cut stands in `errors` beside the data, and in the
-//! `warnings` of a trace. Of a span's events a search by tag knows the `exception.type` of an exception alone. How a span is written is said in [`json`].
+//! `warnings` of a trace. How a span is written is said in [`json`]. The same by
+//! gRPC: [`grpc`].
 
 mod dependencies;
+mod grpc;
 mod json;
 mod search;
+
+pub(super) use grpc::router as grpc_router;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -127,7 +131,7 @@ impl Params {
 type Asked = QueryString<Vec<(String, String)>>;
 
 /// What is told, and what that lacks, in words.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told<T> {
     data: Vec<T>,
     lacks: Vec<String>,
@@ -208,13 +212,19 @@ async fn operations_of(State(server): State<Arc<Server>>, Path(service): Path<St
 async fn operations(State(server): State<Arc<Server>>, QueryString(asked): Asked) -> Result<Told<Value>> {
     let asked = Params(asked);
     let service = asked.get("service").ok_or_else(|| Error::bad("parameter 'service' is required"))?;
-    let kind = asked.get("spanKind").map(str::to_lowercase);
+    let kind = asked.get("spanKind").unwrap_or_default();
+    operations_as(&server, service, kind, |name, kind| json!({ "name": name, "spanKind": kind })).await
+}
+
+/// The names of a service's spans with their kinds; of one kind, unless that is empty.
+async fn operations_as<T>(server: &Server, service: &str, kind: &str, make: impl Fn(String, String) -> T) -> Result<Told<T>> {
+    let kind = kind.to_lowercase();
     let values = server.jaeger_values(&of_service(service), &["name", "kind"]).await?;
     let shown = values.data.into_iter().filter_map(|values| {
         let mut values = values.into_iter();
         let (name, its_kind) = (values.next()??, json::span_kind(&values.next()??));
-        let is_asked_for = kind.as_ref().is_none_or(|kind| *kind == its_kind);
-        is_asked_for.then(|| json!({ "name": name, "spanKind": its_kind }))
+        let is_asked_for = kind.is_empty() || kind == its_kind;
+        is_asked_for.then(|| make(name, its_kind))
     });
     Ok(Told {
         data: shown.collect(),
@@ -251,10 +261,20 @@ async fn traces(State(server): State<Arc<Server>>, QueryString(asked): Asked) ->
     read(&server, &ids).await
 }
 
-/// Traces of an answer: as many as may be in one, each written as soon as it is read.
+/// Traces of an answer, each written as soon as it is read.
 async fn read(server: &Server, ids: &[TraceId]) -> Result<Told<String>> {
+    let written = async |trace: Trace| {
+        let text = told(trace).await?;
+        let length = text.len();
+        Ok((text, length))
+    };
+    read_with(server, ids, written).await
+}
+
+/// As many traces as may be in one answer, as `make` makes them, with their bytes.
+async fn read_with<T>(server: &Server, ids: &[TraceId], make: impl AsyncFn(Trace) -> Result<(T, usize)>) -> Result<Told<T>> {
     let (max_spans, max_bytes) = (server.engine.config().max_trace_spans, server.engine.config().max_answer_bytes);
-    let (mut out, mut n_spans, mut n_bytes) = (Told::default(), 0, 0);
+    let (mut out, mut n_spans, mut n_bytes) = (Told::whole(Vec::new()), 0, 0);
     let mut waiting: Vec<&[TraceId]> = ids.chunks(TRACES_AT_ONCE).rev().collect();
     while let Some(some) = waiting.pop() {
         let found = match (server.engine.spans_of_traces(some).await?, some) {
@@ -277,9 +297,9 @@ async fn read(server: &Server, ids: &[TraceId]) -> Result<Told<String>> {
                 ));
                 return Ok(out);
             }
-            let text = told(trace).await?;
-            n_bytes += text.len();
-            out.data.push(text);
+            let (made, bytes) = make(trace).await?;
+            n_bytes += bytes;
+            out.data.push(made);
         }
     }
     Ok(out)

@@ -4,27 +4,31 @@
 //! |---|---|
 //! | `service` | of this service; required |
 //! | `operation` | of this name |
-//! | `tag=key:value`, `tags={"key":"value"}` | with this attribute, its own or its resource's; `error`, `span.kind` and `otel.status_code` as they are shown |
+//! | `tag=key:value`, `tags={"key":"value"}` | with this attribute, its own, its resource's or one of its events' (`event`: an event's name); `error`, `span.kind` and `otel.status_code` as they are shown |
 //! | `minDuration`, `maxDuration` | that takes so long |
 //! | `start`, `end`, or `lookback` before now | that begins in this time; the last hour, if nothing is said |
 //!
-//! At most `limit` traces (20; no more than [`MAX_LIMIT`]), those with the newest such span first.
+//! At most `limit` traces (20; no more than [`MAX_LIMIT`]), those with the newest such span first. What events say is in no index: where attributes
+//! alone give fewer traces than that, the newest [`MAX_EVENT_SPANS`] spans that meet all else are read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::{Error, Params, Result, Told, lacks, read};
-use crate::model::{TimeRange, TraceId};
-use crate::query::{Bound, Query, Test};
+use crate::model::{Table, TimeRange, TraceId};
+use crate::query::{Attributes, Bound, Hit, Order, Query, SearchRequest, SpanHit, Test};
 use crate::serve::Server;
 
 /// Traces of one answer.
-const MAX_LIMIT: usize = 1_500;
-const DEFAULT_LIMIT: usize = 20;
+pub(super) const MAX_LIMIT: usize = 1_500;
+pub(super) const DEFAULT_LIMIT: usize = 20;
 /// Spans looked at in one go, and how often.
 const SPANS_AT_ONCE: usize = 2_000;
 const MAX_ROUNDS: usize = 50;
+/// Spans that are read for what their events say, in one go and in all.
+const EVENT_SPANS_AT_ONCE: usize = 2_000;
+const MAX_EVENT_SPANS: usize = 20_000;
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// Go's duration, such as `1h30m`, `1.5s`, `100us`; `d` is a day.
@@ -84,14 +88,8 @@ fn tags(asked: &Params) -> Result<BTreeMap<String, String>> {
 
 /// A span with an attribute.
 fn with_tag(key: &str, value: &str) -> Query {
-    match (key, value) {
-        ("error", "true") => {
-            return Query::Or(vec![Query::equals("status", "ERROR"), Query::equals("$.error", "true")]);
-        }
-        ("error", "false") => return !with_tag("error", "true"),
-        ("span.kind", _) => return Query::equals("kind", value.to_uppercase()),
-        ("otel.status_code", _) => return Query::equals("status", value.to_uppercase()),
-        _ => {}
+    if let Some(shown) = with_shown_tag(key, value) {
+        return shown;
     }
     let attribute = Query::equals(format!("$.{key}"), value);
     // names of promoted attributes have a dot, and names of other columns have none
@@ -101,31 +99,118 @@ fn with_tag(key: &str, value: &str) -> Query {
     }
 }
 
-fn query(asked: &Params) -> Result<Query> {
-    let service = asked.get("service").ok_or_else(|| Error::bad("parameter 'service' is required"))?;
-    let mut query = super::of_service(service);
-    if let Some(operation) = asked.get("operation").filter(|operation| *operation != "all") {
-        query = query.and(Query::equals("name", operation));
+/// A tag that is no attribute, but shown as one.
+fn with_shown_tag(key: &str, value: &str) -> Option<Query> {
+    match (key, value) {
+        ("error", "true") => Some(Query::Or(vec![Query::equals("status", "ERROR"), Query::equals("$.error", "true")])),
+        ("error", "false") => with_shown_tag("error", "true").map(|failed| !failed),
+        ("span.kind", _) => Some(Query::equals("kind", value.to_uppercase())),
+        ("otel.status_code", _) => Some(Query::equals("status", value.to_uppercase())),
+        _ => None,
     }
-    for (key, value) in tags(asked)? {
-        query = query.and(with_tag(&key, &value));
+}
+
+/// What is asked of a span: by a query, and of all tags that events may have, by looking at it.
+pub(super) struct Asked {
+    by_attributes: Query,
+    /// What else is asked; of these tags each, an attribute or an event has it.
+    beside: Query,
+    tags: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub(super) fn of(asked: &Params) -> Result<Asked> {
+        let service = asked.get("service").ok_or_else(|| Error::bad("parameter 'service' is required"))?;
+        let mut beside = super::of_service(service);
+        if let Some(operation) = asked.get("operation").filter(|operation| *operation != "all") {
+            beside = beside.and(Query::equals("name", operation));
+        }
+        let (shown, tags): (Vec<_>, Vec<_>) = tags(asked)?.into_iter().partition(|(key, value)| with_shown_tag(key, value).is_some());
+        for (key, value) in &shown {
+            beside = beside.and(with_tag(key, value));
+        }
+        let (least, most) = (duration(asked, "minDuration")?, duration(asked, "maxDuration")?);
+        if let (Some(least), Some(most)) = (least, most)
+            && least > most
+        {
+            return Err(Error::bad("'maxDuration' should be greater than 'minDuration'"));
+        }
+        if least.is_some() || most.is_some() {
+            let bound = |nanos: Option<i64>| nanos.map_or(Bound::Open, |nanos| Bound::Included(nanos.to_string()));
+            let test = Test::Range {
+                from: bound(least),
+                to: bound(most),
+            };
+            let name = "duration_nano".into();
+            beside = beside.and(Query::Field { name, test });
+        }
+        let with_tags = |query: Query, (key, value): &(String, String)| query.and(with_tag(key, value));
+        Ok(Asked {
+            by_attributes: tags.iter().fold(beside.clone(), with_tags),
+            beside,
+            tags,
+        })
     }
-    let (least, most) = (duration(asked, "minDuration")?, duration(asked, "maxDuration")?);
-    if let (Some(least), Some(most)) = (least, most)
-        && least > most
-    {
-        return Err(Error::bad("'maxDuration' should be greater than 'minDuration'"));
-    }
-    if least.is_some() || most.is_some() {
-        let bound = |nanos: Option<i64>| nanos.map_or(Bound::Open, |nanos| Bound::Included(nanos.to_string()));
-        let test = Test::Range {
-            from: bound(least),
-            to: bound(most),
+
+    /// Whether a span has all the tags, one of them at least by an event.
+    fn is_met_by(&self, span: &SpanHit) -> bool {
+        let has = |attributes: &Attributes, (key, value): &(String, String)| attributes.iter().any(|(own, its)| own == key && its == value);
+        let by_event = |tag: &(String, String)| {
+            let mut events = span.events.iter();
+            events.any(|event| has(&event.attributes, tag) || (tag.0 == "event" && event.name.as_deref() == Some(tag.1.as_str())))
         };
-        let name = "duration_nano".into();
-        query = query.and(Query::Field { name, test });
+        let by_attribute = |tag: &(String, String)| has(&span.attributes, tag) || has(&span.resource_attributes, tag);
+        !span.events.is_empty() && self.tags.iter().all(|tag| by_attribute(tag) || by_event(tag)) && self.tags.iter().any(by_event)
     }
-    Ok(query)
+
+    /// Adds the traces of spans that meet it by their events, until there are enough.
+    async fn add_by_events(&self, server: &Server, range: TimeRange, limit: usize, found: &mut Found) -> Result<()> {
+        let mut request = SearchRequest {
+            table: Table::Spans,
+            query: self.beside.clone(),
+            range,
+            limit: EVENT_SPANS_AT_ONCE,
+            cursor: None,
+            order: Order::NewestFirst,
+        };
+        let mut n_spans = 0;
+        while found.newest.len() < limit {
+            if n_spans >= MAX_EVENT_SPANS {
+                found.lacks.push(format!(
+                    "for what events say, only the newest {n_spans} spans that meet all else were looked at"
+                ));
+                break;
+            }
+            let page = server.engine.search_for_report(&request).await?;
+            found.lacks.extend(lacks(&page.coverage)?);
+            n_spans += page.hits.len();
+            for hit in &page.hits {
+                if let (Hit::Span(span), Some(id)) = (hit, hit.trace_id().and_then(TraceId::from_hex))
+                    && self.is_met_by(span)
+                {
+                    found.add((hit.time_unix_nano(), hit.ingest_id()), id);
+                }
+            }
+            request.cursor = page.next_cursor;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Traces, each with the place of its newest span that is asked for.
+#[derive(Default)]
+struct Found {
+    newest: HashMap<TraceId, (i64, i64)>,
+    lacks: Vec<String>,
+}
+
+impl Found {
+    fn add(&mut self, place: (i64, i64), id: TraceId) {
+        self.newest.entry(id).and_modify(|newest| *newest = place.max(*newest)).or_insert(place);
+    }
 }
 
 fn range(asked: &Params, now_nanos: i64) -> Result<TimeRange> {
@@ -143,35 +228,49 @@ fn range(asked: &Params, now_nanos: i64) -> Result<TimeRange> {
 
 /// The traces that are asked for.
 pub(super) async fn search(server: &Server, asked: &Params) -> Result<Told<String>> {
-    let query = query(asked)?;
+    let sought = Asked::of(asked)?;
     let range = range(asked, server.clock.now_nanos())?;
     let limit = match asked.number("limit")? {
         None => DEFAULT_LIMIT,
         Some(limit) => usize::try_from(limit).map_err(|_| Error::bad("'limit' should not be negative"))?.min(MAX_LIMIT),
     };
-    let (mut ids, mut seen, mut cursor): (Vec<TraceId>, _, _) = (Vec::new(), HashSet::new(), None);
-    let mut lack = Vec::new();
+    let (ids, lacks) = find(server, &sought, range, limit).await?;
+    let mut told = read(server, &ids).await?;
+    told.lacks.extend(lacks);
+    Ok(told)
+}
+
+/// Which these are, and what of them could not be told.
+pub(super) async fn find(server: &Server, sought: &Asked, range: TimeRange, limit: usize) -> Result<(Vec<TraceId>, Vec<String>)> {
+    let (mut found, mut cursor) = (Found::default(), None);
     for round in 1..=MAX_ROUNDS {
-        let page = server.engine.traces_of_spans(&query, range, SPANS_AT_ONCE, cursor).await?;
-        lack.extend(lacks(&page.coverage)?);
-        ids.extend(page.spans.iter().map(|(_, id)| *id).filter(|id| seen.insert(*id)));
+        let page = server.engine.traces_of_spans(&sought.by_attributes, range, SPANS_AT_ONCE, cursor).await?;
+        found.lacks.extend(lacks(&page.coverage)?);
+        page.spans
+            .iter()
+            .for_each(|(place, id)| found.add((place.time_unix_nano, place.ingest_id), *id));
         cursor = page.next_cursor;
-        if ids.len() >= limit || cursor.is_none() {
+        if found.newest.len() >= limit || cursor.is_none() {
             break;
         }
         if round == MAX_ROUNDS {
-            lack.push(format!("only the newest {} spans that match were looked at", MAX_ROUNDS * SPANS_AT_ONCE));
+            let message = format!("only the newest {} spans that match were looked at", MAX_ROUNDS * SPANS_AT_ONCE);
+            found.lacks.push(message);
         }
     }
+    if !sought.tags.is_empty() {
+        sought.add_by_events(server, range, limit, &mut found).await?;
+    }
+    let mut ids: Vec<(TraceId, (i64, i64))> = found.newest.into_iter().collect();
+    ids.sort_unstable_by_key(|(_, place)| std::cmp::Reverse(*place));
     ids.truncate(limit);
-    let mut told = read(server, &ids).await?;
-    told.lacks.extend(lack);
-    Ok(told)
+    Ok((ids.into_iter().map(|(id, _)| id).collect(), found.lacks))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::SpanEventHit;
 
     fn params(listed: &[(&str, &str)]) -> Params {
         Params(listed.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect())
@@ -203,8 +302,8 @@ mod tests {
             ("minDuration", "1ms"),
         ]);
         assert_eq!(
-            query(&asked).expect("a query").to_string(),
-            r#"service:api name:"GET /" (status:ERROR OR $.error:true) ($.http.method:GET OR http.method:GET) $.items:5 $.name:x duration_nano>=1000000"#
+            Asked::of(&asked).expect("a query").by_attributes.to_string(),
+            r#"service:api name:"GET /" (status:ERROR OR $.error:true) duration_nano>=1000000 ($.http.method:GET OR http.method:GET) $.items:5 $.name:x"#
         );
         for (bad, said) in [
             (params(&[]), "'service' is required"),
@@ -213,7 +312,36 @@ mod tests {
             (params(&[("service", "a"), ("minDuration", "5")]), "no duration"),
             (params(&[("service", "a"), ("minDuration", "5s"), ("maxDuration", "1s")]), "greater"),
         ] {
-            assert!(query(&bad).expect_err(said).message.contains(said));
+            assert!(Asked::of(&bad).err().expect(said).message.contains(said));
+        }
+    }
+
+    #[test]
+    fn what_a_tag_asks_for_may_be_said_by_an_event() {
+        let attributes = |listed: &[(&str, &str)]| -> Attributes { listed.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect() };
+        let span = SpanHit {
+            attributes: attributes(&[("a", "1")]),
+            resource_attributes: attributes(&[("r", "1")]),
+            events: vec![SpanEventHit {
+                time_unix_nano: 0,
+                name: Some("queued".into()),
+                attributes: attributes(&[("e", "1"), ("f", "2")]),
+            }],
+            ..SpanHit::default()
+        };
+        for (tags, is_met) in [
+            (&[("e", "1")][..], true),
+            (&[("e", "1"), ("a", "1"), ("r", "1")], true),
+            (&[("event", "queued")], true),
+            (&[("e", "2")], false),
+            (&[("e", "1"), ("a", "2")], false),
+            // found by attributes already
+            (&[("a", "1")], false),
+        ] {
+            let mut asked = vec![("service", "api".to_string())];
+            asked.extend(tags.iter().map(|(key, value)| ("tag", format!("{key}:{value}"))));
+            let asked: Vec<(&str, &str)> = asked.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            assert_eq!(Asked::of(&params(&asked)).expect("a query").is_met_by(&span), is_met, "{tags:?}");
         }
     }
 

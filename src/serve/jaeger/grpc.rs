@@ -1,0 +1,363 @@
+//! Jaeger's gRPC query service, `jaeger.api_v3.QueryService`, on the port of OTLP/gRPC: traces as OpenTelemetry's `TracesData`.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `GetServices`, `GetOperations` | as `/jaeger/api/services` and `/operations` |
+//! | `GetTrace` | one trace, by any spelling of its ID |
+//! | `FindTraces` | as the search of [`super::search`], whose tags are `attributes`; `service_name` is required |
+//!
+//! Traces come as a stream of messages of at most [`SPANS_A_MESSAGE`] spans each, since clients take messages of up to 4 MiB; of one trace there may be
+//! several. What a bound cut stands in the trailer `tracelake-incomplete`. The messages are those of jaeger-idl, `proto/api_v3/query_service.proto`;
+//! its experimental `filter`, `GetDependencies` and `FindTraceSummaries` are not known here.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData, span};
+use prost::Message;
+use serde_json::Value;
+
+use super::search::{self, Asked};
+use super::{Error, Params, Result, Server, operations_as, trace_id};
+use crate::model::{SpanId, TimeRange, TraceId};
+use crate::query::{Attributes, Query, SpanHit, Trace};
+
+/// Bytes of a request: names, IDs and attributes.
+const MAX_REQUEST_BYTES: usize = 256 << 10;
+const PREFIX_BYTES: usize = 5;
+/// Spans of one message.
+const SPANS_A_MESSAGE: usize = 500;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetTraceRequest {
+    #[prost(string, tag = "1")]
+    trace_id: String,
+}
+
+/// `google.protobuf.Timestamp` and `Duration`, which are alike.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Seconds {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TraceQueryParameters {
+    #[prost(string, tag = "1")]
+    service_name: String,
+    #[prost(string, tag = "2")]
+    operation_name: String,
+    #[prost(map = "string, string", tag = "3")]
+    attributes: HashMap<String, String>,
+    #[prost(message, optional, tag = "4")]
+    start_time_min: Option<Seconds>,
+    #[prost(message, optional, tag = "5")]
+    start_time_max: Option<Seconds>,
+    #[prost(message, optional, tag = "6")]
+    duration_min: Option<Seconds>,
+    #[prost(message, optional, tag = "7")]
+    duration_max: Option<Seconds>,
+    #[prost(int32, tag = "8")]
+    search_depth: i32,
+    /// An expression, which is refused: to leave it out would tell other traces than were asked for.
+    #[prost(bytes = "vec", optional, tag = "10")]
+    filter: Option<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FindTracesRequest {
+    #[prost(message, optional, tag = "1")]
+    query: Option<TraceQueryParameters>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetServicesRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetServicesResponse {
+    #[prost(string, repeated, tag = "1")]
+    services: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetOperationsRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+    #[prost(string, tag = "2")]
+    span_kind: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Operation {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    span_kind: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GetOperationsResponse {
+    #[prost(message, repeated, tag = "1")]
+    operations: Vec<Operation>,
+}
+
+/// The service's calls.
+pub(in crate::serve) fn router(server: Arc<Server>) -> axum::Router {
+    axum::Router::new()
+        .route("/jaeger.api_v3.QueryService/GetServices", post(get_services))
+        .route("/jaeger.api_v3.QueryService/GetOperations", post(get_operations))
+        .route("/jaeger.api_v3.QueryService/GetTrace", post(get_trace))
+        .route("/jaeger.api_v3.QueryService/FindTraces", post(find_traces))
+        .with_state(server)
+}
+
+/// An error as gRPC has it.
+struct Failure(Error);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let code = match self.0.status {
+            StatusCode::BAD_REQUEST => tonic::Code::InvalidArgument,
+            StatusCode::NOT_FOUND => tonic::Code::NotFound,
+            StatusCode::TOO_MANY_REQUESTS => tonic::Code::ResourceExhausted,
+            StatusCode::GATEWAY_TIMEOUT => tonic::Code::DeadlineExceeded,
+            StatusCode::SERVICE_UNAVAILABLE => tonic::Code::Unavailable,
+            StatusCode::NOT_IMPLEMENTED => tonic::Code::Unimplemented,
+            _ => tonic::Code::Internal,
+        };
+        tonic::Status::new(code, self.0.message).into_http::<Body>()
+    }
+}
+
+/// The one message of a call.
+async fn read<M: Message + Default>(request: Request) -> Result<M> {
+    let body = axum::body::to_bytes(request.into_body(), MAX_REQUEST_BYTES + PREFIX_BYTES).await;
+    let framed = body.map_err(|_| Error::bad(format!("the request is larger than {MAX_REQUEST_BYTES} bytes, or broke off")))?;
+    let Some((prefix, message)) = framed.split_at_checked(PREFIX_BYTES) else {
+        return Err(Error::bad("the call has no message"));
+    };
+    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+    if prefix[0] != 0 {
+        return Err(Error::new(StatusCode::NOT_IMPLEMENTED, "requests of this service are taken uncompressed"));
+    }
+    if length != message.len() {
+        return Err(Error::bad(format!("the message's length is {length}, {} bytes follow", message.len())));
+    }
+    M::decode(message).map_err(|error| Error::bad(format!("the message cannot be read: {error}")))
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(PREFIX_BYTES + length);
+    out.put_u8(0);
+    // a message is some hundred spans of at most some MiB each
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.extend_from_slice(&message.encode_to_vec());
+    out.freeze()
+}
+
+/// Messages one after the other, each made when its turn comes; then the trailers.
+fn answer(messages: impl Iterator<Item = Bytes> + Send + 'static, lacks: &[String]) -> Response {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    if let (false, Ok(lacks)) = (lacks.is_empty(), HeaderValue::from_str(&lacks.join("; "))) {
+        trailers.insert("tracelake-incomplete", lacks);
+    }
+    let frames = messages.map(Frame::data).chain(std::iter::once_with(move || Frame::trailers(trailers)));
+    let mut answer = Response::new(Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)))));
+    let headers = answer.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    answer
+}
+
+async fn get_services(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
+    read::<GetServicesRequest>(request).await?;
+    let told = server.jaeger_values(&Query::All, &["service"]).await?;
+    let services = told.data.into_iter().flatten().flatten().collect();
+    Ok(answer(std::iter::once(framed(&GetServicesResponse { services })), &told.lacks))
+}
+
+async fn get_operations(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
+    let asked: GetOperationsRequest = read(request).await?;
+    let told = operations_as(&server, &asked.service, &asked.span_kind, |name, span_kind| Operation { name, span_kind }).await?;
+    let operations = told.data;
+    Ok(answer(std::iter::once(framed(&GetOperationsResponse { operations })), &told.lacks))
+}
+
+async fn get_trace(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
+    let asked: GetTraceRequest = read(request).await?;
+    let id = trace_id(&asked.trace_id)?;
+    let found = server.engine.spans_of_trace(id).await.map_err(Error::from)?;
+    let found = found.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "trace not found"))?;
+    let lacks = super::lacks(&found.coverage)?;
+    Ok(answer(messages(vec![found]), &lacks))
+}
+
+async fn find_traces(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
+    let asked: FindTracesRequest = read(request).await?;
+    let asked = asked.query.unwrap_or_default();
+    if asked.filter.is_some() {
+        return Err(Error::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "query.filter is not known here: ask by service_name and attributes",
+        )
+        .into());
+    }
+    let (sought, range, limit) = asked.read()?;
+    let (ids, mut lacks) = search::find(&server, &sought, range, limit).await?;
+    let told = super::read_with(&server, &ids, async |trace| Ok((trace, 0))).await?;
+    lacks.extend(told.lacks);
+    for trace in &told.data {
+        lacks.extend(super::lacks(&trace.coverage)?);
+    }
+    Ok(answer(messages(told.data), &lacks))
+}
+
+impl TraceQueryParameters {
+    /// As the parameters of the HTTP API: they mean the same.
+    fn read(&self) -> Result<(Asked, TimeRange, usize)> {
+        let nanos = |time: Seconds| time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos));
+        let (Some(start), Some(end)) = (self.start_time_min, self.start_time_max) else {
+            return Err(Error::bad("start_time_min and start_time_max are required"));
+        };
+        if nanos(start) >= nanos(end) {
+            return Err(Error::bad("start_time_max should be after start_time_min"));
+        }
+        let mut params = vec![
+            ("service".to_string(), self.service_name.clone()),
+            ("operation".to_string(), self.operation_name.clone()),
+        ];
+        params.push(("tags".into(), serde_json::json!(self.attributes).to_string()));
+        for (name, duration) in [("minDuration", self.duration_min), ("maxDuration", self.duration_max)] {
+            params.extend(duration.map(|duration| (name.to_string(), format!("{}ns", nanos(duration).max(0)))));
+        }
+        let limit = match self.search_depth {
+            0 => search::DEFAULT_LIMIT,
+            depth => usize::try_from(depth)
+                .map_err(|_| Error::bad("search_depth should not be negative"))?
+                .min(search::MAX_LIMIT),
+        };
+        Ok((Asked::of(&Params(params))?, TimeRange::new(nanos(start), nanos(end)), limit))
+    }
+}
+
+/// The traces, some spans a message.
+fn messages(traces: Vec<Trace>) -> impl Iterator<Item = Bytes> + Send + 'static {
+    let parts = traces.into_iter().flat_map(|trace| {
+        let trace = Arc::new(trace);
+        let starts = (0..trace.spans.len()).step_by(SPANS_A_MESSAGE);
+        starts.map(move |from| (Arc::clone(&trace), from))
+    });
+    parts.map(|(trace, from)| {
+        let spans = trace.spans.iter().skip(from).take(SPANS_A_MESSAGE).map(|placed| &placed.span);
+        framed(&data(trace.trace_id, spans))
+    })
+}
+
+/// Spans by their resource and scope.
+fn data<'s>(trace: TraceId, spans: impl Iterator<Item = &'s SpanHit>) -> TracesData {
+    let mut numbers: HashMap<(&Attributes, &Option<String>), usize> = HashMap::new();
+    let mut resource_spans: Vec<ResourceSpans> = Vec::new();
+    for hit in spans {
+        let number = *numbers.entry((&hit.resource_attributes, &hit.scope_name)).or_insert_with(|| {
+            resource_spans.push(ResourceSpans {
+                resource: Some(Resource {
+                    attributes: key_values(&hit.resource_attributes),
+                    ..Resource::default()
+                }),
+                scope_spans: vec![ScopeSpans {
+                    scope: hit.scope_name.clone().map(|name| InstrumentationScope {
+                        name,
+                        ..InstrumentationScope::default()
+                    }),
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            });
+            resource_spans.len() - 1
+        });
+        resource_spans[number].scope_spans[0].spans.push(span_of(trace, hit));
+    }
+    TracesData { resource_spans }
+}
+
+fn span_of(trace: TraceId, hit: &SpanHit) -> Span {
+    let id = |text: Option<&str>| text.and_then(SpanId::from_hex).map_or(Vec::new(), |id| id.as_bytes().to_vec());
+    let time = |nanos: i64| u64::try_from(nanos).unwrap_or(0);
+    let kind = span::SpanKind::from_str_name(&format!("SPAN_KIND_{}", hit.kind)).unwrap_or_default();
+    let code = match hit.status_code.as_str() {
+        "OK" => 1,
+        "ERROR" => 2,
+        _ => 0,
+    };
+    let event = |event: &crate::query::SpanEventHit| span::Event {
+        time_unix_nano: time(event.time_unix_nano),
+        name: event.name.clone().unwrap_or_default(),
+        attributes: key_values(&event.attributes),
+        ..span::Event::default()
+    };
+    let link = |link: &crate::query::SpanLinkHit| span::Link {
+        trace_id: link
+            .trace_id
+            .as_deref()
+            .and_then(TraceId::from_hex)
+            .map_or(Vec::new(), |id| id.as_bytes().to_vec()),
+        span_id: id(link.span_id.as_deref()),
+        attributes: key_values(&link.attributes),
+        ..span::Link::default()
+    };
+    Span {
+        trace_id: trace.as_bytes().to_vec(),
+        span_id: id(Some(&hit.span_id)),
+        trace_state: hit.trace_state.clone().unwrap_or_default(),
+        parent_span_id: id(hit.parent_span_id.as_deref()),
+        name: hit.name.clone(),
+        kind: kind.into(),
+        start_time_unix_nano: time(hit.start_time_unix_nano),
+        end_time_unix_nano: time(hit.start_time_unix_nano.saturating_add(hit.duration_nano.max(0))),
+        attributes: key_values(&hit.attributes),
+        events: hit.events.iter().map(event).collect(),
+        links: hit.links.iter().map(link).collect(),
+        status: Some(Status {
+            message: hit.status_message.clone().unwrap_or_default(),
+            code,
+        }),
+        ..Span::default()
+    }
+}
+
+/// Attributes with the types that their text reads as: the store keeps text.
+fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
+    let value = |text: &str| match serde_json::from_str(text) {
+        Ok(Value::Bool(flag)) => any_value::Value::BoolValue(flag),
+        Ok(Value::Number(number)) if number.is_i64() => any_value::Value::IntValue(number.as_i64().unwrap_or_default()),
+        Ok(Value::Number(number)) if number.is_f64() => any_value::Value::DoubleValue(number.as_f64().unwrap_or_default()),
+        _ => any_value::Value::StringValue(text.to_string()),
+    };
+    let pair = |(key, text): &(String, String)| KeyValue {
+        key: key.clone(),
+        value: Some(AnyValue { value: Some(value(text)) }),
+        ..KeyValue::default()
+    };
+    attributes.iter().map(pair).collect()
+}
