@@ -6,6 +6,7 @@ import uuid
 import pytest
 import requests
 
+import books
 import lake as lakes
 from proxy import Proxy
 
@@ -15,12 +16,40 @@ for name in list(os.environ):
 os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="testtest", AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
 
 
+# what became of the books of the servers of this run, and, not yet told, of those of modules
+TALLY = books.Tally()
+BOOKS_OF_MODULES = []
+
+
+def pytest_runtest_logreport(report):
+    TALLY.add(getattr(report, "books", []))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if TALLY.outcomes:
+        terminalreporter.section("ledgers")
+        for line in TALLY.text():
+            terminalreporter.line(line)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_server_is_looked_at():
+    """No test makes a server whose books nobody checks."""
+    yield
+    unsettled = [lake.folder.name for lake in books.MADE.unsettled()]
+    assert not unsettled, f"made past make_lake and make_module_lake, so that no ledger was checked: {unsettled}"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call":
         item.has_passed = report.passed
+    if report.when == "teardown":
+        report.books = getattr(item, "books", []) + BOOKS_OF_MODULES
+        BOOKS_OF_MODULES.clear()
     if report.failed:
+        item.getparent(pytest.Module).has_failed = True
         for lake in getattr(item, "lakes", []):
             report.sections.append(("tracelake", lake.log_tail()))
     return report
@@ -37,13 +66,20 @@ def make_lake(request, tmp_path):
         return lake
 
     yield make
-    try:
-        if getattr(request.node, "has_passed", False):
-            for lake in made:
-                lake.check_ledger()
-    finally:
-        for lake in made:
-            lake.close()
+    request.node.books = books.settle(made, getattr(request.node, "has_passed", False))
+
+
+@pytest.fixture(scope="module")
+def make_module_lake(request, tmp_path_factory):
+    """Makes `Lake`s that all tests of a module share; their books are checked when the last one is over."""
+    made = []
+
+    def make(name, **kwargs):
+        made.append(lakes.Lake(tmp_path_factory.mktemp(name) / "lake", **kwargs))
+        return made[-1]
+
+    yield make
+    BOOKS_OF_MODULES.extend(books.settle(made, not getattr(request.node, "has_failed", False)))
 
 
 @pytest.fixture

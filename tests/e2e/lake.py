@@ -1,5 +1,6 @@
 """The release binary as a child process, its API, and the other servers that tests talk to."""
 
+import collections
 import concurrent.futures
 import ctypes
 import fcntl
@@ -21,6 +22,8 @@ import time
 import boto3
 import requests
 from botocore.config import Config
+
+import books
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest", "region_name": "us-east-1"}
@@ -93,6 +96,9 @@ class Lake:
         self.process = None
         self.ready = None
         self.session = requests.Session()
+        self.why_no_ledger = self.spans_are_completed = None
+        self.sent, self.was_checked, self.is_settled = {}, None, False
+        books.MADE.add(self)
         if start:
             self.start()
 
@@ -101,6 +107,7 @@ class Lake:
     def start(self, timeout=30, same_ports=False):
         """Starts the binary and waits for its ready line; `same_ports` takes those of the last start."""
         assert self.process is None, "already running"
+        self.was_checked = None
         before = self.ready if same_ports else None
         command = [binary(), "serve", "--data-dir", str(self.data_dir)]
         for flag in ("http", "otlp-grpc", "otlp-http", "xray"):
@@ -262,38 +269,31 @@ class Lake:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log_tail()}") from None
 
+    # -- its books, see books.py
+
     def check_ledger(self):
-        """Every record that was accepted is a row, or was deleted or expired: checked at the end of each test that passes."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        tokens = (self.config or {}).get("auth", {}).get("bearer_tokens", [])
-        if tokens:
-            self.session.headers["Authorization"] = f"Bearer {tokens[0]}"
-        try:
-            self.get("/api/v1/status")
-        except ApiError as error:
-            # asks for signatures
-            assert error.status in (401, 403) and not tokens, error
-            return
-        wrong = None
+        """Every record that was accepted is a row, or was deleted or expired: checked at the end of each test that passes. A line for the tally."""
+        return books.check(self)
 
-        def agrees():
-            nonlocal wrong
-            kept = {"logs": 0, "traces": 0}
-            for row in self.sql("SELECT signal, outcome, sum(records) AS n FROM ledger GROUP BY 1, 2"):
-                if row["signal"] in kept and row["outcome"] in ("accepted", "deleted", "expired"):
-                    kept[row["signal"]] += int(row["n"]) if row["outcome"] == "accepted" else -int(row["n"])
-            rows = self.sql("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM alerts) AS logs, (SELECT count(*) FROM spans) AS spans")[0]
-            # evaluations of rules are log records of our own, in a table of theirs
-            logs, spans = int(rows["logs"]), int(rows["spans"])
-            wrong = f"the ledger has {kept}, there are {logs} log records and {spans} spans"
-            # of a span in progress the completed one takes the place
-            return kept["logs"] == logs and kept["traces"] >= spans
+    def stop_checked(self):
+        """Checks the books and stops it in order, so that the end of the test need not start it again for that."""
+        told = self.check_ledger()
+        self.stop()
+        self.was_checked = told
 
-        try:
-            self.wait_until(agrees, 15, every=0.3, what="the ledger adds up")
-        except AssertionError as error:
-            raise AssertionError(f"{wrong}\n{error}") from None
+    def no_ledger(self, why):
+        """The books of this server cannot add up, or nobody can look."""
+        self.why_no_ledger = why
+
+    def completes_spans(self, why):
+        """There are spans in progress, each of which the completed one replaces: fewer rows than were accepted."""
+        self.spans_are_completed = why
+
+    def has_sent(self, receiver, signals, told):
+        """A client that was the only one of this receiver and these signals: what `tracelake generate` says that it was told."""
+        assert told["records"] == told["acknowledged"] + told["rejected"] + told["given_up"], told
+        counts = {"accepted": told["acknowledged"], "rejected": told["rejected"], "retries": told["retries"] + told["given_up"]}
+        self.sent.setdefault((receiver, signals), collections.Counter()).update(counts)
 
     def wait_flushed(self, timeout=20.0):
         """Waits until no row is in memory only."""

@@ -44,6 +44,7 @@ def test_a_copy_does_not_start_beside_the_original_and_takes_its_place_when_it_i
     assert "has begun to write as node" in said and str(first.data_dir / "wal") in said, said
     said = refused(first)
     assert "left behind" in said, said
+    first.no_ledger("another process has taken its node's place, it does not start any more")
     assert sorted(hit["body"] for hit in copy.hits("one OR two OR three")) == ["one", "three", "two"]
     # its own restarts are like any
     started = time.monotonic()

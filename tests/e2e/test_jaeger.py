@@ -14,11 +14,9 @@ from test_xray_reads import document, put
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(make_module_lake):
     """A lake with traces of two services."""
-    import lake as lakes
-
-    lake = lakes.Lake(tmp_path_factory.mktemp("jaeger"))
+    lake = make_module_lake("jaeger")
     now = int(time.time())
     spans = []
     for number in range(1, 31):
@@ -55,8 +53,7 @@ def shop(tmp_path_factory):
     body = {"resourceSpans": [{"resource": resource(service), "scopeSpans": [{"spans": [span]}]} for service, span in spans]}
     answer = requests.post(f"{lake.url}/v1/traces", json=body, timeout=20)
     assert answer.ok, answer.text
-    yield lake, now
-    lake.close()
+    return lake, now
 
 
 def get(lake, path, status=200, **asked):

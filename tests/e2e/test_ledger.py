@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+import books
 from test_bad_input import DAY, EXPORT, JSON, PROTOBUF, logs_call, segment
 
 DATAGRAM = b'{"format":"json","version":1}\n'
@@ -251,3 +252,33 @@ def test_sums_are_kept_by_sender_and_each_record_is_in_a_named_block(make_lake):
     assert len(found) == 5 and all(row["n"] == "1" for row in found), found
     assert all((lake.data_dir / "store" / row["parquet"]).is_file() for row in found)
     assert lake.sql("SELECT sum(rows) - sum(hidden_rows) AS n FROM blocks WHERE table_name = 'logs'") == [{"n": "5"}]
+
+
+def test_the_check_at_the_end_of_each_test_sees_one_record_too_few_and_one_too_many(make_lake, monkeypatch):
+    lake = make_lake()
+    send_all(lake, Books())
+    assert lake.check_ledger() == "checked"
+    there = books.there
+    for signal in books.TABLES:
+        for more in (1, -1):
+            monkeypatch.setattr(books, "there", lambda lake, of=signal, n=more: {name: rows + n * (name == of) for name, rows in there(lake).items()})
+            assert books.compare(lake).startswith(f"{signal}: the ledger has "), (signal, more)
+    monkeypatch.setattr(books, "there", there)
+    # what a client was told
+    accepted = sum(ends["accepted"] for ends in (counted(lake)["otlp", "metrics"], counted(lake)["otlp", "logs"]))
+    rejected = sum(ends["rejected"] for ends in (counted(lake)["otlp", "metrics"], counted(lake)["otlp", "logs"]))
+    told = {"records": accepted + rejected, "acknowledged": accepted, "rejected": rejected, "retries": 0, "given_up": 0}
+    lake.has_sent("otlp", ("logs", "metrics"), told)
+    assert not books.compare(lake)
+    lake.has_sent("otlp", ("logs", "metrics"), {**dict.fromkeys(told, 0), "records": 1, "acknowledged": 1})
+    assert "the client was told" in books.compare(lake)
+    lake.sent.clear()
+    # a server that a test left stopped, even by a crash, is started again and looked at
+    lake.kill()
+    assert lake.check_ledger() == "checked after a start for that"
+    lake.stop_checked()
+    assert lake.process is None and lake.check_ledger() == "checked"
+    lake.start()
+    send_all(lake, Books())
+    lake.kill()
+    assert lake.check_ledger() == "checked after a start for that", "what came since was not looked at"

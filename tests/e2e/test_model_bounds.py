@@ -185,16 +185,15 @@ def item_of(call, member):
 
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory, moto):
+def raw(make_module_lake, moto):
     config = {"deliver": {"endpoint_url": moto}, "query": {"max_tails": 100}, "insights": {"max_queries": 100}}
-    lake = lakes.Lake(tmp_path_factory.mktemp("bounds"), config=config, env=KEYS)
+    lake = make_module_lake("bounds", config=config, env=KEYS)
     settings = Config(parameter_validation=False, inject_host_prefix=False, retries={"max_attempts": 1})
     client = lakes.strict(lakes.client("logs", lake.url, config=settings))
     client.create_log_group(logGroupName=GROUP)
     client.create_log_stream(logGroupName=GROUP, logStreamName=STREAM)
     GOOD["destinationArn"] = Kinesis(moto).arn
-    yield client
-    lake.close()
+    return client
 
 
 def good_members(model):

@@ -49,7 +49,9 @@ def send(lake, n_records, seed, ago, traces=False):
     command = [lakes.binary(), "generate", "--otlp-http", lake.otlp_http_url, "--records", str(n_records), "--seed", str(seed)]
     done = subprocess.run(command + ["--spread", str(HOUR), "--ago", str(ago)] + more, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    told = json.loads(done.stdout)
+    lake.has_sent("otlp", ("logs", "traces"), told)
+    return told
 
 
 def wait_sealed(lake, timeout):

@@ -76,6 +76,7 @@ def test_memory_stays_flat_for_an_hour_of_events(make_lake):
     out, errors = load.communicate()
     assert load.returncode == 0, errors[-2000:]
     sent = json.loads(out or errors)
+    lake.has_sent("otlp", ("logs",), sent)
     assert int(lake.sql("SELECT count(*) AS n FROM logs")[0]["n"]) == RECORDS
     books = lake.status()["receivers"]
     assert sum(entry["accepted"] for entry in books if entry["signal"] == "logs") == RECORDS, books
