@@ -199,3 +199,38 @@ def test_the_command_asks_and_waits(make_lake):
     assert run(*what, "--yes", lake=lake).stdout == "1 rows of logs are deleted\n"
     assert (everywhere(lake, "alice"), everywhere(lake, "bob")) == (0, 1)
     assert json.loads(run(*what, "--yes", "--json", lake=lake).stdout)["rows_deleted"] == 0
+
+
+def naming(lake, word=b"alice@example.com"):
+    """Files of the data directory that name the person in plain bytes."""
+    files = (path for path in lake.data_dir.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(lake.data_dir)) for path in files if word in path.read_bytes())
+
+
+def test_what_still_names_a_person_on_the_disk_is_what_the_readme_says(make_lake):
+    lake = make_lake(config=CONFIG)
+    for people in (["alice", "bob"], ["alice"], ["bob"]):
+        send(lake, people)
+    lake.kill()
+    (segment,) = (lake.data_dir / "wal").glob("*.wal")
+    content = bytearray(segment.read_bytes())
+    content[content.rindex(b"alice@example.com")] ^= 4
+    segment.write_bytes(content)
+    lake.no_ledger("a frame of its log was damaged: what was accepted is lost, and told")
+    lake.start()
+    assert lake.status()["replay"]["corrupt_frames"] == 1
+    send(lake, ["alice", "bob"])
+    assert any(path.startswith("wal/quarantine/") for path in naming(lake)), naming(lake)
+    taken = order(lake)
+    assert wait_done(lake, taken["id"])["rows_deleted"] == 2
+
+    def kinds():
+        """Where she is named: the query of the delete, the log's running file, the copy of a damaged one."""
+        parents = [path.rpartition("/")[0] for path in naming(lake)]
+        return {parent: parents.count(parent) for parent in parents}
+
+    query, copy = {"store/_catalog/state": 2}, {"wal/quarantine": 1}
+    lake.wait_until(lambda: kinds() == {**query, "wal": 1, **copy}, 40, what="only what the README says names her")
+    assert everywhere(lake, "alice") == 0
+    lake.restart()
+    lake.wait_until(lambda: kinds() == {**query, **copy}, 20, what="the log's bytes are gone with a restart")
