@@ -35,7 +35,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -342,6 +342,8 @@ pub struct Maintainer {
     round: tokio::sync::Mutex<()>,
     /// Of the removed blocks that the snapshot remembers, those whose objects are deleted.
     deleted: Mutex<HashSet<BlockId>>,
+    /// Open intents that are being given up, and since when, nanoseconds since the epoch.
+    giving_up: Mutex<HashMap<CommitId, i64>>,
     last_sweep_nanos: Mutex<Option<i64>>,
 }
 
@@ -373,6 +375,7 @@ impl Maintainer {
             quarantine: parts.quarantine,
             round: tokio::sync::Mutex::default(),
             deleted: Mutex::default(),
+            giving_up: Mutex::default(),
             last_sweep_nanos: Mutex::default(),
         }
     }
@@ -418,6 +421,7 @@ impl Maintainer {
     async fn give_up_stale_intents(&self, report: &mut Report) {
         let snapshot = self.catalog.snapshot();
         let now_nanos = self.clock.now_nanos();
+        self.giving_up.lock().retain(|id, _| snapshot.intents().contains_key(id));
         let is_stale = |open: &OpenIntent| {
             if open.node == *self.catalog.node() {
                 // no seal of ours is under way: rounds are one at a time; a flush looks after its own
@@ -434,14 +438,21 @@ impl Maintainer {
     }
 
     /// Withdraws an intent, so that no record can name its outputs any more; deletes them; and only then ends it, which sets
-    /// its inputs free. A crash in between leaves it open, and it is given up again.
+    /// its inputs free. A crash in between leaves it open, and it is given up again. A put that was given up on may be carried out late:
+    /// until that is past, each round deletes again, so that foreign readers never see the outputs beside what is made of the inputs next.
     async fn give_up(&self, id: &CommitId, open: &OpenIntent) -> Result<(), Error> {
+        let began_nanos = self.clock.now_nanos();
+        let first_nanos = *self.giving_up.lock().entry(id.clone()).or_insert(began_nanos);
         if !open.is_withdrawn {
-            self.commit(Commit::withdrawing(id, self.clock.now_nanos())).await?;
+            self.commit(Commit::withdrawing(id, began_nanos)).await?;
         }
         for key in &open.intent.outputs {
             self.store.delete(key).await?;
             self.cache.forget(key).await;
+        }
+        let late_nanos = i64::try_from(self.store.late_writes().as_nanos()).unwrap_or(i64::MAX);
+        if began_nanos.saturating_sub(first_nanos) < late_nanos {
+            return Ok(());
         }
         self.commit(Commit::ending(id, self.clock.now_nanos())).await?;
         Ok(())

@@ -35,6 +35,7 @@ pub struct BucketStore {
     prefix: String,
     url: String,
     timeout: Duration,
+    late_writes: Duration,
 }
 
 impl BucketStore {
@@ -93,12 +94,22 @@ impl BucketStore {
         }
         builder = builder.with_region(if region.is_empty() { "us-east-1" } else { &region });
         let objects = builder.build().map_err(|source| classify("open", &shown, source))?;
-        Ok(Self::over(Arc::new(objects), prefix, shown.trim_end_matches('/').to_string(), timeout))
+        Ok(Self {
+            // what a bucket was asked it may still do after the client has hung up; it is not told how long. As long again is a guess.
+            late_writes: timeout,
+            ..Self::over(Arc::new(objects), prefix, shown.trim_end_matches('/').to_string(), timeout)
+        })
     }
 
     fn over(objects: Arc<dyn ObjectStore>, prefix: &str, url: String, timeout: Duration) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { objects, prefix, url, timeout }
+        Self {
+            objects,
+            prefix,
+            url,
+            timeout,
+            late_writes: Duration::ZERO,
+        }
     }
 
     /// A store that lives as long as this value, for tests.
@@ -222,6 +233,10 @@ impl Store for BucketStore {
 
     fn gets_of(&self, n_bytes: u64) -> u64 {
         n_bytes.div_ceil(PART_BYTES).max(1)
+    }
+
+    fn late_writes(&self) -> Duration {
+        self.late_writes
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -50,6 +50,9 @@ impl<S: Store> Store for MeteredStore<S> {
     }
     fn gets_of(&self, n_bytes: u64) -> u64 {
         self.inner.gets_of(n_bytes)
+    }
+    fn late_writes(&self) -> Duration {
+        self.inner.late_writes()
     }
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<Listed>> {
         let started = Instant::now();

@@ -8,7 +8,7 @@
 //!   sees a part of it;
 //! - of any number of concurrent `put_if_absent` of one key, on any number of machines, exactly one creates the object;
 //! - a call ends within seconds when the store does not answer, with [`ErrorKind::Unreachable`], and a write that ended
-//!   so *may have happened*;
+//!   so *may have happened*, or may yet for as long as [`Store::late_writes`] says;
 //! - `delete` of what is not there is a success.
 //!
 //! [`LocalStore`] writes a temporary file, fsyncs, renames (or hard-links, to be the only one) and fsyncs the folders.
@@ -38,6 +38,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -80,6 +81,10 @@ pub trait Store: Send + Sync + Debug {
     fn gets_of(&self, n_bytes: u64) -> u64 {
         let _ = n_bytes;
         1
+    }
+    /// How long after a write was given up for want of an answer it may still be carried out.
+    fn late_writes(&self) -> Duration {
+        Duration::ZERO
     }
     /// Lists the objects whose key starts with `prefix` (empty, or ending in `/`) and sorts after `after`, in the order of their keys.
     /// What is not named like a key of ours is left out.
