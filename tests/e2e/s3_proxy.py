@@ -47,12 +47,13 @@ def is_conditional(request):
 
 class S3Proxy:
     """Stands before `target` (`http://host:port`). `faults` is the share of requests that go wrong while `is_faulty`; `counts` says how often
-    what happened; `late_seconds` is longer than the client waits for an answer."""
+    what happened; `late_seconds` is longer than the client waits for an answer. `plan` can choose by itself: given the method and the path, it gives
+    a kind, or nothing."""
 
-    def __init__(self, target, faults=0.15, late_seconds=3.0, seed=7):
+    def __init__(self, target, faults=0.15, late_seconds=3.0, seed=7, plan=None):
         self.target = urllib.parse.urlsplit(target).netloc
         self.faults, self.late_seconds, self.is_faulty = faults, late_seconds, True
-        self.random, self.lock = random.Random(seed), threading.Lock()
+        self.random, self.lock, self.plan = random.Random(seed), threading.Lock(), plan
         self.counts = collections.Counter()
         # by listing asked for: (when, answer), oldest first; when each object was written
         self.listings, self.written = collections.defaultdict(collections.deque), {}
@@ -92,6 +93,8 @@ class S3Proxy:
 
     def choose(self, request, is_listing):
         """What is to go wrong, if anything."""
+        if self.plan and (kind := self.plan(request.command, urllib.parse.unquote(urllib.parse.urlsplit(request.path).path))):
+            return kind
         kinds = dict(FAULTS)
         for others, is_of in ((OF_WRITES, request.command in ("PUT", "DELETE", "POST")), (OF_READS, request.command == "GET")):
             if not is_of:

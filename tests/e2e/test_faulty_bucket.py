@@ -289,3 +289,34 @@ def in_files(store, clients):
         assert len(rows) == n_rows, "the catalog's row counts are not the files'"
         # a row of the person would be no number
         sender.check([seq for (seq,) in rows], f"{table} by DuckDB over {pathlib.Path(store).name}")
+
+
+def test_a_write_that_is_done_after_it_was_given_up_does_not_stay_in_the_lake(make_s3_proxy, make_lake, weed, tmp_path):
+    """Of a block of the lake, which is made again under another name: a foreign reader would see its rows twice."""
+    late = []
+
+    def plan(method, path):
+        is_in_lake = path.endswith(".parquet") and "/_l0/" not in path and "/logs/dt=" in path
+        if method == "PUT" and is_in_lake and not late:
+            late.append(path)
+            return "late"
+        return None
+
+    store = weed.store()
+    proxy = make_s3_proxy(faults=0.0, late_seconds=3.5, plan=plan)
+    proxy.is_faulty = False
+    lake = make_lake(config={**CONFIG, "store": {**store, "endpoint": proxy.url, "request_timeout_seconds": 2}})
+    sender = Sender()
+    assert sender.send(lake, lambda lake, session, seqs, now: otlp("crash", "record")(lake, session, seqs, now - 3 * HOUR))
+    lake.wait_until(lambda: late and late[0] in proxy.written, 30, what="a block is put when nobody waits for it any more")
+
+    def in_the_lake():
+        bucket, prefix = store["url"].removeprefix("s3://").split("/", 1)
+        listed = weed.s3().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/logs/").get("Contents", [])
+        blocks = lake.status()["store"]["blocks"]["logs"]
+        assert [len(listed), blocks["blocks"], blocks["sealed_blocks"]] == [1, 1, 1] and not late[0].endswith(listed[0]["Key"]), (listed, blocks)
+        return True
+
+    lake.wait_until(in_the_lake, 30, every=0.5, what="one file in the lake")
+    rows = lake_rows(download(weed, store["url"] + "/logs", tmp_path / "look" / "logs").parent, "logs")
+    sender.check(rows, "a foreign reader")
