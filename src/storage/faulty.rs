@@ -72,6 +72,7 @@ pub(crate) struct FaultyStore {
     /// Of the keys put last, so many are not listed yet.
     unlisted: AtomicUsize,
     recent: Mutex<VecDeque<Key>>,
+    late: Mutex<std::time::Duration>,
 }
 
 impl std::fmt::Debug for FaultyStore {
@@ -90,11 +91,16 @@ impl FaultyStore {
             writes_left: AtomicI64::new(i64::MAX),
             unlisted: AtomicUsize::new(0),
             recent: Mutex::default(),
+            late: Mutex::default(),
         })
     }
     /// Lets listings lack the last `n` keys that were put, from now on.
     pub(crate) fn list_without_last(&self, n: usize) {
         self.unlisted.store(n.min(RECENT), Ordering::SeqCst);
+    }
+    /// Says that writes may be carried out so long after they were given up; the test does that.
+    pub(crate) fn writes_may_be_late(&self, by: std::time::Duration) {
+        *self.late.lock() = by;
     }
     /// Asks `choose` before each write from now on.
     pub(crate) fn choose(&self, choose: impl FnMut(&Key) -> Option<Fault> + Send + 'static) {
@@ -200,6 +206,9 @@ impl Store for FaultyStore {
         let lost = self.before_write(key).await?;
         self.inner.delete(key).await?;
         Self::answer(key, lost, ())
+    }
+    fn late_writes(&self) -> std::time::Duration {
+        *self.late.lock()
     }
     fn local_path(&self, key: &Key) -> Option<PathBuf> {
         self.inner.local_path(key)

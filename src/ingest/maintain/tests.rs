@@ -1,6 +1,7 @@
 mod deletes;
 mod expiry;
 mod hidden;
+mod late;
 mod sealing;
 
 use rand::rngs::SmallRng;
