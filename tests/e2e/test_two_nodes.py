@@ -173,7 +173,7 @@ def test_two_nodes_killed_at_random_have_every_record_once(make_lake, weed, tmp_
         assert not waiting, waiting
         return copy
 
-    copy = nodes[0].wait_until(all_sealed, 60, every=2, what="all past hours sealed")
+    copy = nodes[0].wait_until(all_sealed, 90, every=2, what="all past hours sealed")
     for table, sender in (("logs", logs), ("spans", spans)):
         sender.check(seqs_by_duckdb(copy, table), f"DuckDB over the live files of {table}")
         in_lake = lake_rows(copy, table)

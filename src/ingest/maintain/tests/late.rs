@@ -13,7 +13,13 @@ async fn a_late_put_of_a_block_that_was_given_up_is_deleted_before_another_takes
     world.faulty.choose(move |key| is_in_lake(key).then_some(Fault::Before));
     assert_eq!(maintainer.run_once().await.problems.len(), 1);
     world.faulty.heal();
-    let outputs: Vec<Vec<Key>> = maintainer.catalog.snapshot().intents().values().map(|open| open.intent.outputs.clone()).collect();
+    let outputs: Vec<Vec<Key>> = maintainer
+        .catalog
+        .snapshot()
+        .intents()
+        .values()
+        .map(|open| open.intent.outputs.clone())
+        .collect();
     assert_eq!(outputs.len(), 1);
     let (output, rows) = (&outputs[0][0], world.rows.clone());
     for _ in 0..2 {
