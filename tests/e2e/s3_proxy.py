@@ -48,12 +48,13 @@ def is_conditional(request):
 class S3Proxy:
     """Stands before `target` (`http://host:port`). `faults` is the share of requests that go wrong while `is_faulty`; `counts` says how often
     what happened; `late_seconds` is longer than the client waits for an answer. `plan` can choose by itself: given the method and the path, it gives
-    a kind, or nothing."""
+    a kind, or nothing; "held" is carried out once `release` is set. `watch` is told method, path and body of all that was carried out."""
 
-    def __init__(self, target, faults=0.15, late_seconds=3.0, seed=7, plan=None):
+    def __init__(self, target, faults=0.15, late_seconds=2.6, seed=7, plan=None, watch=None):
         self.target = urllib.parse.urlsplit(target).netloc
         self.faults, self.late_seconds, self.is_faulty = faults, late_seconds, True
-        self.random, self.lock, self.plan = random.Random(seed), threading.Lock(), plan
+        self.random, self.lock, self.plan, self.watch = random.Random(seed), threading.Lock(), plan, watch
+        self.release = threading.Event()
         self.counts = collections.Counter()
         # by listing asked for: (when, answer), oldest first; when each object was written
         self.listings, self.written = collections.defaultdict(collections.deque), {}
@@ -138,7 +139,11 @@ class S3Proxy:
                 wait = self.random.uniform(0.1, 0.8) if kind == "slow" else self.late_seconds
             self.count(kind)
             time.sleep(wait)
+        if kind == "held":
+            self.release.wait(60)
         status, headers, answer = self.forward(request, body)
+        if self.watch:
+            self.watch(request.command, urllib.parse.unquote(url.path), body)
         if request.command in ("PUT", "POST") and status == 200:
             with self.lock:
                 self.written[urllib.parse.unquote(url.path)] = time.monotonic()
