@@ -171,6 +171,16 @@ pub struct Page {
     pub coverage: Coverage,
 }
 
+impl Page {
+    /// How many of its traces are told if `last` is the last of them, and where the next page begins; none if nothing follows.
+    fn told_up_to(&self, last: Option<TraceId>) -> (usize, Option<Cursor>) {
+        let last = last.and_then(|last| self.newest.iter().position(|(_, id)| *id == last));
+        let last = last.filter(|last| last + 1 < self.newest.len());
+        let n_told = last.map_or(self.newest.len(), |last| last + 1);
+        (n_told, last.map(|last| self.newest[last].0).or(self.end))
+    }
+}
+
 impl Walk {
     /// The first page is next: traces of which a span of the time meets `asked`, and perhaps `filter`, which the caller asks of each.
     pub async fn begin(engine: &Engine, filter: &Expression, asked: &Query, looked_at: TimeRange) -> Result<Walk> {
@@ -272,13 +282,11 @@ impl Walk {
 
     /// The next page begins behind this one, or already behind `last` of its traces, if others follow that.
     pub fn go_behind(&mut self, engine: &Engine, page: &Page, last: Option<TraceId>) {
-        let last = last.and_then(|last| page.newest.iter().position(|(_, id)| *id == last));
-        let last = last.filter(|last| last + 1 < page.newest.len());
-        let next = last.map(|last| page.newest[last].0).or(page.end);
+        let (n_told, next) = page.told_up_to(last);
         self.is_over = next.is_none();
         if let Some(next) = next {
-            let told = &page.newest[..last.map_or(page.newest.len(), |last| last + 1)];
-            engine.told().keep(self.number, self.cursor, told.iter().map(|(place, id)| (*id, *place)), next);
+            let told = page.newest[..n_told].iter().map(|(place, id)| (*id, *place));
+            engine.told().keep(self.number, self.cursor, told, next);
         }
         self.cursor = next.or(self.cursor);
     }
@@ -312,7 +320,6 @@ mod tests {
 
     #[test]
     fn behind_the_last_trace_of_the_last_page_there_is_no_token() {
-        let filter = Expression::parse("fault").expect("an expression");
         let ids = [1u8, 2, 3].map(|n| TraceId::from_bytes(&[n; 16]).expect("an ID"));
         let places = [30, 20, 10].map(|time_unix_nano| Cursor { time_unix_nano, ingest_id: 1 });
         let page = |end| Page {
@@ -337,20 +344,7 @@ mod tests {
             (Some(further), Some(ids[2]), Some(further)),
             (Some(further), None, Some(further)),
         ] {
-            let mut walk = Walk {
-                plan: Plan::of(&filter, &Query::All, Way::All, TimeRange::ALL).expect("a plan"),
-                looked_at: TimeRange::ALL,
-                up_to: 9,
-                cursor: None,
-                is_over: false,
-            };
-            walk.go_behind(&page(end), last);
-            assert_eq!(
-                (walk.is_over(), walk.token().is_none()),
-                (expected.is_none(), expected.is_none()),
-                "{end:?} {last:?}"
-            );
-            assert_eq!(walk.cursor, expected, "{end:?} {last:?}");
+            assert_eq!(page(end).told_up_to(last).1, expected, "{end:?} {last:?}");
         }
     }
 
