@@ -82,8 +82,10 @@ class Load:
         now = time.time_ns()
         resources = []
         for kind in kinds:
+            # of two hours, so that there are two blocks to delete from, of which rows are left
+            hours_more = 2 * (first % 2) if KINDS[kind] == KINDS["alice"] else 0
             record = {
-                "timeUnixNano": str(now - KINDS[kind] * 10**9 + first),
+                "timeUnixNano": str(now - (KINDS[kind] + hours_more * 3600) * 10**9 + first),
                 "body": {"stringValue": f"{kind} {first}"},
                 "attributes": [{"key": "kind", "value": {"stringValue": kind}}],
             }
