@@ -96,6 +96,34 @@ def test_pages_of_a_list_have_each_trace_once_while_others_come(make_lake):
         assert seen == expected, asked
 
 
+@pytest.mark.parametrize("settings", [{}, {"ingest": {"flush_age_seconds": 1}}], ids=["fresh", "flushed"])
+def test_a_trace_is_told_once_though_the_row_that_told_it_is_replaced(make_lake, settings):
+    """Segments in progress are completed between two pages; a condition on a trace holds by a span hours away from its others."""
+    lake = make_lake(config=settings)
+    client, now = lake.boto3("xray"), time.time() - 60
+    hour, traces, in_progress = 3600, {}, {}
+    for number in range(1, 31):
+        trace, root = document(number, now + number / 10)
+        name = {"trace_id": trace, "parent_id": root["id"]}
+        below = [{**name, "name": text, "id": f"{at:08x}{number:08x}", "start_time": now - at * hour + number / 10, "end_time": now} for at, text in ((1, "middle"), (3, "marker"))]
+        traces[trace.replace("-", "")[1:]] = number
+        in_progress[number] = root
+        put(client, [{**{key: value for key, value in root.items() if key != "end_time"}, "in_progress": True}, *below])
+    for asked in [{"q": "trace:(service:marker)"}, {}]:
+        seen, cursor, is_first = [], None, True
+        while cursor is not None or is_first:
+            page = lake.get("/api/v1/traces", limit=7, start="-5h", **asked, **({"cursor": cursor} if cursor else {}))
+            assert page["coverage"]["complete"], page["coverage"]
+            seen += [traces[trace["trace_id"]] for trace in page["traces"]]
+            cursor, is_first = page["next_cursor"], False
+            if not asked:
+                # the row that told a trace goes, and one that is newer comes
+                put(client, [in_progress.pop(number) for number in seen if number in in_progress])
+                if "ingest" in settings:
+                    lake.wait_flushed()
+        assert seen == list(range(30, 0, -1)), asked
+
+
 def test_what_is_wrong_with_a_list_is_told(make_lake):
     lake = make_lake()
     for asked, code, told in [
