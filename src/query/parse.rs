@@ -49,11 +49,12 @@
 //! # Conditions on the trace
 //!
 //! Rows of logs and of spans alike can be asked for by what else their trace has, whichever protocol it came by. Rows without a trace ID
-//! match none of these.
+//! match none of these, but for the one that names a trace.
 //!
 //! | write | finds rows whose trace has |
 //! |---|---|
 //! | `trace:(service:frontend duration>500ms error:true)` | a span that all of these match |
+//! | `trace:(trace_id:5759e988bd862e3fe1be46a994272793)` | this ID; of logs, also those that are linked to the trace ([`super::linked`]) |
 //! | `trace:({service:frontend} > {span.name:"SELECT orders"})` | such a span whose child is one of these |
 //! | `trace:({service:frontend} >> {kind:producer})` | … below which, however deep, is one of these |
 //! | `trace:({name:charge} ~ {name:ship})` | … beside which, of the same parent, is one of these |

@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
@@ -180,14 +180,20 @@ fn framed(message: &impl Message) -> Bytes {
 fn answer(messages: impl Iterator<Item = Bytes> + Send + 'static, lacks: &[String]) -> Response {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    if let (false, Ok(lacks)) = (lacks.is_empty(), HeaderValue::from_str(&lacks.join("; "))) {
-        trailers.insert("tracelake-incomplete", lacks);
+    if !lacks.is_empty() {
+        trailers.extend(in_a_header(&lacks.join("; ")).map(|lacks| (HeaderName::from_static("tracelake-incomplete"), lacks)));
     }
     let frames = messages.map(Frame::data).chain(std::iter::once_with(move || Frame::trailers(trailers)));
     let mut answer = Response::new(Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)))));
     let headers = answer.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     answer
+}
+
+/// A text as a header may have it: what is not of ASCII is `?`.
+fn in_a_header(text: &str) -> Option<HeaderValue> {
+    let ascii: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    HeaderValue::from_str(&ascii).ok()
 }
 
 async fn get_services(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
@@ -360,4 +366,72 @@ fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
         ..KeyValue::default()
     };
     attributes.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_stand_by_resource_and_scope_with_the_types_of_their_text() {
+        let attributes = |listed: &[(&str, &str)]| -> Attributes { listed.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect() };
+        let hit = |id: &str, service: &str, scope: Option<&str>| SpanHit {
+            span_id: id.into(),
+            kind: "SERVER".into(),
+            status_code: "ERROR".into(),
+            start_time_unix_nano: 5,
+            duration_nano: 7,
+            scope_name: scope.map(str::to_string),
+            resource_attributes: attributes(&[("service.name", service)]),
+            attributes: attributes(&[("n", "5"), ("share", "0.5"), ("vip", "true"), ("name", "x"), ("list", "[1]")]),
+            ..SpanHit::default()
+        };
+        let hits = [
+            hit("00000000000000aa", "api", None),
+            hit("00000000000000bb", "api", Some("lib")),
+            hit("00000000000000cc", "api", None),
+            hit("00000000000000dd", "db", None),
+        ];
+        let told = data(TraceId::from_bytes(&[1; 16]).expect("an ID"), hits.iter());
+        let ids: Vec<Vec<u8>> = told
+            .resource_spans
+            .iter()
+            .map(|one| one.scope_spans[0].spans.iter().map(|span| span.span_id[7]).collect())
+            .collect();
+        assert_eq!(ids, [vec![0xaa, 0xcc], vec![0xbb], vec![0xdd]]);
+        let span = &told.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!((span.kind, span.start_time_unix_nano, span.end_time_unix_nano), (2, 5, 12));
+        assert_eq!((span.trace_id.as_slice(), span.parent_span_id.len()), (&[1; 16][..], 0));
+        let values: Vec<_> = span.attributes.iter().filter_map(|one| one.value.as_ref()?.value.clone()).collect();
+        let text = |text: &str| any_value::Value::StringValue(text.into());
+        assert_eq!(
+            values,
+            [
+                any_value::Value::IntValue(5),
+                any_value::Value::DoubleValue(0.5),
+                any_value::Value::BoolValue(true),
+                text("x"),
+                text("[1]")
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_lacking_is_told_in_whatever_letters() {
+        assert_eq!(in_a_header("größer; 5 of 7").expect("a value"), "gr??er; 5 of 7");
+    }
+
+    #[tokio::test]
+    async fn a_call_has_one_message_of_the_length_that_it_says() {
+        let asked = GetTraceRequest { trace_id: "ab".into() };
+        let call = async |bytes: Vec<u8>| read::<GetTraceRequest>(Request::new(Body::from(bytes))).await.map_err(|error| error.status);
+        let whole = framed(&asked).to_vec();
+        assert_eq!(call(whole.clone()).await, Ok(asked));
+        assert_eq!(call(whole[..whole.len() - 1].to_vec()).await, Err(StatusCode::BAD_REQUEST));
+        assert_eq!(call(vec![0, 0]).await, Err(StatusCode::BAD_REQUEST));
+        assert_eq!(call(vec![0; MAX_REQUEST_BYTES + PREFIX_BYTES + 1]).await, Err(StatusCode::BAD_REQUEST));
+        let mut compressed = whole;
+        compressed[0] = 1;
+        assert_eq!(call(compressed).await, Err(StatusCode::NOT_IMPLEMENTED));
+    }
 }
