@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memchr::memmem;
@@ -153,7 +154,6 @@ impl BlockTokens {
             text: self.cache.texts.takes(ENTRY_BYTES).then(|| vec![SEPARATOR]),
             chart: charted.then(|| Charting::new(PLACES_A_BYTE * charts.largest())),
             long: Vec::new(),
-            n_tokens: 0,
         }
     }
 }
@@ -164,12 +164,11 @@ pub(super) struct Gathering<'a> {
     text: Option<Vec<u8>>,
     chart: Option<Charting>,
     long: Vec<Box<str>>,
-    n_tokens: u64,
 }
 
 impl Gathering<'_> {
     pub(super) fn add(&mut self, token: &str) {
-        self.n_tokens += 1;
+        self.of.cache.looks_at_one();
         if token.len() >= MAYBE_CUT_BYTES {
             if self.text.is_some() || self.chart.is_some() {
                 self.long.push(token.into());
@@ -194,7 +193,6 @@ impl Gathering<'_> {
     /// Keeps what fits; all tokens of the block have been added.
     pub(super) fn finish(self) {
         let cache = &self.of.cache;
-        cache.looked_at.fetch_add(self.n_tokens, Ordering::Relaxed);
         let of_long = self.long.len() * 2 * MAYBE_CUT_BYTES + ENTRY_BYTES;
         if let Some(chart) = self.chart.map(Charting::finish).filter(Chart::is_useful) {
             let n_bytes = chart.n_bytes() + of_long;
