@@ -13,8 +13,8 @@ pub struct Config {
     pub poll_seconds: u64,
     /// How far before the last look the next one begins, in seconds (300): what comes no later than this after its own time is found at once.
     pub overlap_seconds: u64,
-    /// How late events may come and still be found, in seconds (12 hours): as often, twice that time is read again. 0: no later than
-    /// `overlap_seconds`.
+    /// How late events may come and still be found, in seconds: as often, twice that time is read again beside following. 0 (the default): no
+    /// later than `overlap_seconds`. Rows of that time which are deleted here are pulled again. Not of sources with an `until`.
     pub late_seconds: u64,
     /// Requests of one source a second, at the most (5): AWS' own bound for an account is 10 in most regions.
     pub max_requests_per_second: u32,
@@ -29,7 +29,7 @@ impl Default for Config {
         Self {
             poll_seconds: 10,
             overlap_seconds: 300,
-            late_seconds: 43_200,
+            late_seconds: 0,
             max_requests_per_second: 5,
             discover_seconds: 60,
             sources: vec![],

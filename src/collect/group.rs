@@ -57,6 +57,8 @@ pub(super) struct Group {
     pub(super) error: Option<String>,
     /// Whether the window that was read last reached the time that was now.
     is_near_now: bool,
+    /// What looks for late events, while it does.
+    pub(super) back: Option<Box<Group>>,
 }
 
 impl Group {
@@ -73,6 +75,7 @@ impl Group {
             due_millis: i64::MIN,
             error: None,
             is_near_now: false,
+            back: None,
         }
     }
 
@@ -119,22 +122,47 @@ impl Group {
         self.checkpoint.is_done = window.is_last && self.until.is_some_and(|until| window.to >= until && now >= until.saturating_add(self.overlap));
     }
 
-    /// As often as events may be late, twice that time is read again: what came within it is found then at the latest.
+    /// As often as events may be late, twice that time is read again, beside following: what came within it is found then at the latest.
     fn go_back(&mut self, now: i64) {
-        if self.late == 0 || self.until.is_some() {
+        if self.late == 0 || self.until.is_some() || self.back.is_some() {
             return;
         }
-        let checkpoint = &mut self.checkpoint;
-        match checkpoint.went_back_millis {
+        let Checkpoint {
+            position_millis, since_millis, ..
+        } = self.checkpoint;
+        match self.checkpoint.went_back_millis {
             // all before now has just been read
-            0 => checkpoint.went_back_millis = now,
+            0 => self.checkpoint.went_back_millis = now,
             last if now.saturating_sub(last) >= self.late => {
-                checkpoint.went_back_millis = now;
-                let back_to = checkpoint.position_millis.saturating_sub(self.late.saturating_mul(2));
-                checkpoint.position_millis = back_to.max(checkpoint.since_millis).max(0);
+                let from = position_millis.saturating_sub(self.late.saturating_mul(2)).max(since_millis).max(0);
+                // what is newer is looked at while following, and known there
+                let until = position_millis.saturating_sub(self.overlap).saturating_sub(1);
+                let checkpoint = Checkpoint {
+                    position_millis: from,
+                    since_millis: from,
+                    ..Checkpoint::default()
+                };
+                self.back = Some(Box::new(Group::new(&self.name, checkpoint, (0, 0), Some(until))));
             }
             _ => {}
         }
+    }
+
+    /// The next window of one that goes back; `None` when it is through.
+    pub(super) fn window_back(&self) -> Option<Window> {
+        let from = self.checkpoint.position_millis;
+        let until = self.until.filter(|until| from <= *until)?;
+        Some(Window {
+            from,
+            to: until.min(from.saturating_add(self.step - 1)),
+            is_last: false,
+        })
+    }
+
+    /// What went back is through, and has found so many events.
+    pub(super) fn is_back(&mut self, events: u64, now: i64) {
+        self.checkpoint.went_back_millis = now;
+        self.checkpoint.events += events;
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -211,47 +239,45 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_is_looked_for_as_often_as_it_may_be_late() {
+    fn what_comes_late_is_looked_for_as_often_as_it_may_be_late_and_following_goes_on() {
         let mut group = group(48 * HOUR, None);
-        let mut now = NOW;
-        let mut read_from = Vec::new();
-        let hours = 30;
-        while now < NOW + hours * HOUR {
+        let (mut now, mut began) = (NOW, Vec::new());
+        while now < NOW + 30 * HOUR {
             let window = group.window(now);
-            if group.checkpoint.went_back_millis > 0 && window.from < now - HOUR {
-                read_from.push((now - NOW) / HOUR);
-            }
             group.is_read(&window, 0, now);
-            if window.is_last {
-                now += 600 * SECOND;
+            if !window.is_last {
+                continue;
             }
+            assert_eq!((group.stage(), group.status(now).percent), (Stage::Follow, 100.0));
+            if let Some(mut back) = group.back.take() {
+                began.push((now - NOW) / HOUR);
+                let (mut at, end) = (group.checkpoint.position_millis - 24 * HOUR, group.checkpoint.position_millis - 300 * SECOND);
+                while let Some(window) = back.window_back() {
+                    // without a gap, and never as long as is not cut
+                    assert!(window.from == at && !window.is_last && window.to < end, "{window:?}");
+                    at = window.to + 1;
+                    back.is_read(&window, 0, now);
+                }
+                assert_eq!(at, end);
+                group.is_back(7, now);
+            }
+            now += 600 * SECOND;
         }
-        // an event of any time is read again when it is at least 12 hours late and at most 24 after its time
-        read_from.dedup();
-        assert_eq!(read_from, [12, 24]);
-        let back = Checkpoint {
-            position_millis: NOW,
-            since_millis: NOW - 48 * HOUR,
-            went_back_millis: NOW - 12 * HOUR,
-            ..Checkpoint::default()
+        assert_eq!((began, group.checkpoint.events), (vec![12, 24], 14));
+        let gone_back = |since: i64, late: i64| {
+            let checkpoint = Checkpoint {
+                position_millis: NOW,
+                since_millis: NOW - since,
+                went_back_millis: NOW - 12 * HOUR,
+                ..Checkpoint::default()
+            };
+            let mut group = Group::new("g", checkpoint, (300 * SECOND, late), None);
+            group.is_read(&group.window(NOW), 0, NOW);
+            group.back.map(|back| back.checkpoint.position_millis)
         };
-        let mut group = Group::new("g", back, (300 * SECOND, 12 * HOUR), None);
-        group.is_read(&group.window(NOW), 0, NOW);
-        assert_eq!(group.checkpoint.position_millis, NOW - 24 * HOUR);
-        let mut young = Group::new(
-            "g",
-            Checkpoint {
-                since_millis: NOW - HOUR,
-                ..back
-            },
-            (300 * SECOND, 12 * HOUR),
-            None,
-        );
-        young.is_read(&young.window(NOW), 0, NOW);
-        assert_eq!(young.checkpoint.position_millis, NOW - HOUR);
-        let mut never = Group::new("g", back, (300 * SECOND, 0), None);
-        never.is_read(&never.window(NOW), 0, NOW);
-        assert_eq!(never.checkpoint.position_millis, NOW);
+        assert_eq!(gone_back(48 * HOUR, 12 * HOUR), Some(NOW - 24 * HOUR));
+        assert_eq!(gone_back(HOUR, 12 * HOUR), Some(NOW - HOUR), "not before the beginning");
+        assert_eq!(gone_back(48 * HOUR, 0), None);
     }
 
     #[test]

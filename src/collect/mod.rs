@@ -7,8 +7,8 @@
 //!
 //! `FilterLogEvents`, page by page, over one window of time after another. A *backfill* window begins where the one before ended,
 //! and is made longer or shorter by how much was in it. Once a group is near now it is *followed*: every `poll_seconds` a window from
-//! `overlap_seconds` before the last one's end to now, so that what comes late is found; and every `late_seconds` twice that time is read again, for what came later
-//! still (senders that were offline). Groups of a source take turns, one request
+//! `overlap_seconds` before the last one's end to now, so that what comes late is found; and, where `late_seconds` is set, every so often twice that time is read
+//! again beside it, for what came later still (senders that were offline). Groups of a source take turns, one request
 //! at a time, at most `max_requests_per_second`.
 //!
 //! # What is promised
@@ -21,7 +21,8 @@
 //!   engine ([`seen`]). Rows are durable before they are seen, and seen once they are durable, so the answer is exact: after `kill -9`,
 //!   and when the checkpoint is older than what was stored. An answer that may lack rows is waited for.
 //! - **Bounds**: one page, and the IDs of one window ([`MAX_WINDOW_EVENTS`] and a page, unless one second has more).
-//! - What comes later than `late_seconds` after its time is not found while following. Rows of a window under way that are
+//! - What comes later than `late_seconds`, or without it `overlap_seconds`, after its time is not found while following. Rows of the time that
+//!   is read again, and rows of a window under way, that are
 //!   deleted here are pulled again.
 //!
 //! Checkpoints are state documents `collect/SOURCE/GROUP`. Of several nodes on one store only the one that leads collects ([`Home::leads`]),

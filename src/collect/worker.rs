@@ -228,14 +228,37 @@ impl Collector {
         group
     }
 
-    /// Reads one window of a group, and keeps what is new in it.
+    /// Reads one window of a group, and one of what looks for late events of it.
     async fn turn(&self, state: &mut State, group: &mut Group, stop: &CancellationToken) -> Result<(), Halt> {
         // a beginning that is nowhere but here would be another one after a restart
         if group.saved.is_none() {
             self.saved(group, stop).await?;
         }
         let window = group.window(self.home.now_millis());
-        self.learn(group, &window, stop).await?;
+        if self.read(state, group, &window, stop).await? {
+            if window.is_last {
+                let poll_millis = i64::try_from(self.config.poll_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4);
+                group.due_millis = self.home.now_millis() + poll_millis;
+            }
+            let _ = self.save(group, !window.is_last || group.checkpoint.is_done).await;
+        }
+        let Some(mut back) = group.back.take() else { return Ok(()) };
+        match back.window_back() {
+            Some(window) => {
+                let read = self.read(state, &mut back, &window, stop).await;
+                group.back = Some(back);
+                read.map(|_| ())
+            }
+            None => {
+                group.is_back(back.checkpoint.events, self.home.now_millis());
+                self.save(group, true).await.or(Ok(()))
+            }
+        }
+    }
+
+    /// Reads a window, and keeps what is new in it. False: there is too much in it, and the next one is shorter.
+    async fn read(&self, state: &mut State, group: &mut Group, window: &Window, stop: &CancellationToken) -> Result<bool, Halt> {
+        self.learn(group, window, stop).await?;
         let region = self.remote.region().await;
         let (mut token, mut n_events) = (None::<String>, 0);
         loop {
@@ -243,27 +266,23 @@ impl Collector {
                 .asked(state, stop, || self.remote.page(&group.name, window.from, window.to, token.as_deref()))
                 .await?;
             n_events += page.events.len();
-            self.keep_new(group, &window, &region, &page.events, stop).await?;
+            self.keep_new(group, window, &region, &page.events, stop).await?;
             // the same token again would be the same page again
             match page.next.filter(|next| token.as_ref() != Some(next)) {
                 None => break,
                 Some(next) => token = Some(next),
             }
-            if group.is_too_much(&window, n_events) {
+            if group.is_too_much(window, n_events) {
                 tracing::info!(
                     log_group = group.name,
                     n_events,
                     "there is more in a window than is kept in mind: it is cut shorter"
                 );
-                return Ok(());
+                return Ok(false);
             }
         }
-        let now = self.home.now_millis();
-        group.is_read(&window, n_events, now);
-        if window.is_last {
-            group.due_millis = now + i64::try_from(self.config.poll_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX / 4);
-        }
-        self.save(group, !window.is_last || group.checkpoint.is_done).await.or(Ok(()))
+        group.is_read(window, n_events, self.home.now_millis());
+        Ok(true)
     }
 
     /// What of a window is kept already is known afterwards.

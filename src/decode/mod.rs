@@ -24,6 +24,8 @@ pub mod xray;
 
 pub use window::MAX_AHEAD_NANOS;
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, AsArray};
 
 use crate::model::{self, Batch, Column, Rows, Signal};
@@ -98,6 +100,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it brings events into log streams by name: what is known of those is told by its frames.
+    pub fn writes_streams(self) -> bool {
+        use Kind::*;
+        matches!(
+            self,
+            PutLogEvents | Firehose | HttpCollector | HttpLines | HttpJson | Collected | OtlpLogsOfStream | OtlpLogsOfStreamJson
+        )
+    }
+
     /// Reads the number back.
     pub fn from_u8(number: u8) -> Option<Kind> {
         use Kind::*;
@@ -184,6 +195,48 @@ pub struct Rejected {
     pub index: Option<usize>,
     /// Whose they were, where that was read before they were rejected.
     pub sender: Option<Sender>,
+}
+
+/// Senders of one request whose rejected records are told apart; those of others have none.
+const MAX_SENDERS: usize = 100;
+
+/// Rejected records of one request, gathered by sender and reason; the message is that of the first.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections {
+    rejected: Vec<Rejected>,
+    /// Where each is.
+    places: HashMap<(Option<Sender>, Reason), usize>,
+}
+
+impl Rejections {
+    /// `count` more.
+    pub(crate) fn add(&mut self, sender: Option<&Sender>, count: u64, reason: Reason, message: impl FnOnce() -> String) {
+        if count == 0 {
+            return;
+        }
+        let mut key = (sender.cloned(), reason);
+        if !self.places.contains_key(&key) && self.places.len() >= MAX_SENDERS {
+            key.0 = None;
+        }
+        match self.places.get(&key) {
+            Some(place) => self.rejected[*place].count += count,
+            None => {
+                self.rejected.push(Rejected {
+                    count,
+                    reason,
+                    message: message(),
+                    index: None,
+                    sender: key.0.clone(),
+                });
+                self.places.insert(key, self.rejected.len() - 1);
+            }
+        }
+    }
+
+    /// In order of the first of each.
+    pub(crate) fn finish(self) -> Vec<Rejected> {
+        self.rejected
+    }
 }
 
 /// What records call their sender; with the receiver and the signal a source of the ledger.

@@ -1,10 +1,12 @@
 //! The times that are taken: every hour of event time that a flush meets becomes a block of its own, so a client that
 //! sends arbitrary times would make a block of each row.
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, UInt32Array};
 use arrow::error::ArrowError;
 
-use super::{Context, Decoded, Reason, Rejected, Sender};
+use super::{Context, Decoded, Reason, Rejections, Sender};
 use crate::model::Rows;
 
 const DAY_NANOS: i64 = 24 * 3_600_000_000_000;
@@ -62,26 +64,25 @@ pub(super) fn keep_inside(mut decoded: Decoded, context: &Context) -> Result<Dec
             continue;
         }
         let mut kept = Vec::with_capacity(rows.len());
-        let mut objections: Vec<(Reason, Sender, String, u64)> = Vec::new();
+        // of rows with contexts, the sender of each context that has an objection
+        let mut senders: HashMap<i32, Sender> = HashMap::new();
+        let mut rejections = Rejections::default();
         for (row, time_nanos) in (0u32..).zip(rows.times().values()) {
             let Some((reason, message)) = window.objection(*time_nanos) else {
                 kept.push(row);
                 continue;
             };
-            let sender = Sender::of_row(rows, row as usize);
-            match objections.iter_mut().find(|(known, whose, ..)| *known == reason && *whose == sender) {
-                Some((.., count)) => *count += 1,
-                None => objections.push((reason, sender, message, 1)),
+            let row = row as usize;
+            match rows.ordinals() {
+                Some(ordinals) => {
+                    let sender = senders.entry(ordinals.value(row)).or_insert_with(|| Sender::of_row(rows, row));
+                    rejections.add(Some(sender), 1, reason, || message);
+                }
+                None => rejections.add(Some(&Sender::of_row(rows, row)), 1, reason, || message),
             }
         }
         if rows.table().holds_records() {
-            decoded.rejected.extend(objections.into_iter().map(|(reason, sender, message, count)| Rejected {
-                count,
-                reason,
-                message,
-                index: None,
-                sender: Some(sender),
-            }));
+            decoded.rejected.extend(rejections.finish());
         }
         let kept = UInt32Array::from(kept);
         *rows = rows.take(&kept as &dyn Array)?;

@@ -15,6 +15,8 @@ use crate::catalog::Gone;
 use crate::decode::{Reason, Rejected, Sender};
 use crate::model::{Batch, Signal, Table};
 
+/// A sender with longer names has no place of its own: a log group's may have 512 signs. The sums stand in each record of the catalog.
+const MAX_NAME_BYTES: usize = 1_024;
 /// Why records are dropped. None is a decoder's reason to reject.
 pub(super) const DROP_REASONS: [&str; 5] = ["bad_datagram", "queue_full", "kernel_buffer_full", "refused", "internal_error"];
 
@@ -319,7 +321,8 @@ impl Ledger {
         let sources = &mut sums.entry((receiver.to_string(), signal.to_string())).or_default().sources;
         let place = |sources: &[OfSender], key: (&str, &str)| sources.binary_search_by(|known| known.key().cmp(&key));
         let mut key = (sender.service.as_str(), sender.log_group.as_str());
-        if place(sources, key).is_err() && n_known >= self.max_sources {
+        let is_long = key.0.len() + key.1.len() > MAX_NAME_BYTES;
+        if is_long || (place(sources, key).is_err() && n_known >= self.max_sources) {
             key = (OTHERS, "");
         }
         let at = place(sources, key).unwrap_or_else(|at| {

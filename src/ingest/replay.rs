@@ -211,7 +211,9 @@ impl Inner {
         }
         RecordCounts::of(&decoded.batch, signal).accepted(&self.ledger, receiver);
         self.ledger.accepted_of(receiver, &Senders::of(&decoded.batch));
-        streams.observe(&decoded.batch, frame.received_at_nanos);
+        if kind.writes_streams() {
+            streams.observe(&decoded.batch, frame.received_at_nanos);
+        }
         self.count_rejected(receiver, signal, &decoded.rejected);
         self.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
         let batch = with_ids(lsn, decoded.batch);

@@ -47,7 +47,7 @@ use prost::Message as _;
 
 use super::awslogs::{EVENT_OVERHEAD_BYTES, MAX_BATCH_BYTES, MAX_EVENTS};
 use super::http_events::Head;
-use super::{Context, Decoded, Error, Kind, Reason, Rejected, Sender, envelope};
+use super::{Context, Decoded, Error, Kind, Reason, Sender, envelope};
 use crate::model::{self, ContextBuilder, Rows, Table};
 
 /// Levels of arrays and key-value lists in one value that are kept; what lies deeper becomes [`CUT`]: nobody reads it,
@@ -233,11 +233,10 @@ fn capped_32(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// Rejected records gathered by sender and reason; the message is that of the first.
+/// Rejected records, and whose those at hand are.
 #[derive(Debug, Default)]
 struct Rejections {
-    rejected: Vec<Rejected>,
-    /// Of the records at hand.
+    all: super::Rejections,
     sender: Option<Sender>,
 }
 
@@ -248,20 +247,7 @@ impl Rejections {
     }
 
     fn add(&mut self, count: u64, reason: Reason, message: impl FnOnce() -> String) {
-        if count == 0 {
-            return;
-        }
-        let is_like = |rejected: &&mut Rejected| rejected.reason == reason && rejected.sender == self.sender;
-        match self.rejected.iter_mut().find(is_like) {
-            Some(rejected) => rejected.count += count,
-            None => self.rejected.push(Rejected {
-                count,
-                reason,
-                message: message(),
-                index: None,
-                sender: self.sender.clone(),
-            }),
-        }
+        self.all.add(self.sender.as_ref(), count, reason, message);
     }
 }
 
@@ -271,7 +257,7 @@ fn decoded(rows: Vec<Rows>, rejections: Rejections) -> Decoded {
         batch: model::Batch {
             rows: rows.into_iter().filter(|rows| !rows.is_empty()).collect(),
         },
-        rejected: rejections.rejected,
+        rejected: rejections.all.finish(),
         ..Decoded::default()
     }
 }

@@ -67,6 +67,8 @@ fn is_negative(condition: &Expr, wanted: bool) -> bool {
     match condition {
         Expr::Like(like) => like.negated == wanted,
         Expr::InList(list) => list.negated == wanted,
+        // compared with a number, a text that is none is an error, which the plan is to tell
+        Expr::BinaryExpr(binary) if literal_text(&binary.left).or(literal_text(&binary.right)).is_none() => false,
         Expr::BinaryExpr(binary) => match binary.op {
             Operator::Eq | Operator::RegexMatch | Operator::RegexIMatch => !wanted,
             Operator::NotEq | Operator::RegexNotMatch | Operator::RegexNotIMatch => wanted,

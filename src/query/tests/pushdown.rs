@@ -437,6 +437,10 @@ async fn a_text_that_is_no_number_is_told_pushed_down_or_not() {
         ("CAST(attributes['user.id'] AS DOUBLE) > 5", Some("Cannot cast")),
         ("NOT (CAST(attributes['user.id'] AS BIGINT) > 5)", Some("Cannot cast")),
         ("TRY_CAST(attributes['user.id'] AS DOUBLE) > 5", None),
+        ("CAST(body AS DOUBLE) <> 5", Some("Cannot cast")),
+        ("NOT (CAST(body AS BIGINT) = 5)", Some("Cannot cast")),
+        ("body <> 5", Some("Cannot cast")),
+        ("body NOT IN (5, 6)", Some("Cannot cast")),
     ] {
         let request = SqlRequest {
             query: format!("SELECT count(*) FROM logs WHERE {condition}"),

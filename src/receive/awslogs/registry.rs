@@ -2,7 +2,7 @@
 //!
 //! In memory, so that every `PutLogEvents` can ask; each change is durable before it is acknowledged or seen. Documents
 //! lie under `loggroup/GROUP` and `logstream/GROUP\0STREAM` as JSON. When a stream was written to is stored with the next
-//! flush only; after a crash the replayed log tells the rest ([`StreamEvents`]), and bytes may be counted a little too high.
+//! flush only; after a crash the replayed log tells the rest ([`StreamEvents`]), and bytes may be counted a little too high or low.
 //!
 //! Groups and streams are facts about the store: what other nodes know is taken over ([`Facts`]).
 //!

@@ -264,12 +264,15 @@ fn written(decoded: &Decoded, context: &Context) -> Option<Written> {
 
 fn partial_success(decoded: &Decoded) -> PartialSuccess {
     let rejected = decoded.rejected.iter().map(|rejected| rejected.count).sum::<u64>();
-    let messages: Vec<String> = decoded
-        .rejected
-        .iter()
-        .take(10)
-        .map(|rejected| format!("{} × {}", rejected.count, rejected.message))
-        .collect();
+    // of all senders together; the words are those for the first
+    let mut by_reason: Vec<(Reason, u64, &str)> = Vec::new();
+    for rejected in &decoded.rejected {
+        match by_reason.iter_mut().find(|(reason, ..)| *reason == rejected.reason) {
+            Some((_, count, _)) => *count += rejected.count,
+            None => by_reason.push((rejected.reason, rejected.count, &rejected.message)),
+        }
+    }
+    let messages: Vec<String> = by_reason.iter().map(|(_, count, message)| format!("{count} × {message}")).collect();
     PartialSuccess {
         rejected: i64::try_from(rejected).unwrap_or(i64::MAX),
         message: messages.join("; "),
