@@ -298,39 +298,22 @@ async fn what_is_not_there_and_what_is_not_like_are_what_sql_says() {
     }
     let logs = builder.finish().expect("rows").with_ingest_ids(1);
     let mut conditions: Vec<String> = Vec::new();
-    for subject in [
-        "attributes['k']",
-        "resource_attributes['team']",
-        "body",
-        "resource_attributes['service.name']",
-        "attributes['team']",
-    ] {
-        for form in [
-            "X IS NULL",
-            "NOT (X IS NULL)",
-            "NOT (X IS NOT NULL) AND body IS NOT NULL",
-            "X IS NULL OR body LIKE '%err%'",
-        ] {
+    for subject in ["attributes['k']", "resource_attributes['team']", "body", "attributes['team']"] {
+        for form in ["X IS NULL", "NOT (X IS NOT NULL) AND body IS NOT NULL", "X IS NULL OR body LIKE '%err%'"] {
             conditions.push(form.replace('X', subject));
         }
-        for pattern in ["%err%", "%ERR%", "%503%", "%list%", "%kim%", "%reset", "v%", "%", "", "_"] {
-            for form in [
-                "X NOT LIKE 'P'",
-                "NOT (X LIKE 'P')",
-                "X NOT ILIKE 'P'",
-                "NOT (X NOT ILIKE 'P')",
-                "X NOT LIKE 'P' OR X IS NULL",
-            ] {
+        for pattern in ["%err%", "%503%", "%list%", "v%"] {
+            for form in ["X NOT LIKE 'P'", "NOT (X ILIKE 'P')", "X NOT LIKE 'P' OR X IS NULL"] {
                 conditions.push(form.replace('X', subject).replace('P', pattern));
             }
         }
     }
     let lakes = everywhere(&logs).await;
     let mut n_some = 0;
-    for dozen in conditions.chunks(24) {
+    for dozen in conditions.chunks(12) {
         n_some += check(&lakes, &logs, dozen).await;
     }
-    assert!(n_some > 100, "{n_some} conditions told rows apart");
+    assert!(n_some > 30, "{n_some} conditions told rows apart");
 
     let mut builder = SpansBuilder::default();
     let context = builder.context(ContextBuilder::new().attribute("service.name", Value::Str("cart")).build());
@@ -367,14 +350,14 @@ async fn what_is_not_there_and_what_is_not_like_are_what_sql_says() {
     }
     let spans = builder.finish().expect("rows").with_ingest_ids(1);
     let mut conditions: Vec<String> = Vec::new();
-    for name in ["exception.type", "http.route", "service.name", "none"] {
-        for form in ["X IS NULL", "X IS NOT NULL", "coalesce(X, 'Boom') = 'Boom'", "X IS DISTINCT FROM '/a'"] {
+    for name in ["exception.type", "http.route", "service.name"] {
+        for form in ["X IS NULL", "coalesce(X, 'Boom') = 'Boom'"] {
             conditions.push(form.replace('X', &format!("attributes['{name}']")));
             conditions.push(form.replace('X', &format!("resource_attributes['{name}']")));
         }
     }
     let lakes = everywhere(&spans).await;
-    assert!(check(&lakes, &spans, &conditions).await >= 6);
+    assert!(check(&lakes, &spans, &conditions).await >= 3);
 }
 
 #[tokio::test]
