@@ -251,12 +251,12 @@ def good(world, call):
 class World:
     """A server of small bounds at each of which it is, one that wants signatures, and one that is full."""
 
-    def __init__(self, folder, moto):
+    def __init__(self, make, folder, moto):
         bounds = {"awslogs": {"max_log_groups": MAX_GROUPS}, "query": {"max_tails": 1}, "insights": {"max_queries": 1}, "deliver": {"endpoint_url": moto}}
         self.destination, self.streams, self.held = Kinesis(moto).arn, [], []
-        self.lakes = [lakes.Lake(folder / "small", config=bounds, env=KEYS)]
-        self.lakes.append(lakes.Lake(folder / "guarded", config={"aws": {"keys": keys(folder)}}, env={"WRITER_SECRET": SECRETS["writer"]}))
-        self.lakes.append(lakes.Lake(folder / "full", config={"receive": {"max_memory_bytes": 400_000}, **SMALL}))
+        self.lakes = [make("small", config=bounds, env=KEYS)]
+        self.lakes.append(make("guarded", config={"aws": {"keys": keys(folder)}}, env={"WRITER_SECRET": SECRETS["writer"]}))
+        self.lakes.append(make("full", config={"receive": {"max_memory_bytes": 400_000}, **SMALL}))
         self.logs = client(self.lakes[0].url)
         self.logs.create_log_group(logGroupName=GROUP)
         self.logs.create_log_group(logGroupName=RARE, logGroupClass="INFREQUENT_ACCESS")
@@ -298,13 +298,11 @@ class World:
         self.close_held()
         for stream in self.streams:
             stream.close()
-        for lake in self.lakes:
-            lake.close()
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, moto):
-    world = World(tmp_path_factory.mktemp("errors"), moto)
+def world(make_module_lake, tmp_path_factory, moto):
+    world = World(make_module_lake, tmp_path_factory.mktemp("errors"), moto)
     yield world
     world.close()
 

@@ -31,9 +31,9 @@ def stream_by_time(name):
 class World:
     """A server with many of everything."""
 
-    def __init__(self, folder, moto):
+    def __init__(self, make, moto):
         config = {"deliver": {"endpoint_url": moto}, "insights": {"max_queries": 100}, "ingest": {"flush_age_seconds": 1}}
-        self.lake = lakes.Lake(folder, config=config, env=KEYS)
+        self.lake = make("pages", config=config, env=KEYS)
         self.logs = logs = self.lake.boto3()
         for group in GROUPS:
             logs.create_log_group(logGroupName=group, logGroupClass="INFREQUENT_ACCESS" if group in RARE else "STANDARD")
@@ -69,10 +69,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, moto):
-    world = World(tmp_path_factory.mktemp("pages"), moto)
-    yield world
-    world.lake.close()
+def world(make_module_lake, moto):
+    return World(make_module_lake, moto)
 
 
 def named(member, name):
