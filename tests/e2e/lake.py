@@ -96,7 +96,7 @@ class Lake:
         self.process = None
         self.ready = None
         self.session = requests.Session()
-        self.why_no_ledger = self.spans_are_completed = None
+        self.why_no_ledger, self.n_replaced_spans = None, 0
         self.sent, self.was_checked, self.is_settled = {}, None, False
         books.MADE.add(self)
         if start:
@@ -159,7 +159,9 @@ class Lake:
         assert code == 0, f"exit code {code} after SIGTERM\n{self.log_tail()}"
 
     def kill(self):
-        """SIGKILL."""
+        """SIGKILL, of one that runs."""
+        code = self.process.poll()
+        assert code is None, f"it had ended with {code} already\n{self.log_tail()}"
         self._end(signal.SIGKILL)
 
     def wait_for_end(self, timeout=20):
@@ -285,9 +287,9 @@ class Lake:
         """The books of this server cannot add up, or nobody can look."""
         self.why_no_ledger = why
 
-    def completes_spans(self, why):
-        """There are spans in progress, each of which the completed one replaces: fewer rows than were accepted."""
-        self.spans_are_completed = why
+    def completes_spans(self, n_rows):
+        """So many rows of spans in progress are replaced by the completed ones: fewer rows than were accepted. Adds to those of before."""
+        self.n_replaced_spans += n_rows
 
     def has_sent(self, receiver, signals, told):
         """A client that was the only one of this receiver and these signals: what `tracelake generate` says that it was told."""

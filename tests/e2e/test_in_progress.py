@@ -35,7 +35,7 @@ def spans(lake):
 
 def test_a_segment_completed_after_its_flush_is_counted_once(make_lake):
     lake = make_lake(config={"ingest": {"flush_age_seconds": 1}})
-    lake.completes_spans("segments are sent in progress, then completed")
+    lake.completes_spans(4)
     trace_id = f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
     put(lake, trace_id, range(1, 5), in_progress=True)
     lake.wait_flushed()
@@ -60,7 +60,7 @@ def test_foreign_readers_count_a_segment_once_that_is_completed_after_its_hour_w
             "query": {"timeout_seconds": 4},
         }
     )
-    lake.completes_spans("segments are sent in progress, then completed")
+    lake.completes_spans(3)
 
     def in_the_lake():
         """(all, in progress) as DuckDB counts them."""
