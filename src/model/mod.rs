@@ -32,6 +32,7 @@ pub use schema::Table;
 pub use spans::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanLink, SpanRecord, SpansBuilder};
 pub use time::{Clock, ManualClock, SystemClock, TimeRange, format_time, parse_duration_nanos, parse_time};
 pub use value::Value;
+pub(crate) use value::push_double;
 
 /// The kind of data a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -125,6 +125,34 @@ pub struct SpanLinkHit {
     pub attributes: Attributes,
 }
 
+fn text_bytes(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
+}
+
+impl SpanHit {
+    /// Memory it takes, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let text = text_bytes;
+        let events = self.events.iter();
+        let events = events.map(|event| size_of::<SpanEventHit>() + text(&event.name) + attributes_bytes(&event.attributes));
+        let links = self.links.iter();
+        let links = links.map(|link| size_of::<SpanLinkHit>() + text(&link.trace_id) + text(&link.span_id) + attributes_bytes(&link.attributes));
+        size_of::<SpanHit>()
+            + [&self.trace_id, &self.span_id, &self.name, &self.kind, &self.status_code]
+                .map(String::len)
+                .iter()
+                .sum::<usize>()
+            + text(&self.parent_span_id)
+            + text(&self.trace_state)
+            + text(&self.status_message)
+            + text(&self.scope_name)
+            + attributes_bytes(&self.attributes)
+            + attributes_bytes(&self.resource_attributes)
+            + events.sum::<usize>()
+            + links.sum::<usize>()
+    }
+}
+
 impl Hit {
     /// The table.
     pub fn table(&self) -> Table {
@@ -174,9 +202,9 @@ impl Hit {
     }
     /// Memory it takes, about.
     pub(super) fn memory_bytes(&self) -> usize {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         match self {
             Hit::Log(log) => {
+                let text = text_bytes;
                 size_of::<LogHit>()
                     + text(&log.body)
                     + text(&log.trace_id)
@@ -188,29 +216,7 @@ impl Hit {
                     + attributes_bytes(&log.attributes)
                     + attributes_bytes(&log.resource_attributes)
             }
-            Hit::Span(span) => {
-                let events = span
-                    .events
-                    .iter()
-                    .map(|event| size_of::<SpanEventHit>() + text(&event.name) + attributes_bytes(&event.attributes));
-                let links = span
-                    .links
-                    .iter()
-                    .map(|link| size_of::<SpanLinkHit>() + text(&link.trace_id) + text(&link.span_id) + attributes_bytes(&link.attributes));
-                size_of::<SpanHit>()
-                    + [&span.trace_id, &span.span_id, &span.name, &span.kind, &span.status_code]
-                        .map(String::len)
-                        .iter()
-                        .sum::<usize>()
-                    + text(&span.parent_span_id)
-                    + text(&span.trace_state)
-                    + text(&span.status_message)
-                    + text(&span.scope_name)
-                    + attributes_bytes(&span.attributes)
-                    + attributes_bytes(&span.resource_attributes)
-                    + events.sum::<usize>()
-                    + links.sum::<usize>()
-            }
+            Hit::Span(span) => span.memory_bytes(),
         }
     }
     /// The columns that [`from_stored`](Self::from_stored) reads; none named stands for all.

@@ -6,8 +6,8 @@
 //! | `GetTrace` | one trace, by any spelling of its ID |
 //! | `FindTraces` | as the search of [`super::search`], whose tags are `attributes`; `service_name` is required |
 //!
-//! Traces come as a stream of messages of at most [`SPANS_A_MESSAGE`] spans each, since clients take messages of up to 4 MiB; of one trace there may be
-//! several. What a bound cut stands in the trailer `tracelake-incomplete`. The messages are those of jaeger-idl, `proto/api_v3/query_service.proto`;
+//! Traces come as a stream of messages of at most [`BYTES_A_MESSAGE`] and [`SPANS_A_MESSAGE`] spans each (a larger span is a message by itself), since
+//! clients take messages of up to 4 MiB; of one trace there may be several. What a bound cut stands in the trailer `tracelake-incomplete`. The messages are those of jaeger-idl, `proto/api_v3/query_service.proto`;
 //! its experimental `filter`, `GetDependencies` and `FindTraceSummaries` are not known here.
 
 use std::collections::HashMap;
@@ -27,9 +27,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, TracesData, span};
 use prost::Message;
-use serde_json::Value;
 
 use super::search::{self, Asked};
+use super::typed::Typed;
 use super::{Error, Params, Result, Server, operations_as, trace_id};
 use crate::model::{SpanId, TimeRange, TraceId};
 use crate::query::{Attributes, Query, SpanHit, Trace};
@@ -37,8 +37,11 @@ use crate::query::{Attributes, Query, SpanHit, Trace};
 /// Bytes of a request: names, IDs and attributes.
 const MAX_REQUEST_BYTES: usize = 256 << 10;
 const PREFIX_BYTES: usize = 5;
-/// Spans of one message.
+/// Spans of one message, and its bytes: gRPC's clients refuse more than 4 MiB, unless they are told otherwise.
 const SPANS_A_MESSAGE: usize = 500;
+const BYTES_A_MESSAGE: usize = 3 << 20;
+/// What a member of a message costs beside its bytes, at the most: its tag and its length.
+const MEMBER_BYTES: usize = 8;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct GetTraceRequest {
@@ -231,7 +234,7 @@ async fn find_traces(State(server): State<Arc<Server>>, request: Request) -> Res
     }
     let (sought, range, limit) = asked.read()?;
     let (ids, mut lacks) = search::find(&server, &sought, range, limit).await?;
-    let told = super::read_with(&server, &ids, async |trace| Ok((trace, 0))).await?;
+    let told = super::read_with(&server, &ids, async |trace| Ok(with_bytes(trace))).await?;
     lacks.extend(told.lacks);
     for trace in &told.data {
         lacks.extend(super::lacks(&trace.coverage)?);
@@ -255,7 +258,9 @@ impl TraceQueryParameters {
         ];
         params.push(("tags".into(), serde_json::json!(self.attributes).to_string()));
         for (name, duration) in [("minDuration", self.duration_min), ("maxDuration", self.duration_max)] {
-            params.extend(duration.map(|duration| (name.to_string(), format!("{}ns", nanos(duration).max(0)))));
+            // zero is what an unset one reads as
+            let duration = duration.map(nanos).filter(|nanos| *nanos > 0);
+            params.extend(duration.map(|nanos| (name.to_string(), format!("{nanos}ns"))));
         }
         let limit = match self.search_depth {
             0 => search::DEFAULT_LIMIT,
@@ -267,44 +272,69 @@ impl TraceQueryParameters {
     }
 }
 
-/// The traces, some spans a message.
+/// A trace, and the memory that its spans take, about.
+fn with_bytes(trace: Trace) -> (Trace, usize) {
+    let bytes = trace.spans.iter().map(|placed| placed.span.memory_bytes()).sum();
+    (trace, bytes)
+}
+
+/// The traces, each message made when its turn comes.
 fn messages(traces: Vec<Trace>) -> impl Iterator<Item = Bytes> + Send + 'static {
-    let parts = traces.into_iter().flat_map(|trace| {
-        let trace = Arc::new(trace);
-        let starts = (0..trace.spans.len()).step_by(SPANS_A_MESSAGE);
-        starts.map(move |from| (Arc::clone(&trace), from))
-    });
-    parts.map(|(trace, from)| {
-        let spans = trace.spans.iter().skip(from).take(SPANS_A_MESSAGE).map(|placed| &placed.span);
-        framed(&data(trace.trace_id, spans))
+    let mut waiting = traces.into_iter();
+    // a trace, and how many of its spans went already
+    let mut current: Option<(Trace, usize)> = None;
+    std::iter::from_fn(move || {
+        if current.as_ref().is_none_or(|(trace, n_gone)| *n_gone >= trace.spans.len()) {
+            current = Some((waiting.find(|trace| !trace.spans.is_empty())?, 0));
+        }
+        let (trace, n_gone) = current.as_mut()?;
+        let (message, n_spans) = data(trace.trace_id, trace.spans[*n_gone..].iter().map(|placed| &placed.span));
+        *n_gone += n_spans;
+        Some(framed(&message))
     })
 }
 
-/// Spans by their resource and scope.
-fn data<'s>(trace: TraceId, spans: impl Iterator<Item = &'s SpanHit>) -> TracesData {
+/// Spans by their resource and scope, as many as a message may hold, but at least one; and how many those are.
+fn data<'s>(trace: TraceId, spans: impl Iterator<Item = &'s SpanHit>) -> (TracesData, usize) {
     let mut numbers: HashMap<(&Attributes, &Option<String>), usize> = HashMap::new();
     let mut resource_spans: Vec<ResourceSpans> = Vec::new();
-    for hit in spans {
-        let number = *numbers.entry((&hit.resource_attributes, &hit.scope_name)).or_insert_with(|| {
-            resource_spans.push(ResourceSpans {
-                resource: Some(Resource {
-                    attributes: key_values(&hit.resource_attributes),
-                    ..Resource::default()
-                }),
-                scope_spans: vec![ScopeSpans {
-                    scope: hit.scope_name.clone().map(|name| InstrumentationScope {
-                        name,
-                        ..InstrumentationScope::default()
-                    }),
-                    ..ScopeSpans::default()
-                }],
-                ..ResourceSpans::default()
-            });
-            resource_spans.len() - 1
-        });
-        resource_spans[number].scope_spans[0].spans.push(span_of(trace, hit));
+    let (mut n_spans, mut n_bytes) = (0, 0);
+    for hit in spans.take(SPANS_A_MESSAGE) {
+        let span = span_of(trace, hit);
+        let known = numbers.get(&(&hit.resource_attributes, &hit.scope_name)).copied();
+        let group = known.is_none().then(|| group_of(hit));
+        // what holds a group of spans has a length too, of up to so many bytes
+        n_bytes += span.encoded_len() + MEMBER_BYTES + group.as_ref().map_or(0, |group| group.encoded_len() + 3 * MEMBER_BYTES);
+        if n_spans > 0 && n_bytes > BYTES_A_MESSAGE {
+            break;
+        }
+        n_spans += 1;
+        let number = known.unwrap_or(resource_spans.len());
+        if let Some(group) = group {
+            numbers.insert((&hit.resource_attributes, &hit.scope_name), number);
+            resource_spans.push(group);
+        }
+        resource_spans[number].scope_spans[0].spans.push(span);
     }
-    TracesData { resource_spans }
+    (TracesData { resource_spans }, n_spans)
+}
+
+/// The resource and the scope of a span, with no span yet.
+fn group_of(hit: &SpanHit) -> ResourceSpans {
+    ResourceSpans {
+        resource: Some(Resource {
+            attributes: key_values(&hit.resource_attributes),
+            ..Resource::default()
+        }),
+        scope_spans: vec![ScopeSpans {
+            scope: hit.scope_name.clone().map(|name| InstrumentationScope {
+                name,
+                ..InstrumentationScope::default()
+            }),
+            ..ScopeSpans::default()
+        }],
+        ..ResourceSpans::default()
+    }
 }
 
 fn span_of(trace: TraceId, hit: &SpanHit) -> Span {
@@ -354,15 +384,15 @@ fn span_of(trace: TraceId, hit: &SpanHit) -> Span {
 
 /// Attributes with the types that their text reads as: the store keeps text.
 fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
-    let value = |text: &str| match serde_json::from_str(text) {
-        Ok(Value::Bool(flag)) => any_value::Value::BoolValue(flag),
-        Ok(Value::Number(number)) if number.is_i64() => any_value::Value::IntValue(number.as_i64().unwrap_or_default()),
-        Ok(Value::Number(number)) if number.is_f64() => any_value::Value::DoubleValue(number.as_f64().unwrap_or_default()),
-        _ => any_value::Value::StringValue(text.to_string()),
+    let value = |key: &str, text: &str| match Typed::of(key, text) {
+        Typed::Bool(flag) => any_value::Value::BoolValue(flag),
+        Typed::Int(number) => any_value::Value::IntValue(number),
+        Typed::Double(number) => any_value::Value::DoubleValue(number),
+        Typed::Text => any_value::Value::StringValue(text.to_string()),
     };
     let pair = |(key, text): &(String, String)| KeyValue {
         key: key.clone(),
-        value: Some(AnyValue { value: Some(value(text)) }),
+        value: Some(AnyValue { value: Some(value(key, text)) }),
         ..KeyValue::default()
     };
     attributes.iter().map(pair).collect()
@@ -371,6 +401,7 @@ fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::{Coverage, Hit};
 
     #[test]
     fn spans_stand_by_resource_and_scope_with_the_types_of_their_text() {
@@ -392,7 +423,8 @@ mod tests {
             hit("00000000000000cc", "api", None),
             hit("00000000000000dd", "db", None),
         ];
-        let told = data(TraceId::from_bytes(&[1; 16]).expect("an ID"), hits.iter());
+        let (told, n_spans) = data(TraceId::from_bytes(&[1; 16]).expect("an ID"), hits.iter());
+        assert_eq!(n_spans, 4);
         let ids: Vec<Vec<u8>> = told
             .resource_spans
             .iter()
@@ -414,6 +446,71 @@ mod tests {
                 text("[1]")
             ]
         );
+    }
+
+    /// Traces of some spans each, of which each has an attribute of so many bytes.
+    fn traces(n_spans: &[usize], n_bytes: usize) -> Vec<Trace> {
+        let trace = |(number, n_spans): (usize, &usize)| {
+            let spans = (0..*n_spans).map(|span| {
+                Hit::Span(Box::new(SpanHit {
+                    span_id: format!("{:016x}", span + 1),
+                    attributes: vec![("long".into(), "x".repeat(n_bytes))],
+                    // each of its own
+                    resource_attributes: vec![("host".into(), format!("{span}{}", "y".repeat(n_bytes)))],
+                    ..SpanHit::default()
+                }))
+            });
+            let id = TraceId::from_bytes(&[number as u8 + 1; 16]).expect("an ID");
+            Trace::assemble(id, spans.collect(), Vec::new(), Coverage::new(TimeRange::ALL), std::time::Duration::ZERO).expect("a trace")
+        };
+        n_spans.iter().enumerate().map(trace).collect()
+    }
+
+    #[test]
+    fn messages_are_small_enough_for_clients_and_have_all_spans() {
+        for (n_spans, n_bytes) in [(&[700, 3][..], 20_000), (&[1_201, 1], 10), (&[2, 1], 5 << 20)] {
+            let told: Vec<TracesData> = messages(traces(n_spans, n_bytes))
+                .map(|message| {
+                    let read = TracesData::decode(&message[PREFIX_BYTES..]).expect("a message");
+                    let spans = read.resource_spans.iter().map(|one| one.scope_spans[0].spans.len()).sum::<usize>();
+                    assert!(spans <= SPANS_A_MESSAGE && spans > 0);
+                    assert!(
+                        message.len() <= BYTES_A_MESSAGE + PREFIX_BYTES || spans == 1,
+                        "{spans} spans, {} bytes",
+                        message.len()
+                    );
+                    read
+                })
+                .collect();
+            let spans = told.iter().flat_map(|one| &one.resource_spans).flat_map(|one| &one.scope_spans[0].spans);
+            let ids: std::collections::BTreeSet<_> = spans.map(|span| (span.trace_id.clone(), span.span_id.clone())).collect();
+            assert_eq!(ids.len(), n_spans.iter().sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn a_trace_counts_with_its_bytes() {
+        let whole = traces(&[3], 20_000).remove(0);
+        assert!((120_000..130_000).contains(&with_bytes(whole).1));
+    }
+
+    #[test]
+    fn a_zero_duration_is_unset_and_no_operation_stands_for_all() {
+        let seconds = |seconds: i64, nanos: i32| Some(Seconds { seconds, nanos });
+        let asked = |least: Option<Seconds>, most: Option<Seconds>| {
+            let parameters = TraceQueryParameters {
+                service_name: "api".into(),
+                operation_name: "all".into(),
+                start_time_min: seconds(1, 0),
+                start_time_max: seconds(2, 0),
+                duration_min: least,
+                duration_max: most,
+                ..TraceQueryParameters::default()
+            };
+            parameters.read().expect("a question").0.text()
+        };
+        assert_eq!(asked(seconds(0, 0), seconds(0, 0)), "service:api name:all");
+        assert_eq!(asked(seconds(0, 5), seconds(0, 0)), "service:api name:all duration_nano>=5");
     }
 
     #[test]

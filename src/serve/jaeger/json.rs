@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::typed::Typed;
 use crate::query::{Attributes, SpanHit, Trace, TraceSpan};
 
 /// The greatest whole number that JavaScript has exactly.
@@ -60,13 +61,13 @@ fn process(resource: &Attributes) -> Value {
 
 /// A value with the type its text reads as: the store keeps text.
 fn tag(key: &str, text: &str) -> Value {
-    let (kind, value) = match serde_json::from_str(text) {
-        Ok(Value::Bool(flag)) => ("bool", Value::Bool(flag)),
+    let (kind, value) = match Typed::of(key, text) {
+        Typed::Bool(flag) => ("bool", Value::Bool(flag)),
         // JavaScript rounds longer ones: Jaeger writes them as text of that type
-        Ok(Value::Number(number)) if number.as_i64().is_some_and(|number| number.unsigned_abs() > MAX_SAFE) => ("int64", text.into()),
-        Ok(Value::Number(number)) if number.is_i64() => ("int64", Value::Number(number)),
-        Ok(Value::Number(number)) if number.is_f64() => ("float64", Value::Number(number)),
-        _ => ("string", text.into()),
+        Typed::Int(number) if number.unsigned_abs() > MAX_SAFE => ("int64", text.into()),
+        Typed::Int(number) => ("int64", number.into()),
+        Typed::Double(number) => ("float64", number.into()),
+        Typed::Text => ("string", text.into()),
     };
     json!({ "key": key, "type": kind, "value": value })
 }
@@ -188,6 +189,7 @@ mod tests {
             ("big", "18446744073709551615"),
             ("safe", "-9007199254740991"),
             ("long", "9007199254740992"),
+            ("version", "1.10"),
         ]);
         first.span.events = vec![SpanEventHit {
             time_unix_nano: 1_795_000_000_000_003_000,
@@ -251,6 +253,7 @@ mod tests {
             ("big", "string", json!("18446744073709551615")),
             ("safe", "int64", json!(-9_007_199_254_740_991i64)),
             ("long", "int64", json!("9007199254740992")),
+            ("version", "string", json!("1.10")),
             ("error", "bool", json!(true)),
             ("span.kind", "string", json!("server")),
             ("otel.status_code", "string", json!("ERROR")),

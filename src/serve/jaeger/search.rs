@@ -12,12 +12,15 @@
 //! alone give fewer traces than that, the newest [`MAX_EVENT_SPANS`] spans that meet all else are read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Error, Params, Result, Told, lacks, read};
 use crate::model::{Table, TimeRange, TraceId};
-use crate::query::{Attributes, Bound, Hit, Order, Query, SearchRequest, SpanHit, Test};
+use crate::query::{Attributes, Bound, Coverage, ErrorKind, Hit, Order, ProblemKind, Query, SearchRequest, SpanHit, Test};
 use crate::serve::Server;
 
 /// Traces of one answer.
@@ -122,7 +125,7 @@ impl Asked {
     pub(super) fn of(asked: &Params) -> Result<Asked> {
         let service = asked.get("service").ok_or_else(|| Error::bad("parameter 'service' is required"))?;
         let mut beside = super::of_service(service);
-        if let Some(operation) = asked.get("operation").filter(|operation| *operation != "all") {
+        if let Some(operation) = asked.get("operation") {
             beside = beside.and(Query::equals("name", operation));
         }
         let (shown, tags): (Vec<_>, Vec<_>) = tags(asked)?.into_iter().partition(|(key, value)| with_shown_tag(key, value).is_some());
@@ -152,6 +155,12 @@ impl Asked {
         })
     }
 
+    /// What is asked by a query.
+    #[cfg(test)]
+    pub(super) fn text(&self) -> String {
+        self.by_attributes.to_string()
+    }
+
     /// Whether a span has all the tags, one of them at least by an event.
     fn is_met_by(&self, span: &SpanHit) -> bool {
         let has = |attributes: &Attributes, (key, value): &(String, String)| attributes.iter().any(|(own, its)| own == key && its == value);
@@ -164,7 +173,9 @@ impl Asked {
     }
 
     /// Adds the traces of spans that meet it by their events, until there are enough.
-    async fn add_by_events(&self, server: &Server, range: TimeRange, limit: usize, found: &mut Found) -> Result<()> {
+    ///
+    /// That there is no place or no time (until `deadline`) for it takes nothing from what was found before, but is said.
+    async fn add_by_events(&self, server: &Server, range: TimeRange, limit: usize, deadline: Instant, found: &mut Found) -> Result<()> {
         let mut request = SearchRequest {
             table: Table::Spans,
             query: self.beside.clone(),
@@ -181,8 +192,23 @@ impl Asked {
                 ));
                 break;
             }
-            let page = server.engine.search_for_report(&request).await?;
-            found.lacks.extend(lacks(&page.coverage)?);
+            let asked = tokio::time::timeout_at(deadline, server.engine.search_for_report(&request)).await;
+            let page = match asked {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) if found.newest.is_empty() || !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Timeout) => return Err(error.into()),
+                Err(_) if found.newest.is_empty() => {
+                    let message = "time was up before the spans were looked at whose events may say it";
+                    return Err(Error::new(StatusCode::GATEWAY_TIMEOUT, message));
+                }
+                Ok(Err(error)) => {
+                    found.lacks.push(events_lack(n_spans, &error.to_string()));
+                    break;
+                }
+                Err(_) => {
+                    found.lacks.push(events_lack(n_spans, "time was up"));
+                    break;
+                }
+            };
             n_spans += page.hits.len();
             for hit in &page.hits {
                 if let (Hit::Span(span), Some(id)) = (hit, hit.trace_id().and_then(TraceId::from_hex))
@@ -191,6 +217,11 @@ impl Asked {
                     found.add((hit.time_unix_nano(), hit.ingest_id()), id);
                 }
             }
+            if has_no_time_left(&page.coverage) && !found.newest.is_empty() {
+                found.lacks.push(events_lack(n_spans, "time was up"));
+                break;
+            }
+            found.lacks.extend(lacks(&page.coverage)?);
             request.cursor = page.next_cursor;
             if request.cursor.is_none() {
                 break;
@@ -198,6 +229,17 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+fn events_lack(n_spans: usize, why: &str) -> String {
+    format!("of what events say only {n_spans} spans that meet all else were looked at: {why}")
+}
+
+/// Whether an answer lacks something because time was up, and for no other reason.
+fn has_no_time_left(coverage: &Coverage) -> bool {
+    let mut kinds = coverage.problems.iter().map(|problem| problem.kind);
+    let is_of_time = coverage.problems.iter().any(|problem| problem.kind == ProblemKind::Timeout);
+    !coverage.complete && coverage.further_problems == 0 && is_of_time && kinds.all(|kind| matches!(kind, ProblemKind::Timeout | ProblemKind::Limit))
 }
 
 /// Traces, each with the place of its newest span that is asked for.
@@ -228,6 +270,9 @@ fn range(asked: &Params, now_nanos: i64) -> Result<TimeRange> {
 
 /// The traces that are asked for.
 pub(super) async fn search(server: &Server, asked: &Params) -> Result<Told<String>> {
+    // Jaeger UI's word for any operation
+    let is_any = |(key, value): &&(String, String)| key == "operation" && value == "all";
+    let asked = &Params(asked.0.iter().filter(|pair| !is_any(pair)).cloned().collect());
     let sought = Asked::of(asked)?;
     let range = range(asked, server.clock.now_nanos())?;
     let limit = match asked.number("limit")? {
@@ -242,6 +287,7 @@ pub(super) async fn search(server: &Server, asked: &Params) -> Result<Told<Strin
 
 /// Which these are, and what of them could not be told.
 pub(super) async fn find(server: &Server, sought: &Asked, range: TimeRange, limit: usize) -> Result<(Vec<TraceId>, Vec<String>)> {
+    let deadline = Instant::now() + Duration::from_secs(server.engine.config().timeout_seconds);
     let (mut found, mut cursor) = (Found::default(), None);
     for round in 1..=MAX_ROUNDS {
         let page = server.engine.traces_of_spans(&sought.by_attributes, range, SPANS_AT_ONCE, cursor).await?;
@@ -259,7 +305,7 @@ pub(super) async fn find(server: &Server, sought: &Asked, range: TimeRange, limi
         }
     }
     if !sought.tags.is_empty() {
-        sought.add_by_events(server, range, limit, &mut found).await?;
+        sought.add_by_events(server, range, limit, deadline, &mut found).await?;
     }
     let mut ids: Vec<(TraceId, (i64, i64))> = found.newest.into_iter().collect();
     ids.sort_unstable_by_key(|(_, place)| std::cmp::Reverse(*place));
@@ -343,6 +389,17 @@ mod tests {
             let asked: Vec<(&str, &str)> = asked.iter().map(|(key, value)| (*key, value.as_str())).collect();
             assert_eq!(Asked::of(&params(&asked)).expect("a query").is_met_by(&span), is_met, "{tags:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_lacks_time_alone_is_told_apart() {
+        let of = |kinds: &[ProblemKind]| {
+            let mut coverage = Coverage::new(TimeRange::ALL);
+            kinds.iter().for_each(|kind| coverage.incomplete(*kind, "a block", "what went wrong"));
+            has_no_time_left(&coverage)
+        };
+        assert!(of(&[ProblemKind::Timeout]) && of(&[ProblemKind::Limit, ProblemKind::Timeout]));
+        assert!(!of(&[]) && !of(&[ProblemKind::Limit]) && !of(&[ProblemKind::Timeout, ProblemKind::Unreachable]));
     }
 
     #[test]
