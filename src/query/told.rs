@@ -6,7 +6,9 @@
 //!
 //! | bound | value |
 //! |---|---|
-//! | traces kept, of all walks together | [`MAX_TRACES`], about 16 MB; the walks that were idle longest are forgotten |
+//! | traces kept, of all walks together | [`MAX_TRACES`], 10 to 20 MB; the walks that were idle longest are forgotten |
+//! | of one walk | half of these: one that holds more is forgotten itself, and no other for its sake |
+//! | walks | [`MAX_WALKS`] |
 //!
 //! Who goes on with a walk that is forgotten, or on another node, has the rows alone to go by ([`super::xray::walk`]).
 
@@ -20,6 +22,8 @@ use crate::model::TraceId;
 
 /// Traces of all walks together.
 const MAX_TRACES: usize = 250_000;
+/// Walks, however few traces each has told.
+const MAX_WALKS: usize = 1_000;
 
 /// A place in the order of a walk: greater for what comes sooner.
 fn rank(place: Cursor) -> (i64, i64) {
@@ -92,7 +96,11 @@ impl Told {
             known.down_to = down_to;
         }
         *n_traces += known.traces.len() - n_before;
-        while *n_traces > self.max_traces {
+        if known.traces.len() > self.max_traces / 2 {
+            let forgotten = walks.pop(&walk);
+            *n_traces -= forgotten.map_or(0, |forgotten| forgotten.traces.len());
+        }
+        while *n_traces > self.max_traces || walks.len() > MAX_WALKS {
             let Some((_, forgotten)) = walks.pop_lru() else { break };
             *n_traces -= forgotten.traces.len();
         }
@@ -149,7 +157,22 @@ mod tests {
         kept.keep(3, None, two(5), at(80));
         assert_eq!((told(&kept, 1, 80), told(&kept, 2, 80), told(&kept, 3, 80)), (Some(2), None, Some(2)));
         kept.keep(3, Some(at(80)), (1..=9).map(|number| (trace(number), at(70))), at(60));
-        assert_eq!((told(&kept, 1, 80), told(&kept, 3, 60)), (None, None), "one alone is too large");
-        assert_eq!(kept.walks.lock().n_traces, 0);
+        assert_eq!(
+            (told(&kept, 1, 80), told(&kept, 3, 60)),
+            (Some(2), None),
+            "one alone is too large, and forgets itself"
+        );
+        assert_eq!(kept.walks.lock().n_traces, 2);
+    }
+
+    #[test]
+    fn walks_are_bounded_though_they_told_nothing() {
+        let kept = Told::default();
+        let n_walks = MAX_WALKS as u64 + 1;
+        for walk in 0..n_walks {
+            kept.keep(walk, None, std::iter::empty(), at(80));
+        }
+        assert_eq!(kept.walks.lock().walks.len(), MAX_WALKS);
+        assert_eq!((told(&kept, 0, 80), told(&kept, n_walks - 1, 80)), (None, Some(0)));
     }
 }
