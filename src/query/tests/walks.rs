@@ -77,8 +77,9 @@ fn row_of(number: usize, come: &Come, page: usize) -> Option<Rows> {
     Some(builder.finish().expect("rows").with_ingest_ids(id))
 }
 
-/// Walks, each page from the token of the one before; returns how often each trace was told. Every third page ends early.
-async fn walk(comes: &[Come], asked: &Query, is_remembered: bool) -> BTreeMap<TraceId, usize> {
+/// Walks, each page from the token of the one before; returns how often each trace was told. Every third page ends early. What was told is forgotten
+/// behind the page of this number, and all that follow.
+async fn walk(comes: &[Come], asked: &Query, forgotten: Option<usize>) -> BTreeMap<TraceId, usize> {
     let lake = Lake::new().await;
     let in_block = |number: usize, come: &Come| number % 2 == 0 && come.page == 0 && come.replaced.is_none();
     let numbered = || comes.iter().enumerate();
@@ -109,7 +110,7 @@ async fn walk(comes: &[Come], asked: &Query, is_remembered: bool) -> BTreeMap<Tr
         }
         ids.into_iter().for_each(|id| *told.entry(id).or_insert(0) += 1);
         walk.go_behind(&lake.engine, &page, last);
-        if !is_remembered {
+        if forgotten.is_some_and(|from| number >= from) {
             lake.engine.told().forget_all();
         }
         token = walk.token();
@@ -121,13 +122,13 @@ async fn walk(comes: &[Come], asked: &Query, is_remembered: bool) -> BTreeMap<Tr
 }
 
 /// Each trace that was there at first is told once, and no other twice.
-fn check(comes: &[Come], is_remembered: bool) -> Result<(), TestCaseError> {
+fn check(comes: &[Come], forgotten: Option<usize>) -> Result<(), TestCaseError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let id = |come: &Come| TraceId::from_bytes(&[come.trace; 16]).expect("not zero");
     let there = |marked: bool| -> BTreeSet<TraceId> { comes.iter().filter(|come| come.page == 0 && (come.is_marked || !marked)).map(id).collect() };
     let by_condition = parse("trace:(name:marked)", Table::Spans).expect("a query");
     for (asked, marked) in [(Query::All, false), (by_condition, true)] {
-        let told = runtime.block_on(walk(comes, &asked, is_remembered));
+        let told = runtime.block_on(walk(comes, &asked, forgotten));
         for id in there(marked) {
             prop_assert_eq!(told.get(&id), Some(&1), "trace {} of {}", id, asked);
         }
@@ -141,11 +142,16 @@ proptest! {
 
     #[test]
     fn each_trace_stands_on_one_page_whatever_comes_between_pages_and_from_whom(comes in comes(true, true)) {
-        check(&comes, true)?;
+        check(&comes, None)?;
     }
 
     #[test]
     fn what_is_forgotten_is_told_by_the_rows_of_one_node(comes in comes(false, false)) {
-        check(&comes, false)?;
+        check(&comes, Some(0))?;
+    }
+
+    #[test]
+    fn a_walk_that_is_forgotten_on_its_way_tells_each_trace_once(comes in comes(false, false), page in 0..6usize) {
+        check(&comes, Some(page))?;
     }
 }

@@ -6,10 +6,10 @@
 //! which spans ([`Walk::begin`]). The first page decides; its token says what it decided.
 //!
 //! A trace is told on the page on which the newest of the spans lies that are gone through, and on no later one, whatever comes between two
-//! pages: what was told is remembered ([`crate::query::told`]). Where it is not (after a restart, on another node, in a walk through very
-//! many traces), a trace stands where the newest of its spans stands that were there when the first page was asked for:
-//! their `ingest_id` is not above the greatest one of then, as the token says. That tells late spans of one node; of other nodes' spans it tells
-//! nothing, nor of a row in progress that was told and is replaced.
+//! pages. It stands where the newest of its spans stands that were there when the first page was asked for: their `ingest_id` is not above the
+//! greatest one of then, as the token says; a trace that came later, where the newest of all stands. That tells late spans of one node; of other nodes'
+//! spans it tells nothing, nor of a row in progress that was told and is replaced. So what was told is remembered too ([`crate::query::told`]), unless it
+//! is forgotten (by a restart, on another node, in a walk through very many traces).
 
 use std::collections::{HashMap, HashSet};
 
@@ -233,18 +233,31 @@ impl Walk {
         let n_spans = found.spans.len();
         let mut seen = HashSet::new();
         let mut newest: Vec<(Cursor, TraceId)> = found.spans.into_iter().filter(|(_, id)| seen.insert(*id)).collect();
-        if let Some(began) = self.cursor {
-            let ids: Vec<TraceId> = newest.iter().map(|(_, id)| *id).collect();
-            match engine.told().before(self.number, began, ids.iter().copied()) {
-                Some(told) => newest.retain(|(_, id)| !told.contains(id)),
-                None => {
-                    let places = self.plan.places(engine, &ids, self.up_to).await?;
-                    newest.iter_mut().for_each(|(place, id)| *place = *places.get(id).unwrap_or(place));
-                    let is_behind_page = |place: Cursor| found.next_cursor.is_some_and(|end| rank(place) < rank(end));
-                    newest.retain(|(place, _)| rank(*place) < rank(began) && !is_behind_page(*place));
-                    newest.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(rank(*place)));
-                }
+        let is_behind_page = |place: Cursor| found.next_cursor.is_some_and(|end| rank(place) < rank(end));
+        let ids: Vec<TraceId> = newest.iter().map(|(_, id)| *id).collect();
+        let told = match self.cursor {
+            None => Some(HashSet::new()),
+            Some(began) => engine.told().before(self.number, began, ids.iter().copied()),
+        };
+        let sort = |newest: &mut Vec<(Cursor, TraceId)>| newest.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(rank(*place)));
+        if let Some(told) = told {
+            newest.retain(|(_, id)| !told.contains(id));
+            // a late span moves no trace: where the rows say that it stands, they go on saying should this be forgotten
+            let late: Vec<TraceId> = newest.iter().filter(|(place, _)| place.ingest_id > self.up_to).map(|(_, id)| *id).collect();
+            if !late.is_empty() {
+                let places = self.plan.places(engine, &late, self.up_to).await?;
+                // one that by the rows an earlier page has told was not told, and is now
+                let is_on_page = |place: &Cursor| self.cursor.is_none_or(|began| rank(*place) < rank(began));
+                let moved = |id: &TraceId| places.get(id).copied().filter(is_on_page);
+                newest.iter_mut().for_each(|(place, id)| *place = moved(id).unwrap_or(*place));
+                newest.retain(|(place, _)| !is_behind_page(*place));
+                sort(&mut newest);
             }
+        } else if let Some(began) = self.cursor {
+            let places = self.plan.places(engine, &ids, self.up_to).await?;
+            newest.iter_mut().for_each(|(place, id)| *place = *places.get(id).unwrap_or(place));
+            newest.retain(|(place, _)| rank(*place) < rank(began) && !is_behind_page(*place));
+            sort(&mut newest);
         }
         Ok(Page {
             newest,
