@@ -26,6 +26,7 @@ use super::fields::{self, Anchors};
 use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
+use super::linked::Most;
 use super::pool::Workers;
 use super::{Error, Result, View, linked};
 use crate::model::{Column, Rows, Table, TimeRange, TraceId};
@@ -42,6 +43,8 @@ pub(super) struct Asker<'a> {
     pub(super) workers: &'a Workers,
     pub(super) stop: &'a Stop,
     pub(super) max_traces: usize,
+    /// Of one trace whose records are meant.
+    pub(super) most: Most,
     pub(super) now_nanos: i64,
 }
 
@@ -166,7 +169,7 @@ impl Asker<'_> {
         for anchor in asked {
             if let (Table::Logs, Some(id)) = (table, named_trace(anchor)) {
                 let job = |table, filter, range| Job::new(self.view, table, filter, range, self.stop.clone(), self.workers.clone());
-                let (rows, rests_on) = linked::rows_of(id, job, self.blocks).await?;
+                let (rows, rests_on) = linked::rows_of(id, self.most, job, self.blocks).await?;
                 add(&mut found.coverage, rests_on);
                 found.anchors.insert(anchor.clone(), rows);
                 continue;

@@ -18,6 +18,7 @@ use super::filter::{Filter, Leaf};
 use super::histogram::{self, Buckets};
 use super::job::Job;
 use super::limits::{Gate, Stop};
+use super::linked::Most;
 use super::metrics::{Kind, Labels, METRICS};
 use super::pool::{Pool, Priority, Workers};
 use super::report::{self, Taker};
@@ -514,6 +515,7 @@ impl Engine {
             workers: &workers,
             stop: &stop,
             max_traces: self.inner.config.max_anchor_traces,
+            most: Most::of(&self.inner.config),
             now_nanos: self.inner.clock.now_nanos(),
         };
         let found = asker.resolve(query, table, range, &Filter::All).await?;

@@ -16,7 +16,9 @@
 //! | time before the trace's first row and behind its last; of span IDs in their column, around its spans | [`SLACK_NANOS`]; [`SPAN_SLACK_NANOS`] |
 //! | rows of blocks whose column is read | [`MAX_COLUMN_ROWS`]; if there are more, none, and the answer says so |
 //! | records found | [`MAX_ROWS`]; more, and the answer says so |
-//! | spans and records that say its ID, read for a search | [`MAX_NAMING_ROWS`] each; more, and the answer says so |
+//! | spans and records that say its ID | [`Most`], for a search as for the opened trace; more, and the answer says so |
+//!
+//! Who numbers spans 1, 2, 3, … gives them the IDs of other traces' spans: a span ID that another trace of that time has too links nothing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -26,9 +28,11 @@ use arrow::datatypes::Int64Type;
 
 use super::blocks::Blocks;
 use super::conditions::{Key, Phrase, TokenTest, ValueTest};
+use super::engine::MAX_ANSWER_BYTES;
 use super::filter::{Filter, Leaf};
 use super::hit::Hit;
 use super::job::Job;
+use super::limits::Config;
 use super::trace::Link;
 use super::{Error, LogHit, Order, ProblemKind, Result, search};
 use crate::block::{BlockMeta, Pairs};
@@ -51,9 +55,8 @@ const SPAN_SLACK_NANOS: i64 = 10_000_000_000;
 const MAX_ROWS: usize = 1_000;
 /// How far from a trace's rows its other records are looked for: five minutes.
 const SLACK_NANOS: i64 = 300_000_000_000;
-/// Spans of a trace, and records of it, that are read for what they name, and their bytes.
-const MAX_NAMING_ROWS: usize = 10_000;
-const MAX_NAMING_BYTES: usize = 64 << 20;
+/// How often spans of other traces are asked for that have the same IDs, [`MAX_ROWS`] at a time.
+const MAX_SHARED_ROUNDS: usize = 8;
 /// Attributes by which blocks are asked for a request ID.
 const ATTRIBUTES: [&str; 4] = ["aws.request_id", "faas.invocation_id", "request_id", "requestId"];
 /// The bound's name in answers that it cut.
@@ -64,7 +67,7 @@ const BOUND: &str = "log records linked to a trace";
 pub(super) struct Wanted {
     requests: BTreeSet<RequestId>,
     spans: BTreeSet<SpanId>,
-    /// Those of the spans that are looked for in texts too: the newest ones.
+    /// Those of the spans that are looked for in texts too: the first ones that were read.
     words: Vec<SpanId>,
     /// First start and last end of the spans.
     during: Option<(i64, i64)>,
@@ -76,11 +79,20 @@ fn pairs(hit: &Hit) -> impl Iterator<Item = (&str, &str)> {
     hit.attributes().iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
+/// What attributes and text of a log record name.
+fn named_in_text(log: &LogHit) -> Named {
+    let attributes = log.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    named(attributes, log.body.as_deref())
+}
+
+fn span_in_column(log: &LogHit) -> Option<SpanId> {
+    log.span_id.as_deref().and_then(SpanId::from_hex)
+}
+
 /// What a log record names.
 pub(super) fn named_by(log: &LogHit) -> Named {
-    let attributes = log.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let mut named = named(attributes, log.body.as_deref());
-    named.span = log.span_id.as_deref().and_then(SpanId::from_hex).or(named.span);
+    let mut named = named_in_text(log);
+    named.span = span_in_column(log).or(named.span);
     named
 }
 
@@ -128,10 +140,19 @@ impl Wanted {
         }
     }
 
-    /// How a record that names this belongs to the trace.
-    fn link_of(&self, named: Named) -> Option<Link> {
-        let request = named.request.filter(|id| self.requests.contains(id)).map(|id| Link::new(Source::RequestId, id));
-        request.or_else(|| named.span.filter(|id| self.spans.contains(id)).map(|id| Link::new(Source::SpanId, id)))
+    /// How a record belongs to the trace whose text and attributes name this, and whose column says that span. What stands in a column counts while the
+    /// trace's spans ran; what a text says, if the column says nothing else, and blocks are asked for it too.
+    fn link_of(&self, named: Named, column: Option<SpanId>, time: i64) -> Option<Link> {
+        if let Some(id) = named.request.filter(|id| self.requests.contains(id)) {
+            return Some(Link::new(Source::RequestId, id));
+        }
+        let by_column = column.filter(|id| self.spans.contains(id) && self.during().is_some_and(|range| range.contains(time)));
+        let by_text = named.span.filter(|id| column.is_none_or(|column| column == *id) && self.words.contains(id));
+        by_column.or(by_text).map(|id| Link::new(Source::SpanId, id))
+    }
+
+    fn link_of_log(&self, log: &LogHit) -> Option<Link> {
+        self.link_of(named_in_text(log), span_in_column(log), log.time_unix_nano)
     }
 
     /// Rows of blocks that may name it.
@@ -183,16 +204,12 @@ fn in_part(wanted: &Wanted, rows: &Rows, among: impl Iterator<Item = usize>) -> 
     let (bodies, span_ids) = (text("body")?, text("span_id")?);
     let attributes = column("attributes").and_then(|column| Pairs::new(column).ok_or_else(not_read))?;
     let times = column("time_unix_nano").and_then(|column| column.as_primitive_opt::<Int64Type>().ok_or_else(not_read))?;
-    let during = wanted.during();
-    let names = |row: usize| {
-        let body = bodies.is_valid(row).then(|| bodies.value(row));
-        let mut named = named(attributes.of_row(row), body);
-        if span_ids.is_valid(row) && during.is_some_and(|range| range.contains(times.value(row))) {
-            named.span = SpanId::from_hex(span_ids.value(row)).or(named.span);
-        }
-        named
+    let is_linked = |row: &usize| {
+        let body = bodies.is_valid(*row).then(|| bodies.value(*row));
+        let in_column = span_ids.is_valid(*row).then(|| SpanId::from_hex(span_ids.value(*row))).flatten();
+        wanted.link_of(named(attributes.of_row(*row), body), in_column, times.value(*row)).is_some()
     };
-    let found = among.filter(|row| wanted.link_of(names(*row)).is_some()).take(MAX_ROWS + 1);
+    let found = among.filter(is_linked).take(MAX_ROWS + 1);
     let found = UInt32Array::from_iter_values(found.filter_map(|row| u32::try_from(row).ok()));
     if found.is_empty() {
         return Ok(Vec::new());
@@ -207,13 +224,14 @@ pub(super) fn around(range: TimeRange) -> TimeRange {
 
 /// Finds them: `job` makes a job with a filter, for part of the time if that is given. What could not be read, or is too much, is in the coverage.
 pub(super) async fn find(
+    trace: TraceId,
     wanted: Wanted,
-    job: impl Fn(Filter, Option<TimeRange>) -> Job,
+    job: impl Fn(Table, Filter, Option<TimeRange>) -> Job,
     blocks: &Arc<Blocks>,
     max_bytes: usize,
 ) -> Result<(Vec<(LogHit, Link)>, super::Coverage)> {
     let wanted = Arc::new(wanted);
-    let mut unflushed = job(without_trace(), None);
+    let mut unflushed = job(Table::Logs, without_trace(), None);
     unflushed.metas.clear();
     unflushed.coverage.blocks_total = 0;
     let among = Arc::clone(&wanted);
@@ -225,7 +243,7 @@ pub(super) async fn find(
     let in_column = Filter::and(vec![wanted.in_column(), without_trace()]);
     let by_column = wanted.during().map(|range| (in_column, Some(range)));
     for (filter, range) in [Some((wanted.in_blocks(), None)), by_column].into_iter().flatten() {
-        let mut flushed = job(filter, range);
+        let mut flushed = job(Table::Logs, filter, range);
         if let Some(range) = range
             && flushed.metas.iter().map(|meta| rows_within(meta, range)).sum::<u64>() > MAX_COLUMN_ROWS
         {
@@ -244,12 +262,15 @@ pub(super) async fn find(
         coverage.merge(flushed.coverage);
     }
     let linked = hits.into_iter().filter_map(|hit| match hit {
-        Hit::Log(log) => wanted.link_of(named_by(&log)).map(|link| (*log, link)),
+        Hit::Log(log) => wanted.link_of_log(&log).map(|link| (*log, link)),
         Hit::Span(_) => None,
     });
     let mut linked: Vec<(LogHit, Link)> = linked.collect();
-    linked.sort_unstable_by_key(|(log, _)| std::cmp::Reverse((log.time_unix_nano, log.ingest_id)));
-    linked.dedup_by_key(|(log, _)| (log.time_unix_nano, log.ingest_id));
+    linked.sort_unstable_by(|(one, _), (other, _)| place_of(other).cmp(&place_of(one)));
+    linked.dedup_by(|(one, _), (other, _)| place_of(one) == place_of(other));
+    let by_span = linked.iter().filter_map(|(_, link)| span_of(link)).collect();
+    let shared = spans_of_others(by_span, trace, &job, blocks, max_bytes, &mut coverage).await?;
+    linked.retain(|(_, link)| span_of(link).is_none_or(|id| !shared.contains(&id)));
     let mut bytes = 0;
     let fitting = linked.iter().take(MAX_ROWS).take_while(|(log, _)| {
         bytes += size_of::<LogHit>() + log.body.as_ref().map_or(0, String::len);
@@ -277,39 +298,146 @@ pub(super) async fn find(
     Ok((linked, coverage))
 }
 
-/// The records of a trace, as a filter: those that say its ID, and those that it is linked to; and what the latter rest on. `job` makes a job.
-pub(super) async fn rows_of(id: TraceId, job: impl Fn(Table, Filter, TimeRange) -> Job, blocks: &Arc<Blocks>) -> Result<(Filter, super::Coverage)> {
-    let own = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
-    let bounds = search::Bounds {
-        rows: MAX_NAMING_ROWS,
-        bytes: MAX_NAMING_BYTES,
-    };
-    let mut coverage = super::Coverage::new(TimeRange::ALL);
-    let mut naming: [Vec<Hit>; 2] = Default::default();
-    for (table, hits) in [Table::Spans, Table::Logs].into_iter().zip(&mut naming) {
-        let mut job = job(table, own.clone(), TimeRange::ALL);
-        let page = search::page(&mut job, blocks, Order::NewestFirst, bounds, None).await?;
-        if page.next.is_some() {
-            let message = format!("the newest {} rows of the trace in {} say what it is linked to", page.hits.len(), table.name());
-            job.coverage.note(ProblemKind::Limit, BOUND, message);
+/// A record's place in the order of records; two nodes may give the same `ingest_id`.
+pub(super) fn place_of(log: &LogHit) -> (i64, i64, Option<&str>) {
+    (log.time_unix_nano, log.ingest_id, log.body.as_deref())
+}
+
+/// The span by whose ID a record is linked.
+fn span_of(link: &Link) -> Option<SpanId> {
+    (link.by == Source::SpanId.word()).then(|| SpanId::from_hex(&link.value)).flatten()
+}
+
+/// Those of a trace's span IDs that another trace of that time has too.
+async fn spans_of_others(
+    ids: BTreeSet<SpanId>,
+    trace: TraceId,
+    job: &impl Fn(Table, Filter, Option<TimeRange>) -> Job,
+    blocks: &Arc<Blocks>,
+    max_bytes: usize,
+    coverage: &mut super::Coverage,
+) -> Result<BTreeSet<SpanId>> {
+    let (mut left, mut shared) = (ids, BTreeSet::new());
+    for _ in 0..MAX_SHARED_ROUNDS {
+        if left.is_empty() {
+            return Ok(shared);
         }
-        *hits = page.hits;
-        coverage.merge(job.coverage);
+        let is_one = ValueTest::OneOf(Arc::new(left.iter().map(SpanId::to_string).collect()));
+        let is_of_other = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(trace.to_string()))).negated();
+        let filter = Filter::and(vec![Filter::leaf(Leaf::Column("span_id", is_one)), is_of_other]);
+        let mut others = job(Table::Spans, filter, None);
+        let bounds = search::Bounds {
+            rows: MAX_ROWS,
+            bytes: max_bytes,
+        };
+        let page = search::page(&mut others, blocks, Order::NewestFirst, bounds, None).await?;
+        coverage.merge(others.coverage);
+        for hit in &page.hits {
+            let Hit::Span(span) = hit else { continue };
+            shared.extend(SpanId::from_hex(&span.span_id).filter(|id| left.remove(id)));
+        }
+        if page.next.is_none() {
+            return Ok(shared);
+        }
     }
-    let [spans, logs] = naming;
+    if !left.is_empty() {
+        let message = format!(
+            "{} of its span IDs may be other traces' too; records that name them alone are not shown",
+            left.len()
+        );
+        coverage.note(ProblemKind::Limit, BOUND, message);
+        shared.append(&mut left);
+    }
+    Ok(shared)
+}
+
+/// How much is read of a trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Most {
+    spans: usize,
+    logs: usize,
+    bytes: usize,
+}
+
+impl Most {
+    pub(super) fn of(config: &Config) -> Most {
+        Most {
+            spans: config.max_trace_spans,
+            logs: config.max_trace_logs,
+            bytes: config.max_answer_bytes,
+        }
+    }
+}
+
+/// Rows that say a trace's ID.
+pub(super) struct Own {
+    pub(super) spans: Vec<Hit>,
+    pub(super) logs: Vec<Hit>,
+    pub(super) coverage: super::Coverage,
+    /// What is left for other rows.
+    pub(super) bytes: usize,
+}
+
+/// The rows that say the ID of a trace, its log records only if they are wanted.
+pub(super) async fn own_rows(id: TraceId, with_logs: bool, most: Most, job: impl Fn(Table, Filter, TimeRange) -> Job, blocks: &Arc<Blocks>) -> Result<Own> {
+    let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+    let (mut spans, mut logs, mut coverage) = (Vec::new(), Vec::new(), None::<super::Coverage>);
+    // spans come first, and leave the logs at least a quarter
+    let mut bytes = most.bytes / 4 * 3;
+    let of_logs = (Table::Logs, most.logs, "log records of a trace");
+    let of_spans = (Table::Spans, most.spans, "spans of a trace");
+    for (table, rows, what) in [Some(of_spans), Some(of_logs).filter(|_| with_logs)].into_iter().flatten() {
+        let mut asked = job(table, filter.clone(), TimeRange::ALL);
+        let bounds = search::Bounds { rows, bytes };
+        let mut page = search::page(&mut asked, blocks, Order::NewestFirst, bounds, None).await?;
+        let mut shown = "newest";
+        if page.next.is_some() && table == Table::Spans {
+            // of a tree the trunk: without its root a trace says neither what was asked for nor how that went
+            shown = "oldest";
+            asked = job(table, filter.clone(), TimeRange::ALL);
+            page = search::page(&mut asked, blocks, Order::OldestFirst, bounds, None).await?;
+        }
+        bytes = most.bytes.saturating_sub(page.bytes);
+        if page.next.is_some() {
+            let message = format!("the trace has more; the {shown} {} are shown", page.hits.len());
+            let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
+            asked.coverage.incomplete(ProblemKind::Limit, what, message);
+        }
+        match table {
+            Table::Spans => spans = page.hits,
+            _ => logs = page.hits,
+        }
+        match &mut coverage {
+            None => coverage = Some(asked.coverage),
+            Some(coverage) => coverage.merge(asked.coverage),
+        }
+    }
+    let coverage = coverage.unwrap_or(super::Coverage::new(TimeRange::ALL));
+    Ok(Own { spans, logs, coverage, bytes })
+}
+
+/// The records of a trace, as a filter: those that say its ID, and those that it is linked to; and what the latter rest on. `job` makes a job.
+pub(super) async fn rows_of(id: TraceId, most: Most, job: impl Fn(Table, Filter, TimeRange) -> Job, blocks: &Arc<Blocks>) -> Result<(Filter, super::Coverage)> {
+    let says_it = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+    let Own {
+        spans,
+        logs,
+        mut coverage,
+        bytes,
+    } = own_rows(id, true, most, &job, blocks).await?;
     let times = || spans.iter().chain(&logs).map(Hit::time_unix_nano);
     let wanted = Wanted::of(&spans, &logs);
     let (Some(first), Some(last)) = (times().min(), times().max()) else {
-        return Ok((own, coverage));
+        return Ok((says_it, coverage));
     };
     if wanted == Wanted::default() {
-        return Ok((own, coverage));
+        return Ok((says_it, coverage));
     }
     let range = around(TimeRange::new(first, last.saturating_add(1)));
-    let of_logs = |filter: Filter, part: Option<TimeRange>| job(Table::Logs, filter, part.unwrap_or(range));
-    let (linked, of_linked) = find(wanted, of_logs, blocks, MAX_NAMING_BYTES).await?;
+    let within = |table: Table, filter: Filter, part: Option<TimeRange>| job(table, filter, part.unwrap_or(range));
+    let (linked, of_linked) = find(id, wanted, within, blocks, bytes).await?;
     coverage.merge(of_linked);
-    Ok((Filter::or(vec![own, just(&linked)]), coverage))
+    Ok((Filter::or(vec![says_it, just(&linked)]), coverage))
 }
 
 /// These records and no others, in such words that the index finds them.
@@ -319,14 +447,22 @@ fn just(linked: &[(LogHit, Link)]) -> Filter {
     }
     let mut found_by = Wanted::default();
     let (mut keys, mut values) = (BTreeSet::new(), HashSet::new());
+    // first and last of those that the column links
+    let mut in_column: Option<(i64, i64)> = None;
     for (log, link) in linked {
         RequestId::parse(link.value.as_bytes())
             .into_iter()
             .for_each(|id| _ = found_by.requests.insert(id));
-        if let Some(id) = SpanId::from_hex(&link.value)
-            && found_by.spans.insert(id)
-        {
-            found_by.words.push(id);
+        if let Some(id) = span_of(link) {
+            match span_in_column(log) == Some(id) {
+                true => {
+                    found_by.spans.insert(id);
+                    let (first, last) = in_column.unwrap_or((i64::MAX, i64::MIN));
+                    in_column = Some((first.min(log.time_unix_nano), last.max(log.time_unix_nano)));
+                }
+                false if !found_by.words.contains(&id) => found_by.words.push(id),
+                false => {}
+            }
         }
         // unflushed ones name it in attributes of any name
         for (name, value) in log.attributes.iter().filter(|(_, value)| value.eq_ignore_ascii_case(&link.value)) {
@@ -335,7 +471,10 @@ fn just(linked: &[(LogHit, Link)]) -> Filter {
         }
     }
     let mut any = found_by.by_words();
-    any.push(found_by.in_column());
+    if let Some((first, last)) = in_column {
+        let then = Filter::leaf(Leaf::Numbers("time_unix_nano", vec![first..=last]));
+        any.push(Filter::and(vec![then, found_by.in_column()]));
+    }
     if !keys.is_empty() {
         let (keys, test) = (keys.into_iter().map(Key::new).collect(), ValueTest::OneOf(Arc::new(values)));
         any.push(Filter::leaf(Leaf::Value { column: None, keys, test }));

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::conditions::ValueTest;
-use super::engine::{Engine, MAX_ANSWER_BYTES};
+use super::engine::Engine;
 use super::filter::{Filter, Leaf};
 use super::hit::Hit;
 use super::job::Job;
+use super::linked::Most;
 use super::pool::Priority;
 use super::xray::kept;
-use super::{Coverage, Error, Order, ProblemKind, Result, Trace, linked, report, search};
+use super::{Coverage, Error, Result, Trace, linked, report};
 use crate::model::{Table, TimeRange, TraceId};
 
 /// What is read beside the spans.
@@ -52,50 +53,18 @@ impl Engine {
             Priority::Interactive,
             |answer| coverage_of(answer).complete,
             async |begun, stop| {
-                let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
                 // one view for both tables: a span and its logs are seen together
                 let view = self.view();
-                let mut coverage: Option<Coverage> = None;
-                let (mut spans, mut of_logs) = (Vec::new(), Vec::new());
-                let logs = (Table::Logs, self.config().max_trace_logs, "log records of a trace");
-                let spans_bound = (Table::Spans, self.config().max_trace_spans, "spans of a trace");
-                let bounds = [Some(spans_bound), Some(logs).filter(|_| beside == Beside::Logs)];
-                // spans come first, and leave the logs at least a quarter
-                let max_bytes = self.config().max_answer_bytes;
-                let mut bytes = max_bytes / 4 * 3;
-                for (table, rows, what) in bounds.into_iter().flatten() {
-                    let mut job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
-                    let bound = search::Bounds { rows, bytes };
-                    let mut page = search::page(&mut job, self.blocks(), Order::NewestFirst, bound, None).await?;
-                    let mut shown = "newest";
-                    if page.next.is_some() && table == Table::Spans {
-                        // of a tree the trunk: without its root a trace says neither what was asked for nor how that went
-                        shown = "oldest";
-                        job = Job::new(&view, table, filter.clone(), TimeRange::ALL, stop.clone(), self.workers(Priority::Interactive));
-                        page = search::page(&mut job, self.blocks(), Order::OldestFirst, bound, None).await?;
-                    }
-                    bytes = max_bytes.saturating_sub(page.bytes);
-                    if page.next.is_some() {
-                        let message = format!("the trace has more; the {shown} {} are shown", page.hits.len());
-                        let what = if page.is_cut { MAX_ANSWER_BYTES } else { what };
-                        job.coverage.incomplete(ProblemKind::Limit, what, message);
-                    }
-                    match table {
-                        Table::Spans => spans = page.hits,
-                        _ => of_logs = page.hits,
-                    }
-                    match &mut coverage {
-                        None => coverage = Some(job.coverage),
-                        Some(coverage) => coverage.merge(job.coverage),
-                    }
-                }
-                let mut coverage = coverage.unwrap_or(Coverage::new(TimeRange::ALL));
+                let make_job =
+                    |table: Table, filter: Filter, range: TimeRange| Job::new(&view, table, filter, range, stop.clone(), self.workers(Priority::Interactive));
+                let own = linked::own_rows(id, beside == Beside::Logs, Most::of(self.config()), &make_job, self.blocks()).await?;
+                let (spans, of_logs, bytes, mut coverage) = (own.spans, own.logs, own.bytes, own.coverage);
                 let mut pieces = Vec::new();
                 if beside == Beside::Documents
                     && let Some(range) = range_of_documents(&spans)
                 {
-                    let workers = self.workers(Priority::Interactive);
-                    let mut job = Job::new(&view, Table::Spans, filter.clone(), range, stop.clone(), workers);
+                    let filter = Filter::leaf(Leaf::Column("trace_id", ValueTest::Is(id.to_string())));
+                    let mut job = make_job(Table::Spans, filter, range);
                     let columns: Arc<[&'static str]> = Arc::from(kept::COLUMNS);
                     let n_bytes = Arc::default();
                     let taker = || kept::TakePieces::of(id.to_string(), Arc::clone(&n_bytes));
@@ -114,11 +83,8 @@ impl Engine {
                 let wanted = linked::Wanted::of(&spans, &of_logs);
                 if beside == Beside::Logs && wanted != linked::Wanted::default() {
                     let (range, own) = (linked::around(coverage.range), coverage.range);
-                    let job = |filter: Filter, part: Option<TimeRange>| {
-                        let workers = self.workers(Priority::Interactive);
-                        Job::new(&view, Table::Logs, filter, part.unwrap_or(range), stop.clone(), workers)
-                    };
-                    let (found, of_linked) = linked::find(wanted, job, self.blocks(), bytes).await?;
+                    let job = |table: Table, filter: Filter, part: Option<TimeRange>| make_job(table, filter, part.unwrap_or(range));
+                    let (found, of_linked) = linked::find(id, wanted, job, self.blocks(), bytes).await?;
                     coverage.merge(of_linked);
                     coverage.range = own;
                     linked = found;

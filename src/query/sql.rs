@@ -36,6 +36,7 @@ use super::coverage::{Coverage, ProblemKind};
 use super::engine::MAX_ANSWER_BYTES;
 use super::inventory::{BLOCKS, LEDGER, blocks_table, ledger_table};
 use super::limits::Stop;
+use super::linked::Most;
 use super::pool::Workers;
 use super::table::LakeTable;
 use super::{Config, Error, ErrorKind, Result, View, functions, table};
@@ -149,6 +150,7 @@ pub(super) async fn run(statement: Statement) -> Result<SqlResponse> {
         newest_first: newest_first.clone(),
         now_nanos,
         max_anchor_traces: config.max_anchor_traces,
+        most_of_a_trace: Most::of(&config),
     };
     let session = session(table, &config, spill.as_deref(), workers.n_threads()).await?;
     for (name, table) in [(LEDGER, ledger_table(&ledger)), (BLOCKS, blocks_table(&view.snapshot))] {

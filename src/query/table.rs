@@ -27,6 +27,7 @@ use super::filter::Filter;
 use super::job::Job;
 use super::lake_exec::{LakeExec, LakeScan, Part};
 use super::limits::Stop;
+use super::linked::Most;
 use super::pool::Workers;
 use super::pushdown::{self, Pushed};
 use super::whole_maps::WholeMaps;
@@ -54,6 +55,8 @@ pub(super) struct LakeTable {
     pub(super) now_nanos: i64,
     /// Traces that a condition on them may mean.
     pub(super) max_anchor_traces: usize,
+    /// What is read of one whose records are meant.
+    pub(super) most_of_a_trace: Most,
 }
 
 /// Whether a statement sorts by a time column, newest first.
@@ -129,6 +132,7 @@ impl LakeTable {
             workers: &self.workers,
             stop: &self.stop,
             max_traces: self.max_anchor_traces,
+            most: self.most_of_a_trace,
             now_nanos: self.now_nanos,
         };
         let found = asker.resolve(query, self.table, range, &beside).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::hit::Hit;
-use super::linked::named_by;
+use super::linked::{named_by, place_of};
 use super::xray::kept::Piece;
 use super::{Coverage, LogHit, SpanHit};
 use crate::correlate::Source;
@@ -122,8 +122,8 @@ impl Trace {
                 Hit::Span(_) => None,
             })
             .collect();
-        logs.sort_unstable_by_key(|log| (log.time_unix_nano, log.ingest_id));
-        logs.dedup_by_key(|log| log.ingest_id);
+        logs.sort_unstable_by(|one, other| place_of(one).cmp(&place_of(other)));
+        logs.dedup_by(|one, other| place_of(one) == place_of(other));
         let logs: Vec<TraceLog> = logs
             .into_iter()
             .map(|log| TraceLog {

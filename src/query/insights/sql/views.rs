@@ -25,6 +25,7 @@ use super::super::{Failed, Limits, Scope};
 use super::fields::{Belongs, BelongsFunction, FieldsFunction, Misfits, PointerFunction, structure};
 use super::{RunError, SqlRow, SqlSource};
 use crate::model::{Table, TimeRange};
+use crate::query::linked::Most;
 use crate::query::sql::{Ground, client, internal};
 use crate::query::table::LakeTable;
 use crate::query::{Coverage, ProblemKind, Result};
@@ -138,6 +139,7 @@ pub(super) async fn run(
             // these statements have no `search`
             now_nanos: 0,
             max_anchor_traces: 0,
+            most_of_a_trace: Most::default(),
         };
         let table = view.table(&session, logs, range).map_err(internal)?;
         session.register_table(TableReference::bare(view.name.as_str()), table).map_err(internal)?;
