@@ -231,9 +231,9 @@ def test_sums_are_kept_by_sender_and_each_record_is_in_a_named_block(make_lake):
         return [(r["receiver"], r["service_name"], r["log_group"], r["outcome"], r["reason"], int(r["records"])) for r in rows]
 
     expected = [
-        ("awslogs", None, "/g", "accepted", None, 2),
-        ("awslogs", None, "/g", "rejected", "too_old", 1),
-        ("awslogs", None, "/g", "repeated", None, 2),
+        ("awslogs", "g", "/g", "accepted", None, 2),
+        ("awslogs", "g", "/g", "rejected", "too_old", 1),
+        ("awslogs", "g", "/g", "repeated", None, 2),
         ("otlp", "cart", None, "accepted", None, 2),
         ("otlp", "cart", None, "rejected", "too_old", 1),
         ("otlp", "pay", None, "accepted", None, 1),

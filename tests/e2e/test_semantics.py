@@ -32,6 +32,7 @@ RECEIVED = {
     "trace_id:1-5759e988-bd862e3fe1be46a994272793": TEXT,
     "trace_id:5759E988BD862E3FE1BE46A994272793": TEXT,
     "trace_id:5759*": TEXT,
+    "trace:(trace_id:5759e988bd862e3fe1be46a994272793)": TEXT,
     "trace_id:*": TEXT + " a26",
     "-trace_id:* service:ids": "",
     # OTLP has no severity of this number
