@@ -122,6 +122,7 @@ def test_a_trace_is_told_once_though_the_row_that_told_it_is_replaced(make_lake,
                 if "ingest" in settings:
                     lake.wait_flushed()
         assert seen == list(range(30, 0, -1)), asked
+    lake.completes_spans(30)
 
 
 def test_what_is_wrong_with_a_list_is_told(make_lake):
