@@ -191,6 +191,37 @@ def test_a_span_id_in_its_column_alone(make_lake, flushed):
     assert found["coverage"]["complete"], found["coverage"]
 
 
+@pytest.mark.parametrize("flushed", [False, True], ids=["fresh", "flushed"])
+def test_a_span_id_that_another_trace_has_too_links_nothing(make_lake, flushed):
+    """Who numbers spans 1, 2, 3, … has the same IDs in each trace."""
+    lake = make_lake(config={"ingest": {"flush_age_seconds": 1 if flushed else 3600}})
+    now = time.time() - 60
+    one, other = uuid.uuid4().hex, uuid.uuid4().hex
+
+    def send(path, body):
+        answer = requests.post(f"{lake.otlp_http_url}{path}", json=body, timeout=20)
+        assert answer.status_code == 200, answer.text
+        if flushed:
+            lake.wait_flushed()
+
+    def span(trace, number):
+        times = {"startTimeUnixNano": str(int(now * 1e9)), "endTimeUnixNano": str(int((now + 2) * 1e9))}
+        return {"traceId": trace, "spanId": f"{number:016x}", "name": "x", "kind": 1, **times}
+
+    def log(number, in_text):
+        text = f"names span_id={number:016x}" if in_text else f"has {number}"
+        named = {} if in_text else {"spanId": f"{number:016x}"}
+        return {"timeUnixNano": str(int(now * 1e9)), "body": {"stringValue": text}, **named}
+
+    send("/v1/logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [log(number, in_text) for number in (1, 2) for in_text in (False, True)]}]}]})
+    send("/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": [span(one, 1), span(one, 2)]}]}]})
+    bodies = lambda: {log["body"] for log in lake.trace(one)["logs"]}  # noqa: E731
+    assert bodies() == {"has 1", "has 2", "names span_id=0000000000000001", "names span_id=0000000000000002"}
+    send("/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": [span(other, 1)]}]}]})
+    assert bodies() == {"has 2", "names span_id=0000000000000002"} and lake.trace(other)["logs"] == []
+    assert {hit["body"] for hit in lake.hits(f"trace:(trace_id:{one})", start="-1h", table="logs")} == bodies()
+
+
 def test_links_are_the_same_after_kill_9_though_nothing_is_remembered(make_lake):
     """What was flushed before is not read again: the lines that come back are told what they were told."""
     lake = make_lake(config={"ingest": {"flush_age_seconds": 3600}})
