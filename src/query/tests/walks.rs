@@ -81,7 +81,7 @@ fn row_of(number: usize, come: &Come, page: usize) -> Option<Rows> {
 /// behind the page of this number, and all that follow.
 async fn walk(comes: &[Come], asked: &Query, forgotten: Option<usize>) -> BTreeMap<TraceId, usize> {
     let lake = Lake::new().await;
-    let in_block = |number: usize, come: &Come| number % 2 == 0 && come.page == 0 && come.replaced.is_none();
+    let in_block = |number: usize, come: &Come| number.is_multiple_of(2) && come.page == 0 && come.replaced.is_none();
     let numbered = || comes.iter().enumerate();
     let flushed: Vec<Rows> = numbered()
         .filter(|(number, come)| in_block(*number, come))

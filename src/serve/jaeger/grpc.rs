@@ -32,6 +32,7 @@ use super::search::{self, Asked};
 use super::typed::Typed;
 use super::{Error, Params, Result, Server, operations_as, trace_id};
 use crate::model::{SpanId, TimeRange, TraceId};
+use crate::net::{Budget, Encoding, body};
 use crate::query::{Attributes, Query, SpanHit, Trace};
 
 /// Bytes of a request: names, IDs and attributes.
@@ -154,8 +155,14 @@ impl IntoResponse for Failure {
 
 /// The one message of a call.
 async fn read<M: Message + Default>(request: Request) -> Result<M> {
-    let body = axum::body::to_bytes(request.into_body(), MAX_REQUEST_BYTES + PREFIX_BYTES).await;
-    let framed = body.map_err(|_| Error::bad(format!("the request is larger than {MAX_REQUEST_BYTES} bytes, or broke off")))?;
+    let (head, body) = request.into_parts();
+    let max_bytes = MAX_REQUEST_BYTES + PREFIX_BYTES;
+    let caps = body::Caps {
+        max_body_bytes: max_bytes,
+        max_inflated_bytes: max_bytes,
+    };
+    let read = body::read(&head.headers, body, Encoding::Identity, caps, Budget::new(max_bytes).share()).await;
+    let framed = read.map_err(|error| Error::bad(format!("the request cannot be read: {error}")))?.raw;
     let Some((prefix, message)) = framed.split_at_checked(PREFIX_BYTES) else {
         return Err(Error::bad("the call has no message"));
     };
