@@ -131,6 +131,7 @@ impl<'a> Builder<'a> {
             ingest_ids: self.ingest_ids(),
             memory_bytes,
             n_in_progress: self.n_in_progress(),
+            n_spans_alone: self.parts.iter().map(|part| n_spans_alone(self.table, part.batch())).sum(),
             services: self.services(),
         };
         Ok(made.block(parquet, index.transpose()?))
@@ -291,7 +292,22 @@ pub(super) struct Made {
     pub ingest_ids: (i64, i64),
     pub memory_bytes: u64,
     pub n_in_progress: u64,
+    pub n_spans_alone: Option<u64>,
     pub services: Option<Vec<String>>,
+}
+
+/// Of log records, how many have a span ID and no trace ID.
+pub(super) fn n_spans_alone(table: Table, rows: &RecordBatch) -> Option<u64> {
+    if table != Table::Logs {
+        return None;
+    }
+    let (trace_ids, span_ids) = (
+        rows.column_by_name("trace_id")?.logical_nulls(),
+        rows.column_by_name("span_id")?.logical_nulls(),
+    );
+    let Some(trace_ids) = trace_ids else { return Some(0) };
+    let is_alone = |row: &usize| trace_ids.is_null(*row) && span_ids.as_ref().is_none_or(|span_ids| span_ids.is_valid(*row));
+    Some((0..rows.num_rows()).filter(is_alone).count() as u64)
 }
 
 impl Made {
@@ -317,6 +333,7 @@ impl Made {
             max_ingest_id: self.ingest_ids.1,
             services: self.services,
             n_in_progress: self.n_in_progress,
+            n_spans_alone: self.n_spans_alone,
             hidden: HiddenRows::default(),
         };
         BuiltBlock { meta, parquet, index }

@@ -45,7 +45,12 @@ pub(super) fn is_sorted_by_time(table: Table) -> bool {
 }
 
 fn properties(table: Table, level: Level, settings: &Settings, descriptor: &SchemaDescriptor, metadata: Vec<KeyValue>) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(settings.zstd_level_of(level)).map_err(|e| Error::Build(e.to_string()))?;
+    let texts = ZstdLevel::try_new(settings.zstd_level_of(level)).map_err(|e| Error::Build(e.to_string()))?;
+    let others = match level {
+        // a higher level takes little off them, and time that clients wait for
+        Level::L0 => ZstdLevel::default(),
+        Level::Sealed => texts,
+    };
     let sorting = sort_order(table)
         .into_iter()
         .filter_map(|(column, descending)| {
@@ -59,7 +64,7 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
         .collect();
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(Compression::ZSTD(others))
         .set_max_row_group_row_count(Some(settings.row_group_rows))
         .set_data_page_row_count_limit(settings.page_rows)
         .set_write_batch_size(settings.page_rows.min(1024))
@@ -90,7 +95,11 @@ fn properties(table: Table, level: Level, settings: &Settings, descriptor: &Sche
                     .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
             }
             // near unique: a dictionary would only be filled and given up
-            "body" | "xray_document" => builder = builder.set_column_dictionary_enabled(path.clone(), false),
+            "body" | "xray_document" => {
+                builder = builder
+                    .set_column_dictionary_enabled(path.clone(), false)
+                    .set_column_compression(path.clone(), Compression::ZSTD(texts));
+            }
             // and the digits of random numbers get larger at a higher level, which takes them for text: 3.8 B a record, not 3.4
             "trace_id" | "span_id" | "parent_span_id" => {
                 builder = builder

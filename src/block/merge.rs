@@ -213,6 +213,7 @@ impl<'a> Merge<'a> {
             ingest_ids: self.ingest_ids,
             memory_bytes: fed.memory_bytes,
             n_in_progress: fed.n_in_progress,
+            n_spans_alone: (self.table == Table::Logs).then_some(fed.n_spans_alone),
             services: match has_index {
                 true => super::build::few_services(self.contexts.iter().map(|context| context.service_name())),
                 false => fed.services.few(),
@@ -276,6 +277,7 @@ impl<'a> Merge<'a> {
             fed.memory_bytes += chunk.get_array_memory_size() as u64;
             let in_progress = chunk.column_by_name("in_progress").and_then(|column| column.as_boolean_opt());
             fed.n_in_progress += in_progress.map_or(0, |column| column.true_count() as u64);
+            fed.n_spans_alone += super::build::n_spans_alone(self.table, &chunk).unwrap_or(0);
             if let Some(services) = chunk.column_by_name("service_name").and_then(|column| column.as_string_opt::<i32>()) {
                 fed.services.add(services.iter().flatten());
             }
@@ -342,6 +344,7 @@ impl<'a> Merge<'a> {
 struct Fed {
     memory_bytes: u64,
     n_in_progress: u64,
+    n_spans_alone: u64,
     services: Services,
     /// In the windows and the chunk made of them.
     most_rows_held: usize,

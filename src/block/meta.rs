@@ -83,6 +83,9 @@ pub struct BlockMeta {
     /// Of `spans`, rows that were still in progress; 0 in blocks made before this was counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub n_in_progress: u64,
+    /// Of `logs`, rows that have a span ID and no trace ID; none in blocks made before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_spans_alone: Option<u64>,
     /// Rows that no answer has, as far as the snapshot knows that this is of.
     #[serde(default, skip_serializing_if = "HiddenRows::is_empty")]
     pub hidden: HiddenRows,
@@ -149,6 +152,7 @@ impl BlockMeta {
             max_ingest_id: 0,
             services: None,
             n_in_progress: 0,
+            n_spans_alone: None,
             hidden: HiddenRows::default(),
         }
     }

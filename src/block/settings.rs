@@ -9,8 +9,9 @@ const MIN_INDEX_MEMORY_BYTES: usize = 15_000_000;
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// zstd level of Parquet pages of fresh blocks, 1 to 22. Of a million records of 240 B, 6 against 1 takes off 2.3 B a record (of 53.5) for
-    /// 1.5 CPU-seconds; 3 is larger than 1. IDs are written at 1 in any case, which packs random digits best.
+    /// zstd level of the bodies of records and the documents of segments in fresh blocks, 1 to 22; their other columns are at 1. Of a million
+    /// records of 240 B, 6 against 1 takes 2 B a record off for one CPU-second; 3 is larger than 1. IDs are at 1 in all blocks, which packs
+    /// random digits best.
     pub zstd_level: i32,
     /// zstd level of the pages of sealed blocks, which are written once and kept: 9 takes off 0.2 B a record more than 6 for
     /// 1.4 CPU-seconds a million, 12 another 0.3 for 8. Reading costs the same.

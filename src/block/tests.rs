@@ -521,6 +521,41 @@ fn merged_blocks_hold_all_rows_once() {
 }
 
 #[test]
+fn records_with_a_span_and_no_trace_are_counted() {
+    let rows = |ids: &[(Option<u8>, Option<u8>)]| {
+        let mut builder = LogsBuilder::default();
+        let context = builder.context(context("web", &[]));
+        for (trace_id, span_id) in ids {
+            let record = LogRecord {
+                time_unix_nano: 5,
+                trace_id: trace_id.map(trace),
+                span_id: span_id.map(span),
+                ..LogRecord::default()
+            };
+            builder.push(context, &record);
+        }
+        builder.finish().expect("rows").with_ingest_ids(1)
+    };
+    let block = |ids| build(Table::Logs, 0, Level::L0, &[rows(ids)], &small(), 0).expect("a block");
+    let (some, none) = (
+        block(&[(Some(1), Some(1)), (None, Some(2)), (None, None), (Some(3), None)]),
+        block(&[(Some(1), Some(1)), (None, None)]),
+    );
+    assert_eq!((some.meta.n_spans_alone, none.meta.n_spans_alone), (Some(1), Some(0)));
+    let merged = merge(
+        &[Arc::new(open(&some)), Arc::new(open(&none))],
+        Level::Sealed,
+        0,
+        &small(),
+        &Scratch::memory(),
+        0,
+    );
+    assert_eq!(merged.expect("merged").expect("rows").meta.n_spans_alone, Some(1));
+    let spans = build(Table::Spans, 0, Level::L0, &[span_rows(3, 1)], &small(), 0).expect("a block");
+    assert_eq!(spans.meta.n_spans_alone, None);
+}
+
+#[test]
 fn a_completed_span_replaces_the_one_in_progress() {
     let record = |in_progress: bool, id: u8| {
         let mut builder = SpansBuilder::default();

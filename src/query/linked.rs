@@ -244,11 +244,16 @@ pub(super) async fn find(
     let by_column = wanted.during().map(|range| (in_column, Some(range)));
     for (filter, range) in [Some((wanted.in_blocks(), None)), by_column].into_iter().flatten() {
         let mut flushed = job(Table::Logs, filter, range);
-        if let Some(range) = range
-            && flushed.metas.iter().map(|meta| rows_within(meta, range)).sum::<u64>() > MAX_COLUMN_ROWS
-        {
-            is_left_out = true;
-            continue;
+        if let Some(range) = range {
+            // hardly any block has such rows; where there are none, nothing is read
+            let n_all = flushed.metas.len();
+            flushed.metas.retain(|meta| meta.n_spans_alone != Some(0));
+            flushed.coverage.blocks_total -= (n_all - flushed.metas.len()) as u64;
+            let n_rows: u64 = flushed.metas.iter().map(|meta| rows_within(meta, range)).sum();
+            is_left_out |= n_rows > MAX_COLUMN_ROWS;
+            if flushed.metas.is_empty() || n_rows > MAX_COLUMN_ROWS {
+                continue;
+            }
         }
         flushed.head = Arc::default();
         flushed.coverage.head_rows = 0;
