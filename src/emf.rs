@@ -36,7 +36,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::decode::cloudwatch::{MAX_AGE_NANOS, MAX_AHEAD_NANOS, MAX_DIMENSIONS, Measured, NAMESPACE, Sample, push, ucum};
-use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejected};
+use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejections};
 use crate::model::schema::RESOURCE_COLUMNS;
 use crate::model::{Context, ContextBuilder, MetricsBuilder, Rows, SpanId, Table, TraceId, Value, json};
 
@@ -81,7 +81,7 @@ pub fn extract(mut decoded: Decoded, received_at_nanos: i64) -> Decoded {
     for rows in decoded.batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
         walk.rows(rows);
     }
-    decoded.rejected_points.append(&mut walk.rejected);
+    decoded.rejected_points.extend(walk.rejected.finish());
     match walk.builder.finish() {
         Ok(made) => made.into_iter().for_each(|rows| add(&mut decoded, rows)),
         Err(error) => debug_assert!(false, "columns of a bounded size: {error}"),
@@ -185,7 +185,7 @@ struct Around<'r> {
 struct Walk {
     received_at_nanos: i64,
     builder: MetricsBuilder,
-    rejected: Vec<Rejected>,
+    rejected: Rejections,
     /// The contexts of points, by the number of their line's and their namespace.
     contexts: HashMap<(i32, String), Arc<Context>>,
     /// What points may still take, for the lines so far and at all.
@@ -200,7 +200,7 @@ impl Walk {
         Walk {
             received_at_nanos,
             builder: MetricsBuilder::default(),
-            rejected: Vec::new(),
+            rejected: Rejections::default(),
             contexts: HashMap::new(),
             left_bytes: FREE_BYTES,
             left_of_all: MAX_BYTES,
@@ -377,19 +377,7 @@ impl Walk {
     }
 
     fn reject(&mut self, count: u64, (reason, message): Objection) {
-        if count == 0 {
-            return;
-        }
-        match self.rejected.iter_mut().find(|known| known.reason == reason) {
-            Some(known) => known.count += count,
-            None => self.rejected.push(Rejected {
-                count,
-                reason,
-                message: message.into(),
-                index: None,
-                sender: None,
-            }),
-        }
+        self.rejected.add(None, count, reason, || message.into());
     }
 }
 

@@ -234,7 +234,6 @@ fn same(a: &RecordBatch, b: &RecordBatch) {
     assert_eq!(a.schema(), b.schema());
     assert_eq!(a.num_rows(), b.num_rows());
     for (i, field) in a.schema().fields().iter().enumerate() {
-        assert_eq!(format!("{:?}", a.column(i).to_data()), format!("{:?}", a.column(i).to_data()));
         let (left, right) = (a.column(i), b.column(i));
         assert_eq!(left.data_type(), right.data_type());
         for row in 0..a.num_rows() {

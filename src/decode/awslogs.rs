@@ -236,22 +236,25 @@ impl<'a> Request<'a> {
         let too_old = verdict.too_old_end.unwrap_or(0);
         let expired = verdict.expired_end.unwrap_or(0).saturating_sub(too_old);
         let too_new = n_events - verdict.too_new_start.unwrap_or(n_events);
-        let sender = Sender::of(&self.resource());
-        [
+        let all = [
             (too_old, Reason::TooOld, "log events older than 14 days"),
             (expired, Reason::Expired, "log events older than the retention of their log group"),
             (too_new, Reason::TooNew, "log events more than 2 hours in the future"),
-        ]
-        .into_iter()
-        .filter(|(count, ..)| *count > 0)
-        .map(|(count, reason, message)| Rejected {
-            count: count as u64,
-            reason,
-            message: message.into(),
-            index: None,
-            sender: Some(sender.clone()),
-        })
-        .collect()
+        ];
+        if all.iter().all(|(count, ..)| *count == 0) {
+            return Vec::new();
+        }
+        let sender = Sender::of(&self.resource());
+        all.into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, reason, message)| Rejected {
+                count: count as u64,
+                reason,
+                message: message.into(),
+                index: None,
+                sender: Some(sender.clone()),
+            })
+            .collect()
     }
 
     fn resource(&self) -> std::sync::Arc<crate::model::Context> {

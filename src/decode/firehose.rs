@@ -38,7 +38,7 @@ use serde_json::value::RawValue;
 use super::awslogs::service_of_group;
 use super::collected::EVENT_ID;
 use super::text::Text;
-use super::{AtMost, Context, Decoded, Error, IdentityBuilder, Kind, MAX_RECORDS, Reason, Rejected, envelope, window};
+use super::{AtMost, Context, Decoded, Error, IdentityBuilder, Kind, MAX_RECORDS, Reason, Rejections, envelope, window};
 use crate::model::{self, ContextBuilder, EventId, LogRecord, LogsBuilder, MetricsBuilder, Rows, Table, Value};
 use crate::net::{Encoding, Exhausted, inflate};
 
@@ -264,8 +264,8 @@ struct Walk<'h> {
     /// Rows in `otlp`.
     n_otlp: usize,
     tally: Tally,
-    rejected: Vec<Rejected>,
-    rejected_points: Vec<Rejected>,
+    rejected: Rejections,
+    rejected_points: Rejections,
 }
 
 impl<'h> Walk<'h> {
@@ -288,14 +288,14 @@ impl<'h> Walk<'h> {
             other_bytes: 0,
             n_otlp: 0,
             tally: Tally::default(),
-            rejected: Vec::new(),
-            rejected_points: Vec::new(),
+            rejected: Rejections::default(),
+            rejected_points: Rejections::default(),
         }
     }
 
     fn record(&mut self, index: usize, data: &str) -> Result<(), Error> {
         let Ok(bytes) = STANDARD.decode(data.as_bytes()) else {
-            reject(&mut self.rejected, Reason::Malformed, || format!("records[{index}].data is not base64"));
+            self.rejected.add(None, 1, Reason::Malformed, || format!("records[{index}].data is not base64"));
             return Ok(());
         };
         let bytes = Bytes::from(bytes);
@@ -312,7 +312,7 @@ impl<'h> Walk<'h> {
                     });
                 }
                 Err(error) => {
-                    reject(&mut self.rejected, Reason::Malformed, || format!("records[{index}].data: {error}"));
+                    self.rejected.add(None, 1, Reason::Malformed, || format!("records[{index}].data: {error}"));
                     return Ok(());
                 }
             },
@@ -523,7 +523,7 @@ impl<'h> Walk<'h> {
 
     fn finish(mut self, context: &Context) -> Result<(Decoded, Tally), Error> {
         let mut logs = Decoded {
-            rejected: self.rejected,
+            rejected: self.rejected.finish(),
             ..Decoded::default()
         };
         if !self.logs.is_empty() {
@@ -532,7 +532,7 @@ impl<'h> Walk<'h> {
         let mut parts = self.metrics.finish()?;
         parts.extend(self.otlp);
         let mut points = Decoded {
-            rejected: self.rejected_points,
+            rejected: self.rejected_points.finish(),
             ..Decoded::default()
         };
         for table in Table::ALL {
@@ -548,20 +548,6 @@ impl<'h> Walk<'h> {
         decoded.batch.rows.extend(points.batch.rows);
         decoded.rejected_points = points.rejected;
         Ok((decoded, self.tally))
-    }
-}
-
-/// Counts one more, with the words for the first of its reason.
-fn reject(rejected: &mut Vec<Rejected>, reason: Reason, message: impl FnOnce() -> String) {
-    match rejected.iter_mut().find(|known| known.reason == reason) {
-        Some(known) => known.count += 1,
-        None => rejected.push(Rejected {
-            count: 1,
-            reason,
-            message: message(),
-            index: None,
-            sender: None,
-        }),
     }
 }
 

@@ -26,9 +26,9 @@ pub use window::MAX_AHEAD_NANOS;
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::Array;
 
-use crate::model::{self, Batch, Column, Rows, Signal};
+use crate::model::{self, Batch, Rows, Signal};
 
 pub use at_most::AtMost;
 pub use identity::{Identity, IdentityBuilder};
@@ -259,17 +259,11 @@ impl Sender {
 
     /// Of one row; rows without contexts name their service each.
     pub fn of_row(rows: &Rows, row: usize) -> Sender {
-        if let Some(ordinals) = rows.ordinals() {
-            let context = usize::try_from(ordinals.value(row)).ok().and_then(|ordinal| rows.contexts().get(ordinal));
-            return context.map(|context| Sender::of(context)).unwrap_or_default();
+        if let Some(context) = rows.context(row) {
+            return Sender::of(context);
         }
-        let service = match rows.column("service_name") {
-            Some(Column::PerRow(column)) => column
-                .as_string_opt::<i32>()
-                .filter(|column| column.is_valid(row))
-                .map(|column| column.value(row).to_string()),
-            _ => None,
-        };
+        let services = rows.services().filter(|services| services.is_valid(row));
+        let service = services.map(|services| services.value(row).to_string());
         Sender {
             service: service.unwrap_or_default(),
             log_group: String::new(),

@@ -260,7 +260,8 @@ fn the_points_of_a_request_have_an_end() {
 
     let mut walk = Walk::new(NOW, 3);
     walk.rows(table(&of_lines(&[line]), Table::Logs).expect("logs"));
-    assert_eq!((walk.builder.n_points(), walk.rejected[0].count), (3, (MAX_SETS * MAX_METRICS - 3) as u64));
+    let rejected = walk.rejected.finish();
+    assert_eq!((walk.builder.n_points(), rejected[0].count), (3, (MAX_SETS * MAX_METRICS - 3) as u64));
 }
 
 #[test]

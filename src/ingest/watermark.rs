@@ -11,13 +11,12 @@
 
 use std::collections::HashMap;
 
-use arrow::array::AsArray;
 use parking_lot::Mutex;
 
 use super::metrics;
 use crate::block::Level;
 use crate::catalog::Snapshot;
-use crate::model::{Batch, Column, Rows, Table};
+use crate::model::{Batch, Rows, Table};
 
 /// The service of records whose source found no place of its own.
 pub(super) const OTHERS: &str = "(others)";
@@ -131,10 +130,7 @@ pub(super) fn each_sender(rows: &Rows, mut tell: impl FnMut(&str, &str, (i64, i6
 
 /// Of rows that name their service each.
 fn each_service(rows: &Rows, mut tell: impl FnMut(&str, (i64, i64, u64))) {
-    let services = match rows.column("service_name") {
-        Some(Column::PerRow(column)) => column.as_string_opt::<i32>(),
-        _ => None,
-    };
+    let services = rows.services();
     let service_of = |row: usize| {
         services
             .filter(|column| arrow::array::Array::is_valid(column, row))

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::cloudwatch::{Measured, Sample, push, ucum};
-use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejected};
+use crate::decode::{Decoded, MAX_RECORDS, Reason, Rejections};
 use crate::emf;
 use crate::ingest::{RuleBook, Rules};
 use crate::model::{Batch, Context, MetricsBuilder, Rows, SpanId, Table, TraceId, Value};
@@ -184,7 +184,7 @@ impl Rules for InEffect {
         for rows in decoded.batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
             walk.rows(rows);
         }
-        for rejected in walk.rejected {
+        for rejected in walk.rejected.finish() {
             match decoded.rejected_points.iter_mut().find(|known| known.reason == rejected.reason) {
                 Some(known) => known.count += rejected.count,
                 None => decoded.rejected_points.push(rejected),
@@ -268,7 +268,7 @@ fn group_of(context: &Context) -> Option<&str> {
 struct Walk<'f> {
     groups: &'f [Arc<OfGroup>],
     builder: MetricsBuilder,
-    rejected: Vec<Rejected>,
+    rejected: Rejections,
     left_bytes: usize,
     max_points: usize,
 }
@@ -323,7 +323,7 @@ impl Walk<'_> {
         Walk {
             groups,
             builder: MetricsBuilder::default(),
-            rejected: Vec::new(),
+            rejected: Rejections::default(),
             left_bytes: FREE_BYTES,
             max_points,
         }
@@ -438,16 +438,7 @@ impl Walk<'_> {
     }
 
     fn reject(&mut self, reason: Reason, message: &'static str) {
-        match self.rejected.iter_mut().find(|known| known.reason == reason) {
-            Some(known) => known.count += 1,
-            None => self.rejected.push(Rejected {
-                count: 1,
-                reason,
-                message: message.into(),
-                index: None,
-                sender: None,
-            }),
-        }
+        self.rejected.add(None, 1, reason, || message.into());
     }
 }
 

@@ -285,8 +285,6 @@ fn points_of_lines_and_of_filters_together_are_bounded() {
     for rows in decoded("g", &["a", "b", "c"]).batch.rows.iter().filter(|rows| rows.table() == Table::Logs) {
         walk.rows(rows);
     }
-    assert_eq!(
-        (walk.builder.n_points(), walk.rejected[0].reason, walk.rejected[0].count),
-        (2, Reason::TooLarge, 1)
-    );
+    let rejected = walk.rejected.finish();
+    assert_eq!((walk.builder.n_points(), rejected[0].reason, rejected[0].count), (2, Reason::TooLarge, 1));
 }

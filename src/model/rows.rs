@@ -122,6 +122,14 @@ impl Rows {
         })
     }
 
+    /// The services of rows that name theirs each; none where contexts have them.
+    pub fn services(&self) -> Option<&StringArray> {
+        match self.column("service_name") {
+            Some(Column::PerRow(column)) => column.as_string_opt(),
+            _ => None,
+        }
+    }
+
     /// Exact event times, nanoseconds.
     pub fn times(&self) -> &Int64Array {
         // every memory schema has the table's time column as INT64: `try_new` checked it

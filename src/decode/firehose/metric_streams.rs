@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use super::super::cloudwatch::{Measured, NAMESPACE, Sample, push, ucum};
 use super::super::{Error, Reason, otlp};
-use super::{Walk, nanos_of_millis, reject};
+use super::{Walk, nanos_of_millis};
 use crate::decode;
 use crate::model::{self, Rows, Value};
 
@@ -61,14 +61,14 @@ impl Walk<'_> {
             return Ok(false);
         };
         let Some(time_unix_nano) = metric.timestamp.and_then(nanos_of_millis) else {
-            reject(&mut self.rejected_points, Reason::InvalidTime, || {
+            self.rejected_points.add(None, 1, Reason::InvalidTime, || {
                 format!("metric {:?}: timestamp must be milliseconds since the epoch", metric.metric_name)
             });
             return Ok(true);
         };
         let statistic = |name: &str| metric.value.get(name).copied();
         let (Some(count), Some(sum)) = (statistic("count"), statistic("sum")) else {
-            reject(&mut self.rejected_points, Reason::InvalidField, || {
+            self.rejected_points.add(None, 1, Reason::InvalidField, || {
                 format!("metric {:?}: value must have count and sum", metric.metric_name)
             });
             return Ok(true);
@@ -180,7 +180,10 @@ impl Walk<'_> {
                 self.other_bytes += decoded.batch.memory_bytes() + BATCH_BYTES * decoded.batch.rows.len();
                 self.otlp.extend(decoded.batch.rows);
                 self.made_one()?;
-                self.rejected_points.extend(decoded.rejected);
+                decoded
+                    .rejected
+                    .into_iter()
+                    .for_each(|more| self.rejected_points.add(more.sender.as_ref(), more.count, more.reason, || more.message));
                 continue;
             }
             for resource_metrics in request.resource_metrics {
@@ -197,7 +200,7 @@ impl Walk<'_> {
             for point in metric.summary.iter().flat_map(|summary| &summary.data_points) {
                 let named = Named::of(point, &metric.name);
                 let Some(time_unix_nano) = i64::try_from(point.time_unix_nano).ok().filter(|nanos| *nanos > 0) else {
-                    reject(&mut self.rejected_points, Reason::InvalidTime, || {
+                    self.rejected_points.add(None, 1, Reason::InvalidTime, || {
                         format!("metric {:?}: time_unix_nano must be set and before the year 2262", metric.name)
                     });
                     continue;

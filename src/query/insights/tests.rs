@@ -1,6 +1,48 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{ContextBuilder, LogRecord, LogsBuilder, Rows, Value as Attribute};
+use crate::query::tests::{SECOND, T0};
+
+/// Records as OTLP brings them: what they say beside their text. Every fifth is JSON with a field of the same name as an attribute.
+pub(super) fn records(group: &str, first: i64, n: i64) -> Rows {
+    let mut builder = LogsBuilder::with_capacity(n as usize);
+    let contexts: Vec<_> = ["cart", "pay"]
+        .into_iter()
+        .map(|service| {
+            let mut resource = ContextBuilder::new();
+            for (name, value) in [
+                ("aws.log.group.names", group),
+                ("aws.log.stream.names", "a"),
+                ("service.name", service),
+                ("team.id", "7"),
+            ] {
+                resource.attribute(name, Attribute::Str(value));
+            }
+            builder.context(resource.build())
+        })
+        .collect();
+    for i in first..first + n {
+        builder.attribute("http.route", Attribute::Str(if i % 4 == 0 { "/cart/{id}" } else { "/pay" }));
+        builder.attribute("user", Attribute::Str("ann"));
+        let body = match i % 5 {
+            0 => format!(r#"{{"n":{i},"http.route":"/json","severity_text":"of the text"}}"#),
+            _ => format!("line {i}"),
+        };
+        builder.push(
+            contexts[(i % 2) as usize],
+            &LogRecord {
+                time_unix_nano: T0 + i * SECOND,
+                body: Some(&body),
+                severity_number: 17,
+                severity_text: Some("Fehler"),
+                trace_id: crate::model::TraceId::from_hex(&format!("{:032x}", i + 1)),
+                ..LogRecord::default()
+            },
+        );
+    }
+    builder.finish().expect("rows").with_ingest_ids(first << 20)
+}
 
 /// The fixture, which tells its own form.
 const TABLE: &str = include_str!("../../../tests/fixtures/query/insights.txt");

@@ -182,7 +182,8 @@ fn framed(message: &impl Message) -> Bytes {
     out.put_u8(0);
     // a message is some hundred spans of at most some MiB each
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    out.extend_from_slice(&message.encode_to_vec());
+    let written = message.encode(&mut out);
+    debug_assert!(written.is_ok(), "a BytesMut grows");
     out.freeze()
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{ContextBuilder, LogRecord, LogsBuilder, Rows, Value};
 use crate::query::insights::Malformed;
+use crate::query::insights::tests::records;
 use crate::query::tests::{Lake, SECOND, T0};
 use crate::query::{Hit, Query};
 
@@ -277,45 +278,12 @@ async fn events_of_other_groups_and_times_do_not_count_for_types() {
     assert_eq!(rows.iter().map(shown).collect::<Vec<_>>(), ["n=9", "n=10"]);
 }
 
-/// Records as OTLP brings them, one a second: what they say beside their text, and every fifth says otherwise in its JSON.
-fn records(first: i64, n: i64) -> Rows {
-    let mut builder = LogsBuilder::default();
-    for i in first..first + n {
-        let mut resource = ContextBuilder::new();
-        for (name, value) in [
-            ("aws.log.group.names", "/web"),
-            ("aws.log.stream.names", "a"),
-            ("service.name", if i % 2 == 0 { "cart" } else { "pay" }),
-            ("team.id", "7"),
-        ] {
-            resource.attribute(name, Value::Str(value));
-        }
-        let context = builder.context(resource.build());
-        builder.attribute("http.route", Value::Str(if i % 4 == 0 { "/cart/{id}" } else { "/pay" }));
-        builder.attribute("user", Value::Str("ann"));
-        let body = match i % 5 {
-            0 => format!(r#"{{"n":{i},"http.route":"/json","severity_text":"of the text"}}"#),
-            _ => format!("line {i}"),
-        };
-        let record = LogRecord {
-            time_unix_nano: T0 + i * SECOND,
-            body: Some(&body),
-            severity_number: 17,
-            severity_text: Some("Fehler"),
-            trace_id: crate::model::TraceId::from_hex(&format!("{:032x}", i + 1)),
-            ..LogRecord::default()
-        };
-        builder.push(context, &record);
-    }
-    builder.finish().expect("rows").with_ingest_ids(first << 20)
-}
-
 #[tokio::test]
 async fn what_records_say_beside_their_message_are_columns_in_head_and_blocks() {
     let lake = Lake::new().await;
-    lake.block(&records(0, 200), true).await;
-    lake.block(&records(200, 200), false).await;
-    lake.head(vec![records(400, 100)]);
+    lake.block(&records("/web", 0, 200), true).await;
+    lake.block(&records("/web", 200, 200), false).await;
+    lake.head(vec![records("/web", 400, 100)]);
     let id = format!("{:032x}", 8);
     for (text, expected) in [
         // 0, 4, 8 … of which every fifth says otherwise in its text

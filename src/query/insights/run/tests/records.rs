@@ -1,53 +1,14 @@
 //! What records say beside their message, as fields.
 
 use super::*;
-
-/// Records as OTLP brings them: what they say beside their text. Every fifth is JSON with a field of the same name as an attribute.
-fn records(first: i64, n: i64) -> Rows {
-    let mut builder = LogsBuilder::with_capacity(n as usize);
-    let contexts: Vec<_> = ["cart", "pay"]
-        .into_iter()
-        .map(|service| {
-            let mut resource = ContextBuilder::new();
-            for (name, value) in [
-                ("aws.log.group.names", "g"),
-                ("aws.log.stream.names", "a"),
-                ("service.name", service),
-                ("team.id", "7"),
-            ] {
-                resource.attribute(name, Value::Str(value));
-            }
-            builder.context(resource.build())
-        })
-        .collect();
-    for i in first..first + n {
-        builder.attribute("http.route", Value::Str(if i % 4 == 0 { "/cart/{id}" } else { "/pay" }));
-        builder.attribute("user", Value::Str("ann"));
-        let body = match i % 5 {
-            0 => format!(r#"{{"n":{i},"http.route":"/json","severity_text":"of the text"}}"#),
-            _ => format!("line {i}"),
-        };
-        builder.push(
-            contexts[(i % 2) as usize],
-            &LogRecord {
-                time_unix_nano: T0 + i * SECOND,
-                body: Some(&body),
-                severity_number: 17,
-                severity_text: Some("Fehler"),
-                trace_id: crate::model::TraceId::from_hex(&format!("{:032x}", i + 1)),
-                ..LogRecord::default()
-            },
-        );
-    }
-    builder.finish().expect("rows").with_ingest_ids(first << 20)
-}
+use crate::query::insights::tests::records;
 
 #[tokio::test]
 async fn what_records_say_beside_their_message_are_fields_in_head_and_blocks() {
     let lake = Lake::new().await;
-    lake.block(&records(0, 200), true).await;
-    lake.block(&records(200, 200), false).await;
-    lake.head(vec![records(400, 100)]);
+    lake.block(&records("g", 0, 200), true).await;
+    lake.block(&records("g", 200, 200), false).await;
+    lake.head(vec![records("g", 400, 100)]);
     let id = format!("{:032x}", 8);
     for (text, expected) in [
         // 0, 4, 8 … of which every fifth says otherwise in its text
