@@ -9,6 +9,9 @@
 //! `XRAY TraceId`). Of a span ID: the span, and a record that has both. Within a request (one Lambda invocation often comes in one
 //! batch) the order does not matter: `START` finds the trace that `REPORT` tells. A name for which two traces are told gives none.
 //!
+//! The trace of a request ID that nothing has told yet may be told later: such records wait, in memory, as long as their rows do
+//! ([`Found::waiting`], kept by the write path).
+//!
 //! Pure: what the rows become depends on nothing but these three. The write path keeps what was known beside a request's bytes in
 //! the log, so a replay gives the same rows, though the book begins anew.
 
@@ -168,15 +171,46 @@ fn told(batch: &Batch, names: &Names) -> Vec<(Key, TraceId)> {
 }
 
 /// A record's trace, and how it was found.
-#[derive(Clone, Copy, Debug)]
-struct Link {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
     trace: TraceId,
     by: Source,
     span: Option<SpanId>,
 }
 
-/// Fills in what is known of names, by the rows themselves or before. Gives what the rows tell, for a book.
-pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Vec<(Key, TraceId)>) {
+/// The trace of a record that names something, if `of` knows one; which of two is right, if the request and the span have different ones, nobody
+/// can tell.
+pub fn link_of(named: &Named, of: impl Fn(Key) -> Option<TraceId>) -> Option<Link> {
+    let by_request = named.request.and_then(|id| of(Key::Request(id)));
+    let by_span = named.span.and_then(|id| of(Key::Span(id)));
+    match (by_request, by_span) {
+        (Some(one), Some(other)) if one != other => None,
+        (Some(trace), _) => Some(Link {
+            trace,
+            by: Source::RequestId,
+            span: by_span.and(named.span),
+        }),
+        (None, Some(trace)) => Some(Link {
+            trace,
+            by: Source::SpanId,
+            span: named.span,
+        }),
+        (None, None) => None,
+    }
+}
+
+/// What became of the names in a request's records.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What its rows tell of names.
+    pub told: Vec<(Key, TraceId)>,
+    /// Its log records without a trace that name a request, by their row.
+    pub waiting: Vec<(usize, Named)>,
+}
+
+/// Fills in what is known of names, by the rows themselves or before. Gives what the rows tell, for a book, and which of them may be told their
+/// trace by later ones. A request has one entry of rows a table at most.
+pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Found) {
     let told = told(&batch, names);
     let lacks_trace = |(rows, named): (&Rows, &Vec<(usize, Named)>)| {
         let trace_ids = text(rows, "trace_id");
@@ -184,7 +218,8 @@ pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Vec<(Key, Tra
     };
     let with_names = batch.rows.iter().zip(&names.0).filter(|(_, named)| !named.is_empty());
     if !with_names.clone().any(lacks_trace) {
-        return (batch, told);
+        let waiting = Vec::new();
+        return (batch, Found { told, waiting });
     }
     let mut traces: HashMap<Key, Told> = known.0.iter().map(|(key, trace)| (*key, Some(*trace))).collect();
     for (key, trace) in &told {
@@ -193,39 +228,40 @@ pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Vec<(Key, Tra
             .and_modify(|found| *found = both(*found, Some(*trace)))
             .or_insert(Some(*trace));
     }
-    let of = |key: Option<Key>| traces.get(&key?).copied().flatten();
-    let link_of = |named: &Named| {
-        // which of two is right, if they differ, nobody can tell
-        let (by_request, by_span) = (of(named.request.map(Key::Request)), of(named.span.map(Key::Span)));
-        match (by_request, by_span) {
-            (Some(one), Some(other)) if one != other => None,
-            (Some(trace), _) => Some(Link {
-                trace,
-                by: Source::RequestId,
-                span: by_span.and(named.span),
-            }),
-            (None, Some(trace)) => Some(Link {
-                trace,
-                by: Source::SpanId,
-                span: named.span,
-            }),
-            (None, None) => None,
-        }
-    };
+    let mut waiting = Vec::new();
     let linked = batch.rows.iter().zip(&names.0).map(|(rows, named)| {
         if named.is_empty() {
             return rows.clone();
         }
         let trace_ids = text(rows, "trace_id");
-        let missing = named.iter().filter(|(row, _)| trace_ids.is_null(*row));
-        let links: HashMap<usize, Link> = missing.filter_map(|(row, named)| Some((*row, link_of(named)?))).collect();
+        let mut links = HashMap::new();
+        for (row, named) in named.iter().filter(|(row, _)| trace_ids.is_null(*row)) {
+            match link_of(named, |key| traces.get(&key).copied().flatten()) {
+                Some(link) => _ = links.insert(*row, link),
+                None if named.request.is_some() => waiting.push((*row, *named)),
+                None => {}
+            }
+        }
         filled(rows, &links)
     });
     let rows = linked.collect();
-    (Batch { rows }, told)
+    (Batch { rows }, Found { told, waiting })
 }
 
-fn filled(rows: &Rows, links: &HashMap<usize, Link>) -> Rows {
+/// Counts records that were told their trace by later ones.
+pub fn count_late(links: &HashMap<usize, Link>) {
+    for link in links.values() {
+        METRICS.linked(link.by, 1);
+    }
+}
+
+/// Counts records that cannot wait for their trace, since too many do.
+pub fn count_not_awaited(n_records: u64) {
+    METRICS.not_awaited.inc_by(n_records);
+}
+
+/// Rows of `logs` in which some that lack a trace have one now.
+pub fn filled(rows: &Rows, links: &HashMap<usize, Link>) -> Rows {
     if links.is_empty() {
         return rows.clone();
     }

@@ -23,6 +23,8 @@ pub(super) struct Metrics {
     pub(super) forgotten: Counter,
     /// IDs that are remembered.
     pub(super) remembered: Gauge,
+    /// Records that do not wait for their trace, since too many do.
+    pub(super) not_awaited: Counter,
 }
 
 impl Metrics {
@@ -48,5 +50,10 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "correlate_remembered_ids",
         "Request IDs and span IDs of which the trace is remembered",
         Gauge::default(),
+    ),
+    not_awaited: register(
+        "correlate_not_awaited_records",
+        "Log records that name a request and do not get its trace if that is told while they are unflushed, since [ingest] max_linked_ids wait already",
+        Counter::default(),
     ),
 });

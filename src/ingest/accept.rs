@@ -276,12 +276,13 @@ impl Inner {
                 if let Some(identity) = decoded.identity {
                     self.repeats.note(identity, received_at_nanos);
                 }
+                let (completed, found) = self.completed(decoded, received_at_nanos, rules.as_deref(), (&names, &known));
                 let Decoded {
                     batch,
                     rejected,
                     rejected_points,
                     ..
-                } = self.completed(decoded, received_at_nanos, rules.as_deref(), (&names, &known));
+                } = completed;
                 if receiver != Kind::Own.origin().0 {
                     self.watermarks.observe(receiver, &batch, self.clock.now_nanos());
                 }
@@ -290,7 +291,7 @@ impl Inner {
                     self.has_others_rows.store(true, Ordering::Release);
                 }
                 let (records, senders) = (RecordCounts::of(&batch, signal), Senders::of(&batch));
-                self.publish_batch(lsn, batch);
+                self.publish_batch(lsn, batch, &found);
                 records.accepted(&self.ledger, receiver);
                 self.ledger.accepted_of(receiver, &senders);
                 self.count_rejected(receiver, signal, &rejected);
@@ -301,16 +302,23 @@ impl Inner {
     }
 
     /// What is found in the rows of a request once it is in the log: trace IDs, severities, the metrics that lines hold, and what rules
-    /// make of them. The same at replay. What the rows tell of names is remembered.
-    pub(super) fn completed(&self, decoded: Decoded, received_at_nanos: i64, rules: Option<&dyn Rules>, (names, known): (&Names, &Known)) -> Decoded {
-        let (batch, told) = link::link(correlate(decoded.batch), names, known);
+    /// make of them. The same at replay. What the rows tell of names is remembered, and given with those that wait to be told.
+    pub(super) fn completed(
+        &self,
+        decoded: Decoded,
+        received_at_nanos: i64,
+        rules: Option<&dyn Rules>,
+        (names, known): (&Names, &Known),
+    ) -> (Decoded, link::Found) {
+        let (batch, found) = link::link(correlate(decoded.batch), names, known);
         link::count(&batch);
-        self.book.learn(&told);
+        self.book.learn(&found.told);
         let extracted = emf::extract(Decoded { batch, ..decoded }, received_at_nanos);
-        match rules {
+        let completed = match rules {
             Some(rules) => rules.apply(extracted),
             None => extracted,
-        }
+        };
+        (completed, found)
     }
 
     pub(super) fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected]) {
@@ -319,7 +327,7 @@ impl Inner {
         }
     }
 
-    fn publish_batch(&self, lsn: Lsn, batch: Batch) {
+    fn publish_batch(&self, lsn: Lsn, batch: Batch, found: &link::Found) {
         let batch = with_ids(lsn, batch);
         let wants_flush = {
             let mut head = self.head.lock();
@@ -327,6 +335,7 @@ impl Inner {
             for rows in &batch.rows {
                 head.push(lsn, rows.clone(), now_nanos);
             }
+            head.link(lsn, found, &self.book);
             metrics::head(&head);
             head.active_bytes() >= self.config.flush_bytes || head.active_rows() >= self.config.flush_rows
         };
@@ -402,7 +411,7 @@ impl RecordCounts {
 
 /// Gives each row of a request its `ingest_id`, and gives back the memory its builders did not use.
 pub(super) fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
-    let first = (lsn as i64) << 20;
+    let first = first_ingest_id_of(lsn);
     let numbered = |rows: Rows| {
         let numbered = rows.with_ingest_ids(first);
         // the last other holder of the columns: what nobody shares can be shrunk
@@ -412,6 +421,11 @@ pub(super) fn with_ids(lsn: Lsn, batch: Batch) -> Batch {
     Batch {
         rows: batch.rows.into_iter().map(numbered).collect(),
     }
+}
+
+/// The `ingest_id` of the first row of each table that came at a log position.
+pub(super) fn first_ingest_id_of(lsn: Lsn) -> i64 {
+    (lsn as i64) << 20
 }
 
 /// The log position that a row's `ingest_id` tells.

@@ -9,13 +9,18 @@
 //!
 //! A span in progress whose completed row has come is left out ([`Head::bury`]). That is found for what comes while both
 //! are here and the completed one is the later; the flush sees the other order, and a merge what was flushed apart.
+//!
+//! A log record that names a request gets its trace here too, if a later request tells it ([`Head::link`], [`super::late`]).
 
 use std::collections::{HashMap, HashSet};
 
 use arrow::array::UInt32Array;
 
-use super::accept::lsn_of;
+use super::accept::{first_ingest_id_of, lsn_of};
+use super::late::Late;
 use crate::block;
+use crate::correlate::book::Book;
+use crate::correlate::link::{self, Found, Link};
 use crate::model::{Rows, Table};
 use crate::wal::Lsn;
 
@@ -65,7 +70,7 @@ fn keep(rows: &Rows, passes: impl Fn(i64) -> bool) -> Rows {
 }
 
 /// The unflushed rows: those being flushed, up to a cut, and those that came after it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Head {
     flushing: Vec<Part>,
     active: Vec<Part>,
@@ -80,9 +85,27 @@ pub(super) struct Head {
     in_progress: HashMap<u128, i64>,
     /// Active rows that a later one replaces, and that are still here.
     superseded: HashSet<i64>,
+    /// Active log records that wait to be told their trace.
+    late: Late,
 }
 
 impl Head {
+    /// An empty one, in which so many records may wait for their trace.
+    pub(super) fn new(max_late: usize) -> Head {
+        Head {
+            flushing: Vec::new(),
+            active: Vec::new(),
+            small: HashMap::new(),
+            flushing_bytes: 0,
+            active_bytes: 0,
+            active_rows: 0,
+            active_since_nanos: None,
+            in_progress: HashMap::new(),
+            superseded: HashSet::new(),
+            late: Late::new(max_late),
+        }
+    }
+
     pub(super) fn push(&mut self, lsn: Lsn, rows: Rows, now_nanos: i64) {
         if rows.is_empty() {
             return;
@@ -144,6 +167,31 @@ impl Head {
         self.active_rows = self.active.iter().map(|part| part.rows.len()).sum();
     }
 
+    /// Takes in what became of the names in the request at `lsn`, whose rows are here.
+    pub(super) fn link(&mut self, lsn: Lsn, found: &Found, book: &Book) {
+        self.late.add(first_ingest_id_of(lsn), found, book);
+    }
+
+    /// Fills in the traces that were told of late. As with [`Self::bury`], not for each as it comes.
+    fn fill(&mut self) {
+        let found = self.late.take_found();
+        if found.is_empty() {
+            return;
+        }
+        for part in self.active.iter_mut().filter(|part| part.rows.table() == Table::Logs) {
+            let range = first_ingest_id_of(part.first_lsn)..first_ingest_id_of(part.last_lsn + 1);
+            if found.range(range).next().is_none() {
+                continue;
+            }
+            let ids = part.rows.ingest_ids().values().iter().enumerate();
+            let links: HashMap<usize, Link> = ids.filter_map(|(row, id)| Some((row, *found.get(id)?))).collect();
+            link::count_late(&links);
+            part.rows = link::filled(&part.rows, &links);
+            part.bytes = bytes_of(&part.rows);
+        }
+        self.active_bytes = self.active.iter().map(|part| part.bytes).sum();
+    }
+
     /// Joins the small parts of a table. On an arithmetic overflow of a column they stay as they are.
     fn coalesce(&mut self, table: Table) {
         let Some(indices) = self.small.remove(&table) else { return };
@@ -178,6 +226,8 @@ impl Head {
     /// between reading the cut's log position and this call.
     pub(super) fn cut(&mut self) {
         self.bury();
+        self.fill();
+        self.late.clear();
         self.in_progress.clear();
         self.flushing.append(&mut self.active);
         self.flushing_bytes += self.active_bytes;
@@ -202,6 +252,7 @@ impl Head {
     /// All parts as a query is to see them.
     pub(super) fn visible(&mut self) -> Vec<Part> {
         self.bury();
+        self.fill();
         self.parts().cloned().collect()
     }
 
@@ -246,7 +297,7 @@ mod tests {
 
     #[test]
     fn single_records_are_joined_and_none_is_lost() {
-        let mut head = Head::default();
+        let mut head = Head::new(100);
         for lsn in 1..=1_000 {
             head.push(lsn, one_row(if lsn % 2 == 0 { "even" } else { "odd" }), 5);
         }
@@ -292,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_completed_span_hides_the_one_in_progress_even_in_a_joined_part() {
-        let mut head = Head::default();
+        let mut head = Head::new(100);
         head.push(1, spans(1, &[(1, true), (2, true), (3, false)]), 5);
         assert_eq!(visible(&mut head), [(1, 0), (1, 1), (1, 2)]);
         // a further beat of 2
@@ -323,14 +374,14 @@ mod tests {
         let loose = rows.memory_bytes();
         let rows = rows.compacted();
         assert!(rows.memory_bytes() * 2 < loose, "{} of {loose} bytes stay", rows.memory_bytes());
-        let mut head = Head::default();
+        let mut head = Head::new(100);
         head.push(1, rows, 5);
         assert!(head.bytes() > 100_000, "{}", head.bytes());
     }
 
     #[test]
     fn a_cut_stays_visible_until_it_is_forgotten() {
-        let mut head = Head::default();
+        let mut head = Head::new(100);
         head.push(1, one_row("a"), 5);
         head.push(2, one_row("b"), 6);
         head.cut();

@@ -106,7 +106,7 @@ impl Ingest {
             catalog,
             clock,
             wal,
-            head: Mutex::new(Head::default()),
+            head: Mutex::new(Head::new(config.max_linked_ids)),
             states: Arc::new(Mutex::new(states)),
             state_lsns: Mutex::default(),
             committed_state: Mutex::new(committed_state),
@@ -201,7 +201,7 @@ impl Inner {
         let body = inflate::inflate(encoding, &parts.body, MAX_INFLATED_BYTES).map_err(|error| error.to_string())?;
         let decoded = decode(kind, &body, &context).map_err(|error| error.to_string())?;
         let names = link::names(&decoded.batch);
-        let decoded = self.completed(decoded, frame.received_at_nanos, rules.as_deref(), (&names, &known));
+        let (decoded, found) = self.completed(decoded, frame.received_at_nanos, rules.as_deref(), (&names, &known));
         let (receiver, signal) = kind.origin();
         if kind != Kind::Own {
             self.watermarks.observe(receiver, &decoded.batch, frame.received_at_nanos);
@@ -223,6 +223,7 @@ impl Inner {
         for rows in batch.rows {
             head.push(lsn, rows, self.clock.now_nanos());
         }
+        head.link(lsn, &found, &self.book);
         Ok(())
     }
 }

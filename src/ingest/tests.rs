@@ -2,6 +2,7 @@
 
 mod bounds;
 mod format;
+mod late;
 mod lives;
 mod repeats;
 mod rules;

@@ -1,7 +1,7 @@
 //! Log records of a trace that have no trace ID, found by the request IDs and span IDs that its spans and other records name.
 //!
-//! Most such records get their trace ID as they come ([`crate::correlate::link`]); those that came before anything told it (a Lambda
-//! function's lines come before its segment) are looked for when the trace is opened. Of unflushed rows each without a trace is asked
+//! Most such records get their trace ID as they come ([`crate::correlate::link`]), or while they are in the head, from what comes later; those
+//! that were flushed before anything told it are looked for when the trace is opened. Of unflushed rows each without a trace is asked
 //! what it names; in blocks, the index is asked for the words and attributes, and what it finds is verified in the same way. A span ID
 //! that stands in its column alone is in no index, and of as many IDs as a trace has the file's Bloom filters rule out little: so the column is read,
 //! but only where the trace's spans were, and a little around them.

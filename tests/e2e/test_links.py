@@ -127,12 +127,17 @@ def test_lines_before_and_after_the_segment_are_of_its_trace(make_lake, flushed)
         lake.wait_flushed()
     link = {"by": "request_id", "value": run.request}
     found = of_trace(lake, run.hex)
-    assert found.pop(run.lines["start"]) == (None, link), "found when it was asked for"
-    assert found.pop(run.lines["python"]) == (None, link)
+    early = {found.pop(run.lines[name]) for name in ("start", "python")}
+    assert early == {(None if flushed else "request_id", link)}, "told while they are unflushed, else found when they are asked for"
     assert list(found.values()) == [("request_id", link)] * 3, "these came later"
     (span,) = [span for span in lake.trace(run.xray)["spans"] if span["span_id"] == run.segment]
     assert span["attributes"]["aws.request_id"] == run.request
-    assert len(lake.hits(f"trace_id:{run.hex}", start="-1h", table="logs")) == 3, "a search finds what was linked as it came"
+    # a search for the ID, conditions on its spans and SQL find what has it
+    n_told = 3 if flushed else 5
+    assert len(lake.hits(f"trace_id:{run.hex}", start="-1h", table="logs")) == n_told
+    assert len(lake.hits(f"trace:(span_id:{run.segment})", start="-1h", table="logs")) == n_told
+    assert int(lake.sql(f"SELECT count(*) AS n FROM logs WHERE trace_id = '{run.hex}'")[0]["n"]) == n_told
+    assert metric(lake, "correlate_linked_records_total", by="request_id") == n_told
     # and by the condition on its trace, all that the page shows, in every language that has it
     shown = sorted(log["body"] for log in lake.trace(run.hex)["logs"])
     assert len(shown) == 5
@@ -243,7 +248,7 @@ def test_links_are_the_same_after_kill_9_though_nothing_is_remembered(make_lake)
         return sorted((hit["body"], hit["trace_id"], hit["trace_id_source"]) for hit in lake.hits(f'"{run.request}"', start="-1h"))
 
     before = told()
-    assert (run.lines["end"], run.hex, "request_id") in before and (run.lines["python"], None, None) in before
+    assert (run.lines["end"], run.hex, "request_id") in before and (run.lines["python"], run.hex, "request_id") in before
     for _ in range(2):
         lake.restart(kill=True)
         assert told() == before

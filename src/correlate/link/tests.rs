@@ -92,8 +92,8 @@ fn rows_of(batch: &Batch) -> Vec<Row> {
 fn take(book: &Book, batch: Batch) -> Vec<Row> {
     let names = names(&batch);
     let known = Known::new(book.traces_of(names.wanted(&batch)));
-    let (batch, told) = link(correlate(batch), &names, &known);
-    book.learn(&told);
+    let (batch, found) = link(correlate(batch), &names, &known);
+    book.learn(&found.told);
     rows_of(&batch)
 }
 
@@ -222,8 +222,8 @@ fn a_trace_that_a_row_has_is_not_overruled() {
 #[test]
 fn rows_that_name_nothing_are_not_copied() {
     let batch = logs(&[line("x"), line("y")]);
-    let (linked, told) = link(batch.clone(), &names(&batch), &Known::default());
-    assert!(told.is_empty());
+    let (linked, found) = link(batch.clone(), &names(&batch), &Known::default());
+    assert!(found.told.is_empty() && found.waiting.is_empty());
     for (before, after) in batch.rows[0].batch().columns().iter().zip(linked.rows[0].batch().columns()) {
         assert!(Arc::ptr_eq(before, after));
     }

@@ -120,7 +120,7 @@ export function SpanPanel({ trace: t, span: i, tab, log, onTab, onClose, onSelec
             <ol class="span-logs">
               {Array.from(logs, (l) => (
                 <li key={t.logs.id[l]} class={`${severityClass(t.logs.severity[l]!)}${t.logs.id[l] === log ? ' chosen' : ''}`}>
-                  <a href={href('search', { ...rangeAround(t), f: [], q: `trace_id:${t.id}`, sel: { id: t.logs.id[l]!, time: t.logs.nanos[l]! } })}>
+                  <a href={href('search', { ...rangeAround(t), f: [], q: `trace:(trace_id:${t.id})`, sel: { id: t.logs.id[l]!, time: t.logs.nanos[l]! } })}>
                     <b class="letter" title={t.logs.severity[l]}>{letter(t.logs.severity[l]!)}</b> {clock(millisOf(t.logs.nanos[l]!), tz)}
                   </a>
                   <pre>{t.logs.body[l]}</pre>
@@ -138,7 +138,7 @@ export function SpanPanel({ trace: t, span: i, tab, log, onTab, onClose, onSelec
       </div>
       <div class="buttons panel-foot">
         <a class="button" href={href('search', { ...rangeAround(t), f: [], q: `trace_id:${t.id} span_id:${id}` })}>Logs of span</a>
-        <a class="button" href={href('search', { ...rangeAround(t), f: [], q: `trace_id:${t.id}` })}>Logs of trace</a>
+        <a class="button" href={href('search', { ...rangeAround(t), f: [], q: `trace:(trace_id:${t.id})` })}>Logs of trace</a>
       </div>
     </section>
   );

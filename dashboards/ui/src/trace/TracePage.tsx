@@ -293,7 +293,7 @@ function Head({ trace: t, coverage, onError }: { trace: Trace; coverage: Coverag
         <CopyId name="the trace ID" value={t.id} />
         <CopyId name="the X-Ray trace ID" value={t.xrayId} />
         <time class="mono" title={inOtherZone(at, tz)}>{full(at, tz)} {zoneLabel(tz, at)}</time>
-        <a href={href('search', { ...rangeAround(t), f: [], q: `trace_id:${t.id}` })}>Search its logs</a>
+        <a href={href('search', { ...rangeAround(t), f: [], q: `trace:(trace_id:${t.id})` })}>Search its logs</a>
       </div>
       {notes.length ? <ul class="trace-notes">{notes.map((n) => <li key={n}>{n}</li>)}</ul> : null}
       <Problems coverage={coverage} />
