@@ -94,6 +94,7 @@ impl Ingest {
             repeats.restore(bytes);
         }
         let book = Book::new(config.max_linked_ids);
+        let head = Mutex::new(Head::new(config.max_linked_ids));
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         // the log is ours alone now: it tells of no process in another place
         catalog.begin(wal.stats().last_lsn, clock.now_nanos()).await.map_err(of_life)?;
@@ -106,7 +107,7 @@ impl Ingest {
             catalog,
             clock,
             wal,
-            head: Mutex::new(Head::new(config.max_linked_ids)),
+            head,
             states: Arc::new(Mutex::new(states)),
             state_lsns: Mutex::default(),
             committed_state: Mutex::new(committed_state),
