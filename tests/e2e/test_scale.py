@@ -44,10 +44,13 @@ def questions(lake, trace):
     }
 
 
-def send(lake, n_records, seed, ago, traces=False):
+def send(lake, n_records, seed, hours_ago, traces=False):
+    """Records of one hour by the clock, as a day of logs has them: its first and last ten seconds are left free, since the
+    generator's clock is read a moment later."""
+    ago = int(time.time()) % HOUR + hours_ago * HOUR + 10
     more = ["--signals", "logs,traces"] if traces else []
     command = [lakes.binary(), "generate", "--otlp-http", lake.otlp_http_url, "--records", str(n_records), "--seed", str(seed)]
-    done = subprocess.run(command + ["--spread", str(HOUR), "--ago", str(ago)] + more, capture_output=True, text=True)
+    done = subprocess.run(command + ["--spread", str(HOUR - 20), "--ago", str(ago)] + more, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     lake.has_sent("otlp", ("logs", "traces"), told)
@@ -103,19 +106,20 @@ def cold(lake, trace):
 
 
 def test_what_questions_take_as_rows_grow_a_hundredfold(make_lake, weed):
-    sealing = {"every_seconds": 2, "seal_after_seconds": 0, "seal_quiet_seconds": 10, "late_seal_seconds": 5}
-    lake = make_lake(config={"store": weed.store(), "lake": sealing, "ingest": {"flush_age_seconds": 15}})
+    # an hour is sealed once, when all of its rows have come, as by default
+    sealing = {"every_seconds": 2, "seal_after_seconds": 0, "seal_quiet_seconds": 20, "late_seal_seconds": 60}
+    lake = make_lake(config={"store": weed.store(), "lake": sealing, "ingest": {"flush_age_seconds": 5}})
     # hours that are over, so that all of it is sealed; traces are few, and in the oldest of them
-    ago = HOUR * (len(PIECES) + 1)
-    n_rows = send(lake, PIECES[0] // 20, 1, ago, traces=True)["acknowledged"]
-    n_rows += send(lake, PIECES[0], 2, ago)["acknowledged"]
+    hours_ago = len(PIECES) + 1
+    n_rows = send(lake, PIECES[0] // 20, 1, hours_ago, traces=True)["acknowledged"]
+    n_rows += send(lake, PIECES[0], 2, hours_ago)["acknowledged"]
     wait_sealed(lake, 600)
     trace = lake.search("trace_id:*", start="-8d", end="now", limit=100)["hits"][-1]["trace_id"]
     of_few = warm(lake, trace)
     for seed, n_records in enumerate(PIECES[1:], 3):
-        ago -= HOUR
+        hours_ago -= 1
         begun = time.monotonic()
-        n_rows += send(lake, n_records, seed, ago)["acknowledged"]
+        n_rows += send(lake, n_records, seed, hours_ago)["acknowledged"]
         print(f"{n_rows} records; the last {n_records} in {time.monotonic() - begun:.0f} s; peak {peak(lake):.0f} MiB", flush=True)
     wait_sealed(lake, 600 + RECORDS // 10_000)
     of_ingest = peak(lake)
