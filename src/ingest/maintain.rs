@@ -19,7 +19,7 @@
 //!
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
-//! go on; a block whose objects are damaged is left out, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
+//! go on; a block whose objects are damaged is left out of every step for an hour, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
 //! where an index must be made anew, `max_merge_memory_bytes`. What merges, seals and rewrites read and write is at most `max_bytes_per_second`; deletes and what expires do not wait for that.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
@@ -697,6 +697,15 @@ impl Maintainer {
             }
         }
         Ok(self.catalog.commit(commit).await?)
+    }
+
+    /// A damaged block is left alone for a while; one that could be read is no damaged one any more.
+    fn note_damage(&self, meta: &Arc<BlockMeta>, error: Option<&Error>) {
+        match error {
+            None => self.quarantine.release(&meta.id),
+            Some(error) if error.is_damage() => self.quarantine.put(meta, error.to_string(), self.clock.now_nanos()),
+            Some(_) => {}
+        }
     }
 
     fn note(&self, report: &mut Report, step: Step, error: &Error) {

@@ -42,14 +42,14 @@ impl Maintainer {
             let meta = snapshot.block(delete.order.table, block).filter(|meta| !snapshot.is_claimed(&meta.id));
             // another node is at work on it, or was: its intent ends, and then this one's turn comes
             let Some(meta) = meta else { continue };
+            // damaged when it was last tried: the delete waits for it, and it is not fetched in every round
+            if self.quarantine.holds(&meta.id, self.clock.now_nanos()) {
+                continue;
+            }
             fail_point::hit("delete.before_erasure");
             // a block that cannot be read must not keep the others; as long as it is there, the delete is not done
             let erased = self.erase_block(id, delete, meta).await;
-            if let Err(error) = &erased
-                && error.is_damage()
-            {
-                self.quarantine.put(meta, error.to_string(), self.clock.now_nanos());
-            }
+            self.note_damage(meta, erased.as_ref().err());
             match erased {
                 Ok(None) => clean.push(block.clone()),
                 Ok(Some(n_rows)) => report.rows_erased += n_rows,

@@ -270,6 +270,8 @@ impl Maintainer {
                     // its turn comes when a delete, or another node, is done with it
                     && !snapshot.is_to_be_erased(&meta.id)
                     && !snapshot.is_claimed(&meta.id)
+                    // damaged when it was last tried: not fetched in every round
+                    && !self.quarantine.holds(&meta.id, now_nanos)
                 {
                     in_part.push((Arc::clone(meta), days));
                 }
@@ -293,7 +295,9 @@ impl Maintainer {
         let is_settled = |(meta, days): &(Arc<BlockMeta>, u32)| self.retention.settled.lock().days.get(&meta.id).is_some_and(|known| known >= days);
         in_part.retain(|block| !is_settled(block));
         for (meta, days) in in_part.into_iter().take(MAX_OPENED_PER_ROUND) {
-            match self.expire_in_part(&keeping, &meta, days).await {
+            let expired = self.expire_in_part(&keeping, &meta, days).await;
+            self.note_damage(&meta, expired.as_ref().err());
+            match expired {
                 Ok(n_rows) => {
                     report.rows_expired += n_rows;
                     self.retention.settled.lock().days.insert(meta.id.clone(), days);

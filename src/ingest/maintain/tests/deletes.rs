@@ -1,5 +1,7 @@
 //! Deletes by query, block by block.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 #[tokio::test]
@@ -95,6 +97,17 @@ async fn a_crash_in_mid_delete_loses_nothing_else_and_the_delete_goes_on() {
     }
 }
 
+/// Counts the reads of an object from now on.
+pub(super) fn count_reads(world: &World, key: &Key) -> Arc<AtomicUsize> {
+    let n_reads = Arc::new(AtomicUsize::new(0));
+    let (counted, key) = (n_reads.clone(), key.to_string());
+    world.faulty.choose_reads(move |read| {
+        counted.fetch_add(usize::from(read == key), Ordering::SeqCst);
+        None
+    });
+    n_reads
+}
+
 #[tokio::test]
 async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() {
     let mut world = World::new(Config::default());
@@ -113,8 +126,22 @@ async fn a_block_that_cannot_be_read_keeps_its_delete_open_and_no_other_block() 
     assert_eq!((report.rows_erased, report.problems.len()), (2, 1), "{report:?}");
     let snapshot = maintainer.catalog.snapshot();
     assert_eq!(snapshot.deletes()[&id].todo, [damaged.id.clone()].into());
+    let told = maintainer.quarantine.blocks();
+    assert_eq!((told.len(), &told[0].block), (1, &damaged.id), "{told:?}");
+    // until its hour is over it is not fetched again, damaged or not
+    let n_reads = count_reads(&world, &block_path(&damaged).data());
+    for _ in 0..3 {
+        let report = maintainer.run_once().await;
+        assert_eq!((report.rows_erased, report.problems), (0, vec![]));
+    }
+    assert_eq!(n_reads.load(Ordering::SeqCst), 0);
+    world.clock.advance(HOUR);
+    maintainer.run_once().await;
+    assert!(n_reads.load(Ordering::SeqCst) > 0, "it is tried again");
     world.inner.put(&block_path(&damaged).data(), whole).await.expect("put");
+    world.clock.advance(HOUR);
     assert_eq!(maintainer.run_once().await.rows_erased, 2);
+    assert_eq!(maintainer.quarantine.blocks(), []);
     assert!(maintainer.catalog.snapshot().deletes()[&id].ended_at_nanos.is_some());
 }
 

@@ -82,3 +82,28 @@ async fn a_crash_while_rows_expire_loses_nothing_else() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_damaged_block_whose_rows_expire_is_not_fetched_in_every_round() {
+    let mut world = World::new(Config::default());
+    world.retention.rules = vec![keeps("odd", 2)];
+    let maintainer = world.maintainer(1).await;
+    world.flush(&maintainer, Table::Logs, START, 6).await;
+    world.clock.set(START + 80 * MINUTE);
+    maintainer.run_once().await;
+    let damaged = maintainer.catalog.snapshot().blocks(Table::Logs)[0].clone();
+    let path = block_path(&damaged).data();
+    let whole = world.inner.get(&path).await.expect("there");
+    world.inner.put(&path, Bytes::from_static(b"9\n9\n9\n9\n9\n9\n")).await.expect("put");
+    maintainer.cache.forget(&path).await;
+    world.clock.set(START + 3 * DAY);
+    assert_eq!(maintainer.run_once().await.problems.len(), 1);
+    let n_reads = deletes::count_reads(&world, &path);
+    assert_eq!(maintainer.run_once().await.problems, Vec::<String>::new());
+    assert_eq!(n_reads.load(std::sync::atomic::Ordering::SeqCst), 0);
+    world.inner.put(&path, whole).await.expect("put");
+    world.clock.advance(HOUR);
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_expired, report.problems), (3, vec![]));
+    assert_eq!(maintainer.quarantine.blocks(), []);
+}
