@@ -79,6 +79,10 @@ impl Ingest {
     }
 
     pub(super) fn is_flush_due(&self) -> bool {
+        // what failed is tried again though nothing new comes, and not at every tick though much does
+        if let Some(is_due) = self.inner.retry.is_due(self.inner.clock.now_nanos()) {
+            return is_due;
+        }
         if self.inner.is_delete_waiting() {
             return true;
         }
@@ -187,18 +191,25 @@ impl Inner {
         }
     }
 
-    /// Builds, puts and commits what was cut, until the catalog has it or trying again cannot help. The rows then stay in
-    /// the head and the log: the next flush, or the next start, tries again.
+    /// Builds, puts and commits what was cut, until the catalog has it or trying again at once cannot help. The rows then stay in
+    /// the head and the log, and the next flush takes them along: after a while it is due by that alone ([`super::retry`]).
     async fn flush_cut(&self, cut: Cut) {
         // telling of a flush of what we told would never end
         let span = match cut.is_only_ours {
             true => tracing::info_span!(target: UNHEARD, "flush"),
             false => tracing::info_span!(target: SPANS, "flush", lsn = cut.lsn),
         };
-        self.flush_all(cut).instrument(span).await;
+        match self.flush_all(&cut).instrument(span).await {
+            true => self.retry.never(),
+            false => {
+                self.has_others_rows.fetch_or(!cut.is_only_ours, Ordering::AcqRel);
+                self.retry.later(self.clock.now_nanos());
+            }
+        }
     }
 
-    async fn flush_all(&self, cut: Cut) {
+    /// Whether the catalog has it all, or another process writes as this node.
+    async fn flush_all(&self, cut: &Cut) -> bool {
         fail_point::hit("flush.after_cut");
         let started = Instant::now();
         let mut n_overtaken = 0;
@@ -206,15 +217,16 @@ impl Inner {
             // an earlier commit may have happened without our knowing: what the catalog has is not committed again
             let snapshot = self.catalog.snapshot();
             if self.find_superseded(&snapshot) {
-                return;
+                return true;
             }
             let flushed = snapshot.flushed_lsn(self.catalog.node());
             self.forget(flushed);
             if cut.lsn <= flushed {
                 self.watermarks.committed();
-                return;
+                self.problems.lock().remove("flush");
+                return true;
             }
-            match self.try_flush(&cut, flushed).await {
+            match self.try_flush(cut, flushed).await {
                 Ok(Flushed { n_blocks, n_rows }) => {
                     fail_point::hit("flush.after_commit");
                     self.forget(cut.lsn);
@@ -226,7 +238,7 @@ impl Inner {
                     metrics::FLUSH_SECONDS.observe(started.elapsed().as_secs_f64());
                     let (lsn, millis) = (cut.lsn, started.elapsed().as_millis() as u64);
                     tracing::info!(lsn, blocks = n_blocks, rows = n_rows, millis, "flushed");
-                    return;
+                    return true;
                 }
                 Err(Setback::Outlived) => tracing::warn!("the store was away for so long that the blocks are made anew"),
                 Err(Setback::Overtaken(what)) if n_overtaken < MAX_OVERTAKEN => {
@@ -236,14 +248,14 @@ impl Inner {
                 Err(Setback::Overtaken(what)) => {
                     tracing::error!(what, "the catalog refuses the flush");
                     self.problems.lock().insert("flush", format!("the catalog refuses the flush: {what}"));
-                    return;
+                    return false;
                 }
                 Err(Setback::Build(error)) => {
                     tracing::error!(%error, "a block could not be built");
                     self.problems.lock().insert("flush", format!("blocks cannot be built: {error}"));
-                    return;
+                    return false;
                 }
-                Err(Setback::Refused) => return,
+                Err(Setback::Refused) => return false,
             }
         }
     }

@@ -35,6 +35,7 @@ mod metrics;
 mod peers;
 mod repeats;
 mod replay;
+mod retry;
 mod rules;
 mod streams;
 mod supersede;
@@ -348,6 +349,8 @@ struct Inner {
     /// Told when rows have left the head, or the store is found to be away.
     has_room: Notify,
     draining: AtomicBool,
+    /// When a flush that failed is due again.
+    retry: retry::Retry,
     /// Keeps flushes one at a time.
     flushing: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<&'static str, String>>,

@@ -132,6 +132,7 @@ impl Ingest {
             flush_wanted: Notify::new(),
             has_room: Notify::new(),
             draining: AtomicBool::new(false),
+            retry: Default::default(),
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
             replay: Report::default(),

@@ -5,6 +5,7 @@ mod format;
 mod late;
 mod lives;
 mod repeats;
+mod retries;
 mod rules;
 
 use std::ops::Range;
