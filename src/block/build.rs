@@ -44,6 +44,13 @@ pub struct BuiltBlock {
     pub index: Option<Bytes>,
 }
 
+impl BuiltBlock {
+    /// Of both objects.
+    pub fn n_bytes(&self) -> u64 {
+        (self.parquet.len() + self.index.as_ref().map_or(0, Bytes::len)) as u64
+    }
+}
+
 /// Builds one block of all rows of `parts`, which are of `table`, in any order, and lie in the partition that starts at
 /// `partition_nanos` (the caller splits). Takes up to three threads for its time; the block is named after `now_nanos`.
 ///

@@ -2,6 +2,7 @@
 //!
 //! A delete concerns the blocks that are live at its record, and rows that a node's log holds up to the node's cut. The
 //! first are its `todo`: looked at one by one, each replaced by a block without the rows that are meant, or found clean.
+//! One record may replace a block for all deletes that have yet to look at it (format version 3).
 //! Until then nobody merges them, because rows that come later must not share a block with them. The second never reach a
 //! block: a flush is refused until its node has learnt of the delete, and then leaves them out. So a node that was down
 //! for a month does not bring them back.
@@ -41,8 +42,16 @@ pub(super) fn check(snapshot: &Snapshot, node: &NodeId, commit: &Commit) -> Resu
         }
     }
     let is_erasure = commit.wal.is_none() && !commit.erased.is_empty();
-    if is_erasure && (commit.erased.len() > 1 || commit.removes.len() > 1 || (commit.removes.is_empty() && !commit.adds.is_empty())) {
-        return Err("a delete replaces one block at a time".into());
+    if is_erasure && (commit.removes.len() > 1 || (commit.removes.is_empty() && (commit.erased.len() > 1 || !commit.adds.is_empty()))) {
+        return Err("deletes replace one block at a time".into());
+    }
+    // what takes the place of a block that is replaced for several is nobody's to look at any more: so all must have looked
+    if is_erasure && commit.erased.len() > 1 {
+        let has_looked = |id: &CommitId| commit.erased.iter().any(|erased| erased.delete == *id);
+        let waits = |(id, delete): &(&CommitId, &Delete)| commit.removes.iter().any(|block| delete.todo.contains(block)) && !has_looked(id);
+        if let Some((id, _)) = snapshot.deletes.iter().find(waits) {
+            return Err(format!("delete {} has yet to look at a block that is replaced for others", id.as_str()));
+        }
     }
     // rows that are to be looked at are not mixed with others
     if !is_erasure

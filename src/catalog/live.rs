@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::record::{FORMAT_VERSION, Record};
+use super::record::{DELETES_VERSION, Record};
 use super::{Commit, CommitId, CommitKind, Delete, Forgotten, Gone, Incarnation, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
@@ -40,7 +40,7 @@ impl Checkpoint {
         Self {
             v: match snapshot.deletes.is_empty() && snapshot.all_blocks().all(|meta| meta.hidden.is_empty()) {
                 true => 1,
-                false => FORMAT_VERSION,
+                false => DELETES_VERSION,
             },
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),

@@ -11,7 +11,9 @@ use super::{Begin, Incarnation, NodeId};
 
 /// Newest version of records and checkpoints that this program reads. What says nothing that version 1 does not know is
 /// written as version 1, so that an older program goes on reading it.
-pub(super) const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 3;
+/// The first that knows of deletes and hidden rows.
+pub(super) const DELETES_VERSION: u32 = 2;
 
 /// Why a commit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -265,7 +267,13 @@ impl Commit {
     pub(super) fn version(&self) -> u32 {
         let is_plain = self.delete.is_none() && self.joins.is_empty() && self.erased.is_empty() && self.kind != CommitKind::Delete;
         let hides_nothing = self.hides.is_empty() && self.saw_hidden.is_empty() && self.adds.iter().all(|meta| meta.hidden.is_empty());
-        if is_plain && hides_nothing { 1 } else { FORMAT_VERSION }
+        // one block that is replaced for several deletes at once
+        let is_for_several = self.wal.is_none() && self.erased.len() > 1;
+        match (is_plain && hides_nothing, is_for_several) {
+            (true, _) => 1,
+            (false, false) => DELETES_VERSION,
+            (false, true) => FORMAT_VERSION,
+        }
     }
 }
 

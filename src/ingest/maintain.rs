@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | give up | a node died in mid-seal | withdraws its intent and deletes what it had put into the lake |
 //! | expire | all rows of a block are older than `[retention]` keeps them | removes it; where only some of its log groups or services have expired, puts a block without their rows in its place ([`retention`]) |
-//! | erase | a delete by query has yet to look at a block | puts a block without the rows that are meant in its place |
+//! | erase | deletes by query have yet to look at a block | looks, by its index, whether rows are meant, and then puts a block without them in its place |
 //! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
 //! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
 //! | rewrite | a block of the lake has hidden rows, and its hour's late rows are sealed, or there are none | puts a block without them in its place |
@@ -19,8 +19,8 @@
 //!
 //! Promises: no row is lost or doubled, whatever step a crash falls between; a row is written three times at most on its
 //! way into the lake if an hour has fewer than 64 flushes. A failed step is reported and tried again in the next round, the others
-//! go on; a block whose objects are damaged is left out of every step for an hour, and told ([`quarantine`]). One merge at a time, off the runtime's threads and at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
-//! where an index must be made anew, `max_merge_memory_bytes`. What merges, seals and rewrites read and write is at most `max_bytes_per_second`; deletes and what expires do not wait for that.
+//! go on; a block whose objects are damaged is left out of every step for an hour, and told ([`quarantine`]). One merge at a time, off the runtime's threads and, as is all work on blocks, at a lower priority ([`MERGE_NICENESS`]); its inputs together stay under `max_block_rows`, `max_block_bytes` and,
+//! where an index must be made anew, `max_merge_memory_bytes`. All that is read and written for this is at most `max_bytes_per_second`.
 //!
 //! With several nodes on one store each does this for all: the catalog lets one of them win each swap, and an open
 //! intent keeps the others off its inputs. Start at [`Maintainer::run_once`]; what is chosen is decided in [`policy`].
@@ -53,6 +53,7 @@ use crate::supervise;
 use super::Finder;
 use super::erase::{Erasure, Erasures, Unread};
 use super::lost::{Losses, Lost};
+use erase::Looking;
 use metrics::{DeleteLabels, FAILURES, OBJECTS_DELETED, SWAPS, Step, StepLabels, SwapLabels};
 use pace::Pace;
 use place::Points;
@@ -102,7 +103,7 @@ pub struct Config {
     /// Memory of the rows that are read to be merged (512 MiB) where an index is missing or of an older version; series of metrics count
     /// with 64 bytes each. All others stream through, 48 MiB of them at a time, into files in the data directory.
     pub max_merge_memory_bytes: u64,
-    /// Bytes a second that merges, seals and rewrites read and write, averaged over the objects of a block; 0 = no bound, else 1 MiB at
+    /// Bytes a second that merges, seals, rewrites and deletes read and write, averaged over the objects of a block; 0 = no bound, else 1 MiB at
     /// least (128 MiB).
     pub max_bytes_per_second: u64,
     /// Seconds that the objects of removed blocks are kept for readers of an older snapshot (3600); more than a query may take.
@@ -251,8 +252,10 @@ struct Input {
 /// Makes one block of many, or of one without some rows; CPU-heavy.
 trait Merge: Send + Sync + std::fmt::Debug {
     fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>>;
-    /// Also tells which traces lose spans.
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)>;
+    /// Of each delete, whether it means a row of a block; an error, in words, if that cannot be told without reading all of it.
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String>;
+    /// Also tells how many rows each delete took, and which traces lose spans.
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)>;
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten>;
 }
 
@@ -278,10 +281,22 @@ impl Merge for BlockMerge {
         block::merge(&blocks, level, partition_nanos, &self.settings, &self.scratch, now_nanos)
     }
 
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String> {
+        looking.meant(erasures)
+    }
+
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)> {
         let block = open(input)?;
-        let meant = erasure.test.in_block(&block, &erasure.range).map_err(block::Error::Build)?;
-        Ok((self.without(&block, &meant, now_nanos)?, Lost::of_block(&block, &meant)?))
+        let mut all = BooleanBuffer::new_unset(block.n_rows() as usize);
+        let mut n_rows = Vec::with_capacity(erasures.len());
+        for erasure in erasures {
+            let meant = erasure.test.in_block(&block, &erasure.range).map_err(block::Error::Build)?;
+            // a row that several mean is the first one's
+            let before = all.count_set_bits();
+            all = &all | &meant;
+            n_rows.push((all.count_set_bits() - before) as u64);
+        }
+        Ok((self.without(&block, &all, now_nanos)?, n_rows, Lost::of_block(&block, &all)?))
     }
 
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
@@ -559,8 +574,7 @@ impl Maintainer {
             self.commit(commit).await?;
             return Ok((blocks.len(), 0));
         };
-        let index_bytes = built.index.as_ref().map_or(0, Bytes::len);
-        self.pace.take((built.parquet.len() + index_bytes) as u64).await;
+        self.pace.take(built.n_bytes()).await;
         self.put_in_place(commit, blocks, built, MERGE_POINTS).await?;
         Ok((blocks.len(), 1))
     }

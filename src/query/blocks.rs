@@ -18,10 +18,10 @@ use super::plan::{Plan, plan};
 use super::rows::RowCache;
 use super::scan::{self, Chunk};
 use super::{Config, Error, Result, metrics};
-use crate::block::{self, Block, BlockId, BlockIndex, BlockMeta, PageCache, TokenCache};
+use crate::block::{self, Block, BlockId, BlockMeta, PageCache, TokenCache};
 use crate::catalog::{Snapshot, block_path};
 use crate::model::Table;
-use crate::storage::{self, Cache, Demand, Key};
+use crate::storage::{self, Cache, Demand};
 
 /// Candidates verified at first; each further helping is twice as large, up to [`MAX_HELPING`] rows. (Few in
 /// tests, so that small blocks need several.)
@@ -180,95 +180,47 @@ impl Blocks {
         })
     }
 
-    /// Opens a block whose objects need not be here: of the index no more than its tail is fetched, of the Parquet object nothing,
-    /// where the index tells what both must be.
+    /// Opens a block by no more than the tail of its index.
     async fn open_anew(&self, meta: &Arc<BlockMeta>, demand: &Arc<Demand>) -> Result<Opened, Unopened> {
-        let path = block_path(meta);
-        let data = path.data();
-        let (index, index_problem) = match meta.has_index() {
-            false => (None, None),
-            true => match self.open_index(meta, &path.index(), demand).await {
-                Ok(index) => (Some(index), None),
-                Err(problem) => (None, Some(Arc::<str>::from(problem))),
-            },
-        };
-        let checksums = index.as_ref().and_then(BlockIndex::parquet_checksums);
-        let parquet = match checksums.filter(|checksums| checksums.n_bytes() == meta.parquet_bytes) {
-            Some(checksums) => {
-                let object = self.cache.object_in_chunks(&data, meta.parquet_bytes, meta.parquet_crc32c, checksums);
-                object.await.map_err(unopened)?
-            }
-            None => {
-                let whole = self.cache.map_for(&data, meta.parquet_bytes, Some(meta.parquet_crc32c), Some(demand));
-                whole.await.map_err(unopened)?.into()
-            }
-        };
-        let of = meta.clone();
-        let opening = tokio::task::spawn_blocking(move || match Block::over(of.clone(), parquet.clone(), index) {
-            Err(error) if error.is_index() => {
-                let block = Block::over(of, parquet, None)?;
-                Ok((block, Some(error.to_string().into())))
-            }
-            opened => opened.map(|block| (block, None)),
-        });
-        match opening.await {
-            Ok(Ok((block, damaged))) => {
-                let index_problem = index_problem.or(damaged);
-                if let Some(problem) = &index_problem {
-                    tracing::warn!(block = block.meta().id.as_str(), %problem, "the index cannot be used; the block is scanned");
-                }
-                let block = block.with_page_cache(&self.pages).with_token_cache(&self.tokens);
-                Ok(Opened { block, index_problem })
-            }
-            Ok(Err(error)) => Err(corrupt(error)),
-            Err(panic) => Err(Unopened {
+        let (block, index_problem) = block::open_in_parts(&self.cache, &block_path(meta), meta, demand).await?;
+        let block = block.with_page_cache(&self.pages).with_token_cache(&self.tokens);
+        Ok(Opened { block, index_problem })
+    }
+}
+
+impl From<block::Unopened> for Unopened {
+    fn from(unopened: block::Unopened) -> Self {
+        match unopened {
+            block::Unopened::Store(error) => Self::of_store(&error),
+            block::Unopened::Block(error) => Self::of_block(&error),
+            block::Unopened::Failed(_) => Self {
                 kind: ProblemKind::Corrupt,
-                message: format!("opening failed: {panic}"),
-            }),
-        }
-    }
-
-    /// Opens an index. What is wrong with a tail that was just fetched may have gone wrong on the way: it is fetched once more.
-    async fn open_index(&self, meta: &Arc<BlockMeta>, key: &Key, demand: &Arc<Demand>) -> Result<BlockIndex, String> {
-        let mut tries_left = 1;
-        loop {
-            let object = self.cache.object(key, meta.index_bytes, meta.index_crc32c, meta.index_tail_bytes, Some(demand));
-            let object = object.await.map_err(|error| error.to_string())?;
-            let is_checked = object.whole().is_some();
-            let of = meta.clone();
-            let opened = tokio::task::spawn_blocking(move || BlockIndex::open(&of, object)).await;
-            match opened {
-                Ok(Ok(index)) => return Ok(index),
-                Ok(Err(error)) if is_checked || tries_left == 0 => return Err(error.to_string()),
-                Err(panic) => return Err(format!("opening failed: {panic}")),
-                Ok(Err(error)) => {
-                    tracing::warn!(%key, %error, "the tail of an index is damaged and is fetched again");
-                    self.cache.forget(key).await;
-                    tries_left -= 1;
-                }
-            }
+                message: unopened.to_string(),
+            },
         }
     }
 }
 
-fn unopened(error: storage::Error) -> Unopened {
-    let kind = match error.kind() {
-        storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound => ProblemKind::Corrupt,
-        _ => ProblemKind::Unreachable,
-    };
-    Unopened {
-        kind,
-        message: error.to_string(),
+impl Unopened {
+    fn of_store(error: &storage::Error) -> Self {
+        let kind = match error.kind() {
+            storage::ErrorKind::Corrupt | storage::ErrorKind::NotFound => ProblemKind::Corrupt,
+            _ => ProblemKind::Unreachable,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+        }
     }
-}
 
-fn corrupt(error: block::Error) -> Unopened {
-    Unopened {
-        kind: match error.is_unread() {
-            true => ProblemKind::Unreachable,
-            false => ProblemKind::Corrupt,
-        },
-        message: error.to_string(),
+    fn of_block(error: &block::Error) -> Self {
+        Self {
+            kind: match error.is_unread() {
+                true => ProblemKind::Unreachable,
+                false => ProblemKind::Corrupt,
+            },
+            message: error.to_string(),
+        }
     }
 }
 

@@ -136,6 +136,42 @@ fn blocks_that_were_live_are_looked_at_one_by_one_for_each_delete() {
 }
 
 #[test]
+fn a_block_is_replaced_for_all_deletes_that_wait_for_it_or_for_one() {
+    let mut log = Log::default();
+    let (a, b) = (block(1), block(2));
+    log.flush(1, (1, 3), &[a.clone(), b.clone()]).expect("flushed");
+    let (one, two) = (log.order(1, 3), log.order(1, 3));
+    let erased = |id: &CommitId, rows| Erased {
+        delete: id.clone(),
+        rows,
+        clean: vec![],
+    };
+    let for_both = |log: &mut Log, adds: Vec<BlockMeta>| {
+        let mut commit = Commit::new(CommitKind::Delete, 9);
+        (commit.removes, commit.adds) = (vec![a.id.clone()], adds);
+        commit.erased = vec![erased(&one, 3), erased(&two, 0)];
+        assert_eq!(commit.version(), 3);
+        log.commit(1, commit)
+    };
+    // a third is ordered meanwhile: what takes the place is its to look at
+    let three = log.order(1, 3);
+    let error = for_both(&mut log, vec![block(1)]).expect_err("the third has not looked");
+    assert!(error.contains(three.as_str()) && error.contains("has yet to look"), "{error}");
+    log.clean(&three, &a).expect("clean");
+    let without = block(1);
+    let snapshot = for_both(&mut log, vec![without.clone()]).expect("replaced");
+    for (id, rows) in [(&one, 3), (&two, 0)] {
+        let delete = &snapshot.deletes()[id];
+        assert_eq!((delete.n_rows, delete.n_blocks), (rows, 1));
+        assert_eq!(delete.todo, [b.id.clone()].into(), "what took the block's place is looked at no more");
+    }
+    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 3);
+    let mut clean = Commit::new(CommitKind::Delete, 9);
+    clean.erased = vec![erased(&one, 1), erased(&two, 1)];
+    assert!(log.commit(1, clean).is_err(), "of several, only with a block that they replace");
+}
+
+#[test]
 fn retention_takes_a_block_from_a_delete_too() {
     let mut log = Log::default();
     let a = block(1);

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use arrow::buffer::BooleanBuffer;
 use parking_lot::Mutex;
 
-use super::{Error, Maintainer, Points, Report, Rewritten, Step};
+use super::{Error, MERGE_NICENESS, Maintainer, Points, Report, Rewritten, Step};
 use crate::block::{self, Block, BlockId, BlockMeta, IndexQuery, Level, Pattern};
 use crate::catalog::{Commit, CommitKind};
 use crate::fail_point;
 use crate::model::{Context, Table, from_stored};
+use crate::supervise;
 
 const DAY_NANOS: i64 = 24 * 3_600_000_000_000;
 /// Blocks that one retention record removes.
@@ -309,9 +310,17 @@ impl Maintainer {
 
     /// Takes the rows from a block that are kept for fewer days than it is old; gives how many.
     async fn expire_in_part(&self, keeping: &Arc<Keeping>, meta: &Arc<BlockMeta>, days: u32) -> Result<u64, Error> {
+        self.pace.take(meta.parquet_bytes + meta.index_bytes).await;
         let input = self.read(meta).await?;
         let (merge, keeping, now_nanos) = (Arc::clone(&self.merge), Arc::clone(keeping), self.clock.now_nanos());
-        let (n_rows, built) = match tokio::task::spawn_blocking(move || merge.expire(input, &keeping, days, now_nanos)).await?? {
+        let runtime = tokio::runtime::Handle::current();
+        let expiring = move || {
+            supervise::stepping_back(MERGE_NICENESS, || {
+                let _entered = runtime.enter();
+                merge.expire(input, &keeping, days, now_nanos)
+            })
+        };
+        let (n_rows, built) = match tokio::task::spawn_blocking(expiring).await?? {
             Rewritten::Clean => return Ok(0),
             Rewritten::Without(n_rows, built) => (n_rows, built),
         };
@@ -319,7 +328,10 @@ impl Maintainer {
         commit.removes = vec![meta.id.clone()];
         fail_point::hit("retention.before_commit");
         match built {
-            Some(built) => self.put_in_place(commit, std::slice::from_ref(meta), *built, POINTS).await?,
+            Some(built) => {
+                self.pace.take(built.n_bytes()).await;
+                self.put_in_place(commit, std::slice::from_ref(meta), *built, POINTS).await?;
+            }
             None => drop(self.commit(commit).await?),
         }
         tracing::info!(block = meta.id.as_str(), rows = n_rows, days, "rows have expired in a block that stays");

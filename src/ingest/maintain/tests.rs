@@ -2,6 +2,7 @@ mod deletes;
 mod expiry;
 mod hidden;
 mod late;
+mod looking;
 mod sealing;
 
 use rand::rngs::SmallRng;
@@ -71,12 +72,23 @@ impl Merge for Lines {
         Ok(Some(built(table, level, partition_nanos, &rows, now_nanos)))
     }
 
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
-        let text = format!("{:?}", erasure.test);
-        let n: u64 = text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
-        let meta = &input.meta;
-        let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| row % n == 0);
-        Ok((without(meta, &gone, &left, now_nanos), Lost::default()))
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String> {
+        let meta = &looking.meta;
+        let path = block_path(meta).data();
+        let parquet = looking.cache.map(&path, meta.parquet_bytes, Some(meta.parquet_crc32c));
+        let rows = read_lines(&looking.runtime.block_on(parquet).map_err(|error| error.to_string())?);
+        let means = |erasure: &Arc<Erasure>| rows.iter().any(|row| row % divisor(erasure) == 0);
+        Ok(erasures.iter().map(means).collect())
+    }
+
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)> {
+        let (mut left, mut gone, mut by_delete) = (read_lines(&input.parquet), Vec::new(), Vec::new());
+        for erasure in erasures {
+            let n_gone = gone.len();
+            gone.extend(left.extract_if(.., |row| *row % divisor(erasure) == 0));
+            by_delete.push((gone.len() - n_gone) as u64);
+        }
+        Ok((without(&input.meta, &gone, &left, now_nanos), by_delete, Lost::default()))
     }
 
     /// Rows are of two services, `odd` and `even`.
@@ -90,6 +102,12 @@ impl Merge for Lines {
         let (gone, left): (Vec<u64>, Vec<u64>) = read_lines(&input.parquet).into_iter().partition(|row| expired[(*row % 2) as usize]);
         Ok(without(&input.meta, &gone, &left, now_nanos))
     }
+}
+
+/// Its multiples are meant.
+fn divisor(erasure: &Erasure) -> u64 {
+    let text = format!("{:?}", erasure.test);
+    text.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
 }
 
 fn without(meta: &BlockMeta, gone: &[u64], left: &[u64], now_nanos: i64) -> Rewritten {

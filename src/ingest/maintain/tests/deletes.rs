@@ -161,9 +161,12 @@ impl Merge for Interrupted {
         }
         Lines.merge(inputs, level, partition_nanos, now_nanos)
     }
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String> {
+        Lines.look(looking, erasures)
+    }
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)> {
         self.done.lock().push("erase");
-        Lines.erase(input, erasure, now_nanos)
+        Lines.erase(input, erasures, now_nanos)
     }
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
         Lines.expire(input, keeping, age_days, now_nanos)

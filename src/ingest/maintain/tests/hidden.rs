@@ -20,8 +20,11 @@ impl Merge for HidingMerge {
         tokio::runtime::Handle::current().block_on(self.catalog.commit(commit)).expect("hidden");
         built
     }
-    fn erase(&self, input: Input, erasure: &Erasure, now_nanos: i64) -> block::Result<(Rewritten, Lost)> {
-        self.inner.erase(input, erasure, now_nanos)
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String> {
+        self.inner.look(looking, erasures)
+    }
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)> {
+        self.inner.erase(input, erasures, now_nanos)
     }
     fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
         self.inner.expire(input, keeping, age_days, now_nanos)
