@@ -22,7 +22,7 @@ mod exact;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -534,29 +534,27 @@ fn time_range(table: Table, filter: &Expr) -> TimeRange {
             TimeRange::new(a.start_nanos.min(b.start_nanos), a.end_nanos.max(b.end_nanos))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let compared = match (is_time(table, left), literal_nanos(right)) {
-                (true, Some(nanos)) => Some((*op, nanos)),
-                _ => match (is_time(table, right), literal_nanos(left), op.swap()) {
-                    (true, Some(nanos), Some(op)) => Some((op, nanos)),
+            let compared = match (time(table, left), literal_nanos(right)) {
+                (Some(time), Some(nanos)) => Some((*op, nanos, time)),
+                _ => match (time(table, right), literal_nanos(left), op.swap()) {
+                    (Some(time), Some(nanos), Some(op)) => Some((op, nanos, time)),
                     _ => None,
                 },
             };
-            compared.map_or(TimeRange::ALL, |(op, nanos)| bounds(op, nanos))
+            compared.map_or(TimeRange::ALL, |(op, nanos, time)| bounds(op, nanos, time.hidden_nanos))
         }
-        Expr::Between(between) if !between.negated && is_time(table, &between.expr) => {
-            let low = literal_nanos(&between.low).map_or(TimeRange::ALL, |nanos| bounds(Operator::GtEq, nanos));
-            let high = literal_nanos(&between.high).map_or(TimeRange::ALL, |nanos| bounds(Operator::LtEq, nanos));
-            low.intersect(&high)
+        Expr::Between(between) if !between.negated => {
+            let Some(time) = time(table, &between.expr) else { return TimeRange::ALL };
+            let side = |op, end| literal_nanos(end).map_or(TimeRange::ALL, |nanos| bounds(op, nanos, time.hidden_nanos));
+            side(Operator::GtEq, &between.low).intersect(&side(Operator::LtEq, &between.high))
         }
         _ => TimeRange::ALL,
     }
 }
 
-/// The range of exact times that a comparison leaves. Microsecond columns are rounded down, so each end is widened by
-/// what rounding can hide.
-fn bounds(op: Operator, nanos: i64) -> TimeRange {
-    const MICRO: i64 = 1_000;
-    let (from, to) = (nanos.saturating_sub(MICRO), nanos.saturating_add(MICRO));
+/// The range of exact times that a comparison leaves; each end is widened by what rounding can hide.
+fn bounds(op: Operator, nanos: i64, hidden_nanos: i64) -> TimeRange {
+    let (from, to) = (nanos.saturating_sub(hidden_nanos), nanos.saturating_add(hidden_nanos));
     match op {
         Operator::Eq => TimeRange::new(from, to),
         Operator::Gt | Operator::GtEq => TimeRange::new(from, i64::MAX),
@@ -565,14 +563,55 @@ fn bounds(op: Operator, nanos: i64) -> TimeRange {
     }
 }
 
-fn is_time(table: Table, expr: &Expr) -> bool {
+/// The time of rows as an expression has it.
+struct Time {
+    data_type: DataType,
+    /// It lies less than this beside the exact time, before or behind: microseconds are rounded down, casts to coarser units towards 1970.
+    hidden_nanos: i64,
+}
+
+/// The time of rows, if an expression is nothing else: one of its columns, or one under casts that move it by no more than their unit.
+fn time(table: Table, expr: &Expr) -> Option<Time> {
     match expr {
         Expr::Column(column) => {
             let exact = table.time_column();
-            column.name == exact || Some(column.name.as_str()) == exact.strip_suffix("_unix_nano")
+            let is_time = column.name == exact || Some(column.name.as_str()) == exact.strip_suffix("_unix_nano");
+            let data_type = table.schema().field_with_name(&column.name).ok().filter(|_| is_time)?.data_type().clone();
+            let hidden_nanos = unit_nanos(TimeUnit::Microsecond);
+            Some(Time { data_type, hidden_nanos })
         }
-        Expr::Cast(cast) => matches!(cast.field.data_type(), DataType::Timestamp(..)) && is_time(table, &cast.expr),
-        _ => false,
+        Expr::Cast(cast) => {
+            let inner = time(table, &cast.expr)?;
+            let DataType::Timestamp(unit, zone) = cast.field.data_type() else {
+                return None;
+            };
+            let is_utc = |zone: &Option<Arc<str>>| zone.as_deref().is_none_or(|zone| matches!(zone, "UTC" | "+00:00"));
+            let is_kept = match &inner.data_type {
+                // a time without a zone is read as one of the new zone's clocks, and the other way round
+                DataType::Timestamp(_, from) => (from.is_some() && zone.is_some()) || (is_utc(from) && is_utc(zone)),
+                // whole numbers are read as if they were of the unit
+                DataType::Int64 => *unit == TimeUnit::Nanosecond && is_utc(zone),
+                _ => false,
+            };
+            let hidden_nanos = match unit {
+                TimeUnit::Second | TimeUnit::Millisecond => inner.hidden_nanos.saturating_add(unit_nanos(*unit)),
+                TimeUnit::Microsecond | TimeUnit::Nanosecond => inner.hidden_nanos,
+            };
+            is_kept.then(|| Time {
+                data_type: cast.field.data_type().clone(),
+                hidden_nanos,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn unit_nanos(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
     }
 }
 

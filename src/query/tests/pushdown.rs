@@ -142,6 +142,7 @@ fn condition(of: &'static Subjects) -> impl Strategy<Value = String> {
         1 => (number(), number(), compare()).prop_map(|(a, b, op)| format!("{a} {op} {b}")),
         1 => (compare(), moment()).prop_map(|(op, moment)| format!("date_bin(interval '1 second', TIME) {op} {moment}")),
         2 => (compare(), moment()).prop_map(|(op, moment)| format!("TIME {op} {moment}")),
+        1 => (compare(), moment(), proptest::sample::select(&[0, 3, 9][..])).prop_map(|(op, moment, digits)| format!("TIME::timestamp({digits}) {op} {moment}")),
         1 => (not(),).prop_map(|(not,)| format!("OTHER_TIME IS {not}NULL")),
         1 => (compare(), moment()).prop_map(|(op, moment)| format!("OTHER_TIME {op} {moment}")),
         2 => proptest::sample::select(of.flags).prop_map(str::to_string),
@@ -358,6 +359,72 @@ async fn what_is_not_there_and_what_is_not_like_are_what_sql_says() {
     }
     let lakes = everywhere(&spans).await;
     assert!(check(&lakes, &spans, &conditions).await >= 3);
+}
+
+/// Casts of the time that move it, and some that do not: to coarser units, to other zones and back, to days; of numbers as if they were of
+/// a unit. Times between the units, before 1970 too, where casts round up.
+#[tokio::test]
+async fn casts_of_the_time_leave_the_same_rows_pushed_down_or_not() {
+    const CASTS: [&str; 17] = [
+        "time::timestamp(0)",
+        "time::timestamp(3)",
+        "time::timestamp(6)",
+        "time::timestamp(9)",
+        "time::timestamp(0)::timestamp(9)",
+        "time::timestamp(3)::timestamp(0)::timestamp(6)",
+        "time::timestamptz",
+        "arrow_cast(time, 'Timestamp(s, \"UTC\")')",
+        "arrow_cast(time, 'Timestamp(ms, \"UTC\")')",
+        "arrow_cast(time, 'Timestamp(s, \"+02:00\")')",
+        "arrow_cast(time::timestamp, 'Timestamp(ns, \"+02:00\")')",
+        "arrow_cast(arrow_cast(time, 'Timestamp(ns, \"+02:00\")'), 'Timestamp(us)')",
+        "arrow_cast(time_unix_nano, 'Timestamp(ns)')",
+        "arrow_cast(time_unix_nano / 1000000000, 'Timestamp(s)')",
+        "time::date::timestamp",
+        "date_trunc('second', time)",
+        "date_bin(interval '700 milliseconds', time)",
+    ];
+    let mut runner = runner();
+    for first in [T0, -2 * SECOND] {
+        let mut builder = LogsBuilder::default();
+        let context = builder.context(ContextBuilder::new().build());
+        for number in 0..40i64 {
+            let record = LogRecord {
+                time_unix_nano: first + number * 133_333_333,
+                body: Some("x"),
+                ..LogRecord::default()
+            };
+            builder.push(context, &record);
+        }
+        let rows = builder.finish().expect("rows").with_ingest_ids(1);
+        let lakes = everywhere(&rows).await;
+        let cast = proptest::sample::select(&CASTS[..]);
+        let compare = proptest::sample::select(&["=", "=", "<>", "<", "<=", ">", ">="][..]);
+        let moment = || {
+            (-1..7i64, proptest::sample::select(&[0, 0, 0, 133, 400, 533, 999][..])).prop_map(move |(seconds, millis)| {
+                let time = chrono::DateTime::from_timestamp_nanos(first + seconds * SECOND + millis * 1_000_000);
+                format!("timestamp '{}'", time.format("%Y-%m-%dT%H:%M:%S%.3f"))
+            })
+        };
+        let not = proptest::sample::select(&["", "NOT "][..]);
+        let mut n_some = 0;
+        for _ in 0..16 {
+            let draw = |_| {
+                let drawn = (&cast, &compare, &not, moment(), moment(), 0..8usize).new_tree(&mut runner);
+                let (cast, op, not, a, b, form) = drawn.expect("a condition").current();
+                match form {
+                    0 => format!("{cast} {not}BETWEEN {a} AND {b}"),
+                    1 => format!("{cast} {not}IN ({a}, {b}, {a} + interval '1 second', {b} + interval '2 seconds')"),
+                    2 => format!("{not}({a} {op} {cast})"),
+                    3 => format!("{not}({cast} {op} {a} OR {cast} = {b})"),
+                    _ => format!("{cast} {op} {a}"),
+                }
+            };
+            let conditions: Vec<String> = (0..12).map(draw).collect();
+            n_some += check(&lakes, &rows, &conditions).await;
+        }
+        assert!(n_some > 40, "{n_some} conditions told rows apart");
+    }
 }
 
 #[tokio::test]
