@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Event;
-use super::value::Value;
+use super::value::{Value, with_long_numbers_as_texts};
 use crate::model::json::looks_like_object;
 
 /// Leaves of one event, as the service has it.
@@ -115,7 +115,8 @@ fn leaves(text: &str, whole: bool, is_wanted: &dyn Fn(&str) -> bool) -> Option<V
         is_wanted,
         found: Vec::new(),
     };
-    let mut json = serde_json::Deserializer::from_str(text);
+    let text = with_long_numbers_as_texts(text);
+    let mut json = serde_json::Deserializer::from_str(&text);
     Node(&mut walk).deserialize(&mut json).ok()?;
     if whole {
         json.end().ok()?;

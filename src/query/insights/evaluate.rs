@@ -23,12 +23,14 @@ pub(super) struct Scope {
     pub(super) sets: Vec<HashSet<String>>,
 }
 
-/// A value as it is looked up among others: numbers alike however they are written. None of what is missing.
+/// A value as it is looked up among others, numbers among the texts of the same form: two texts that differ are two values, as they are to `=`.
+/// None of what is missing.
 pub(super) fn key(value: &Value) -> Option<String> {
-    match value.number() {
-        Some(number) => Some(Value::from(number).to_string()),
-        None if value.is_null() => None,
-        None => Some(value.to_string()),
+    match value {
+        Value::Null => None,
+        // a number, before it is shown
+        Value::Time(millis) => Some(millis.to_string()),
+        other => Some(other.to_string()),
     }
 }
 
@@ -115,6 +117,9 @@ fn compares(operator: Comparison, left: &Value, right: &Value) -> bool {
     let compared = left.compare(right);
     let order = match compared {
         Compared::As(order) => order,
+        Compared::Alike => {
+            return matches!(operator, Comparison::NotEqual | Comparison::LessOrEqual | Comparison::GreaterOrEqual);
+        }
         Compared::Differ | Compared::Missing => return operator == Comparison::NotEqual,
     };
     match operator {

@@ -11,7 +11,7 @@ use super::functions::{self, Takes};
 use super::lexer::{Kind, Token, malformed};
 use super::parser::{Parser, Result};
 use super::syntax::{AggregateCall, AggregateKind, Arithmetic, Comparison, Expression, FieldName, Sought};
-use super::value::{Number, Value};
+use super::value::{Number, Value, is_long};
 use crate::model::Table;
 use crate::query;
 
@@ -223,6 +223,8 @@ impl Parser {
         let token = self.lexer.next()?;
         match &token.kind {
             Kind::Number(text) => match Number::read(text) {
+                // all its digits count, as those of the texts that it is compared with
+                Some(_) if is_long(text) => Ok(Expression::Literal(Value::text(text.as_str()))),
                 Some(number) => Ok(Expression::Literal(number.into())),
                 None => malformed(format!("'{text}' is no number"), token.start, token.end),
             },

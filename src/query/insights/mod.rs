@@ -46,6 +46,9 @@
 //!
 //! - Texts that read as numbers are numbers: `status = 200` holds for `"200"` and `200.0`. A number and another text are not
 //!   equal, and neither is less. Two texts compare by their characters, case included.
+//! - Two texts are equal only if they are the same, to `=`, `in`, `dedup`, `join` and all that counts what is distinct: `"1.10"` is not
+//!   `"1.1"`, though neither is less. Whole numbers too long for 64 bits (Kinesis' sequence numbers) are texts, quoted or not, and
+//!   compare by all their digits.
 //! - JSON's `true` and `false` are shown as 1 and 0, and equal these as well as the words.
 //! - Comparisons with a missing field do not hold; `!=`, `not like`, `not in` and `not (…)` are the opposite, so they do.
 //! - `sort` is natural: missing first, then texts (digits inside by number), then numbers; `desc` is the reverse.

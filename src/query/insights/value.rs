@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDateTime};
 
+/// Digits of the least whole number that `i64` does not hold.
+const LONG_DIGITS: usize = 19;
+
 /// A value.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Value {
@@ -57,9 +60,90 @@ impl Number {
     pub(super) fn compare(self, other: Number) -> Ordering {
         match (self, other) {
             (Number::Whole(a), Number::Whole(b)) => a.cmp(&b),
+            (Number::Whole(a), Number::Double(b)) => exactly(a, b),
+            (Number::Double(a), Number::Whole(b)) => exactly(b, a).reverse(),
             // -0 equals 0
-            (a, b) => (a.as_f64() + 0.0).total_cmp(&(b.as_f64() + 0.0)),
+            (Number::Double(a), Number::Double(b)) => (a + 0.0).total_cmp(&(b + 0.0)),
         }
+    }
+}
+
+/// Doubles do not tell apart whole numbers beyond 2⁵³: sorted through them, numbers would have no order.
+fn exactly(whole: i64, double: f64) -> Ordering {
+    let floor = double.floor();
+    if floor >= -(i64::MIN as f64) {
+        return Ordering::Less;
+    }
+    if floor < i64::MIN as f64 {
+        return Ordering::Greater;
+    }
+    let is_above = double > floor;
+    whole.cmp(&(floor as i64)).then(if is_above { Ordering::Less } else { Ordering::Equal })
+}
+
+/// Of a whole number that [`Number::Whole`] does not hold, as Kinesis' sequence numbers are: whether it is below 0, and its digits.
+fn long_digits(text: &str) -> Option<(bool, &str)> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.len() < LONG_DIGITS || !digits.bytes().all(|b| b.is_ascii_digit()) || text.parse::<i64>().is_ok() {
+        return None;
+    }
+    Some((text.starts_with('-'), digits.trim_start_matches('0')))
+}
+
+/// Whether a text is a whole number that only a text holds.
+pub(super) fn is_long(text: &str) -> bool {
+    long_digits(text).is_some()
+}
+
+/// The order of texts that are the same number to [`Number::compare`]; others stand between long numbers below and above 0.
+fn order_of_long(a: &str, b: &str) -> Ordering {
+    let place = |long: Option<(bool, _)>| long.map_or(0, |(is_below, _)| if is_below { -1 } else { 1 });
+    let (a, b) = (long_digits(a), long_digits(b));
+    place(a).cmp(&place(b)).then_with(|| match (a, b) {
+        (Some((is_below, a)), Some((_, b))) => {
+            let order = a.len().cmp(&b.len()).then_with(|| a.cmp(b));
+            if is_below { order.reverse() } else { order }
+        }
+        _ => Ordering::Equal,
+    })
+}
+
+/// JSON in which whole numbers beyond `i64` are texts, as they stand: read as doubles, two of them would be one.
+pub(super) fn with_long_numbers_as_texts(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    // so many digits in a row fill at least one of these pieces
+    let has_long = bytes.len() >= LONG_DIGITS && bytes.chunks_exact(LONG_DIGITS / 2).any(|piece| piece.iter().all(u8::is_ascii_digit));
+    if !has_long {
+        return Cow::Borrowed(json);
+    }
+    let (mut written, mut taken, mut at) = (String::new(), 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let is_of_number = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E');
+                let end = at + bytes[at..].iter().position(|b| !is_of_number(b)).unwrap_or(bytes.len() - at);
+                let number = &json[at..end];
+                // with a zero before it is no JSON, and must stay none
+                if long_digits(number).is_some() && !number.trim_start_matches('-').starts_with('0') {
+                    written.push_str(&json[taken..at]);
+                    written.extend(["\"", number, "\""]);
+                    taken = end;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    match taken {
+        0 => Cow::Borrowed(json),
+        _ => Cow::Owned(written + &json[taken..]),
     }
 }
 
@@ -138,7 +222,8 @@ impl Value {
         }
     }
 
-    /// How it compares: by number if both are, by their text if neither is; else they are merely not equal.
+    /// How it compares: by number if both are, by their text if neither is; else they are merely not equal. Two texts are equal only if
+    /// they are the same: `1.10` is a version, and not `1.1`.
     pub(super) fn compare(&self, other: &Value) -> Compared {
         match (self, other) {
             (Value::Null, _) | (_, Value::Null) => return Compared::Missing,
@@ -153,7 +238,16 @@ impl Value {
             }
             _ => {}
         }
+        if let (Value::Text(a), Value::Text(b)) = (self, other)
+            && a == b
+        {
+            return Compared::As(Ordering::Equal);
+        }
         match (self.number(), other.number(), self, other) {
+            (Some(a), Some(b), Value::Text(left), Value::Text(right)) => match a.compare(b).then_with(|| order_of_long(left, right)) {
+                Ordering::Equal => Compared::Alike,
+                order => Compared::As(order),
+            },
             (Some(a), Some(b), ..) => Compared::As(a.compare(b)),
             (_, _, Value::Text(a), Value::Text(b)) => Compared::As(a.cmp(b)),
             _ => Compared::Differ,
@@ -170,8 +264,14 @@ impl Value {
             }
         }
         let (a, b) = (self.number(), other.number());
+        fn digits(value: &Value) -> &str {
+            match value {
+                Value::Text(text) => text,
+                _ => "",
+            }
+        }
         class(self, a).cmp(&class(other, b)).then_with(|| match (a, b) {
-            (Some(a), Some(b)) => a.compare(b),
+            (Some(a), Some(b)) => a.compare(b).then_with(|| order_of_long(digits(self), digits(other))),
             _ => match (self, other) {
                 (Value::Null, Value::Null) => Ordering::Equal,
                 (Value::Text(a), Value::Text(b)) => natural_text_order(a, b),
@@ -206,8 +306,13 @@ impl Value {
         .unwrap_or_default()
     }
 
+    /// From the text of JSON; a text that is none has no value.
+    pub(super) fn read_json(json: &str) -> Value {
+        serde_json::from_str(&with_long_numbers_as_texts(json)).map_or(Value::Null, Value::from_json)
+    }
+
     /// From JSON; numbers beyond doubles, and `null`, have no value.
-    pub(super) fn from_json(json: serde_json::Value) -> Value {
+    fn from_json(json: serde_json::Value) -> Value {
         match json {
             serde_json::Value::Null => Value::Null,
             serde_json::Value::Bool(flag) => Value::Flag(flag),
@@ -242,6 +347,8 @@ impl Value {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Compared {
     As(Ordering),
+    /// Two texts of one number, written otherwise: they are not equal, and neither is less.
+    Alike,
     /// They are not equal, and neither comes first.
     Differ,
     /// One of them is missing.
@@ -328,6 +435,72 @@ mod tests {
         let shown: Vec<String> = values.iter().map(Value::to_string).collect();
         assert_eq!(shown, ["", "", "X1", "x09", "x9", "x10", "-1.5", "9", "10", "1e1"]);
         assert!(values[0].is_null());
+    }
+
+    #[test]
+    fn numbers_have_one_order_beyond_what_doubles_tell_apart() {
+        let ascending = [
+            "-9223372036854775810",
+            "-9223372036854775809",
+            "-9223372036854775808",
+            "-1.5",
+            "9007199254740992",
+            "9007199254740993",
+            "9223372036854775806",
+            "9223372036854775807",
+            "9223372036854775808",
+            "9223372036854775809",
+            "49590338271490256608559692538361571095921575989136588897",
+            "49590338271490256608559692538361571095921575989136588898",
+        ];
+        for (i, a) in ascending.iter().enumerate() {
+            for (j, b) in ascending.iter().enumerate() {
+                let (a, b) = (Value::text(*a), Value::text(*b));
+                assert_eq!(a.compare(&b), Compared::As(i.cmp(&j)), "{a} {b}");
+                assert_eq!(a.natural_order(&b), i.cmp(&j), "{a} {b}");
+            }
+        }
+        let (whole, text) = (Value::Whole(200), Value::text("200.0"));
+        assert_eq!(whole.compare(&text), Compared::As(Ordering::Equal));
+        assert_eq!(Value::text("200").compare(&text), Compared::Alike);
+        assert_eq!(Value::text("1.10").compare(&Value::text("1.1")), Compared::Alike);
+        assert_eq!(
+            Value::Whole(i64::MAX).compare(&Value::Double(9_223_372_036_854_775_808.0)),
+            Compared::As(Ordering::Less)
+        );
+        assert_eq!(
+            Value::Whole(i64::MIN).compare(&Value::Double(-9_223_372_036_854_775_808.0)),
+            Compared::As(Ordering::Equal)
+        );
+        assert_eq!(Value::Whole(2).compare(&Value::Double(2.5)), Compared::As(Ordering::Less));
+        assert_eq!(Value::Whole(-2).compare(&Value::Double(-2.5)), Compared::As(Ordering::Greater));
+    }
+
+    #[test]
+    fn long_numbers_of_json_stay_as_they_are_written() {
+        for (json, expected) in [
+            (
+                r#"{"a":12345678901234567890123,"b":[-98765432109876543210]}"#,
+                r#"{"a":"12345678901234567890123","b":["-98765432109876543210"]}"#,
+            ),
+            (
+                r#"{"a":9223372036854775807,"b":9223372036854775808}"#,
+                r#"{"a":9223372036854775807,"b":"9223372036854775808"}"#,
+            ),
+            // no whole numbers, no numbers, no JSON
+            (
+                r#"{"a":0.12345678901234567890123,"b":12345678901234567890e3}"#,
+                r#"{"a":0.12345678901234567890123,"b":12345678901234567890e3}"#,
+            ),
+            (
+                r#"{"a\"12345678901234567890":"\\","b":"é 12345678901234567890"}"#,
+                r#"{"a\"12345678901234567890":"\\","b":"é 12345678901234567890"}"#,
+            ),
+            (r#"{"a":012345678901234567890}"#, r#"{"a":012345678901234567890}"#),
+            (r#""12345678901234567890\"#, r#""12345678901234567890\"#),
+        ] {
+            assert_eq!(with_long_numbers_as_texts(json), expected);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::query::insights::value::{Compared, Value};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     function("jsonparse", 1, 1, |arguments| match arguments.text(0) {
-        Some(text) => serde_json::from_str(&text).map_or(Value::Null, Value::from_json),
+        Some(text) => Value::read_json(&text),
         None => Value::Null,
     }),
     function("jsonstringify", 1, 1, |arguments| match arguments.value(0) {
@@ -29,8 +29,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn list(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::List(items) => Some(items.to_vec()),
-        Value::Text(text) if text.trim_start().starts_with('[') => match serde_json::from_str(text).map(Value::from_json) {
-            Ok(Value::List(items)) => Some(items.to_vec()),
+        Value::Text(text) if text.trim_start().starts_with('[') => match Value::read_json(text) {
+            Value::List(items) => Some(items.to_vec()),
             _ => None,
         },
         _ => None,

@@ -283,7 +283,7 @@ pub(super) struct Json {
 
 fn parsed(value: Value) -> Value {
     match &value {
-        Value::Text(text) => serde_json::from_str(text).map_or(Value::Null, Value::from_json),
+        Value::Text(text) => Value::read_json(text),
         _ => value,
     }
 }

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use super::super::record::{self, Named};
 use super::super::run::Scope;
-use super::super::value::{Number, Value};
+use super::super::value::{Number, Value, is_long};
 use super::super::{Event, discover};
 use crate::model::{EventId, TimeRange};
 
@@ -42,6 +42,8 @@ impl Seen {
             Value::Whole(_) => Self::WHOLE,
             Value::Double(_) => Self::DOUBLE,
             Value::Flag(_) => Self::FLAG,
+            // no column of numbers has room for it
+            Value::Text(text) if is_long(text) => Self::TEXT,
             Value::Text(text) => match Number::read(text) {
                 Some(Number::Whole(_)) => Self::NUMBER_AS_TEXT,
                 Some(Number::Double(_)) => Self::DOUBLE_AS_TEXT,
