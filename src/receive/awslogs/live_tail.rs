@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The events come from the write path's tail, not out of the store: batches are matched once, aside, and handed over. A
-//! `sessionUpdate` has the events of its second, at most 500; it says `sampled` when there were more, or when the tail could not
-//! look at all of them. Places for live tails are bounded (`[query] max_tails`), shared with our own API's.
+//! `sessionUpdate` has the events of its second, at most 500 and 1 MiB of messages; it says `sampled` when there were more, or when the
+//! tail could not look at all of them. Places for live tails are bounded (`[query] max_tails`), shared with our own API's.
 
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ use crate::query::{self, Query, Tail, TailEvent};
 const MAX_GROUPS: usize = 10;
 /// Events of one update.
 const MAX_RESULTS: usize = 500;
+/// Bytes of an update's messages, unless its first event alone has more.
+const MAX_UPDATE_BYTES: usize = 1 << 20;
+/// Bytes of a message: SDKs end the session at a frame above 24 MiB, and JSON can write a byte as six. `PutLogEvents` takes no more
+/// than 1 MiB, but events come other ways too.
+const MAX_MESSAGE_BYTES: usize = 3 << 20;
 /// Between updates.
 const UPDATE_EVERY: Duration = Duration::from_secs(1);
 /// A session ends after this.
@@ -148,6 +153,8 @@ struct Session {
 #[derive(Debug, Default)]
 struct Update {
     results: Vec<Value>,
+    /// Of the messages.
+    bytes: usize,
     is_sampled: bool,
 }
 
@@ -162,10 +169,13 @@ impl Update {
             if !is_shown || !session.streams.have(&event.stream) || !session.pattern.matches(&event.message) {
                 continue;
             }
-            if self.results.len() >= MAX_RESULTS {
+            let bytes = self.bytes + event.message.len();
+            let has_room = self.results.is_empty() || self.results.len() < MAX_RESULTS && bytes <= MAX_UPDATE_BYTES;
+            if !has_room || event.message.len() > MAX_MESSAGE_BYTES {
                 self.is_sampled = true;
-                return;
+                continue;
             }
+            self.bytes = bytes;
             self.results.push(json!({
                 "logStreamName": event.stream,
                 "logGroupIdentifier": identifier,

@@ -90,6 +90,51 @@ async fn a_session_says_that_the_server_ends() {
     assert!(frames.next().await.is_none());
 }
 
+/// An event of the stream that the session shows.
+fn with_body(now_millis: i64, number: usize, body: String) -> query::Hit {
+    query::Hit::Log(Box::new(query::LogHit {
+        ingest_id: number as i64,
+        time_unix_nano: now_millis * 1_000_000,
+        observed_time_micros: Some(now_millis * 1_000),
+        body: Some(body),
+        resource_attributes: vec![("aws.log.group.names".into(), "g".into()), ("aws.log.stream.names".into(), "s".into())],
+        ..query::LogHit::default()
+    }))
+}
+
+#[tokio::test]
+async fn an_update_has_a_mebibyte_of_messages_or_one_that_has_more_and_its_frame_is_one_that_sdks_take() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Arc::new(Path(parking_lot::Mutex::new(Some(broadcast::channel(1).0))));
+    let frames = session(&path, &folder, MAX_SESSION);
+    let now_millis = 1_795_323_600_000;
+    frames.receiver.registry.make_streams("g", ["s"], now_millis).await.expect("made");
+    let (kib, mib) = (1 << 10, 1 << 20);
+    for (sizes, n_shown, is_sampled) in [
+        (vec![256 * kib; 4], 4, false),
+        (vec![256 * kib; 5], 4, true),
+        (vec![mib], 1, false),
+        (vec![mib, 1], 1, true),
+        // what finds room behind one that does not
+        (vec![kib, mib, kib], 2, true),
+        (vec![3 * mib], 1, false),
+        (vec![3 * mib + 1, kib], 1, true),
+    ] {
+        let mut update = Update::default();
+        let tailed = TailEvent {
+            // six bytes each in JSON
+            hits: sizes.iter().map(|size| with_body(now_millis, 1, "\u{1}".repeat(*size))).collect(),
+            dropped: 0,
+            missed_batches: 0,
+            reason: None,
+        };
+        update.take_in(tailed, &frames.session, &frames.receiver);
+        assert_eq!((update.results.len(), update.is_sampled), (n_shown, is_sampled), "of {sizes:?}");
+        // botocore's eventstream.py: _MAX_PAYLOAD_LENGTH
+        assert!(update.frame().len() < 24 << 20);
+    }
+}
+
 #[tokio::test]
 async fn an_update_has_five_hundred_events_and_says_if_there_were_more() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -97,16 +142,7 @@ async fn an_update_has_five_hundred_events_and_says_if_there_were_more() {
     let frames = session(&path, &folder, MAX_SESSION);
     let now_millis = 1_795_323_600_000;
     frames.receiver.registry.make_streams("g", ["s"], now_millis).await.expect("made");
-    let event = |number: usize| {
-        query::Hit::Log(Box::new(query::LogHit {
-            ingest_id: number as i64,
-            time_unix_nano: now_millis * 1_000_000,
-            observed_time_micros: Some(now_millis * 1_000),
-            body: Some(format!("event {number}")),
-            resource_attributes: vec![("aws.log.group.names".into(), "g".into()), ("aws.log.stream.names".into(), "s".into())],
-            ..query::LogHit::default()
-        }))
-    };
+    let event = |number: usize| with_body(now_millis, number, format!("event {number}"));
     for (n_events, n_shown, is_sampled) in [(MAX_RESULTS, 500, false), (MAX_RESULTS + 1, 500, true), (0, 0, false)] {
         let mut update = Update::default();
         let tailed = TailEvent {
