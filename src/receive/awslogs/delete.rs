@@ -39,13 +39,12 @@ impl Gone {
         self.0.get(name).copied()
     }
 
-    /// Whether what came to a stream at this time is gone.
-    fn has(&self, group: &str, stream: &str, millis: i64) -> bool {
+    /// When a stream of this name was deleted last, alone or with its group: what came up to then is gone.
+    pub(super) fn of_stream(&self, group: &str, stream: &str) -> Option<i64> {
         if self.0.is_empty() {
-            return false;
+            return None;
         }
-        let is_gone = |name: &str| self.at(name).is_some_and(|at| millis <= at);
-        is_gone(group) || is_gone(&format!("{group}\0{stream}"))
+        self.at(group).max(self.at(&format!("{group}\0{stream}")))
     }
 
     pub(super) fn insert(&mut self, name: &str, at_millis: i64) {
@@ -70,18 +69,17 @@ impl Registry {
     /// Whether events of a stream that came at a time are shown: those of streams that exist, as they are now.
     pub(super) fn shows(&self, group: &str, stream: &str, ingestion_millis: i64) -> bool {
         let groups = self.read();
-        let exists = groups.by_name.get(group).is_some_and(|group| group.streams.contains_key(stream));
-        exists && !groups.gone.has(group, stream, ingestion_millis)
+        let exists = groups.by_name.get(group).is_some_and(|group| group.streams.contains(stream));
+        exists && groups.gone.of_stream(group, stream).is_none_or(|at| at < ingestion_millis)
     }
 
     /// Whether all events of a stream are shown, or none; `None` where some may be of an earlier stream of that name.
     pub(super) fn shows_all(&self, group: &str, stream: &str) -> Option<bool> {
         let groups = self.read();
-        if !groups.by_name.get(group).is_some_and(|group| group.streams.contains_key(stream)) {
+        if !groups.by_name.get(group).is_some_and(|group| group.streams.contains(stream)) {
             return Some(false);
         }
-        let was_gone = !groups.gone.0.is_empty() && (groups.gone.at(group).is_some() || groups.gone.at(&format!("{group}\0{stream}")).is_some());
-        (!was_gone).then_some(true)
+        groups.gone.of_stream(group, stream).is_none().then_some(true)
     }
 
     /// `DeleteLogGroup`.
@@ -161,7 +159,7 @@ impl Registry {
     }
 
     async fn remove_documents(&self, group: &str, taken: &Group) {
-        let keys: Vec<String> = taken.streams.keys().map(|stream| stream_key(group, stream)).collect();
+        let keys: Vec<String> = taken.streams.names().map(|stream| stream_key(group, stream)).collect();
         let intake = self.intake();
         let removals = futures::stream::iter(keys).map(|key| {
             let intake = intake.clone();
@@ -216,7 +214,7 @@ impl Registry {
                 self.remove_documents(group, &taken).await;
                 let _ = self.intake().put_state(&group_key(group), None).await;
             }
-            (_, Some(stream)) if self.read().by_name.get(group).is_none_or(|known| !known.streams.contains_key(stream)) => {
+            (_, Some(stream)) if self.read().by_name.get(group).is_none_or(|known| !known.streams.contains(stream)) => {
                 let _ = self.intake().put_state(&stream_key(group, stream), None).await;
             }
             _ => {}
@@ -250,6 +248,6 @@ impl Groups {
         let Some(group) = self.by_name.get_mut(group) else { return };
         group.bytes += record.bytes;
         self.n_streams += 1;
-        group.streams.insert(stream.to_string(), record);
+        group.streams.insert(stream, record);
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::arn::group_of_identifier;
 use super::error::{Error, Result};
 use super::registry::{Group, Registry, StreamRecord, check_class, check_tag_key, is_tag_char};
+use super::stream_table::last_event;
 use super::wire;
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
@@ -352,63 +353,30 @@ fn name_alternatives<'a>(validation: &mut Validation, pattern: &'a str) -> Vec<N
     alternatives
 }
 
-type Page<'a> = (Vec<(&'a String, &'a StreamRecord)>, Option<String>);
+type StreamPage<'a> = (Vec<(&'a str, &'a StreamRecord)>, Option<String>);
 
-fn streams_by_name<'a>(group: &'a Group, prefix: &str, descending: bool, token: Option<&str>, limit: usize) -> Result<Page<'a>> {
+fn streams_by_name<'a>(group: &'a Group, prefix: &str, descending: bool, token: Option<&str>, limit: usize) -> Result<StreamPage<'a>> {
     let after = token.map(|token| read_token(token, 'n')).transpose()?;
-    let with_prefix = || {
-        let from = group.streams.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        from.take_while(|(name, _)| name.starts_with(prefix))
-    };
-    let mut page: Vec<_>;
-    let has_more;
-    if descending {
-        // the end of a prefix has no name to seek to, so its names are gathered
-        let mut found: Vec<_> = with_prefix().take_while(|(name, _)| after.as_ref().is_none_or(|after| *name < after)).collect();
-        has_more = found.len() > limit;
-        page = found.split_off(found.len().saturating_sub(limit));
-        page.reverse();
-    } else {
-        let mut found = with_prefix().skip_while(|(name, _)| after.as_ref().is_some_and(|after| *name <= after));
-        page = found.by_ref().take(limit).collect();
-        has_more = found.next().is_some();
-    }
+    let (page, has_more) = group.streams.page_by_name(prefix, after.as_deref(), descending, limit);
     let next = page.last().filter(|_| has_more).map(|(name, _)| write_token('n', name));
     Ok((page, next))
 }
 
-fn streams_by_time<'a>(group: &'a Group, descending: bool, token: Option<&str>, limit: usize) -> Result<Page<'a>> {
-    // streams without events come before all others
-    let key = |stream: &StreamRecord| stream.last_event_millis.unwrap_or(-1);
-    let after = match token {
+fn streams_by_time<'a>(group: &'a Group, descending: bool, token: Option<&str>, limit: usize) -> Result<StreamPage<'a>> {
+    let after = token.map(|token| read_token(token, 't')).transpose()?;
+    let after = match &after {
         None => None,
-        Some(token) => {
-            let text = read_token(token, 't')?;
+        Some(text) => {
             let (millis, name) = text.split_once('/').ok_or_else(invalid_token)?;
-            Some((millis.parse::<i64>().map_err(|_| invalid_token())?, name.to_string()))
+            Some((millis.parse::<i64>().map_err(|_| invalid_token())?, name))
         }
     };
-    let mut found: Vec<(i64, &String, &StreamRecord)> = group
-        .streams
-        .iter()
-        .map(|(name, stream)| (key(stream), name, stream))
-        .filter(|(millis, name, _)| match &after {
-            None => true,
-            Some((after_millis, after_name)) if descending => (*millis, name.as_str()) < (*after_millis, after_name.as_str()),
-            Some((after_millis, after_name)) => (*millis, name.as_str()) > (*after_millis, after_name.as_str()),
-        })
-        .collect();
-    found.sort_unstable_by(|a, b| {
-        let order = (a.0, a.1).cmp(&(b.0, b.1));
-        if descending { order.reverse() } else { order }
-    });
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let next = found
+    let (page, has_more) = group.streams.page_by_last_event(after, descending, limit);
+    let next = page
         .last()
         .filter(|_| has_more)
-        .map(|(millis, name, _)| write_token('t', &format!("{millis}/{name}")));
-    Ok((found.into_iter().map(|(_, name, stream)| (name, stream)).collect(), next))
+        .map(|(name, stream)| write_token('t', &format!("{}/{name}", last_event(stream))));
+    Ok((page, next))
 }
 
 /// Checks the two members of which one names a group.

@@ -39,6 +39,7 @@ mod arn;
 mod wire;
 mod allowed;
 mod registry;
+mod stream_table;
 mod arrived;
 mod describe;
 mod put;

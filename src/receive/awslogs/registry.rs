@@ -25,6 +25,7 @@ use super::describe::{check_identifier, one_group};
 use super::error::{Error, Result};
 use super::events::Streams;
 use super::metric_filters::{MetricFilters, definitions};
+use super::stream_table::StreamTable;
 use super::subscription_filters::FilterRecord;
 use super::wire;
 use crate::decode::awslogs::Validation;
@@ -89,7 +90,7 @@ pub(super) struct StreamRecord {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) record: GroupRecord,
-    pub(super) streams: BTreeMap<String, StreamRecord>,
+    pub(super) streams: StreamTable,
     /// Sum over the streams.
     pub(super) bytes: u64,
 }
@@ -192,7 +193,7 @@ impl Registry {
             match (group, serde_json::from_slice::<StreamRecord>(&value)) {
                 (Some((group, stream)), Ok(record)) => {
                     group.bytes += record.bytes;
-                    group.streams.insert(stream.to_string(), record);
+                    group.streams.insert(stream, record);
                     groups.n_streams += 1;
                 }
                 (None, _) => tracing::error!(key, "a stored log stream has no log group and is left out"),
@@ -289,7 +290,7 @@ impl Registry {
         let groups = self.groups.read();
         let group = groups.by_name.get(group).ok_or(Error::NotFound("group"))?;
         match streams {
-            Streams::Named(names) if !names.iter().all(|name| group.streams.contains_key(name)) => Err(Error::NotFound("stream")),
+            Streams::Named(names) if !names.iter().all(|name| group.streams.contains(name)) => Err(Error::NotFound("stream")),
             _ => Ok(()),
         }
     }
@@ -298,14 +299,16 @@ impl Registry {
     pub fn written(&self, group_name: &str, stream_name: &str, written: &Written) {
         let mut groups = self.groups.write();
         let Some(group) = groups.by_name.get_mut(group_name) else { return };
-        let Some(stream) = group.streams.get_mut(stream_name) else { return };
-        let earliest = stream
-            .first_event_millis
-            .map_or(written.first_event_millis, |first| first.min(written.first_event_millis));
-        stream.first_event_millis = Some(earliest);
-        stream.last_event_millis = stream.last_event_millis.max(Some(written.last_event_millis));
-        stream.last_ingestion_millis = stream.last_ingestion_millis.max(Some(written.received_millis));
-        stream.bytes += written.bytes;
+        let changed = group.streams.change(stream_name, |stream| {
+            let earliest = stream
+                .first_event_millis
+                .map_or(written.first_event_millis, |first| first.min(written.first_event_millis));
+            stream.first_event_millis = Some(earliest);
+            stream.last_event_millis = stream.last_event_millis.max(Some(written.last_event_millis));
+            stream.last_ingestion_millis = stream.last_ingestion_millis.max(Some(written.received_millis));
+            stream.bytes += written.bytes;
+        });
+        let Some(stream) = changed else { return };
         group.bytes += written.bytes;
         // under the lock, so that the last one stored is the last one noted
         self.intake.put_state_relaxed(&stream_key(group_name, stream_name), to_json(stream).into());
@@ -376,7 +379,7 @@ impl Registry {
         {
             let groups = self.groups.read();
             let group = groups.by_name.get(group_name).ok_or(Error::NotFound("group"))?;
-            if group.streams.contains_key(stream_name) {
+            if group.streams.contains(stream_name) {
                 return Err(Error::AlreadyExists("stream"));
             }
             if groups.n_streams >= self.limits.max_log_streams {
@@ -397,7 +400,7 @@ impl Registry {
             let mut groups = self.groups.write();
             let groups = &mut *groups;
             if let Some(group) = groups.by_name.get_mut(group_name) {
-                group.streams.insert(stream_name.to_string(), record);
+                group.streams.insert(stream_name, record);
                 groups.n_streams += 1;
                 return Ok(());
             }
@@ -626,7 +629,7 @@ impl Registry {
         group.bytes += merged.bytes;
         if group.streams.get(stream_name) != Some(&merged) {
             self.intake.put_state_relaxed(&key, to_json(&merged).into());
-            group.streams.insert(stream_name.to_string(), merged);
+            group.streams.insert(stream_name, merged);
         }
     }
 
