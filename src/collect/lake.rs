@@ -69,9 +69,8 @@ impl Lake {
             share: None,
         };
         let written = arrived(&decoded.batch, received_at_nanos.div_euclid(NANOS));
-        self.intake.accept(received, decoded).await.map_err(|refused| refused.to_string())?;
-        self.registry.written_to(&written);
-        Ok(())
+        let accepted = self.registry.accept(received, decoded, written).await;
+        accepted.map(|_| ()).map_err(|refused| refused.to_string())
     }
 }
 

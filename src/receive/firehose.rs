@@ -33,6 +33,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use serde_json::json;
+use tracing::Instrument;
 
 use super::answer::{BUSY_RETRY_AFTER, Refusal};
 use super::awslogs::{Registry, arrived};
@@ -177,7 +178,7 @@ impl Receiver {
         is_open || is_known
     }
 
-    async fn deliver(&self, request_id: &str, headers: HeaderMap, body: Body) -> Result<(), Failure> {
+    async fn deliver(self: &Arc<Self>, request_id: &str, headers: HeaderMap, body: Body) -> Result<(), Failure> {
         let mut head = head_of(&headers).map_err(|message| self.malformed(Reason::Malformed, message))?;
         head.own_nodes = self.intake.nodes();
         let caps = Caps {
@@ -205,7 +206,6 @@ impl Receiver {
             ),
         })?;
         let Prepared { sealed, decoded, tally } = prepared;
-        let rejected: Vec<_> = decoded.rejected.iter().chain(&decoded.rejected_points).cloned().collect();
         let received = Received {
             receiver: RECEIVER,
             signal: Signal::Logs,
@@ -216,7 +216,18 @@ impl Receiver {
             repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
-        let received_millis = context.received_at_nanos.div_euclid(1_000_000);
+        let receiver = self.clone();
+        let request_id = request_id.to_string();
+        // to its end even if the client hangs up: what becomes of its records is counted
+        let task = tokio::spawn(async move { receiver.take(&request_id, received, decoded, &tally).await }.in_current_span());
+        task.await
+            .unwrap_or_else(|panic| Err(Failure::busy(format!("internal error: {panic}"), BUSY_RETRY_AFTER)))
+    }
+
+    /// Makes the streams that a delivery names, and its records durable.
+    async fn take(&self, request_id: &str, received: Received, decoded: Decoded, tally: &Tally) -> Result<(), Failure> {
+        let rejected: Vec<_> = decoded.rejected.iter().chain(&decoded.rejected_points).cloned().collect();
+        let received_millis = received.context.received_at_nanos.div_euclid(1_000_000);
         let streams = arrived(&decoded.batch, received_millis);
         // first: if we die between the two, the delivery comes again, and finds streams without events rather than events without streams
         self.log_groups.make_streams_of(&streams, received_millis).await.map_err(|error| {
@@ -230,7 +241,8 @@ impl Receiver {
             self.intake.ledger().refused(RECEIVER, Signal::Logs, n_records as u64);
             Failure::busy(error.to_string(), BUSY_RETRY_AFTER)
         })?;
-        let ack = self.intake.accept(received, decoded).await.map_err(|refused| match Refusal::from(refused) {
+        let accepted = self.log_groups.accept(received, decoded, streams).await;
+        let ack = accepted.map_err(|refused| match Refusal::from(refused) {
             Refusal::Busy { message, retry_after } => Failure::busy(message, retry_after),
             // in the stream's backup bucket it is safe; 413 would lose it
             Refusal::TooLarge(message) => Failure::new(StatusCode::BAD_REQUEST, message),
@@ -238,8 +250,7 @@ impl Receiver {
         if ack.is_repeat {
             return Ok(());
         }
-        self.log_groups.written_to(&streams);
-        metrics::firehose(&tally);
+        metrics::firehose(tally);
         if tally.own_copies > 0 {
             self.intake.ledger().repeated(RECEIVER, Signal::Logs, tally.own_copies);
             tracing::warn!(

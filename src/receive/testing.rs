@@ -1,6 +1,8 @@
 //! The write path for tests: keeps everything in memory and refuses on request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +12,7 @@ use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::Intake;
@@ -30,6 +33,10 @@ pub(super) struct Memory {
     ledger: Ledger,
     /// So many calls are refused first.
     pub(super) refusals: Mutex<usize>,
+    /// Requests have been taken before.
+    pub(super) is_repeating: AtomicBool,
+    /// What is taken is told only with a permit of this.
+    pub(super) held: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl Memory {
@@ -73,6 +80,9 @@ impl Intake for Memory {
     }
     async fn offer(&self, mut received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         self.refusal()?;
+        if self.is_repeating.load(Ordering::Relaxed) {
+            return Ok(Ack { lsn: 0, is_repeat: true });
+        }
         let n_rows = decoded.batch.n_rows() as u64;
         self.ledger.accepted(received.receiver, received.signal, n_rows);
         for rejected in decoded.rejected.iter().chain(&decoded.rejected_points) {
@@ -85,6 +95,10 @@ impl Intake for Memory {
         // the write path gives it back too, once the rows are its own
         received.share = None;
         self.accepted.lock().push((received, decoded));
+        let held = self.held.lock().clone();
+        if let Some(held) = held {
+            held.acquire().await.expect("never closed").forget();
+        }
         Ok(Ack { lsn: 1, is_repeat: false })
     }
     fn ledger(&self) -> &Ledger {
@@ -119,26 +133,26 @@ impl Intake for Memory {
 }
 
 /// A budget that is never spent.
-pub(super) fn ample() -> std::sync::Arc<Budget> {
+pub(super) fn ample() -> Arc<Budget> {
     Budget::new(usize::MAX)
 }
 
 /// A gate that is open to all, as where nothing is configured.
-pub(super) fn open_gate() -> std::sync::Arc<Gate> {
-    gate("", &[], std::sync::Arc::new(Memory::default()), 0, ample())
+pub(super) fn open_gate() -> Arc<Gate> {
+    gate("", &[], Arc::new(Memory::default()), 0, ample())
 }
 
 /// A gate with the settings of `[aws]`, and tokens.
-pub(super) fn gate(aws: &str, tokens: &[&str], intake: std::sync::Arc<dyn Intake>, now_nanos: i64, budget: std::sync::Arc<Budget>) -> std::sync::Arc<Gate> {
+pub(super) fn gate(aws: &str, tokens: &[&str], intake: Arc<dyn Intake>, now_nanos: i64, budget: Arc<Budget>) -> Arc<Gate> {
     let config: access::Config = toml::from_str(aws).expect("settings");
     assert_eq!(config.problems(), Vec::<String>::new());
     let keys = config.open(&|_| None).expect("keys");
-    std::sync::Arc::new(Gate {
+    Arc::new(Gate {
         verifier: access::sigv4::Verifier::new(&config, keys),
-        tokens: std::sync::Arc::new(auth::Config {
+        tokens: Arc::new(auth::Config {
             bearer_tokens: tokens.iter().map(|token| (*token).to_string()).collect(),
         }),
-        clock: std::sync::Arc::new(ManualClock::new(now_nanos)),
+        clock: Arc::new(ManualClock::new(now_nanos)),
         budget,
         intake,
         account_id: "000000000000".into(),

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import requests
 
@@ -123,3 +125,29 @@ def test_the_same_batch_from_many_at_once_is_stored_once(lake):
         thread.join()
     assert messages(lake) == sorted(f"{letter}{n}" for letter in "mn" for n in range(10))
     assert counted(lake) == {"accepted": 20, "repeated": 140}
+
+
+def test_a_sender_that_hangs_up_leaves_no_stream_without_its_times(make_lake):
+    """Whatever became of a call whose sender did not wait: where reads show its event, DescribeLogStreams tells when it was."""
+    lake = created(make_lake())
+    logs, at = lake.boto3(), urlsplit(lake.url)
+    for number in range(40):
+        name = f"gone-{number}"
+        logs.create_log_stream(logGroupName=GROUP, logStreamName=name)
+        body = json.dumps({**batch("m"), "logStreamName": name}).encode()
+        head = f"POST / HTTP/1.1\r\nhost: {at.netloc}\r\nx-amz-target: Logs_20140328.PutLogEvents\r\ncontent-length: {len(body)}\r\n\r\n"
+        with socket.create_connection((at.hostname, at.port)) as connection:
+            connection.sendall(head.encode() + body)
+            # at another place of its way each time
+            time.sleep(number % 8 * 0.0005)
+
+    def told():
+        shown = {event["logStreamName"] for event in logs.filter_log_events(logGroupName=GROUP)["events"]}
+        timed = {one["logStreamName"] for one in logs.describe_log_streams(logGroupName=GROUP)["logStreams"] if "lastEventTimestamp" in one}
+        return shown, timed
+
+    def agree():
+        shown, timed = told()
+        return shown and shown == timed
+
+    lake.wait_until(agree, 30, what="events and times agree")

@@ -1,18 +1,22 @@
 //! Log streams of events that come other ways than `PutLogEvents`: through the collector, or in deliveries of Firehose.
 //!
 //! Reads show the events of streams that exist. Nobody makes those streams by call, so they are made, and their groups, before their
-//! events are stored ([`Registry::make_streams`]); when they are, it is noted as for every stream ([`arrived`], [`Registry::written`]).
+//! events are stored ([`Registry::make_streams`]); when they are, it is noted as for every stream ([`arrived`], [`Registry::accept`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use futures::future::try_join_all;
+use tracing::Instrument;
 
+use super::super::answer::BUSY_RETRY_AFTER;
 use super::error::{Error, Result};
 use super::registry::{Registry, Written};
 use super::wire::{CreateLogGroup, CreateLogStream};
+use crate::decode::Decoded;
 use crate::decode::awslogs::EVENT_OVERHEAD_BYTES;
+use crate::ingest::{Ack, Received, Refused};
 use crate::model::{Batch, Table};
 
 /// Streams that are made at a time: each waits for the disk.
@@ -59,11 +63,28 @@ impl Registry {
         task.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
     }
 
-    /// Notes that they were.
-    pub fn written_to(&self, arrived: &Arrived) {
-        for ((group, stream), written) in arrived {
-            self.written(group, stream, written);
-        }
+    /// Hands a request over whose events are for these streams, and notes that they came: to its end even if its client hangs up, since
+    /// nobody would note it later. Of one that came again, when its events were is noted once more, and not how many bytes they have.
+    pub async fn accept(self: &Arc<Self>, received: Received, decoded: Decoded, mut streams: Arrived) -> std::result::Result<Ack, Refused> {
+        let registry = self.clone();
+        let work = async move {
+            let ack = registry.intake().accept(received, decoded).await?;
+            if ack.is_repeat {
+                // it may have been for an earlier stream of that name
+                streams.retain(|(group, stream), _| registry.shows_all(group, stream) == Some(true));
+                streams.values_mut().for_each(|written| written.bytes = 0);
+            }
+            for ((group, stream), written) in &streams {
+                registry.written(group, stream, written);
+            }
+            Ok(ack)
+        };
+        tokio::spawn(work.in_current_span()).await.unwrap_or_else(|panic| {
+            Err(Refused::Overloaded {
+                retry_after: BUSY_RETRY_AFTER,
+                message: format!("internal error: {panic}"),
+            })
+        })
     }
 
     async fn make_stream(&self, group: &str, stream: &str, now_millis: i64) -> Result<()> {

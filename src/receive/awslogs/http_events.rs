@@ -207,16 +207,14 @@ impl Receiver {
             repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
-        self.intake.accept(received, decoded).await?;
-        if let Some((first, last)) = brought.times {
-            let written = Written {
-                first_event_millis: first.div_euclid(1_000_000),
-                last_event_millis: last.div_euclid(1_000_000),
-                received_millis: received_at_nanos.div_euclid(1_000_000),
-                bytes: brought.bytes,
-            };
-            self.registry.written(&head.log_group, &head.log_stream, &written);
-        }
+        let written = brought.times.map(|(first, last)| Written {
+            first_event_millis: first.div_euclid(1_000_000),
+            last_event_millis: last.div_euclid(1_000_000),
+            received_millis: context.received_at_nanos.div_euclid(1_000_000),
+            bytes: brought.bytes,
+        });
+        let written = written.map(|written| ((head.log_group, head.log_stream), written));
+        self.registry.accept(received, decoded, written.into_iter().collect()).await?;
         Ok(answer::success(PLAIN_JSON, &answer))
     }
 }

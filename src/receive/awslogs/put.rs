@@ -72,10 +72,8 @@ impl Receiver {
             repeats_since_nanos: prepared.stream_since_nanos,
             share: Some(share),
         };
-        let ack = self.intake.accept(received, prepared.decoded).await?;
-        if let Some(written) = prepared.written.as_ref().filter(|_| !ack.is_repeat) {
-            self.registry.written(&prepared.group, &prepared.stream, written);
-        }
+        let written = prepared.written.map(|written| ((prepared.group, prepared.stream), written));
+        self.registry.accept(received, prepared.decoded, written.into_iter().collect()).await?;
         Ok(answer(&prepared.verdict, prepared.entity_rejection, received_at_nanos))
     }
 }

@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::collector::{logs, metrics, trace};
 use prost::Message;
 
 use super::answer::BUSY_RETRY_AFTER;
-use super::awslogs::{Registry, Written};
+use super::awslogs::{Arrived, Registry, Written};
 use super::{Intake, Undecoded, decode_within, inflate_aside};
 use crate::access::Caller;
 use crate::decode::http_events::Head;
@@ -214,13 +214,15 @@ impl Receiver {
             repeats_since_nanos: i64::MIN,
             share: Some(share),
         };
-        match self.intake.accept(received, decoded).await {
-            Ok(_) => {
-                if let (Some((head, written)), Some(log_groups)) = (brought, &self.log_groups) {
-                    log_groups.written(&head.log_group, &head.log_stream, &written);
-                }
-                Ok(partial)
+        let accepted = match (brought, &self.log_groups) {
+            (Some((head, written)), Some(log_groups)) => {
+                let streams = Arrived::from([((head.log_group, head.log_stream), written)]);
+                log_groups.accept(received, decoded, streams).await
             }
+            _ => self.intake.accept(received, decoded).await,
+        };
+        match accepted {
+            Ok(_) => Ok(partial),
             Err(Refused::Overloaded { retry_after, message }) => Err(Failure::Overloaded { retry_after, message }),
             Err(Refused::TooLarge(message)) => Err(Failure::TooLarge(message)),
             Err(Refused::Draining) => Err(Failure::Overloaded {

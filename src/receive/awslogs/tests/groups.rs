@@ -1,5 +1,8 @@
 //! What is told of log groups and streams.
 
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
 use super::*;
 
 #[tokio::test]
@@ -175,4 +178,71 @@ async fn streams_are_ordered_by_name_or_by_last_event_page_by_page() {
     server
         .fails("DescribeLogStreams", json!({"logGroupName": "gone"}), "ResourceNotFoundException")
         .await;
+}
+
+/// What is told of the one stream of this name.
+fn stream_of(server: &Server, name: &str) -> Value {
+    let call = DescribeLogStreams {
+        log_group_name: Some("g".into()),
+        log_stream_name_prefix: Some(name.into()),
+        ..DescribeLogStreams::default()
+    };
+    let answer = server.receiver.registry().describe_log_streams(&call).expect("an answer");
+    answer["logStreams"][0].clone()
+}
+
+/// Lets other tasks go on until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..100_000 {
+        if is_so() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never came");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_no_stream_without_its_times() {
+    let server = Server::with_stream().await;
+    server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "t"})).await;
+    let held = Arc::new(Semaphore::new(0));
+    *server.memory.held.lock() = Some(held.clone());
+    let put = Request::post("/")
+        .header("x-amz-target", "Logs_20140328.PutLogEvents")
+        .body(Body::from(events(&[-3, 0]).to_string()))
+        .expect("a request");
+    let collect = Request::post("/services/collector/event?logGroup=g&logStream=t")
+        .body(Body::from(r#"{"event": "hello"}"#))
+        .expect("a request");
+    let http = http_router(server.receiver.clone(), open_gate());
+    for (n_taken, stream, router, request) in [(1, "s", server.router.clone(), put), (2, "t", http, collect)] {
+        assert!(stream_of(&server, stream).get("lastEventTimestamp").is_none());
+        let call = tokio::spawn(router.oneshot(request));
+        until(|| server.memory.accepted.lock().len() == n_taken).await;
+        // as hyper does it
+        call.abort();
+        assert!(call.await.expect_err("it waited").is_cancelled());
+        held.add_permits(1);
+        until(|| stream_of(&server, stream)["lastEventTimestamp"] == NOW_MILLIS).await;
+        assert_eq!(stream_of(&server, stream)["lastIngestionTime"], NOW_MILLIS);
+    }
+    assert_eq!(stream_of(&server, "s")["firstEventTimestamp"], NOW_MILLIS - 3);
+    let groups = server.ok("DescribeLogGroups", json!({})).await;
+    assert_eq!(groups["logGroups"][0]["storedBytes"], 3 * 31);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_widens_times_and_adds_no_bytes() {
+    let server = Server::with_stream().await;
+    server.ok("PutLogEvents", events(&[-5, -1])).await;
+    server.memory.is_repeating.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.ok("PutLogEvents", events(&[-2, 0])).await;
+    let stream = stream_of(&server, "s");
+    assert_eq!(
+        (&stream["firstEventTimestamp"], &stream["lastEventTimestamp"]),
+        (&json!(NOW_MILLIS - 5), &json!(NOW_MILLIS))
+    );
+    let groups = server.ok("DescribeLogGroups", json!({})).await;
+    assert_eq!(groups["logGroups"][0]["storedBytes"], 2 * 31);
 }
