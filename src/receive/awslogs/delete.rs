@@ -94,7 +94,8 @@ impl Registry {
             }
             groups.take_group(name).ok_or(Error::NotFound("group"))?
         };
-        if let Err(error) = self.order(Query::equals("@log_group", name), name, now_millis).await {
+        let gone_millis = now_millis.max(group.record.created_millis);
+        if let Err(error) = self.order(Query::equals("@log_group", name), name, gone_millis).await {
             self.write().put_group(name, group);
             return Err(error);
         }
@@ -120,7 +121,8 @@ impl Registry {
             groups.take_stream(group, stream).ok_or(Error::NotFound("stream"))?
         };
         let rows = Query::equals("@log_group", group).and(Query::equals("@log_stream", stream));
-        if let Err(error) = self.order(rows, &format!("{group}\0{stream}"), now_millis).await {
+        let gone_millis = now_millis.max(record.created_millis);
+        if let Err(error) = self.order(rows, &format!("{group}\0{stream}"), gone_millis).await {
             self.write().put_stream(group, stream, record);
             return Err(error);
         }
@@ -128,7 +130,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Orders rows to be deleted, and notes when.
+    /// Orders rows to be deleted, and notes when: not before what is deleted was made, or other nodes would take the note for an old one.
     async fn order(&self, rows: Query, name: &str, now_millis: i64) -> Result<()> {
         let request = DeleteRequest {
             table: Table::Logs,

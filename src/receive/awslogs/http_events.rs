@@ -125,12 +125,17 @@ impl Registry {
         (brings_token(headers) && is_off()).then(|| format!("Bearer token authentication is not enabled for the log group {group}."))
     }
 
-    /// The retention in days (0: for ever) of a stream that a request names in its headers; why it is not taken, with the status.
-    pub fn place(&self, caller: &Caller, head: &Head) -> Result<i32, (StatusCode, String)> {
-        let placed = allowed::check_groups(caller, "PutLogEvents", &[&head.log_group], self.arns());
-        placed.and_then(|()| self.retention_of(&head.log_group, &head.log_stream)).map_err(|error| {
+    /// What decoding a request that comes now needs to know of the stream that it names in its headers: when it is received, and the
+    /// stream's retention in days (0: for ever); why it is not taken, with the status.
+    pub fn place(&self, caller: &Caller, head: &Head, now_nanos: i64) -> Result<Context, (StatusCode, String)> {
+        let allowed = allowed::check_groups(caller, "PutLogEvents", &[&head.log_group], self.arns());
+        let facts = allowed.and_then(|()| self.facts_of(&head.log_group, &head.log_stream)).map_err(|error| {
             let failure = told(&error);
             (failure.status, failure.message)
+        })?;
+        Ok(Context {
+            received_at_nanos: facts.received_at(now_nanos),
+            retention_days: facts.retention_days,
         })
     }
 }
@@ -179,9 +184,9 @@ impl Receiver {
         }
         let body = read_body(request, MAX_BODY_BYTES, self.budget.share()).await.map_err(unread)?;
         let (raw, encoding) = (body.raw.clone(), body.encoding);
-        let received_at_nanos = self.clock.now_nanos();
+        let now_nanos = self.clock.now_nanos();
         let registry = self.registry.clone();
-        let (its_head, place) = (head.clone(), (kind, encoding, received_at_nanos));
+        let (its_head, place) = (head.clone(), (kind, encoding, now_nanos));
         let prepare = move |inflated: Bytes, share: &mut Share| prepare(&registry, &caller, &its_head, &raw, &inflated, place, share);
         let (prepared, share) = inflate_aside(body, prepare).await.map_err(|unfit| match unfit {
             Unfit::Body(error) => unread(error),
@@ -225,15 +230,15 @@ fn prepare(
     head: &Head,
     raw: &Bytes,
     inflated: &Bytes,
-    (kind, encoding, received_at_nanos): (Kind, Encoding, i64),
+    (kind, encoding, now_nanos): (Kind, Encoding, i64),
     share: &mut Share,
 ) -> Result<Prepared, Unfit> {
     let refused = |reason: Reason| move |error: Error| Unfit::Call { error, reason };
     allowed::check_groups(caller, "PutLogEvents", &[&head.log_group], registry.arns()).map_err(refused(Reason::Unauthorized))?;
-    let retention_days = registry.retention_of(&head.log_group, &head.log_stream).map_err(refused(Reason::NotFound))?;
+    let facts = registry.facts_of(&head.log_group, &head.log_stream).map_err(refused(Reason::NotFound))?;
     let context = Context {
-        received_at_nanos,
-        retention_days,
+        received_at_nanos: facts.received_at(now_nanos),
+        retention_days: facts.retention_days,
     };
     share.hold_also(2 * inflated.len()).map_err(body::Error::from)?;
     let sealed = envelope::seal(head, raw, inflated, encoding)?;

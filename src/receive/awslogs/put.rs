@@ -78,7 +78,7 @@ impl Receiver {
     }
 }
 
-fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_nanos: i64, share: &mut Share) -> std::result::Result<Prepared, Unfit> {
+fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], now_nanos: i64, share: &mut Share) -> std::result::Result<Prepared, Unfit> {
     let malformed = |n_events: usize| {
         move |error: decode::Error| Unfit::Call {
             reason: error.reason(),
@@ -100,6 +100,7 @@ fn prepare(registry: &Arc<Registry>, caller: &Caller, body: &[u8], received_at_n
         reason: Reason::NotFound,
         n_events: n_events as u64,
     })?;
+    let received_at_nanos = facts.received_at(now_nanos);
     let context = Context {
         received_at_nanos,
         retention_days: facts.retention_days,

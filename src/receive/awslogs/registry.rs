@@ -150,8 +150,19 @@ pub(super) struct StreamFacts {
     pub(super) retention_days: i32,
     /// When the stream was made.
     pub(super) created_millis: i64,
+    /// What came up to this time is of an earlier stream of its name, and gone.
+    pub(super) gone_millis: Option<i64>,
     /// Whether events of its group have entities.
     pub(super) has_entities: bool,
+}
+
+impl StreamFacts {
+    /// When a request is received that comes now. Whoever said when an earlier stream was deleted, another node or ourselves before the
+    /// clock was set, may have been ahead of our clock: what is acknowledged now came after it all the same, and is shown.
+    pub(super) fn received_at(&self, now_nanos: i64) -> i64 {
+        let first = self.gone_millis.map(|gone| gone.saturating_add(1).saturating_mul(1_000_000));
+        first.map_or(now_nanos, |first| first.max(now_nanos))
+    }
 }
 
 impl LogGroups for Registry {
@@ -269,6 +280,7 @@ impl Registry {
     /// What taking events of a stream needs to know, if it and its group exist.
     pub(super) fn facts_of(&self, group: &str, stream: &str) -> Result<StreamFacts> {
         let groups = self.groups.read();
+        let gone_millis = groups.gone.of_stream(group, stream);
         let group = groups.by_name.get(group).ok_or(Error::NotFound("group"))?;
         let Some(stream) = group.streams.get(stream) else {
             return Err(Error::NotFound("stream"));
@@ -276,6 +288,7 @@ impl Registry {
         Ok(StreamFacts {
             retention_days: group.record.retention_days.unwrap_or(0),
             created_millis: stream.created_millis,
+            gone_millis,
             has_entities: group.has_entities(),
         })
     }
@@ -390,7 +403,7 @@ impl Registry {
                 )));
             }
         }
-        let gone = self.groups.read().gone.at(&format!("{group_name}\0{stream_name}"));
+        let gone = self.groups.read().gone.of_stream(group_name, stream_name);
         let record = StreamRecord {
             created_millis: gone.map_or(now_millis, |at| now_millis.max(at.saturating_add(1))),
             ..StreamRecord::default()
@@ -598,7 +611,7 @@ impl Registry {
         let _changing = self.changing(&key).await;
         let mut groups = self.groups.write();
         let groups = &mut *groups;
-        let gone = groups.gone.at(group_name).max(groups.gone.at(&format!("{group_name}\0{stream_name}")));
+        let gone = groups.gone.of_stream(group_name, stream_name);
         if gone.is_some_and(|at| record.created_millis <= at) {
             return;
         }

@@ -184,11 +184,12 @@ impl Receiver {
             (Signal::Traces, Form::Json) => Kind::OtlpTracesJson,
             (Signal::Metrics, Form::Json) => Kind::OtlpMetricsJson,
         };
-        let context = Context {
-            received_at_nanos: self.clock.now_nanos(),
-            retention_days: match &stream {
-                Some((head, caller)) => self.days_taken(caller, head).inspect_err(|_| self.reject(signal, Reason::NotFound))?,
-                None => self.intake.max_age_days(),
+        let now_nanos = self.clock.now_nanos();
+        let context = match &stream {
+            Some((head, caller)) => self.place(caller, head, now_nanos).inspect_err(|_| self.reject(signal, Reason::NotFound))?,
+            None => Context {
+                received_at_nanos: now_nanos,
+                retention_days: self.intake.max_age_days(),
             },
         };
         let head = stream.map(|(head, _)| head);
@@ -239,16 +240,19 @@ impl Receiver {
         self.log_groups.as_ref()?.token_refusal(&head.log_group, headers)
     }
 
-    /// How many days old records of a stream may be: its group's retention, and 14 at most.
-    fn days_taken(&self, caller: &Caller, head: &Head) -> Result<i32, Failure> {
+    /// What decoding records of a stream needs to know. They may be as old as their group's retention says, and 14 days at most.
+    fn place(&self, caller: &Caller, head: &Head, now_nanos: i64) -> Result<Context, Failure> {
         let Some(log_groups) = &self.log_groups else {
             return Err(Failure::Bad("there are no log groups here".into()));
         };
-        match log_groups.place(caller, head) {
-            Ok(0) => Ok(MAX_EVENT_DAYS),
-            Ok(days) => Ok(days.min(MAX_EVENT_DAYS)),
-            Err((status, message)) => Err(Failure::Unplaced(status, message)),
-        }
+        let mut context = log_groups
+            .place(caller, head, now_nanos)
+            .map_err(|(status, message)| Failure::Unplaced(status, message))?;
+        context.retention_days = match context.retention_days {
+            0 => MAX_EVENT_DAYS,
+            days => days.min(MAX_EVENT_DAYS),
+        };
+        Ok(context)
     }
 }
 

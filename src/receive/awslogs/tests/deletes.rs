@@ -98,3 +98,38 @@ async fn what_another_node_deleted_is_gone_here_and_does_not_come_back() {
             .is_some_and(Vec::is_empty)
     );
 }
+
+#[tokio::test]
+async fn what_is_acknowledged_by_a_clock_behind_that_of_the_deletion_is_shown() {
+    use crate::ingest::Facts;
+    let server = Server::with_stream().await;
+    let registry = server.receiver.registry();
+    // another node's clock is two seconds ahead
+    let gone_millis = NOW_MILLIS + 2_000;
+    registry.learn("loggone/g", &gone_millis.to_string().into()).await;
+    assert!(server.group_names(json!({})).await.is_empty());
+    server.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+    server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": "s"})).await;
+    server.ok("PutLogEvents", events(&[0])).await;
+    let collect = Request::post("/services/collector/event?logGroup=g&logStream=s")
+        .body(Body::from(r#"{"event": "hello"}"#))
+        .expect("a request");
+    let http = http_router(server.receiver.clone(), open_gate());
+    assert_eq!(send(&http, collect).await.status, StatusCode::OK);
+    for (received, _) in server.memory.accepted.lock().iter() {
+        let millis = received.context.received_at_nanos.div_euclid(1_000_000);
+        assert!(registry.shows("g", "s", millis), "{millis}");
+        assert!(!registry.shows("g", "s", gone_millis));
+    }
+    assert_eq!(server.memory.accepted.lock().len(), 2);
+    let streams = server.ok("DescribeLogStreams", json!({"logGroupName": "g"})).await;
+    assert_eq!(streams["logStreams"][0]["creationTime"], gone_millis + 1, "other nodes take it for a new one");
+
+    // and a deletion here is news to the other node
+    server.ok("DeleteLogStream", json!({"logGroupName": "g", "logStreamName": "s"})).await;
+    server.ok("DeleteLogGroup", json!({"logGroupName": "g"})).await;
+    for key in ["loggone/g", "loggone/g\0s"] {
+        let told = server.memory.states.lock()[key].clone();
+        assert_eq!(told, (gone_millis + 1).to_string(), "{key}");
+    }
+}
