@@ -8,7 +8,7 @@
 //! | `owner` | the account |
 //! | `logGroup`, `logStream` | of all events in it |
 //! | `subscriptionFilters` | the filter's name |
-//! | `logEvents` | `id` (the `eventId` of `FilterLogEvents`), `timestamp` in milliseconds, `message`; `extractedFields` with a pattern of delimited fields |
+//! | `logEvents` | `id` (the `eventId` of `FilterLogEvents`), `timestamp` in milliseconds, `message`; `extractedFields` with a pattern of delimited fields, and with system fields (`@aws.account`, `@aws.region`) if the filter asks for them |
 //!
 //! A record of rows is what `/api/v1/search` gives for one with `Accept: application/x-ndjson`, its body whole, and a newline.
 //!
@@ -106,6 +106,9 @@ pub fn control_message(service: &str, now_millis: i64) -> Record {
 pub(super) fn of_subscription(subscription: &Subscription, pattern: &FilterPattern, known: &dyn Subscriptions, node: &str, hits: Vec<Hit>) -> Encoded {
     let mut streams: BTreeMap<String, Vec<Event>> = BTreeMap::new();
     let mut encoded = Encoded::default();
+    if !subscription.is_for_us {
+        return encoded;
+    }
     for hit in hits {
         let came_from_there = came_from(&hit, &subscription.destination);
         if let Some((stream, event)) = event_of(subscription, pattern, known, hit) {
@@ -148,17 +151,18 @@ fn event_of(subscription: &Subscription, pattern: &FilterPattern, known: &dyn Su
     }
     let is_delimited = subscription.pattern.trim_start().starts_with('[');
     let fields = is_delimited.then(|| pattern.extract(&message)).flatten();
-    let named = |fields: BTreeMap<String, String>| {
-        let without_sign = |(name, value): (String, String)| (name.strip_prefix('$').map_or(name.clone(), str::to_string), value);
-        fields.into_iter().map(without_sign).collect()
-    };
+    let without_sign = |(name, value): (String, String)| (name.strip_prefix('$').map_or(name.clone(), str::to_string), value);
+    let mut named: Option<BTreeMap<String, String>> = fields.map(|fields| fields.into_iter().map(without_sign).collect());
+    if !subscription.system_fields.is_empty() {
+        named.get_or_insert_default().extend(subscription.system_fields.clone());
+    }
     Some((
         stream,
         Event {
             id,
             timestamp,
             message,
-            extracted_fields: fields.map(named),
+            extracted_fields: named,
             arrived_nanos,
         },
     ))

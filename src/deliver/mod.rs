@@ -54,9 +54,10 @@ mod tests;
 
 pub use envelope::control_message;
 pub use lake::EngineLake;
+pub use retry::{Retried, retry};
 pub use service::{Deliveries, Parts, Report};
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::model::Table;
 use sink::Destination;
@@ -190,6 +191,10 @@ pub struct Subscription {
     pub destination: Destination,
     /// Whether records are spread at random over shards; otherwise a stream's go to one.
     pub is_random: bool,
+    /// Whether events of this account and region are to be sent; those that come while they are not are passed by.
+    pub is_for_us: bool,
+    /// What each event says beside its text: names such as `@aws.region`, and what they are here.
+    pub system_fields: BTreeMap<String, String>,
     /// From where on, on the node where it was made; elsewhere from where it is heard of.
     pub since: Position,
 }

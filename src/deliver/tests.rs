@@ -190,6 +190,8 @@ fn subscription(pattern: &str) -> Subscription {
         pattern: pattern.into(),
         destination: Destination::of_arn("arn:aws:kinesis:us-east-1:1:stream/out").expect("a stream"),
         is_random: false,
+        is_for_us: true,
+        system_fields: BTreeMap::new(),
         since: Position { node: "here".into(), lsn: 0 },
     }
 }
@@ -535,6 +537,33 @@ fn events_of_gone_streams_and_other_groups_stay_and_fields_are_extracted() {
     assert_eq!(events.as_array().map(Vec::len), Some(1));
     let expected = serde_json::json!({ "ip": "1.1.1.1", "user": "ann", "status": "503" });
     assert_eq!(events[0]["extractedFields"], expected);
+}
+
+#[test]
+fn events_say_the_system_fields_that_a_filter_asks_for() {
+    let one = Subscription {
+        system_fields: BTreeMap::from([("@aws.region".to_string(), "eu-west-1".to_string())]),
+        ..subscription("")
+    };
+    let pattern = FilterPattern::parse("").expect("a pattern");
+    let encoded = envelope::of_subscription(&one, &pattern, &Groups::default(), "node", vec![event(1, 1, "a", "m")]);
+    let events = &opened(&encoded.records[0])["logEvents"];
+    assert_eq!(events[0]["extractedFields"], serde_json::json!({ "@aws.region": "eu-west-1" }));
+    let elsewhere = Subscription {
+        is_for_us: false,
+        ..one.clone()
+    };
+    let encoded = envelope::of_subscription(&elsewhere, &pattern, &Groups::default(), "node", vec![event(1, 1, "a", "m")]);
+    assert!(encoded.records.is_empty());
+    // beside those of the pattern
+    let delimited = Subscription {
+        pattern: "[level, ...]".into(),
+        ..one
+    };
+    let pattern = FilterPattern::parse("[level, ...]").expect("a pattern");
+    let encoded = envelope::of_subscription(&delimited, &pattern, &Groups::default(), "node", vec![event(1, 1, "a", "INFO m")]);
+    let fields = &opened(&encoded.records[0])["logEvents"][0]["extractedFields"];
+    assert_eq!((&fields["level"], &fields["@aws.region"]), (&"INFO".into(), &"eu-west-1".into()));
 }
 
 #[test]

@@ -81,6 +81,9 @@ pub struct Definition {
     /// Name, and the field that gives its value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dimensions: BTreeMap<String, String>,
+    /// Name and value of dimensions that are the same for all events, such as `@aws.region`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub system_dimensions: BTreeMap<String, String>,
 }
 
 /// A definition, ready to use.
@@ -95,6 +98,7 @@ pub struct Filter {
     value: String,
     default_value: Option<f64>,
     dimensions: Vec<(String, String)>,
+    system_dimensions: Vec<(String, String)>,
     values: Values,
 }
 
@@ -115,6 +119,13 @@ impl Filter {
             value: definition.value.clone(),
             default_value: definition.default_value.filter(|_| definition.dimensions.is_empty()),
             dimensions: definition.dimensions.clone().into_iter().collect(),
+            system_dimensions: definition
+                .system_dimensions
+                .iter()
+                // of two dimensions of one name it is the one that somebody wrote
+                .filter(|(name, _)| !definition.dimensions.contains_key(*name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             values,
         })
     }
@@ -410,8 +421,12 @@ impl Walk<'_> {
         self.push(filter, number, dimension_bytes, around)
     }
 
-    /// A point of a filter, whose attributes the builder has.
-    fn push(&mut self, filter: &Filter, number: f64, dimension_bytes: usize, around: &Around<'_>) -> Result<(), (Reason, &'static str)> {
+    /// A point of a filter; of its attributes the builder has those that are taken from the event.
+    fn push(&mut self, filter: &Filter, number: f64, mut dimension_bytes: usize, around: &Around<'_>) -> Result<(), (Reason, &'static str)> {
+        for (name, value) in &filter.system_dimensions {
+            dimension_bytes += name.len() + value.len() + 48;
+            self.builder.attribute(name, Value::Str(value));
+        }
         if self.left_bytes < POINT_BYTES + dimension_bytes || self.builder.n_points() >= self.max_points {
             self.builder.abandon();
             return Err((Reason::TooLarge, "metric filter: the points of the request take too much memory"));

@@ -147,6 +147,25 @@ fn a_point_has_its_dimensions_unit_time_and_trace_and_no_stream() {
 }
 
 #[test]
+fn points_say_the_system_fields_also_those_of_a_default_value() {
+    let mut filter = definition("{ $.ms = * }", "$.ms");
+    filter.default_value = Some(0.5);
+    filter.system_dimensions = BTreeMap::from([("@aws.region".into(), "eu-west-1".into())]);
+    for (line, value) in [(r#"{"ms":5}"#, 5.0), ("fine", 0.5)] {
+        let out = one(filter.clone(), &[line]);
+        assert_eq!(values(&out), [value]);
+        let shown = format!("{:?}", table(&out, Table::MetricSeries).expect("series").batch());
+        assert!(shown.contains("@aws.region") && shown.contains("eu-west-1"), "{shown}");
+    }
+    // what somebody calls so himself goes first
+    filter.default_value = None;
+    filter.dimensions = BTreeMap::from([("@aws.region".into(), "$.region".into())]);
+    let out = one(filter, &[r#"{"ms":5,"region":"mars"}"#]);
+    let shown = format!("{:?}", table(&out, Table::MetricSeries).expect("series").batch());
+    assert!(shown.contains("mars") && !shown.contains("eu-west-1"), "{shown}");
+}
+
+#[test]
 fn minutes_of_a_request_without_a_match_get_the_default_value() {
     let with_default = Definition {
         default_value: Some(-1.5),

@@ -211,6 +211,27 @@ def test_the_three_calls(make_lake, moto):
     assert lake.boto3().describe_subscription_filters(logGroupName=GROUP)["subscriptionFilters"] == []
 
 
+def test_events_say_the_system_fields_that_a_filter_asks_for(make_lake, moto):
+    stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)
+    logs = make_group(lake)
+    members = dict(logGroupName=GROUP, filterName="f", filterPattern="", destinationArn=stream.arn, roleArn=ROLE)
+    criteria = '@aws.account = "000000000000" AND @aws.region IN ["us-east-1"]'
+    logs.put_subscription_filter(**members, emitSystemFields=["@aws.account", "@aws.region"], fieldSelectionCriteria=criteria)
+    lake.restart()
+    logs = lake.boto3()
+    put(logs, ["one"])
+    wait_until(lambda: stream.messages() == ["one"], what="an event")
+    assert stream.events()[0]["extractedFields"] == {"@aws.account": "000000000000", "@aws.region": "us-east-1"}
+    (shown,) = logs.describe_subscription_filters(logGroupName=GROUP)["subscriptionFilters"]
+    assert (shown["emitSystemFields"], shown["fieldSelectionCriteria"]) == (["@aws.account", "@aws.region"], criteria)
+    logs.put_subscription_filter(**members)
+    put(logs, ["two"])
+    wait_until(lambda: stream.messages() == ["one", "two"], what="the next event")
+    assert [event.get("extractedFields") for event in stream.events() if event["message"] == "two"] == [None]
+    assert error_code(logs.put_subscription_filter, **members, fieldSelectionCriteria="@aws.zone = 'x'") == "InvalidParameterException"
+    assert error_code(logs.put_subscription_filter, **members, emitSystemFields=["@source.log"]) == "InvalidParameterException"
+
+
 def test_kills_lose_nothing(make_lake, moto):
     """kill -9 while events come in and go out: each is at Kinesis at least once, under one ID."""
     stream, lake = Kinesis(moto), make_deliver_lake(make_lake, moto)

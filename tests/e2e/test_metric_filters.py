@@ -176,6 +176,24 @@ def test_other_ways_into_the_group_make_points_too(lake, logs):
     assert counted(lake)["otlp", "metrics"] == {"accepted": 1}
 
 
+def test_system_fields_are_dimensions_and_choose_the_events(lake, logs):
+    transformation = {"metricName": "Errors", "metricNamespace": "Shop", "metricValue": "1"}
+    members = dict(logGroupName=GROUP, filterPattern="ERROR", metricTransformations=[transformation])
+    here, elsewhere = '@aws.region = "us-east-1"', '@aws.account NOT IN ["000000000000"]'
+    logs.put_metric_filter(filterName="here", fieldSelectionCriteria=here, emitSystemFieldDimensions=["@aws.account", "@aws.region"], **members)
+    logs.put_metric_filter(filterName="elsewhere", fieldSelectionCriteria=elsewhere, **members)
+    put(logs, "an ERROR")
+    lake.restart(kill=True)
+    logs = lake.boto3()
+    put(logs, "another ERROR")
+    assert points(lake) == [1.0, 1.0]
+    series = lake.sql("SELECT DISTINCT attributes['@aws.account'] AS account, attributes['@aws.region'] AS region FROM metric_series WHERE metric_name = 'Errors'")
+    assert series == [{"account": "000000000000", "region": "us-east-1"}]
+    shown = {one["filterName"]: one for one in logs.describe_metric_filters(logGroupName=GROUP)["metricFilters"]}
+    assert (shown["here"]["fieldSelectionCriteria"], shown["here"]["emitSystemFieldDimensions"]) == (here, ["@aws.account", "@aws.region"])
+    assert shown["elsewhere"]["fieldSelectionCriteria"] == elsewhere and "emitSystemFieldDimensions" not in shown["elsewhere"]
+
+
 def test_a_key_for_some_groups_sees_their_filters_alone(make_lake):
     key = lambda name, rights, groups=None: {"access_key_id": name, "secret_access_key": name * 4, "rights": rights, **({"log_groups": groups} if groups else {})}
     lake = make_lake(config={"aws": {"keys": [key("ADMIN", ["admin", "write", "read"]), key("READER", ["read"], ["/shop/*"])]}})

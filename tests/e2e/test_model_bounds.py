@@ -103,14 +103,13 @@ REFUSED_WITHIN = {
     "resourceArn": (r'The ARN "\w*" is invalid: expected arn:aws:logs:REGION:ACCOUNT:log-group:NAME', "one character is no ARN"),
     "destinationArn": ('destinationArn: the ARN "x" is not that of a Kinesis stream or Firehose stream.', "one character is no ARN"),
     "logGroupIdentifiers": (r'The log group identifier "x+" is not the ARN of a log group.', "a live tail wants ARNs, says the API reference"),
-    "fieldSelectionCriteria": (r"(Invalid metric transformation: )?fieldSelectionCriteria is not (served here|supported).", "it is not built"),
+    "fieldSelectionCriteria": (r"Invalid fieldSelectionCriteria: expected @aws.account or @aws.region at .*", "many x are no criteria"),
     "queryLanguage": ("queryLanguage PPL is not supported: use CWLI or SQL.|Expected: an SQL statement, found: fields", "PPL is not built; the query is one in CWLI"),
     "startTime": ("The start time of a query cannot be after its end time.", "the end is 0 here"),
 }
 # what is refused past its bound in words of its own
 OWN_WORDS = {
     ("*", "nextToken"): "The specified nextToken is invalid.",
-    ("PutSubscriptionFilter", "fieldSelectionCriteria"): "fieldSelectionCriteria is not supported.",
 }
 
 

@@ -1,9 +1,12 @@
 //! Names of log groups and streams as ARNs, under the configured region and account.
 
+use std::collections::BTreeMap;
+
 /// Writes ARNs; reads those of any partition, region and account, since clients build them from their own settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Arns {
     prefix: String,
+    region: String,
     account_id: String,
 }
 
@@ -17,8 +20,24 @@ impl Arns {
         };
         Self {
             prefix: format!("arn:{partition}:logs:{region}:{account_id}:log-group:"),
+            region: region.to_string(),
             account_id: account_id.to_string(),
         }
+    }
+
+    /// What a system field of events is here: `@aws.account` or `@aws.region`.
+    pub(super) fn system_field(&self, name: &str) -> Option<&str> {
+        match name {
+            "@aws.account" => Some(&self.account_id),
+            "@aws.region" => Some(&self.region),
+            _ => None,
+        }
+    }
+
+    /// Some of them by name; names of others are left out.
+    pub(super) fn system_fields(&self, names: &[String]) -> BTreeMap<String, String> {
+        let field = |name: &String| Some((name.clone(), self.system_field(name)?.to_string()));
+        names.iter().filter_map(field).collect()
     }
 
     /// The account.

@@ -10,10 +10,11 @@
 //! | `metricValue` | a number, or a field: `$.name` with a JSON pattern, `$name` with a delimited one that has it |
 //! | `dimensions` | three, of fields; not together with `defaultValue` |
 //! | `defaultValue` | a finite number |
-//! | `fieldSelectionCriteria`, `emitSystemFieldDimensions` | refused: they are not built |
+//! | `fieldSelectionCriteria` | see [`selection`]; a filter whose criteria do not hold here makes no points |
+//! | `emitSystemFieldDimensions` | `@aws.account`, `@aws.region`: the settings', on each point; they count as dimensions |
 //! | `applyOnTransformedLogs` | kept and shown; no event is transformed here |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,8 @@ use serde_json::{Value, json};
 use super::describe::{page_size, read_token, with_token, write_token};
 use super::error::{Error, Result};
 use super::registry::{Registry, group_name};
-use super::subscription_filters::{FilterRecord, MAX_REGEXES};
-use super::wire;
+use super::subscription_filters::{FilterRecord, MAX_CRITERIA_CHARS, MAX_REGEXES};
+use super::{Arns, selection, wire};
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;
 use crate::decode::cloudwatch::UNITS;
@@ -35,6 +36,8 @@ const MAX_FILTERS: usize = 100;
 const MAX_NAME: usize = 512;
 const MAX_METRIC_CHARS: usize = 255;
 const MAX_VALUE_CHARS: usize = 100;
+/// Fields that `emitSystemFieldDimensions` and `emitSystemFields` may name here.
+pub(super) const SYSTEM_FIELDS: [&str; 2] = ["@aws.account", "@aws.region"];
 
 /// A metric filter as stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +45,11 @@ pub(super) struct MetricFilterRecord {
     pub(super) created_millis: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) apply_on_transformed_logs: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    field_selection_criteria: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    emit_system_field_dimensions: Vec<String>,
+    /// Without the dimensions that are system fields.
     #[serde(flatten)]
     pub(super) definition: Definition,
 }
@@ -55,9 +63,15 @@ impl Registry {
         let definition = checked(call)?;
         let filter = Filter::new(&definition).map_err(|error| Error::InvalidParameter(told(&error)))?;
         let name = call.filter_name.clone().unwrap_or_default();
+        let criteria = call.field_selection_criteria.clone().filter(|criteria| !criteria.trim().is_empty());
+        if let Err(why) = selection::selects(criteria.as_deref().unwrap_or_default(), self.arns()) {
+            return Err(Error::InvalidParameter(format!("Invalid fieldSelectionCriteria: {why}.")));
+        }
         let record = MetricFilterRecord {
             created_millis: now_millis,
             apply_on_transformed_logs: call.apply_on_transformed_logs.unwrap_or(false),
+            field_selection_criteria: criteria,
+            emit_system_field_dimensions: call.emit_system_field_dimensions.clone().unwrap_or_default(),
             definition,
         };
         self.change_group(call.log_group_name.as_deref().unwrap_or_default(), |group| {
@@ -151,9 +165,17 @@ impl Registry {
     }
 }
 
-/// Definitions in order of their names.
-pub(super) fn definitions(filters: &MetricFilters) -> Vec<Definition> {
-    filters.values().map(|filter| filter.definition.clone()).collect()
+/// Definitions in order of their names: those that are for events of this account and region, and say which these are if they should.
+pub(super) fn definitions(filters: &MetricFilters, arns: &Arns) -> Vec<Definition> {
+    let is_for_us = |filter: &&MetricFilterRecord| {
+        let criteria = filter.field_selection_criteria.as_deref().unwrap_or_default();
+        selection::selects(criteria, arns).unwrap_or(false)
+    };
+    let definition = |filter: &MetricFilterRecord| Definition {
+        system_dimensions: arns.system_fields(&filter.emit_system_field_dimensions),
+        ..filter.definition.clone()
+    };
+    filters.values().filter(is_for_us).map(definition).collect()
 }
 
 /// Regular expressions of all patterns.
@@ -183,14 +205,21 @@ fn shown(name: &str, group: &str, filter: &MetricFilterRecord) -> Value {
     if !definition.dimensions.is_empty() {
         transformation["dimensions"] = json!(definition.dimensions);
     }
-    json!({
+    let mut shown = json!({
         "filterName": name,
         "filterPattern": definition.pattern,
         "metricTransformations": [transformation],
         "creationTime": filter.created_millis,
         "logGroupName": group,
         "applyOnTransformedLogs": filter.apply_on_transformed_logs,
-    })
+    });
+    if let Some(criteria) = &filter.field_selection_criteria {
+        shown["fieldSelectionCriteria"] = criteria.as_str().into();
+    }
+    if !filter.emit_system_field_dimensions.is_empty() {
+        shown["emitSystemFieldDimensions"] = json!(filter.emit_system_field_dimensions);
+    }
+    shown
 }
 
 /// What a call defines, if it keeps every rule that can be told without the pattern.
@@ -216,25 +245,27 @@ fn checked(call: &wire::PutMetricFilter) -> Result<Definition> {
         check_transformation(&mut validation, transformation);
     }
     if let Some(criteria) = &call.field_selection_criteria {
-        validation.length(criteria, "fieldSelectionCriteria", 0, 2_000);
+        validation.length(criteria, "fieldSelectionCriteria", 0, MAX_CRITERIA_CHARS);
     }
     validation.finish().map_err(Error::InvalidParameter)?;
     let dimensions = transformation.dimensions.clone().unwrap_or_default();
     let refused = |why: &str| Err(Error::InvalidParameter(format!("Invalid metric transformation: {why}")));
-    if dimensions.len() > MAX_DIMENSIONS {
-        return refused(&format!("it has {} dimensions, at most {MAX_DIMENSIONS} are allowed.", dimensions.len()));
+    let system_fields = call.emit_system_field_dimensions.as_deref().unwrap_or_default();
+    if let Some(other) = system_fields.iter().find(|name| !SYSTEM_FIELDS.contains(&name.as_str())) {
+        return Err(Error::InvalidParameter(format!(
+            "emitSystemFieldDimensions: {other:?} is not supported: expected {}.",
+            SYSTEM_FIELDS.join(" or ")
+        )));
+    }
+    let n_dimensions = dimensions.len() + system_fields.iter().collect::<BTreeSet<_>>().len();
+    if n_dimensions > MAX_DIMENSIONS {
+        return refused(&format!("it has {n_dimensions} dimensions, at most {MAX_DIMENSIONS} are allowed."));
     }
     if transformation.default_value.is_some() && !dimensions.is_empty() {
         return refused("dimensions and default value are mutually exclusive properties.");
     }
     if transformation.default_value.is_some_and(|value| !value.is_finite()) {
         return refused("defaultValue is no finite number.");
-    }
-    if call.field_selection_criteria.as_deref().is_some_and(|criteria| !criteria.trim().is_empty()) {
-        return refused("fieldSelectionCriteria is not served here.");
-    }
-    if call.emit_system_field_dimensions.as_ref().is_some_and(|fields| !fields.is_empty()) {
-        return refused("emitSystemFieldDimensions is not served here.");
     }
     let text = |member: &Option<String>| member.clone().unwrap_or_default();
     Ok(Definition {
@@ -245,6 +276,7 @@ fn checked(call: &wire::PutMetricFilter) -> Result<Definition> {
         default_value: transformation.default_value,
         unit: transformation.unit.clone(),
         dimensions,
+        system_dimensions: BTreeMap::new(),
     })
 }
 

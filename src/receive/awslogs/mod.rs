@@ -46,6 +46,7 @@ mod put;
 mod delete;
 mod events;
 mod records;
+mod selection;
 mod subscription_filters;
 mod event_stream;
 mod live_tail;

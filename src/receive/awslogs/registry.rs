@@ -108,6 +108,8 @@ pub(super) struct Groups {
     pub(super) gone: Gone,
     /// Told of every change of a group's metric filters.
     pub(super) filters: Arc<Filters>,
+    /// Of which account and region events are.
+    arns: Arns,
 }
 
 /// The log groups and streams of this server.
@@ -179,14 +181,18 @@ impl LogGroups for Registry {
 impl Groups {
     /// The metric filters of a group are these from now on.
     pub(super) fn tell_filters(&self, name: &str, record: &GroupRecord) {
-        self.filters.set(name, &definitions(&record.metric_filters));
+        self.filters.set(name, &definitions(&record.metric_filters, &self.arns));
     }
 }
 
 impl Registry {
     /// Reads back what an earlier life stored.
     pub fn open(intake: Arc<dyn Intake>, arns: Arns, limits: Limits, filters: Arc<Filters>) -> Self {
-        let mut groups = Groups { filters, ..Groups::default() };
+        let mut groups = Groups {
+            filters,
+            arns: arns.clone(),
+            ..Groups::default()
+        };
         for (key, value) in intake.states(GROUP_KEY) {
             match serde_json::from_slice(&value) {
                 Ok(record) => {

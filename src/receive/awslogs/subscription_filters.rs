@@ -9,8 +9,12 @@
 //!
 //! Before a filter is kept its destination gets a `CONTROL_MESSAGE`, as the service does it; one that does not take it is refused
 //! with `InvalidParameterException`, one that cannot be reached with 503 `ServiceUnavailableException`. Destinations of Lambda,
-//! OpenSearch and other accounts are refused, and so are the members that concern transformers and system fields. `roleArn` is kept
-//! and shown: what signs is our own credentials.
+//! OpenSearch and other accounts are refused, and so is the member that concerns transformers. `roleArn` is kept and shown: what signs is
+//! our own credentials.
+//!
+//! `fieldSelectionCriteria`: see [`selection`]; a filter whose criteria do not hold here sends nothing. `emitSystemFields`: `@aws.account`
+//! and `@aws.region` of the settings, among the `extractedFields` of each event; `@source.log` is refused, since nothing here is copied
+//! from other log groups.
 
 use std::sync::Arc;
 
@@ -20,8 +24,9 @@ use serde_json::{Value, json};
 use super::super::answer::BUSY_RETRY_AFTER;
 use super::describe::{page_size, read_token, with_token, write_token};
 use super::error::{Error, Result};
+use super::metric_filters::SYSTEM_FIELDS;
 use super::registry::{GroupRecord, Registry};
-use super::{Receiver, wire};
+use super::{Arns, Receiver, selection, wire};
 use crate::decode::awslogs::Validation;
 use crate::deliver::sink::{Destination, Fault, Remedy, Service, Sinks};
 use crate::deliver::{Position, Subscription, Subscriptions, control_message};
@@ -33,6 +38,8 @@ const MAX_FILTERS: usize = 2;
 pub(super) const MAX_REGEXES: usize = 5;
 /// Characters of a filter's name.
 const MAX_NAME_CHARS: usize = 512;
+/// Characters of `fieldSelectionCriteria`.
+pub(super) const MAX_CRITERIA_CHARS: usize = 2_000;
 /// What `distribution` may be; the second is the default.
 const DISTRIBUTIONS: [&str; 2] = ["Random", "ByLogStream"];
 
@@ -44,6 +51,10 @@ pub(super) struct FilterRecord {
     destination_arn: String,
     role_arn: Option<String>,
     distribution: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field_selection_criteria: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    emit_system_fields: Vec<String>,
     created_millis: i64,
     since: Position,
 }
@@ -74,7 +85,7 @@ fn check_names(validation: &mut Validation, call: &wire::SubscriptionFilter) {
     }
 }
 
-fn asked(call: &wire::SubscriptionFilter) -> Result<Asked<'_>> {
+fn asked<'c>(call: &'c wire::SubscriptionFilter, arns: &Arns) -> Result<Asked<'c>> {
     let mut validation = Validation::new();
     check_names(&mut validation, call);
     if let Some(pattern) = validation.required(&call.filter_pattern, "filterPattern") {
@@ -94,17 +105,23 @@ fn asked(call: &wire::SubscriptionFilter) -> Result<Asked<'_>> {
             format_args!("Member must satisfy enum value set: [{}]", DISTRIBUTIONS.join(", ")),
         );
     }
+    if let Some(criteria) = &call.field_selection_criteria {
+        validation.length(criteria, "fieldSelectionCriteria", 0, MAX_CRITERIA_CHARS);
+    }
     validation.finish().map_err(Error::InvalidParameter)?;
-    let unsupported = [
-        ("applyOnTransformedLogs", call.apply_on_transformed_logs == Some(true)),
-        (
-            "fieldSelectionCriteria",
-            call.field_selection_criteria.as_ref().is_some_and(|text| !text.is_empty()),
-        ),
-        ("emitSystemFields", call.emit_system_fields.as_ref().is_some_and(|fields| !fields.is_empty())),
-    ];
-    if let Some((member, _)) = unsupported.into_iter().find(|(_, is_given)| *is_given) {
-        return Err(Error::InvalidParameter(format!("{member} is not supported.")));
+    if call.apply_on_transformed_logs == Some(true) {
+        return Err(Error::InvalidParameter("applyOnTransformedLogs is not supported.".into()));
+    }
+    let criteria = call.field_selection_criteria.clone().filter(|criteria| !criteria.trim().is_empty());
+    if let Err(why) = selection::selects(criteria.as_deref().unwrap_or_default(), arns) {
+        return Err(Error::InvalidParameter(format!("Invalid fieldSelectionCriteria: {why}.")));
+    }
+    let system_fields = call.emit_system_fields.clone().unwrap_or_default();
+    if let Some(other) = system_fields.iter().find(|name| !SYSTEM_FIELDS.contains(&name.as_str())) {
+        return Err(Error::InvalidParameter(format!(
+            "emitSystemFields: {other:?} is not supported: expected {}.",
+            SYSTEM_FIELDS.join(" or ")
+        )));
     }
     let text = call.filter_pattern.as_deref().unwrap_or_default();
     let pattern = FilterPattern::parse(text).map_err(|error| Error::InvalidParameter(error.to_string()))?;
@@ -127,6 +144,8 @@ fn asked(call: &wire::SubscriptionFilter) -> Result<Asked<'_>> {
             destination_arn: arn.to_string(),
             role_arn: call.role_arn.clone(),
             distribution: distribution.to_string(),
+            field_selection_criteria: criteria,
+            emit_system_fields: system_fields,
             ..FilterRecord::default()
         },
         destination,
@@ -135,7 +154,7 @@ fn asked(call: &wire::SubscriptionFilter) -> Result<Asked<'_>> {
 
 impl Receiver {
     pub(super) async fn put_subscription_filter(&self, call: &wire::SubscriptionFilter) -> Result<()> {
-        let asked = asked(call)?;
+        let asked = asked(call, self.registry.arns())?;
         // what is refused anyway is not tried
         self.registry.check_takes_filter(&asked)?;
         let sinks = self.sinks.get().ok_or_else(|| Error::Internal("there is nothing to deliver through".into()))?;
@@ -275,15 +294,22 @@ fn shown_filter(group: &str, name: &str, record: &FilterRecord) -> Value {
     if let Some(role) = &record.role_arn {
         shown["roleArn"] = role.as_str().into();
     }
+    if let Some(criteria) = &record.field_selection_criteria {
+        shown["fieldSelectionCriteria"] = criteria.as_str().into();
+    }
+    if !record.emit_system_fields.is_empty() {
+        shown["emitSystemFields"] = json!(record.emit_system_fields);
+    }
     shown
 }
 
 impl Subscriptions for Registry {
     fn subscriptions(&self) -> Vec<Subscription> {
-        let groups = self.read();
+        let (groups, arns) = (self.read(), self.arns());
         let of_group = |(group, known): (&String, &super::registry::Group)| {
             let group = group.clone();
             let of_filter = move |(name, record): (&String, &FilterRecord)| {
+                let criteria = record.field_selection_criteria.as_deref().unwrap_or_default();
                 Some(Subscription {
                     log_group: group.clone(),
                     name: name.clone(),
@@ -291,6 +317,8 @@ impl Subscriptions for Registry {
                     pattern: record.pattern.clone(),
                     destination: Destination::of_arn(&record.destination_arn).ok()?,
                     is_random: record.distribution == DISTRIBUTIONS[0],
+                    is_for_us: selection::selects(criteria, arns) == Ok(true),
+                    system_fields: arns.system_fields(&record.emit_system_fields),
                     since: record.since.clone(),
                 })
             };

@@ -75,6 +75,44 @@ async fn filters_are_put_shown_replaced_and_deleted_and_outlive_a_restart() {
 }
 
 #[tokio::test]
+async fn system_fields_are_dimensions_and_choose_the_events() {
+    let server = Server::with_stream().await;
+    let fields = json!(["@aws.region", "@aws.account"]);
+    let here = json!({"emitSystemFieldDimensions": fields, "fieldSelectionCriteria": "@aws.account IN ['000000000000']"});
+    server.ok("PutMetricFilter", filter("f", here)).await;
+    let described = server.ok("DescribeMetricFilters", json!({})).await;
+    let shown = &described["metricFilters"][0];
+    assert_eq!(
+        (&shown["emitSystemFieldDimensions"], &shown["fieldSelectionCriteria"]),
+        (&fields, &json!("@aws.account IN ['000000000000']"))
+    );
+    let registry = server.receiver.registry();
+    let made = |server: &Server| {
+        let groups = server.receiver.registry().read();
+        super::super::metric_filters::definitions(&groups.by_name["g"].record.metric_filters, server.receiver.registry().arns())
+    };
+    let before = made(&server);
+    let dimensions: Vec<(&str, &str)> = before[0]
+        .system_dimensions
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(dimensions, [("@aws.account", "000000000000"), ("@aws.region", "us-east-1")]);
+    assert!(is_in_effect(&server));
+    let later = Server::on(server.memory.surviving(), Config::default());
+    assert!(is_in_effect(&later) && made(&later) == before);
+    assert_eq!(later.ok("DescribeMetricFilters", json!({})).await, described);
+    // of elsewhere no event is
+    server
+        .ok("PutMetricFilter", filter("f", json!({"fieldSelectionCriteria": "@aws.region = 'eu-west-1'"})))
+        .await;
+    assert!(!is_in_effect(&server) && made(&server).is_empty());
+    assert_eq!(registry.read().by_name["g"].record.metric_filters.len(), 1);
+    server.ok("PutMetricFilter", filter("f", json!({}))).await;
+    assert!(is_in_effect(&server) && made(&server)[0].system_dimensions.is_empty());
+}
+
+#[tokio::test]
 async fn filters_go_with_their_group_and_do_not_come_back_with_it() {
     let server = Server::with_stream().await;
     server.ok("PutMetricFilter", filter("a", json!({}))).await;
@@ -123,8 +161,12 @@ async fn limits_are_taken_at_the_bound_and_refused_one_past_it() {
             json!({"filterPattern": "{ $.a = 1 }", "defaultValue": 0, "dimensions": dimensions(1)}),
             "mutually exclusive",
         ),
-        (json!({"fieldSelectionCriteria": "@aws.region = \"x\""}), "fieldSelectionCriteria"),
-        (json!({"emitSystemFieldDimensions": ["@aws.region"]}), "emitSystemFieldDimensions"),
+        (json!({"fieldSelectionCriteria": "@aws.region > \"x\""}), "Invalid fieldSelectionCriteria"),
+        (json!({"emitSystemFieldDimensions": ["@source.log"]}), "expected @aws.account or @aws.region"),
+        (
+            json!({"filterPattern": "{ $.a = 1 }", "dimensions": dimensions(2), "emitSystemFieldDimensions": ["@aws.region", "@aws.account"]}),
+            "it has 4 dimensions",
+        ),
         (json!({"metricTransformations": []}), "greater than or equal to 1"),
     ] {
         let said = bad(more.clone()).await;

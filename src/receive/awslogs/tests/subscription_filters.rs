@@ -103,10 +103,11 @@ async fn what_is_no_filter_is_refused_in_the_services_words() {
         ("applyOnTransformedLogs", json!(true), "applyOnTransformedLogs is not supported"),
         (
             "fieldSelectionCriteria",
-            json!("@aws.region = \"x\""),
-            "fieldSelectionCriteria is not supported",
+            json!("@aws.zone = \"x\""),
+            "Invalid fieldSelectionCriteria: expected @aws.account or @aws.region",
         ),
-        ("emitSystemFields", json!(["@aws.account"]), "emitSystemFields is not supported"),
+        ("fieldSelectionCriteria", json!("x".repeat(2_001)), "less than or equal to 2000"),
+        ("emitSystemFields", json!(["@source.log"]), "expected @aws.account or @aws.region"),
         ("logGroupName", json!("a b"), "logGroupName"),
     ] {
         let said = server
@@ -225,4 +226,40 @@ async fn a_destination_that_does_not_take_the_test_message_is_refused() {
         (503, Some("ServiceUnavailableException"))
     );
     assert_eq!(server.receiver.registry().subscriptions(), []);
+}
+
+#[tokio::test]
+async fn system_fields_are_sent_and_choose_what_is_sent() {
+    let (server, _) = with_group().await;
+    let registry = server.receiver.registry();
+    let fields = json!(["@aws.region", "@aws.account"]);
+    let criteria = "@aws.region = \"us-east-1\"";
+    let members = with(with(filter("f"), "emitSystemFields", fields.clone()), "fieldSelectionCriteria", json!(criteria));
+    server.ok("PutSubscriptionFilter", members).await;
+    let described = server.ok("DescribeSubscriptionFilters", json!({ "logGroupName": "g" })).await;
+    let shown = &described["subscriptionFilters"][0];
+    assert_eq!((&shown["emitSystemFields"], &shown["fieldSelectionCriteria"]), (&fields, &json!(criteria)));
+    let subscriptions = registry.subscriptions();
+    let sent: Vec<(&str, &str)> = subscriptions[0]
+        .system_fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(sent, [("@aws.account", "000000000000"), ("@aws.region", "us-east-1")]);
+    let later = Server::on(server.memory.surviving(), Config::default());
+    assert_eq!(later.receiver.registry().subscriptions(), subscriptions);
+    assert_eq!(later.ok("DescribeSubscriptionFilters", json!({ "logGroupName": "g" })).await, described);
+    // of elsewhere nothing comes
+    let elsewhere = with(filter("f"), "fieldSelectionCriteria", json!("@aws.region != \"us-east-1\""));
+    server.ok("PutSubscriptionFilter", elsewhere).await;
+    assert!(subscriptions[0].is_for_us && !registry.subscriptions()[0].is_for_us);
+    server.ok("PutSubscriptionFilter", filter("f")).await;
+    let subscriptions = registry.subscriptions();
+    assert!(subscriptions[0].is_for_us && subscriptions[0].system_fields.is_empty());
+    let described = server.ok("DescribeSubscriptionFilters", json!({ "logGroupName": "g" })).await;
+    let shown = &described["subscriptionFilters"][0];
+    assert!(
+        shown.get("emitSystemFields").is_none() && shown.get("fieldSelectionCriteria").is_none(),
+        "{shown}"
+    );
 }
