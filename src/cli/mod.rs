@@ -5,6 +5,7 @@
 
 mod client;
 mod delete;
+mod deliver;
 mod generate;
 mod lake;
 mod print;
@@ -50,6 +51,9 @@ enum Command {
     /// Look into the log ahead of the blocks.
     #[command(subcommand)]
     Wal(wal::WalCommand),
+    /// Work with what could not be delivered.
+    #[command(subcommand)]
+    Deliver(deliver::DeliverCommand),
     /// Work with configuration files.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -145,6 +149,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Rules(command) => rules::run(command),
         Command::Lake(command) => lake::run(command).await,
         Command::Wal(command) => wal::run(command),
+        Command::Deliver(command) => deliver::run(command).await,
         Command::Config(command) => config(command),
         Command::Generate(args) => generate::run(args).await,
     }

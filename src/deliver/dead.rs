@@ -8,6 +8,7 @@
 //! | `error` | what the destination said last |
 //! | `rows` | how many |
 //! | `data` | the record as it was to arrive, in base64 |
+//! | `partition_key`; `region`, `own_region`, `endpoint_url` | what else sending it again needs ([`super::retry`]); the last two only if its job has its own |
 //!
 //! A line is on disk (fsync) before the checkpoint passes its rows. `dead-letters.ndjson` is renamed to `dead-letters.1.ndjson` when
 //! it holds half of what both may, and replaces the one before. A letter that cannot be written is counted and logged; the rows
@@ -21,20 +22,91 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
-use super::metrics;
-use super::sink::Record;
+use super::sink::{Destination, Record, Service};
+use super::{envelope, metrics};
 use crate::model::format_time;
 
 /// One that nobody takes.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) job: String,
-    pub(super) destination: String,
+    pub(super) destination: Destination,
     pub(super) reason: &'static str,
     pub(super) error: String,
     pub(super) record: Record,
+}
+
+/// A line of the file; what older ones lack is empty.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Line {
+    time: String,
+    job: String,
+    destination: String,
+    reason: String,
+    error: String,
+    rows: u64,
+    partition_key: String,
+    region: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    own_region: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    endpoint_url: String,
+    data: String,
+}
+
+impl Line {
+    fn of(letter: &Letter, now_nanos: i64) -> Line {
+        let (destination, record) = (&letter.destination, &letter.record);
+        Line {
+            time: format_time(now_nanos),
+            job: letter.job.clone(),
+            destination: destination.to_string(),
+            reason: letter.reason.to_string(),
+            error: letter.error.clone(),
+            rows: record.rows,
+            partition_key: record.partition_key.clone(),
+            region: destination.region.clone(),
+            own_region: destination.own_region.clone(),
+            endpoint_url: destination.own_endpoint_url.clone(),
+            data: STANDARD.encode(&record.data),
+        }
+    }
+}
+
+/// The record of a line, and where it was to go; why it is none.
+pub(super) fn read(line: &[u8]) -> Result<(Destination, Record), String> {
+    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let (service, stream) = line.destination.split_once(':').unwrap_or_default();
+    let service = [Service::Firehose, Service::Kinesis].into_iter().find(|known| known.name() == service);
+    let Some(service) = service.filter(|_| !stream.is_empty()) else {
+        return Err(format!("its destination is {:?}, expected firehose:STREAM or kinesis:STREAM", line.destination));
+    };
+    let data = STANDARD.decode(&line.data).map_err(|error| format!("its data is no base64: {error}"))?;
+    if data.is_empty() {
+        return Err("it has no data".into());
+    }
+    let destination = Destination {
+        service,
+        stream: stream.to_string(),
+        account: String::new(),
+        region: line.region,
+        own_region: line.own_region,
+        own_endpoint_url: line.endpoint_url,
+    };
+    let partition_key = match line.partition_key {
+        key if key.is_empty() => envelope::partition_key("", true),
+        key => key,
+    };
+    let record = Record {
+        data: data.into(),
+        partition_key,
+        rows: line.rows,
+        newest_nanos: 0,
+    };
+    Ok((destination, record))
 }
 
 /// The file.
@@ -75,16 +147,7 @@ impl DeadLetters {
         std::fs::create_dir_all(&self.folder)?;
         let path = self.folder.join("dead-letters.ndjson");
         for letter in letters {
-            let mut line = json!({
-                "time": format_time(now_nanos),
-                "job": letter.job,
-                "destination": letter.destination,
-                "reason": letter.reason,
-                "error": letter.error,
-                "rows": letter.record.rows,
-                "data": STANDARD.encode(&letter.record.data),
-            })
-            .to_string();
+            let mut line = serde_json::to_string(&Line::of(letter, now_nanos))?;
             line.push('\n');
             let mut so_far = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             if so_far > 0 && so_far + line.len() as u64 > self.max_bytes / 2 {
@@ -109,12 +172,17 @@ fn whole_or_not_at_all(file: &mut File, so_far: u64, write: impl FnOnce(&mut Fil
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn letter(data: &[u8]) -> Letter {
         Letter {
             job: "j".into(),
-            destination: "firehose:f".into(),
+            destination: Destination {
+                own_region: "eu-west-1".into(),
+                ..Destination::of_arn("arn:aws:firehose:us-east-1:1:deliverystream/f").expect("a stream")
+            },
             reason: "refused",
             error: "no".into(),
             record: Record {
@@ -123,6 +191,37 @@ mod tests {
                 rows: 3,
                 newest_nanos: 0,
             },
+        }
+    }
+
+    #[test]
+    fn a_line_reads_back_as_what_is_to_be_sent() {
+        let sent = letter(b"first");
+        let line = serde_json::to_vec(&Line::of(&sent, 0)).expect("JSON");
+        let (destination, record) = read(&line).expect("a letter");
+        let expected = Destination {
+            account: String::new(),
+            ..sent.destination
+        };
+        assert_eq!((destination, record), (expected, sent.record));
+        // one of before there were these members
+        let (destination, record) =
+            read(br#"{"time":"","job":"j","destination":"kinesis:k","reason":"refused","error":"","rows":2,"data":"eA=="}"#).expect("a letter");
+        assert_eq!(
+            (destination.to_string().as_str(), record.data.as_ref(), record.rows),
+            ("kinesis:k", &b"x"[..], 2)
+        );
+        assert_eq!(record.partition_key.len(), 32);
+        for (line, word) in [
+            (r#"{"destination":"kinesis:k","data":"#, "EOF"),
+            (r#"{"destination":"lambda:k","data":"eA=="}"#, "expected firehose:STREAM"),
+            (r#"{"destination":"kinesis:","data":"eA=="}"#, "expected firehose:STREAM"),
+            (r#"{"destination":"kinesis:k","data":"?"}"#, "no base64"),
+            (r#"{"destination":"kinesis:k"}"#, "no data"),
+            ("{}", "its destination is"),
+        ] {
+            let said = read(line.as_bytes()).expect_err(line);
+            assert!(said.contains(word), "{line}: {said}");
         }
     }
 

@@ -225,7 +225,8 @@ fn arrived_nanos(hit: &Hit) -> i64 {
     }
 }
 
-fn partition_key(stream: &str, is_random: bool) -> String {
+/// A stream's shard, or any.
+pub(super) fn partition_key(stream: &str, is_random: bool) -> String {
     let number: u128 = if is_random { rand::random() } else { xxh3_128(stream.as_bytes()) };
     format!("{number:032x}")
 }

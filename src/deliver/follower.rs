@@ -362,7 +362,7 @@ impl Follower {
     fn letter(&self, reason: &'static str, error: &str, record: Record) -> Letter {
         Letter {
             job: self.job.name.clone(),
-            destination: self.job.destination.to_string(),
+            destination: self.job.destination.clone(),
             reason,
             error: error.to_string(),
             record,

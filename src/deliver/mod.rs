@@ -38,6 +38,8 @@
 //! - Bounds: a page of rows in memory a job, [`sink::MAX_CALL_BYTES`] a call, [`Config::max_dead_letter_bytes`] on disk, then the
 //!   oldest letters go. What waits for a destination is in the lake, bounded by its retention and by [`Config::give_up_hours`].
 //!
+//! Dead letters are sent again by hand ([`fn@retry`]).
+//!
 //! A delivery reads as a report does: it takes the place of no question that somebody waits for. Start at [`Deliveries::run`]; the
 //! story of one page is `Follower::page`.
 
@@ -45,6 +47,7 @@ pub mod sink;
 mod envelope;
 mod checkpoint;
 mod dead;
+mod retry;
 mod metrics;
 mod lake;
 mod follower;

@@ -143,7 +143,7 @@ pub struct Record {
 }
 
 impl Record {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.data.len() + self.partition_key.len()
     }
 }

@@ -4,6 +4,8 @@ import base64
 import gzip
 import http.server
 import json
+import os
+import subprocess
 import threading
 import time
 import uuid
@@ -12,6 +14,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError, ParamValidationError
 
+import lake as lakes
 from lake import client, free_port, Server, tool, wait_until
 
 GROUP = "/deliver/shop"
@@ -230,6 +233,40 @@ def test_events_say_the_system_fields_that_a_filter_asks_for(make_lake, moto):
     assert [event.get("extractedFields") for event in stream.events() if event["message"] == "two"] == [None]
     assert error_code(logs.put_subscription_filter, **members, fieldSelectionCriteria="@aws.zone = 'x'") == "InvalidParameterException"
     assert error_code(logs.put_subscription_filter, **members, emitSystemFields=["@source.log"]) == "InvalidParameterException"
+
+
+def test_dead_letters_are_sent_again_by_hand_each_once(moto, tmp_path):
+    """Letters as a server writes them; those for a stream that is not there stay until it is."""
+    stream, absent = Kinesis(moto), f"absent-{uuid.uuid4().hex[:8]}"
+
+    def letter(name, text):
+        envelope = {"messageType": "DATA_MESSAGE", "logEvents": [{"message": text}]}
+        data = base64.b64encode(gzip.compress(json.dumps(envelope).encode())).decode()
+        return json.dumps({"time": "", "job": "j", "destination": f"kinesis:{name}", "reason": "refused", "error": "", "rows": 1, "data": data}) + "\n"
+
+    letters, settings = tmp_path / "dead-letters.ndjson", tmp_path / "tracelake.toml"
+    letters.write_text(letter(stream.name, "one") + letter(absent, "two") + letter(stream.name, "three") + '{"torn')
+    settings.write_text(f'[deliver]\nendpoint_url = "{moto}"\nregion = "us-east-1"\n')
+
+    def retry(code, **expected):
+        command = [lakes.binary(), "deliver", "retry", str(letters), "--config", str(settings), "--json"]
+        done = subprocess.run(command, env={**os.environ, **KEYS}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done
+        answer = json.loads(done.stdout)
+        assert {name: answer[name] for name in expected} == expected
+        return answer
+
+    answer = retry(1, sent=2, rows=2, sent_before=0, failed=1, unreadable=1)
+    assert list(answer["errors"]) == [f"kinesis:{absent}"] and "ResourceNotFound" in answer["errors"][f"kinesis:{absent}"]
+    assert stream.messages() == ["one", "three"]
+    client("kinesis", moto).create_stream(StreamName=absent, ShardCount=1)
+    letters.write_text(letters.read_text().removesuffix('{"torn'))
+    retry(0, sent=1, sent_before=2, failed=0, unreadable=0)
+    retry(0, sent=0, sent_before=3)
+    assert stream.messages() == ["one", "three"]
+    arrived = Kinesis.__new__(Kinesis)
+    arrived.client, arrived.name = client("kinesis", moto), absent
+    assert arrived.messages() == ["two"]
 
 
 def test_kills_lose_nothing(make_lake, moto):

@@ -260,11 +260,14 @@ def test_its_commands_and_clients_work(tmp_path):
     inline = {command for command in re.findall(r"`(tracelake [^`]+)`", README)}
     checks = {"tracelake lake verify", "tracelake wal verify"}
     lake = "tracelake lake ddl athena --location s3://bucket/prefix"
-    assert inline == {"tracelake config check FILE", "tracelake rules check config/rules", lake} | checks, inline
+    letters = "tracelake deliver retry FILE"
+    assert inline == {"tracelake config check FILE", "tracelake rules check config/rules", lake, letters} | checks, inline
+    (tmp_path / "letters.ndjson").touch()
     for command in inline:
         # the data of the server above lies where these look without being told
         folder = tmp_path if command in checks else lakes.REPO
-        done = subprocess.run(ours(command.replace("FILE", "config/tracelake.toml")), cwd=folder, capture_output=True, text=True, timeout=60)
+        file = str(tmp_path / "letters.ndjson") if command == letters else "config/tracelake.toml"
+        done = subprocess.run(ours(command.replace("FILE", file)), cwd=folder, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout, (command, done.stderr)
     assert "`--rules config/rules`" in README
     server = Program([lakes.binary(), "serve", "--rules", str(lakes.REPO / "config" / "rules")], tmp_path)
