@@ -34,8 +34,8 @@ const VALUE_BYTES: usize = 40;
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Queries that are scheduled or running at once (30); at the bound `StartQuery` answers `LimitExceededException`. At AWS it is 100,
-    /// which is the most here too. In SQL never more than 15, as there.
+    /// Queries that are scheduled or running at once (100, as at AWS, and the most); at the bound `StartQuery` answers
+    /// `LimitExceededException`. In SQL never more than 15, as there. Those that are scheduled hold their text alone.
     pub max_queries: usize,
     /// Of these, those that run (4); the others are `Scheduled`.
     pub max_running: usize,
@@ -55,7 +55,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_queries: 30,
+            max_queries: 100,
             max_running: 4,
             memory_bytes: 128 << 20,
             timeout_seconds: 3_600,
