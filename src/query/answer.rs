@@ -77,6 +77,10 @@ pub struct SearchResponse {
     pub hits: Vec<Hit>,
     /// Where the next page starts; `None` when this is the last.
     pub next_cursor: Option<Cursor>,
+    /// Where not everything could be read: the first time, in the order asked for, of which rows may be missing. All rows of the page that
+    /// come before are there.
+    #[serde(skip)]
+    pub whole_until: Option<i64>,
     /// What the page rests on.
     pub coverage: Coverage,
     /// How long it took.

@@ -10,6 +10,9 @@ use crate::model::TimeRange;
 /// Problems listed in one answer; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
 
+/// What the problem is of, where time was up.
+const TIME_LIMIT: &str = "time limit";
+
 /// Why rows may be missing from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +95,23 @@ impl Coverage {
     /// Whether anything is lacking but what damaged objects held: that is lost, and asking again will not bring it.
     pub fn lacks_more_than_damage(&self) -> bool {
         !self.complete && (self.problems.is_empty() || self.problems.iter().any(|problem| problem.kind != ProblemKind::Corrupt))
+    }
+
+    /// Notes that time was up.
+    pub(super) fn is_late(&mut self) {
+        self.incomplete(ProblemKind::Timeout, TIME_LIMIT, "time was up; rows that were not reached are missing");
+    }
+
+    /// Whether time was up before everything was read.
+    pub fn is_time_up(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == ProblemKind::Timeout)
+    }
+
+    /// Whether nothing went wrong but that: what is asked for is more than there is time for.
+    pub fn lacks_time_alone(&self) -> bool {
+        self.problems
+            .iter()
+            .all(|problem| problem.kind == ProblemKind::Timeout && problem.what == TIME_LIMIT)
     }
 
     /// Notes a problem that cost no rows.

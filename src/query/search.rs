@@ -151,6 +151,8 @@ pub(super) struct Page {
     pub(super) next: Option<Cursor>,
     /// Whether the bytes ended the page.
     pub(super) is_cut: bool,
+    /// See [`SearchResponse::whole_until`].
+    pub(super) whole_until: Option<i64>,
 }
 
 impl Page {
@@ -158,6 +160,7 @@ impl Page {
         SearchResponse {
             hits: self.hits,
             next_cursor: self.next,
+            whole_until: self.whole_until,
             coverage,
             took: begun.elapsed(),
         }
@@ -172,6 +175,8 @@ struct Located {
     opened: Arc<BTreeMap<usize, Block>>,
     /// The last of them, if there are more.
     last: Option<Cursor>,
+    /// Rank of the first row that may lie in what was not looked at; `None`: all was that matters.
+    unread: Option<i64>,
 }
 
 /// Finds the first `n_rows` rows of a job behind a cursor.
@@ -187,7 +192,9 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
     }
     let mut first = First::new(n_rows.saturating_add(1), order, cursor);
     search_head(job, &mut first).await?;
+    let mut unread = job.stop.is_over().then_some(i64::MAX);
     let metas = job.metas.clone();
+    let first_rank = |number: usize| metas.get(number).map(|meta| order.first_rank((meta.min_time_nanos, meta.max_time_nanos)));
     let mut opened: BTreeMap<usize, Block> = BTreeMap::new();
     let (mut number, mut window) = (0, 1);
     while number < metas.len() && !job.stop.is_over() {
@@ -197,24 +204,32 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
         let end = number + metas[number..metas.len().min(number + window)].iter().take_while(|meta| matters(meta)).count();
         if end == number {
             job.coverage.blocks_pruned += (metas.len() - number) as u64;
+            number = metas.len();
             break;
         }
         let found = search_blocks(job, blocks, number..end, &first).await?;
-        for (number, block, keys) in found {
+        let mut is_read = vec![false; end - number];
+        for (block_number, block, keys) in found {
             match keys {
                 Ok(keys) => {
+                    is_read[block_number - number] = true;
                     job.coverage.rows_matched_at_least += keys.len() as u64;
                     for (time, ingest_id, row) in keys {
-                        first.offer((time, ingest_id), Place::Block { number, row });
+                        first.offer((time, ingest_id), Place::Block { number: block_number, row });
                     }
-                    opened.insert(number, block);
+                    opened.insert(block_number, block);
                 }
-                Err(error) => job.coverage.incomplete(error.problem(), metas[number].id.as_str(), error.to_string()),
+                Err(error) => job.coverage.incomplete(error.problem(), metas[block_number].id.as_str(), error.to_string()),
             }
         }
+        // who stopped in the middle does not say so
+        let is_over = job.stop.is_over();
+        let lacking = (number..end).zip(is_read).filter(|(_, is_read)| is_over || !is_read);
+        unread = unread.max(lacking.filter_map(|(number, _)| first_rank(number)).max());
         number = end;
         window = (window * 2).min(MAX_WINDOW);
     }
+    unread = unread.max((number..metas.len()).filter_map(first_rank).max());
     let mut found: Vec<Found> = first.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     let has_more = found.len() > n_rows;
@@ -228,6 +243,7 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
         metas,
         opened: Arc::new(opened),
         last,
+        unread,
     })
 }
 
@@ -235,6 +251,9 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
 pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
     let located = locate(job, blocks, order, bounds.rows, cursor).await?;
     let fetched = fetch(job, &located.found, &located.opened, &blocks.rows, bounds.bytes).await?;
+    let unreadable = fetched.unreadable.keys().filter_map(|number| located.metas.get(*number));
+    let unreadable = unreadable.map(|meta| order.first_rank((meta.min_time_nanos, meta.max_time_nanos))).max();
+    let unread = located.unread.max(unreadable);
     for (number, (problem, error)) in fetched.unreadable {
         job.coverage.incomplete(problem, located.metas[number].id.as_str(), error);
     }
@@ -251,6 +270,7 @@ pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, boun
         bytes: fetched.bytes,
         next,
         is_cut: fetched.is_cut,
+        whole_until: unread.map(|rank| order.rank(rank)),
     })
 }
 

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use super::shares::{Needs, Share};
 use super::{Answer, Context, Event, Failed, Flow, IndexCount, Limits, Pipeline, Script};
 use crate::model::{Table, TimeRange};
-use crate::query::{CountGroup, CountRequest, Coverage, Cursor, Engine, Error, ErrorKind, Extent, Hit, Order, ProblemKind, Query, SearchRequest};
+use crate::query::{CountGroup, CountRequest, Coverage, Cursor, Engine, Error, ErrorKind, Extent, Hit, Order, Query, SearchRequest};
 
 /// Rows asked for at a time.
 const HELPING: usize = if cfg!(test) { 64 } else { 10_000 };
@@ -414,7 +414,7 @@ async fn read_rows(engine: &Engine, plan: &Plan, mut pipeline: Pipeline, mut wal
         };
         if !page.coverage.complete {
             progress.has_scanned(0, page.coverage.bytes_read);
-            if is_time_up(&page.coverage) && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
+            if page.coverage.is_time_up() && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
                 continue;
             }
             return Err(RunError::Unread(why(&page.coverage)));
@@ -487,7 +487,7 @@ async fn share_rows(
         if !coverage.complete {
             progress.has_scanned(0, coverage.bytes_read);
             // what these shares gathered is gathered again
-            if is_time_up(&coverage) && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
+            if coverage.is_time_up() && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
                 continue;
             }
             return Err(RunError::Unread(why(&coverage)));
@@ -511,10 +511,6 @@ async fn share_rows(
         }
     }
     Ok(pipeline)
-}
-
-pub(super) fn is_time_up(coverage: &Coverage) -> bool {
-    coverage.problems.iter().any(|problem| problem.kind == ProblemKind::Timeout)
 }
 
 pub(super) fn why(coverage: &Coverage) -> String {

@@ -194,6 +194,52 @@ async fn an_answer_whose_time_is_up_says_what_it_lacks_and_comes_in_time() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_cut_by_time_says_up_to_where_it_is_whole() {
+    let store = Stuck::new();
+    let config = Config {
+        timeout_seconds: 1,
+        ..Config::default()
+    };
+    for order in [Order::NewestFirst, Order::OldestFirst] {
+        for n_near in [0, 4] {
+            let near = lake(&store, config.clone()).await;
+            let piece = fixture_logs().len() as i64 / 13;
+            let range_of = |number: i64| TimeRange::new(T0 + number * piece * SECOND, T0 + (number + 1) * piece * SECOND);
+            let ask = async |range: TimeRange| {
+                let request = SearchRequest { range, order, ..request() };
+                near.engine.search(&request).await.expect("an answer")
+            };
+            // these are here, and need no store
+            for nth in 0..n_near {
+                let number = if order == Order::NewestFirst { 11 - nth } else { nth };
+                while !ask(range_of(number)).await.coverage.complete {}
+            }
+            store.stick(true);
+            let cut = ask(TimeRange::ALL).await;
+            store.stick(false);
+            let until = cut.whole_until.expect("the rest is missing");
+            let mut whole = ask(TimeRange::ALL).await;
+            while !whole.coverage.complete {
+                whole = ask(TimeRange::ALL).await;
+            }
+            assert_eq!(whole.whole_until, None);
+            let before = |hits: &[Hit]| -> Vec<i64> {
+                let is_before = |hit: &&Hit| match order {
+                    Order::NewestFirst => hit.time_unix_nano() > until,
+                    Order::OldestFirst => hit.time_unix_nano() < until,
+                };
+                hits.iter().filter(is_before).map(Hit::ingest_id).collect()
+            };
+            assert_eq!(before(&cut.hits), before(&whole.hits), "{order:?} {n_near}");
+            // the blocks are one behind the other; the head is the newest
+            if n_near > 0 || order == Order::NewestFirst {
+                assert!(!before(&cut.hits).is_empty(), "{order:?} {n_near}");
+            }
+        }
+    }
+}
+
 /// The rows of a whole answer. A busy machine may take longer for one than a test lets it.
 async fn whole_answer(lake: &Lake, kind: &str) -> u64 {
     for _ in 0..30 {

@@ -2,14 +2,14 @@
 //!
 //! The query engine gives the rows that can be in the answer, in order, a helping at a time; here each is verified: it is of the
 //! group and of one of the streams, which exists, and the filter pattern matches. A page ends at its limit, at 1 MB, or after
-//! some work: then it may be empty, and its token goes on. An answer that may lack rows, because the store is away or time was
-//! up, is none: 503 `ServiceUnavailableException`, which every SDK retries.
+//! some work or time ([`pages`](super::pages)): then it may be empty, and its token goes on. An answer that may lack rows because the store is
+//! away is none: 503 `ServiceUnavailableException`, which every SDK retries.
 //!
 //! # Tokens
 //!
 //! | of | holds | stays valid |
 //! |---|---|---|
-//! | `FilterLogEvents` | the order, the last event looked at, a digest of the request | for the same group, streams, times and pattern |
+//! | `FilterLogEvents` | the order, the last event looked at, a digest of the request, how much of its range is asked for at once if that was too much | for the same group, streams, times and pattern |
 //! | `GetLogEvents` | `f/` or `b/`, and a gap between two events of the stream: before the one whose name it holds ([`EventId`]) | for the stream |
 //!
 //! They are places among the events, not in memory: they outlive restarts. At the end of a stream the caller's own token comes
@@ -20,25 +20,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::answer::BUSY_RETRY_AFTER;
 use super::describe::{check_group, one_group};
 use super::error::{Error, Result};
+use super::pages::{self, Place};
 use super::{Receiver, Registry, wire};
-use crate::decode::awslogs::{EVENT_OVERHEAD_BYTES, Validation};
-use crate::model::{EventId, Table, TimeRange};
+use crate::decode::awslogs::Validation;
+use crate::model::{EventId, TimeRange};
 use crate::query::filter_pattern::{self, FilterPattern};
-use crate::query::{Cursor, Engine, Hit, LogHit, Order, Query, SearchRequest, Test, Wildcards};
+use crate::query::{Cursor, Hit, LogHit, Order, Query, Test, Wildcards};
 
 /// Events of a page.
 const MAX_EVENTS: i64 = 10_000;
-/// Bytes of a page's messages, each with its overhead.
-const MAX_PAGE_BYTES: usize = 1_048_576;
 /// Streams that a call may name.
 const MAX_STREAM_NAMES: usize = 100;
-/// Rows asked for at a time.
-const HELPING: usize = 2_500;
-/// Rows that are looked at for one page; then it ends, and its token goes on.
-const MAX_LOOKED_AT: usize = 50_000;
 /// `startFromHead = false` is not served before 2024, as the service has it.
 const NEWEST_FIRST_SINCE_MILLIS: i64 = 1_704_067_200_000;
 
@@ -121,101 +115,26 @@ impl Event {
 
 /// What a page is asked of.
 #[derive(Debug)]
-struct Asked<'a> {
-    group: &'a str,
-    streams: Streams,
-    range: TimeRange,
-    order: Order,
-    limit: usize,
-    pattern: Option<FilterPattern>,
+pub(super) struct Asked<'a> {
+    pub(super) group: &'a str,
+    pub(super) streams: Streams,
+    pub(super) range: TimeRange,
+    pub(super) order: Order,
+    pub(super) limit: usize,
+    pub(super) pattern: Option<FilterPattern>,
 }
 
 impl Asked<'_> {
-    fn query(&self) -> Query {
+    pub(super) fn query(&self) -> Query {
         let prefilter = self.pattern.as_ref().map_or(Query::All, FilterPattern::prefilter);
         Query::equals("@log_group", self.group).and(self.streams.query()).and(prefilter)
     }
 
-    fn is_wanted(&self, event: &Event, registry: &Registry) -> bool {
+    pub(super) fn is_wanted(&self, event: &Event, registry: &Registry) -> bool {
         event.group == self.group
             && self.streams.have(&event.stream)
             && registry.shows(&event.group, &event.stream, event.ingestion_millis)
             && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&event.message))
-    }
-}
-
-/// A page, in the order asked for.
-#[derive(Debug)]
-struct Page {
-    events: Vec<Event>,
-    /// The last row looked at, if there may be more behind it.
-    next: Option<Cursor>,
-}
-
-async fn gather(engine: &Engine, registry: &Registry, asked: &Asked<'_>, mut cursor: Option<Cursor>) -> Result<Page> {
-    let query = asked.query();
-    let mut events: Vec<Event> = Vec::new();
-    let (mut bytes, mut looked_at) = (0, 0);
-    // as many as are wanted, if all that the index gives are; else more each time
-    let mut helping = asked.limit.min(HELPING);
-    loop {
-        let request = SearchRequest {
-            table: Table::Logs,
-            query: query.clone(),
-            range: asked.range,
-            limit: helping,
-            cursor,
-            order: asked.order,
-        };
-        let answer = engine.search(&request).await?;
-        if !answer.coverage.complete {
-            return Err(unread(&answer.coverage));
-        }
-        let n_hits = answer.hits.len();
-        for (number, hit) in answer.hits.into_iter().enumerate() {
-            let at = Cursor {
-                time_unix_nano: hit.time_unix_nano(),
-                ingest_id: hit.ingest_id(),
-            };
-            looked_at += 1;
-            let Some(event) = Event::of(hit).filter(|event| asked.is_wanted(event, registry)) else {
-                cursor = Some(at);
-                continue;
-            };
-            let event_bytes = event.message.len() + EVENT_OVERHEAD_BYTES;
-            if !events.is_empty() && bytes + event_bytes > MAX_PAGE_BYTES {
-                return Ok(Page { events, next: cursor });
-            }
-            cursor = Some(at);
-            bytes += event_bytes;
-            events.push(event);
-            if events.len() == asked.limit {
-                let has_more = number + 1 < n_hits || answer.next_cursor.is_some();
-                return Ok(Page {
-                    events,
-                    next: cursor.filter(|_| has_more),
-                });
-            }
-        }
-        if answer.next_cursor.is_none() {
-            return Ok(Page { events, next: None });
-        }
-        if looked_at >= MAX_LOOKED_AT {
-            return Ok(Page { events, next: cursor });
-        }
-        helping = (helping * 4).min(HELPING);
-    }
-}
-
-/// Not all there is could be read.
-pub(super) fn unread(coverage: &crate::query::Coverage) -> Error {
-    let why = coverage
-        .problems
-        .first()
-        .map_or("not everything could be read", |problem| problem.message.as_str());
-    Error::Unavailable {
-        message: format!("The log events could not all be read: {why}"),
-        retry_after: BUSY_RETRY_AFTER,
     }
 }
 
@@ -300,13 +219,10 @@ impl Receiver {
         }
         self.registry.check_streams_exist(group, &streams)?;
         let digest = xxh3_64(format!("{group}\0{streams:?}\0{:?}\0{:?}\0{written}", call.start_time, call.end_time).as_bytes());
-        let (order, cursor) = match &call.next_token {
-            Some(token) => {
-                let (order, cursor) = read_filter_token(token, digest).ok_or_else(invalid_token)?;
-                (order, Some(cursor))
-            }
-            None if newest_first => (Order::NewestFirst, None),
-            None => (Order::OldestFirst, None),
+        let (order, place) = match &call.next_token {
+            Some(token) => read_filter_token(token, digest).ok_or_else(invalid_token)?,
+            None if newest_first => (Order::NewestFirst, Place::default()),
+            None => (Order::OldestFirst, Place::default()),
         };
         let asked = Asked {
             group,
@@ -316,7 +232,7 @@ impl Receiver {
             limit,
             pattern,
         };
-        let page = gather(self.engine()?, &self.registry, &asked, cursor).await?;
+        let page = pages::gather(self.engine()?, &self.registry, &asked, place).await?;
         let events: Vec<Value> = page
             .events
             .iter()
@@ -331,8 +247,8 @@ impl Receiver {
             })
             .collect();
         let mut answer = json!({ "events": events, "searchedLogStreams": [] });
-        if let Some(next) = page.next {
-            answer["nextToken"] = write_filter_token(order, next, digest).into();
+        if let Some(token) = page.next.and_then(|next| write_filter_token(order, next, digest)) {
+            answer["nextToken"] = token.into();
         }
         Ok(answer)
     }
@@ -368,28 +284,32 @@ impl Receiver {
             limit,
             pattern: None,
         };
-        let mut cursor = token.map(|(order, gap)| gap.cursor(order));
-        // a helping may be of rows that are not shown: an empty page is the end
-        let mut events = loop {
-            let page = gather(self.engine()?, &self.registry, &asked, cursor).await?;
-            if !page.events.is_empty() || page.next.is_none() {
-                break page.events;
-            }
-            cursor = page.next;
+        let mut place = Place {
+            cursor: token.map(|(order, gap)| gap.cursor(order)),
+            ..Place::default()
         };
+        // a helping may be of rows that are not shown: an empty page whose token stays is the end
+        let (mut events, reached) = loop {
+            let page = pages::gather(self.engine()?, &self.registry, &asked, place).await?;
+            match page.next {
+                Some(next) if page.events.is_empty() && !page.is_late => place = next,
+                next => break (page.events, next.and_then(|next| next.cursor)),
+            }
+        };
+        let reached = reached.filter(|_| events.is_empty()).map(|cursor| Gap::reached(cursor, order));
         if order == Order::NewestFirst {
             events.reverse();
         }
         let (before, behind) = match (&events[..], token) {
             ([first, .., last], _) => (Gap::before(first), Gap::behind(last)),
             ([only], _) => (Gap::before(only), Gap::behind(only)),
-            ([], Some((_, gap))) => (gap, gap),
-            ([], None) => {
+            ([], token) => {
                 let start = Gap {
                     time_unix_nano: range.start_nanos.max(0),
                     ingest_id: 0,
                 };
-                (start, start)
+                let gap = reached.or(token.map(|(_, gap)| gap)).unwrap_or(start);
+                (gap, gap)
             }
         };
         let events: Vec<Value> = events
@@ -423,6 +343,17 @@ impl Gap {
         Gap {
             time_unix_nano: event.id.time_unix_nano,
             ingest_id: event.id.ingest_id.saturating_add(1),
+        }
+    }
+
+    /// Behind what is passed.
+    fn reached(cursor: Cursor, order: Order) -> Gap {
+        Gap {
+            time_unix_nano: cursor.time_unix_nano,
+            ingest_id: match order {
+                Order::NewestFirst => cursor.ingest_id,
+                Order::OldestFirst => cursor.ingest_id.saturating_add(1),
+            },
         }
     }
 
@@ -461,8 +392,10 @@ impl Gap {
     }
 }
 
-fn write_filter_token(order: Order, cursor: Cursor, digest: u64) -> String {
-    let mut bytes = Vec::with_capacity(25);
+/// `None` of the beginning, which needs none.
+fn write_filter_token(order: Order, place: Place, digest: u64) -> Option<String> {
+    let cursor = place.cursor?;
+    let mut bytes = Vec::with_capacity(26);
     bytes.push(match order {
         Order::OldestFirst => b'o',
         Order::NewestFirst => b'n',
@@ -470,10 +403,13 @@ fn write_filter_token(order: Order, cursor: Cursor, digest: u64) -> String {
     bytes.extend(cursor.time_unix_nano.to_be_bytes());
     bytes.extend(cursor.ingest_id.to_be_bytes());
     bytes.extend(digest.to_be_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+    if place.halvings > 0 {
+        bytes.push(place.halvings);
+    }
+    Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn read_filter_token(token: &str, digest: u64) -> Option<(Order, Cursor)> {
+fn read_filter_token(token: &str, digest: u64) -> Option<(Order, Place)> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
     let part = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let order = match bytes.first()? {
@@ -485,7 +421,16 @@ fn read_filter_token(token: &str, digest: u64) -> Option<(Order, Cursor)> {
         time_unix_nano: part(1)?,
         ingest_id: part(9)?,
     };
-    (bytes.len() == 25 && part(17)?.cast_unsigned() == digest).then_some((order, cursor))
+    let halvings = match *bytes.get(25..)? {
+        [] => 0,
+        [halvings] if (1..=pages::MAX_HALVINGS).contains(&halvings) => halvings,
+        _ => return None,
+    };
+    let place = Place {
+        cursor: Some(cursor),
+        halvings,
+    };
+    (part(17)?.cast_unsigned() == digest).then_some((order, place))
 }
 
 #[cfg(test)]
@@ -502,10 +447,14 @@ mod tests {
             let token = gap.token(order, "g", "s");
             assert_eq!(Gap::read(&token, "g", "s"), Some((order, gap)));
             assert_eq!(Gap::read(&token, "g", "t"), None);
-            let cursor = gap.cursor(order);
-            let token = write_filter_token(order, cursor, 5);
-            assert_eq!(read_filter_token(&token, 5), Some((order, cursor)));
-            assert_eq!(read_filter_token(&token, 6), None);
+            for halvings in [0, pages::MAX_HALVINGS] {
+                let cursor = Some(gap.cursor(order));
+                let place = Place { cursor, halvings };
+                let token = write_filter_token(order, place, 5).expect("a token");
+                assert_eq!(read_filter_token(&token, 5), Some((order, place)));
+                assert_eq!(read_filter_token(&token, 6), None);
+            }
+            assert_eq!(Gap::reached(gap.cursor(order), order), gap);
         }
         for bad in ["", "f", "f/", "f/1/s", "x/1/s", "b/é/s", "AAAA", "!"] {
             assert_eq!(Gap::read(bad, "g", "s"), None, "{bad}");

@@ -45,6 +45,7 @@ mod describe;
 mod put;
 mod delete;
 mod events;
+mod pages;
 mod records;
 mod selection;
 mod subscription_filters;

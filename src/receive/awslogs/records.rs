@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::describe::{check_group, one_group};
 use super::error::{Error, Result};
-use super::events::{Streams, pattern, unread};
+use super::events::{Streams, pattern};
 use super::insights::{Group, event};
+use super::pages::unread;
 use super::{Receiver, wire};
 use crate::access::Caller;
 use crate::decode::awslogs::Validation;

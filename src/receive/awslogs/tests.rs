@@ -8,6 +8,7 @@ mod deletes;
 mod groups;
 mod subscription_filters;
 mod metric_filters;
+mod pages;
 
 const NOW_MILLIS: i64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;

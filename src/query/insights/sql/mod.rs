@@ -42,7 +42,7 @@ pub use statement::{SqlScript, SqlSource, SqlTable};
 use self::fields::Kinds;
 use self::views::View;
 use super::record::Named;
-use super::run::{BUSY_PAUSE, Progress, RunError, SLICE_ROWS, Walk, is_time_up, range_of, why};
+use super::run::{BUSY_PAUSE, Progress, RunError, SLICE_ROWS, Walk, range_of, why};
 use super::shares::{Needs, Streams};
 use super::{Context, Event, Failed, Limits, Scope};
 use crate::model::{Table, TimeRange};
@@ -187,7 +187,7 @@ async fn kinds_of(
         }
         if !coverage.complete {
             progress.has_scanned(0, coverage.bytes_read);
-            if is_time_up(&coverage) && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
+            if coverage.is_time_up() && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
                 continue;
             }
             return Err(RunError::Unread(why(&coverage)));
