@@ -69,9 +69,9 @@
 //!
 //! # Bounds
 //!
-//! [`MAX_CHARS`] characters, 64 levels, 200 commands, 50 regular expressions of 1 MiB each. Whatever holds rows counts their
-//! bytes against [`Limits::max_memory_bytes`] and fails by name; `sort` holds only as many as `limit` looks at, `stats` only
-//! groups. No script and no event panics.
+//! [`MAX_CHARS`] characters, 64 levels, 200 commands, 10 subqueries, 50 regular expressions of 1 MiB each. Whatever holds rows counts
+//! their bytes against [`Limits::max_memory_bytes`], one bound for a script with its subqueries and their answers, and fails by name;
+//! `sort` holds only as many as `limit` looks at, `stats` only groups. No script and no event panics.
 
 mod lexer;
 mod value;
@@ -95,8 +95,11 @@ mod sql;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::query::{Order, Query};
+use evaluate::key;
+use operators::Held;
 use prefilter::CountedBy;
 use row::Row;
 use syntax::Command;
@@ -305,7 +308,12 @@ pub struct Context {
     pub region: Arc<str>,
     /// Of [`Script::subscripts`], in their order.
     pub answers: Vec<Answer>,
+    /// What the run holds, its subscripts and their answers included: bytes, all against one bound.
+    pub memory: Memory,
 }
+
+/// Bytes that are held together.
+pub type Memory = Arc<AtomicUsize>;
 
 /// Bounds of a run.
 #[derive(Clone, Copy, Debug)]
@@ -417,6 +425,32 @@ pub struct Answer {
     pub rows: Vec<AnswerRow>,
     /// Events that the leading filters kept.
     pub n_matched: u64,
+    /// The values of its one field, where that is all that is asked of it: then it has no rows.
+    set: HashSet<String>,
+    /// What all this takes, as long as it is there.
+    held: Held,
+}
+
+impl Answer {
+    /// The same as a set of values, for `in`: the rows go.
+    fn into_set(mut self) -> Result<Answer, Failed> {
+        if self.rows.len() >= MAX_IN_VALUES {
+            return Err(Failed::TooMany {
+                command: "in",
+                what: "values of a subquery",
+                max: MAX_IN_VALUES - 1,
+            });
+        }
+        let rows = std::mem::take(&mut self.rows);
+        self.set.extend(rows.iter().filter_map(|row| key(&row.row.column(row.columns.first()?))));
+        self.held.become_bytes(set_bytes(&self.set));
+        Ok(self)
+    }
+}
+
+/// Memory of the values of a subquery, about.
+fn set_bytes(set: &HashSet<String>) -> usize {
+    set.iter().map(|value| value.len() + 48).sum()
 }
 
 /// One row of an answer.

@@ -16,6 +16,8 @@ pub(super) type Result<T, E = Malformed> = std::result::Result<T, E>;
 const REGEX_BYTES: usize = 1 << 20;
 /// Regular expressions of one script.
 const MAX_REGEXES: usize = 50;
+/// Scripts in parentheses of one script: each is a run of its own.
+const MAX_SUBSCRIPTS: usize = 10;
 
 /// A script being read.
 #[derive(Debug)]
@@ -289,6 +291,9 @@ impl Parser {
     pub(super) fn inner_script(&mut self, start: usize, max_rows: usize, is_set: bool) -> Result<usize> {
         if self.is_inner {
             return malformed("a subquery cannot stand inside another", start, self.lexer.place()?);
+        }
+        if self.subscripts.len() >= MAX_SUBSCRIPTS {
+            return malformed(format!("the query has more than {MAX_SUBSCRIPTS} subqueries"), start, self.lexer.place()?);
         }
         let left = self.left.take();
         let columns = std::mem::take(&mut self.columns);

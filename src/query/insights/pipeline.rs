@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::evaluate::{Scope, key};
+use super::evaluate::Scope;
 use super::operators::{self, Built, Next, Operator, Shared};
 use super::prefilter::CountedBy;
 use super::row::{Origin, Row};
 use super::syntax::Command;
 use super::value::Value;
-use super::{Answer, AnswerRow, Context, Event, Failed, Flow, Limits, MAX_IN_VALUES, Script, Wants, record};
+use super::{Answer, AnswerRow, Context, Event, Failed, Flow, Limits, Script, Wants, record, set_bytes};
 use crate::query::Order;
 
 /// A script at work.
@@ -34,35 +34,42 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn new(script: &Script, context: Context, limits: Limits) -> Self {
+    pub(super) fn new(script: &Script, mut context: Context, limits: Limits) -> Self {
         let Built {
             operators,
             places,
             columns,
             mut failed,
+            mut held,
             oldest_first,
             may_stop_early,
         } = operators::build(&script.commands, &context.answers, limits, script.wanted.as_deref());
+        // what the steps took of the answers is counted anew
+        let answers = std::mem::take(&mut context.answers);
         let mut sets = Vec::new();
-        for (number, subscript) in script.subscripts.iter().enumerate() {
-            let answer = context.answers.get(number).filter(|_| subscript.is_set);
-            if answer.is_some_and(|answer| answer.rows.len() >= MAX_IN_VALUES) {
-                failed = failed.or(Some(Failed::TooMany {
-                    command: "in",
-                    what: "values of a subquery",
-                    max: MAX_IN_VALUES - 1,
-                }));
+        for (subscript, answer) in script.subscripts.iter().zip(answers) {
+            let set = match subscript.is_set {
+                true => answer.into_set().map(|answer| answer.set),
+                false => Ok(HashSet::new()),
+            };
+            match set {
+                Ok(set) => sets.push(set),
+                Err(error) => failed = failed.or(Some(error)),
             }
-            let value = |row: &AnswerRow| row.columns.first().and_then(|column| key(&row.row.column(column)));
-            sets.push(answer.map(|answer| answer.rows.iter().filter_map(value).collect()).unwrap_or_default());
         }
+        held.extend(sets.iter().map(|set| ("in", set_bytes(set))));
         let scope = Scope {
             start_millis: context.start_millis,
             end_millis: context.end_millis,
             now_millis: context.now_millis,
             sets,
         };
-        let mut shared = Shared::new(scope, limits);
+        let mut shared = Shared::new(scope, limits, &context.memory);
+        for (command, bytes) in held {
+            if let Err(error) = shared.hold(command, bytes) {
+                failed = failed.or(Some(error));
+            }
+        }
         shared.failed = failed;
         Self {
             blank: operators.clone().into(),
@@ -186,6 +193,7 @@ impl Pipeline {
             columns: self.columns.to_vec(),
             rows: Vec::new(),
             n_matched: self.shared.n_matched,
+            ..Answer::default()
         })
     }
 
@@ -209,12 +217,17 @@ impl Pipeline {
                 operator.finish(&mut next)?;
             }
         }
-        let columns = self.columns;
+        let (columns, n_matched) = (self.columns, self.shared.n_matched);
         let row = |row: Row| AnswerRow { row, columns: columns.clone() };
+        // the steps hold nothing that is needed any more
+        drop(self.operators);
+        let (rows, held) = self.shared.into_out();
         Ok(Answer {
-            rows: self.shared.out.into_iter().map(row).collect(),
-            n_matched: self.shared.n_matched,
+            rows: rows.into_iter().map(row).collect(),
+            n_matched,
             columns: columns.to_vec(),
+            set: HashSet::new(),
+            held,
         })
     }
 

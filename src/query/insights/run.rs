@@ -1,6 +1,6 @@
 //! A script's way through the engine: its events fetched helping by helping and pushed into its steps, or counted by the index alone.
 //!
-//! 1. The scripts inside it run first, one after the other, each the same way.
+//! 1. The scripts inside it run first, one after the other, each the same way; what their answers take counts against the one bound of memory.
 //! 2. A script that is nothing but a count is asked of the index ([`Engine::count_groups`]). Where that cannot be exact (too many groups,
 //!    a stream of which only some rows are in scope, an index that is away) its rows are read after all.
 //! 3. A script that only gathers (`… | stats`, `pattern`) is indifferent to order: the workers share its events, read no more of them
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::shares::{Needs, Share};
-use super::{Answer, Context, Event, Failed, Flow, IndexCount, Limits, Pipeline, Script};
+use super::{Answer, Context, Event, Failed, Flow, IndexCount, Limits, Memory, Pipeline, Script};
 use crate::model::{Table, TimeRange};
 use crate::query::{CountGroup, CountRequest, Coverage, Cursor, Engine, Error, ErrorKind, Extent, Hit, Order, Query, SearchRequest};
 
@@ -149,16 +149,18 @@ type Result<T, E = RunError> = std::result::Result<T, E>;
 
 /// Runs a plan to its end.
 pub async fn run(engine: &Engine, plan: &Plan, progress: &Progress) -> Result<Answer> {
-    run_plan(engine, plan, progress, true).await
+    run_plan(engine, plan, progress, &Memory::default(), true).await
 }
 
-fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, is_whole: bool) -> BoxFuture<'a, Result<Answer>> {
+fn run_plan<'a>(engine: &'a Engine, plan: &'a Plan, progress: &'a Progress, memory: &'a Memory, is_whole: bool) -> BoxFuture<'a, Result<Answer>> {
     async move {
         let mut context = plan.context.clone();
-        for subplan in &plan.first {
-            let answer = tokio::time::timeout(INNER_TIME, run_plan(engine, subplan, progress, false)).await;
+        context.memory = memory.clone();
+        for (subplan, subscript) in plan.first.iter().zip(plan.script.subscripts()) {
+            let answer = tokio::time::timeout(INNER_TIME, run_plan(engine, subplan, progress, memory, false)).await;
             let seconds = INNER_TIME.as_secs();
-            context.answers.push(answer.map_err(|_| Failed::InnerTime { seconds })??);
+            let answer = answer.map_err(|_| Failed::InnerTime { seconds })??;
+            context.answers.push(if subscript.is_set { answer.into_set()? } else { answer });
         }
         let range = range_of(&context);
         if let Some(count) = plan.script.index_count()

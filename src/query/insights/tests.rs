@@ -150,6 +150,7 @@ fn context(answers: Vec<Answer>) -> Context {
         account_id: "123456789012".into(),
         region: "eu-west-1".into(),
         answers,
+        memory: Arc::default(),
     }
 }
 

@@ -10,6 +10,9 @@ use crate::query::insights::row::Row;
 use crate::query::insights::syntax::FieldName;
 use crate::query::insights::{Answer, Failed, Flow, MAX_JOIN_KEYS, MAX_JOINED_ROWS};
 
+/// What an entry of a map or a shared row takes beside what it holds, about.
+const ENTRY_BYTES: usize = 48;
+
 /// Rows of the right side by their keys.
 type Right = HashMap<Vec<String>, Vec<Arc<Row>>>;
 
@@ -45,6 +48,13 @@ impl Join {
             keys: keys.iter().map(|(field, _)| field.clone()).collect(),
             right: Arc::new(right),
         })
+    }
+
+    /// Memory of the right side, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let of_key = |keys: &Vec<String>| keys.iter().map(|key| key.len() + size_of::<String>()).sum::<usize>() + ENTRY_BYTES;
+        let of_rows = |rows: &Vec<Arc<Row>>| rows.iter().map(|row| row.memory_bytes() + ENTRY_BYTES).sum::<usize>();
+        self.right.iter().map(|(keys, rows)| of_key(keys) + of_rows(rows)).sum()
     }
 }
 

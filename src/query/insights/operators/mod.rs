@@ -21,7 +21,7 @@ use super::evaluate::Scope;
 use super::lookup::Found;
 use super::row::Row;
 use super::syntax::{Command, Expression, FieldName};
-use super::{Answer, Failed, Flow, Limits};
+use super::{Answer, Failed, Flow, Limits, Memory};
 #[cfg(test)]
 pub(super) use rows::glob_places;
 pub(super) use stats::group_rows;
@@ -110,11 +110,30 @@ pub(super) struct Shared {
     pub(super) stopped: Arc<AtomicBool>,
 }
 
-/// Bytes that are held, and of all shares of one run together. What is dropped is held no more; a copy is counted by itself.
+/// Bytes that are held, and of all shares and subqueries of one run together. What is dropped is held no more; a copy is counted by itself.
 #[derive(Debug, Default)]
-struct Held {
+pub(in crate::query::insights) struct Held {
     own: usize,
-    of_all: Arc<AtomicUsize>,
+    of_all: Memory,
+}
+
+impl Held {
+    /// Nothing yet, of what a run holds.
+    fn of(of_all: &Memory) -> Self {
+        Self {
+            own: 0,
+            of_all: of_all.clone(),
+        }
+    }
+
+    /// From now on it is so many.
+    pub(in crate::query::insights) fn become_bytes(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.own) {
+            Some(more) => self.of_all.fetch_add(more, Ordering::Relaxed),
+            None => self.of_all.fetch_sub(self.own - bytes, Ordering::Relaxed),
+        };
+        self.own = bytes;
+    }
 }
 
 impl Clone for Held {
@@ -133,10 +152,10 @@ impl Drop for Held {
 }
 
 impl Shared {
-    pub(super) fn new(scope: Scope, limits: Limits) -> Self {
+    pub(super) fn new(scope: Scope, limits: Limits, memory: &Memory) -> Self {
         Self {
             scope: Arc::new(scope),
-            held: Held::default(),
+            held: Held::of(memory),
             max_bytes: limits.max_memory_bytes,
             out: Vec::new(),
             n_matched: 0,
@@ -149,10 +168,7 @@ impl Shared {
     pub(super) fn share(&self) -> Self {
         Self {
             scope: self.scope.clone(),
-            held: Held {
-                own: 0,
-                of_all: self.held.of_all.clone(),
-            },
+            held: Held::of(&self.held.of_all),
             max_bytes: self.max_bytes,
             out: Vec::new(),
             n_matched: 0,
@@ -180,6 +196,12 @@ impl Shared {
         self.held.of_all.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// The rows that came out, which are all that is held from now on.
+    pub(super) fn into_out(mut self) -> (Vec<Row>, Held) {
+        self.held.become_bytes(self.out.iter().map(Row::memory_bytes).sum());
+        (self.out, self.held)
+    }
+
     /// Whether a copy of all that is held fits.
     pub(super) fn can_copy(&self) -> bool {
         self.held.own <= self.max_bytes / 2
@@ -194,6 +216,8 @@ pub(super) struct Built {
     pub(super) places: Vec<Option<usize>>,
     pub(super) columns: Vec<Arc<str>>,
     pub(super) failed: Option<Failed>,
+    /// What the steps hold of other scripts' rows: which command, and bytes.
+    pub(super) held: Vec<(&'static str, usize)>,
     pub(super) oldest_first: bool,
     pub(super) may_stop_early: bool,
 }
@@ -239,6 +263,7 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits, wa
         places: Vec::new(),
         columns: Vec::new(),
         failed: None,
+        held: Vec::new(),
         oldest_first: false,
         may_stop_early: true,
     };
@@ -371,7 +396,10 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits, wa
                 }
                 is_in_order = false;
                 match combine::Join::try_new(*keeps_all, right, keys, answer) {
-                    Ok(join) => operator = Some(Box::new(join)),
+                    Ok(join) => {
+                        built.held.push(("join", join.memory_bytes()));
+                        operator = Some(Box::new(join));
+                    }
                     Err(failed) => built.failed = built.failed.or(Some(failed)),
                 }
             }
@@ -379,6 +407,7 @@ pub(super) fn build(commands: &[Command], answers: &[Answer], limits: Limits, wa
                 let answer = answers.get(*subscript).unwrap_or(&empty);
                 answer.columns.iter().for_each(|column| shown.add_made(column));
                 is_in_order = false;
+                built.held.push(("appendcols", answer.rows.iter().map(|row| row.row.memory_bytes()).sum()));
                 operator = Some(Box::new(combine::AppendColumns::new(*overrides, answer)));
             }
             Command::Totals(totals) => {

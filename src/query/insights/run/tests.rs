@@ -164,6 +164,7 @@ fn plan(text: &str, streams: &'static [(&'static str, Option<bool>)]) -> Plan {
             account_id: "000000000000".into(),
             region: "eu-west-1".into(),
             answers: vec![],
+            memory: Arc::default(),
         },
         limits: Limits::default(),
         first: vec![],
@@ -299,6 +300,55 @@ async fn shares_together_have_no_more_memory_than_one() {
     plan.limits.max_memory_bytes = 100 * 1_000;
     let error = run(&lake.engine, &plan, &Progress::default()).await.expect_err("1,200 groups take more");
     assert!(matches!(error, RunError::Failed(Failed::Memory { command: "stats", .. })), "{error}");
+}
+
+/// With the plans of its subqueries.
+fn whole_plan(text: &str, limits: Limits) -> Plan {
+    let outer = Plan { limits, ..plan(text, BOTH) };
+    let inner = |subscript: &crate::query::insights::Subscript| Plan {
+        script: subscript.script.clone(),
+        limits: Limits {
+            default_limit: subscript.max_rows,
+            ..limits
+        },
+        ..outer.clone()
+    };
+    let first = outer.script.subscripts().iter().map(inner).collect();
+    Plan { first, ..outer }
+}
+
+#[tokio::test]
+async fn subqueries_and_what_is_held_of_them_have_no_more_memory_than_one() {
+    let lake = lake().await;
+    for (begin, each) in [
+        ("fields @timestamp", " | appendcols (fields @message)"),
+        (
+            "fields @message",
+            " | filter @message in (display concat(@message, @message, @message, @message, @message))",
+        ),
+    ] {
+        let answer = async |n: usize, max_memory_bytes: usize| {
+            let limits = Limits {
+                max_memory_bytes,
+                ..Limits::default()
+            };
+            let plan = whole_plan(&format!("{begin}{} | stats count(*) as n", each.repeat(n)), limits);
+            run(&lake.engine, &plan, &Progress::default()).await
+        };
+        // the least that one needs, about
+        let mut enough = 1 << 10;
+        while answer(1, enough).await.is_err() {
+            enough = enough * 3 / 2;
+        }
+        assert!(enough > 20 << 10, "{enough}");
+        let error = answer(10, enough).await.expect_err("ten need more than one");
+        assert!(matches!(error, RunError::Failed(Failed::Memory { .. })), "{error}");
+        assert!(error.to_string().contains(&format!("needs more than {enough} bytes")), "{error}");
+        assert!(answer(10, enough * 16).await.is_ok(), "what is not held any more counts no more");
+        let eleven = format!("{begin}{}", each.repeat(11));
+        let error = Script::parse(&eleven).expect_err("more than there may be");
+        assert!(error.message.contains("more than 10 subqueries"), "{error}");
+    }
 }
 
 #[tokio::test]

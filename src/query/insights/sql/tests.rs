@@ -140,6 +140,7 @@ fn plan(text: &str, asked: &[&str]) -> Result<SqlPlan, Malformed> {
             account_id: "123456789012".into(),
             region: "eu-west-1".into(),
             answers: vec![],
+            memory: Arc::default(),
         },
         limits: Limits::default(),
         patience: Duration::from_secs(60),

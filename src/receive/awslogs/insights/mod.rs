@@ -84,6 +84,7 @@ impl Receiver {
             account_id: self.config.account_id.as_str().into(),
             region: self.config.region.as_str().into(),
             answers: Vec::new(),
+            memory: Arc::default(),
         };
         let mut groups = Vec::new();
         let work = match language {
