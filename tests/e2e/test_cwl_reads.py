@@ -8,6 +8,7 @@ import time
 import uuid
 
 import pytest
+import requests
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -570,6 +571,28 @@ def test_a_live_tail_says_when_it_shows_only_some(lake):
         if update["sessionResults"]:
             break
     assert update["sessionMetadata"]["sampled"] is True and len(update["sessionResults"]) <= 500
+    stream.close()
+
+
+def test_a_live_tail_of_much_text_stays_within_what_sdks_take(lake):
+    """Events of one request that would be a frame of more than 24 MiB, at which botocore ends the session."""
+    Logs(lake).create("s")
+    client = live_client(lake)
+    stream = client.start_live_tail(logGroupIdentifiers=[arn_of(client, "/reads")])["responseStream"]
+    frames = iter(stream)
+    next(frames)
+    place = {"aws.log.group.names": "/reads", "aws.log.stream.names": "s"}
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in place.items()]
+    # two bytes each in JSON
+    record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": '"' * 1_400_000}}
+    body = {"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [{"logRecords": [record] * 12}]}]}
+    assert requests.post(lake.otlp_http_url + "/v1/logs", json=body, timeout=60).status_code == 200
+    while True:
+        update = next(frames)["sessionUpdate"]
+        if update["sessionResults"]:
+            break
+    assert [len(message) for message in messages(update["sessionResults"])] == [1_400_000]
+    assert update["sessionMetadata"]["sampled"] is True
     stream.close()
 
 
