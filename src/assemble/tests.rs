@@ -1,5 +1,6 @@
 //! Traces made by hand: what they say of calls.
 
+mod alone;
 mod erased;
 mod random;
 

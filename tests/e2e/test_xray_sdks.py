@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 
 import pytest
 import requests
@@ -80,7 +81,9 @@ def test_one_request_through_both_sdks_is_one_tree_whoever_reads_it(lake, shop):
     client = lake.boto3("xray")
     (told,) = client.batch_get_traces(TraceIds=[xray_id])["Traces"]
     documents = {one["Id"]: json.loads(one["Document"]) for one in told["Segments"]}
-    assert [documents[number]["name"] for number in (ids[0], ids[1], ids[3])] == ["frontend", "node-shop", "backend"]
+    # a call that is in no segment has one around it
+    (front,) = [one for one in documents.values() if [inner["id"] for inner in one.get("subsegments", [])] == [ids[0]]]
+    assert [one["name"] for one in (front, documents[ids[1]], documents[ids[3]])] == ["frontend", "node-shop", "backend"]
     assert documents[ids[1]]["parent_id"] == ids[0] and documents[ids[3]]["parent_id"] == ids[2]
     assert [one["id"] for one in documents[ids[1]]["subsegments"]] == [ids[2]]
     assert documents[ids[1]]["annotations"] == {"tenant": "a"}
@@ -95,6 +98,50 @@ def test_one_request_through_both_sdks_is_one_tree_whoever_reads_it(lake, shop):
     assert parents == {ids[0]: [], ids[1]: [ids[0]], ids[2]: [ids[1]], ids[3]: [ids[2]]}
     services = {one["spanID"]: shown["processes"][one["processID"]]["serviceName"] for one in shown["spans"]}
     assert [services[number] for number in ids] == ["frontend", "node-shop", "node-shop", "backend"]
+
+
+def test_a_job_whose_only_span_is_a_call_shows_whom_it_calls(lake):
+    """As instrumentation of botocore and psycopg sends it, where nothing else of the process is instrumented."""
+    job = tracer(lake, "nightly")
+    aws = {"rpc.system": "aws-api", "rpc.service": "DynamoDB", "rpc.method": "PutItem", "aws.dynamodb.table_names": ["orders"], "http.status_code": 500}
+    database = {"db.system": "postgresql", "db.name": "shop", "db.statement": "SELECT 1", "net.peer.name": "db1.internal", "net.peer.port": 5432}
+    ids = []
+    for name, attributes in (("DynamoDB.PutItem", aws), ("SELECT", database)):
+        with job.start_as_current_span(name, kind=otel.SpanKind.CLIENT, attributes=attributes) as span:
+            context = span.get_span_context()
+            ids.append((f"{context.trace_id:032x}", f"{context.span_id:016x}"))
+    for trace_id, _ in ids:
+        lake.wait_until(lambda of=trace_id: lake.trace(of), what="the span")
+    client = lake.boto3("xray")
+    xray_ids = [f"1-{trace_id[:8]}-{trace_id[8:]}" for trace_id, _ in ids]
+
+    now = time.time()
+
+    def edges():
+        services = client.get_service_graph(StartTime=now - 600, EndTime=now + 60)["Services"]
+        names = {one["ReferenceId"]: (one["Name"], one.get("Type", "")) for one in services}
+        return {(names[one["ReferenceId"]][0], names[edge["ReferenceId"]]): edge["SummaryStatistics"] for one in services for edge in one["Edges"]}
+
+    table, postgres = ("orders", "AWS::DynamoDB::Table"), ("shop@db1.internal", "Database::postgresql")
+    told = lake.wait_until(lambda: len(found := edges()) == 2 and found, what="two edges")
+    assert told.keys() == {("nightly", table), ("nightly", postgres)}
+    assert told[("nightly", table)]["FaultStatistics"]["TotalCount"] == 1 and told[("nightly", postgres)]["OkCount"] == 1
+
+    for expression, expected in [
+        ('service("orders") { fault }', xray_ids[:1]),
+        ('edge("nightly", "shop@db1.internal")', xray_ids[1:]),
+        ('service("nightly") { root }', xray_ids),
+    ]:
+        found = client.get_trace_summaries(StartTime=now - 600, EndTime=now + 60, FilterExpression=expression)["TraceSummaries"]
+        assert {one["Id"] for one in found} == set(expected), expression
+
+    (trace,) = client.batch_get_traces(TraceIds=[xray_ids[1]])["Traces"]
+    (segment,) = trace["Segments"]
+    document = json.loads(segment["Document"])
+    (call,) = document["subsegments"]
+    assert (document["name"], call["name"], call["namespace"], call["id"]) == ("nightly", "shop@db1.internal", "remote", ids[1][1])
+    assert segment["Id"] == document["id"] != call["id"] and "parent_id" not in document and "type" not in document
+    assert call["sql"]["sanitized_query"] == "SELECT 1" and "sql" not in document
 
 
 def test_the_sdk_for_node_samples_by_rules_of_the_api(lake, backend, request):

@@ -140,18 +140,28 @@ impl TraceFacts<'_> {
             let segment = self.segment_of[*at];
             let entity = Entity {
                 name: self.entity_name(*at),
-                is_remote: matches!(span.kind.as_str(), "CLIENT" | "PRODUCER"),
+                is_remote: facts::is_call(span),
                 coverage: (kind == CauseKind::ResponseTime).then(|| (span.duration_nano as f64 / root_nanos).min(1.0)),
                 exceptions: if nth + 1 == way.len() { exceptions(span) } else { Vec::new() },
             };
-            match services.last_mut().filter(|_| last_segment == Some(segment)) {
-                Some(service) => service.entities.push(entity),
-                None => services.push(CauseService {
+            if last_segment != Some(segment) {
+                services.push(CauseService {
                     service: self.service(&self.segments[segment]),
                     is_inferred: false,
-                    entities: vec![entity],
-                }),
+                    entities: Vec::new(),
+                });
             }
+            let Some(service) = services.last_mut() else { continue };
+            // the segment around a call that is in none
+            if self.is_split(*at) {
+                service.entities.push(Entity {
+                    name: &service.service.name,
+                    is_remote: false,
+                    coverage: entity.coverage,
+                    exceptions: Vec::new(),
+                });
+            }
+            service.entities.push(entity);
             last_segment = Some(segment);
         }
         let end = way.last().copied();
@@ -175,7 +185,7 @@ impl TraceFacts<'_> {
     /// A segment is named as its service, a subsegment as its span.
     fn entity_name(&self, at: usize) -> &str {
         let segment = &self.segments[self.segment_of[at]];
-        match segment.span == at {
+        match segment.span == at && !self.is_split(at) {
             true => &self.service(segment).name,
             false => &self.trace.spans[at].span.name,
         }

@@ -13,6 +13,7 @@
 //! | name, and that of whom it calls | `name` ([`naming`](mod@super::naming)); a span's own in `metadata.default`, `otel.span.name`, where that is another |
 //! | the resource of spans of other protocols | in segments' `metadata.default`, as `otel.resource.<name>` |
 //! | `aws.xray.metadata.<namespace>` | `metadata.<namespace>`; every other attribute stands in `metadata.default` |
+//! | a call that is a segment itself ([`TraceFacts::is_split`]) | two, as OpenTelemetry's exporter splits it: a segment of who calls, with an ID of its own, and the call as its subsegment, with all that is said of it. Annotations, user, cause and flags stand in both |
 //! | `enduser.id`, links, `aws.xray.origin` or the origin of `cloud.platform`, `aws.xray.resource_arn`, `service.version` | `user`, `links`, `origin`, `resource_arn`, `service.version` |
 //!
 //! What came as a document is answered byte for byte as it came, while all rows of it are there ([`super::kept`]); what stands in it
@@ -28,6 +29,7 @@ use serde_json::{Map, Value, json};
 use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource, of_span, seconds};
 use super::kept::{Place, places};
 use super::naming;
+use crate::model::TraceId;
 use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
@@ -56,6 +58,10 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
     let spans = &trace.trace.spans;
     let mut below: Vec<Below> = Vec::with_capacity(spans.len());
     below.resize_with(spans.len(), Below::default);
+    // the call in the segment of who makes it counts too
+    for at in (0..spans.len()).filter(|at| trace.is_split(*at)) {
+        below[at].nodes = 1;
+    }
     let mut places = places(trace.trace);
     let mut out = Vec::new();
     // children stand behind their parents: the last first, so that each is whole when its parent takes it
@@ -72,7 +78,8 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
         }
         let is_segment = trace.segments[trace.segment_of[at]].span == at;
         let mut inner = std::mem::take(&mut below[at]);
-        let mut body = document(&placed.span, is_segment);
+        let is_split = trace.is_split(at);
+        let mut body = document(&placed.span, is_segment && !is_split);
         if !inner.documents.is_empty() {
             inner.documents.reverse();
             body.insert("subsegments".into(), inner.documents.into());
@@ -88,6 +95,13 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
             above.documents.push(body.into());
             continue;
         }
+        let mut id = placed.span.span_id.clone();
+        if is_split {
+            id = id_of_caller(trace.trace.trace_id, &id);
+            let mut caller = caller(&placed.span, &id);
+            caller.insert("subsegments".into(), vec![Value::Object(body)].into());
+            body = caller;
+        }
         body.insert("trace_id".into(), trace.trace.trace_id.to_xray().into());
         if !is_segment {
             body.insert("type".into(), "subsegment".into());
@@ -96,11 +110,47 @@ pub fn documents(trace: &TraceFacts<'_>) -> Vec<Document> {
             body.insert("parent_id".into(), parent.as_str().into());
         }
         out.push(Document {
-            id: placed.span.span_id.clone(),
+            id,
             text: Value::Object(body).to_string(),
         });
     }
     out.reverse();
+    out
+}
+
+/// The ID of the segment around a call that is in none: the same each time that it is asked for.
+fn id_of_caller(trace: TraceId, call: &str) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("caller {trace} {call}").as_bytes());
+    format!("{:016x}", hash.max(1))
+}
+
+/// The segment around a call that is in none: what is of the service, not of the call.
+fn caller(call: &SpanHit, id: &str) -> Map<String, Value> {
+    let flags = facts::flags(call);
+    let told = [
+        ("aws.xray.error", flags.error),
+        ("aws.xray.fault", flags.fault),
+        ("aws.xray.throttle", flags.throttle),
+    ];
+    let mut attributes: Attributes = told.map(|(key, flag)| (key.to_string(), flag.to_string())).to_vec();
+    let annotated: Vec<&str> = annotations(call)
+        .iter()
+        .map(|one| one.key)
+        .filter(|key| !key.starts_with("aws.remote."))
+        .collect();
+    let is_of_service = |key: &str| key.starts_with("aws.xray.") || names::USER.contains(&key) || annotated.contains(&key);
+    attributes.extend(call.attributes.iter().filter(|(key, _)| is_of_service(key)).cloned());
+    let span = SpanHit {
+        span_id: id.to_string(),
+        name: of_resource(call, &["service.name"]).unwrap_or(&call.name).to_string(),
+        attributes,
+        links: Vec::new(),
+        ..call.clone()
+    };
+    let mut out = document(&span, true);
+    // an annotation of such a name tells of the call all the same
+    out.remove("http");
+    out.remove("sql");
     out
 }
 

@@ -356,9 +356,8 @@ impl<'a> TraceFacts<'a> {
             }
         }
         for (at, placed) in trace.spans.iter().enumerate() {
-            let calls = is_call(&placed.span);
-            let is_own_segment = facts.segments.get(facts.segment_of[at]).is_some_and(|segment| segment.span == at);
-            if calls && !is_own_segment && !has_segment_below[at] {
+            let is_within = facts.segments[facts.segment_of[at]].span != at || facts.is_split(at);
+            if is_call(&placed.span) && is_within && !has_segment_below[at] {
                 let service = number_of(&mut numbers, callee(&placed.span));
                 facts.segments.push(Segment {
                     span: at,
@@ -416,6 +415,13 @@ impl<'a> TraceFacts<'a> {
     /// A part is in progress, or the trace has more spans than an answer holds.
     pub fn is_partial(&self) -> bool {
         !self.trace.coverage.complete || self.trace.spans.iter().any(|placed| placed.span.in_progress)
+    }
+
+    /// Whether a span is a segment and a call within that segment at once: a call above which there is nothing here. X-Ray's own documents say what
+    /// they are.
+    pub fn is_split(&self, at: usize) -> bool {
+        let span = &self.trace.spans[at].span;
+        self.segments[self.segment_of[at]].span == at && is_call(span) && !naming::is_of_xray(span)
     }
 
     /// The service of the segment that a span belongs to.

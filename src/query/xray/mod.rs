@@ -8,7 +8,8 @@
 //!
 //! A span that came as a segment; of other spans, a `SERVER` or `CONSUMER` span and whatever has no parent here. All others are
 //! subsegments of the segment above them. A `CLIENT` or `PRODUCER` subsegment with no segment below it calls somebody who sends no
-//! segments: that is an *inferred* service, named as OpenTelemetry's X-Ray exporter names it ([`facts`]).
+//! segments: that is an *inferred* service, named as OpenTelemetry's X-Ray exporter names it ([`facts`]). One that has nothing above it here is both, a
+//! segment and the call within it.
 //!
 //! # What is an error, a fault, a throttle
 //!

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::corpus::{SEGMENT, Span, corpus, table, trace};
+use super::super::corpus::{SEGMENT, SUBSEGMENT, Span, corpus, table, trace};
 use super::*;
 use crate::query::xray::documents::documents;
 
@@ -120,6 +120,104 @@ fn spans_of_any_protocol_are_documents() {
     assert_eq!(fifth[0]["subsegments"][0]["name"], "render");
     assert!(fifth[0]["subsegments"][0].get("metadata").is_none(), "the resource stands in the segment alone");
     assert_eq!(of(6)[0]["in_progress"], json!(true));
+}
+
+#[test]
+fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
+    let job = |parent: u64| {
+        Span::new(2, parent, "SELECT shop", "CLIENT", "nightly", (0, 40))
+            .of(&[("cloud.platform", "aws_ecs"), ("service.version", "7")])
+            .with(&[
+                ("db.system.name", "postgresql"),
+                ("db.namespace", "shop"),
+                ("server.address", "db1"),
+                ("http.response.status_code", "503"),
+                ("tenant", "a"),
+                ("enduser.id", "alice"),
+                ("aws.xray.annotations", r#"["tenant"]"#),
+            ])
+            .raised("OperationalError", "timeout")
+    };
+    let alone = trace(12, vec![job(0), Span::new(3, 2, "wait", "INTERNAL", "nightly", (1, 30))]);
+    let told = bodies(&alone);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (segment, call) = (&told[0], &told[0]["subsegments"][0]);
+    assert_eq!((&segment["name"], &segment["trace_id"]), (&json!("nightly"), &json!(alone.trace_id.to_xray())));
+    assert_eq!(
+        (&segment["origin"], &segment["service"]["version"]),
+        (&json!("AWS::ECS::Container"), &json!("7"))
+    );
+    assert_eq!(
+        (&segment["fault"], &segment["start_time"], &segment["end_time"]),
+        (&json!(true), &call["start_time"], &call["end_time"])
+    );
+    assert_eq!((&segment["annotations"], &segment["user"]), (&json!({"tenant": "a"}), &json!("alice")));
+    assert_eq!(
+        segment["metadata"]["default"],
+        json!({"otel.resource.service.name": "nightly", "otel.resource.cloud.platform": "aws_ecs", "otel.resource.service.version": "7"})
+    );
+    for member in ["sql", "http", "parent_id", "namespace", "type", "links"] {
+        assert!(segment.get(member).is_none(), "{member}: {segment}");
+    }
+    assert_eq!(
+        (&call["id"], &call["name"], &call["namespace"]),
+        (&json!("0000000000000002"), &json!("shop@db1"), &json!("remote"))
+    );
+    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "shop"}));
+    assert_eq!((&call["annotations"], &call["fault"]), (&json!({"tenant": "a"}), &json!(true)));
+    assert_eq!(call["subsegments"][0]["name"], "wait", "what it did is below the call");
+    // the segment's ID is its own, and the same whenever it is asked for
+    let id = segment["id"].as_str().expect("an ID");
+    assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && id != "0000000000000002");
+    assert_eq!(documents(&TraceFacts::of(&alone)), documents(&TraceFacts::of(&alone)));
+    assert_eq!(documents(&TraceFacts::of(&alone))[0].id, id);
+    // a parent that is not here is the segment's
+    let orphan = bodies(&trace(13, vec![job(9)]));
+    assert_eq!((&orphan[0]["parent_id"], &orphan[0]["name"]), (&json!("0000000000000009"), &json!("nightly")));
+    assert_ne!(orphan[0]["id"], segment["id"], "of another trace");
+
+    let facts = TraceFacts::of(&alone);
+    let names: Vec<&str> = facts.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["nightly", "shop@db1"]);
+    assert_eq!(
+        facts.summary()["FaultRootCauses"][0]["Services"],
+        json!([
+            {"Name": "nightly", "Names": ["nightly"], "Type": "AWS::ECS::Container", "Inferred": false, "EntityPath": [
+                {"Name": "nightly", "Remote": false, "Exceptions": []},
+                {"Name": "SELECT shop", "Remote": true, "Exceptions": [{"Name": "OperationalError", "Message": "timeout"}]},
+            ]},
+            {"Name": "shop@db1", "Names": ["shop@db1"], "Type": "Database::postgresql", "Inferred": true, "EntityPath": [
+                {"Name": "shop@db1", "Remote": false, "Exceptions": []},
+            ]},
+        ])
+    );
+    for (expression, expected) in [
+        ("service(\"shop@db1\") { inferred AND fault }", true),
+        ("edge(\"nightly\", \"shop@db1\") { responsetime = 0.04 }", true),
+        ("service(\"nightly\") { root AND !inferred }", true),
+        ("service(id(name: \"nightly\", type: \"client\"))", false),
+    ] {
+        assert_eq!(Expression::parse(expression).expect(expression).holds(&facts), expected, "{expression}");
+    }
+    // what came as an X-Ray document is what it says: a subsegment whose segment is not here has no known caller
+    let of_xray = trace(14, vec![Span::new(2, 1, "pay.example", "CLIENT", "pay.example", (0, 5)).with(&[SUBSEGMENT])]);
+    assert!(TraceFacts::of(&of_xray).segments.iter().all(|segment| !segment.is_inferred));
+}
+
+#[test]
+fn documents_around_calls_are_of_bounded_size_too() {
+    use crate::query::xray::documents::{MAX_DEPTH, MAX_NODES};
+    fn depth_and_nodes(document: &serde_json::Value) -> (usize, usize) {
+        let below = document["subsegments"].as_array().into_iter().flatten().map(depth_and_nodes);
+        below.fold((0, 0), |(depth, nodes), (d, n)| (depth.max(d + 1), nodes + n + 1))
+    }
+    for parent_of in [|n: u64| n - 1, |n: u64| u64::from(n > 1)] {
+        let spans = (1..=3_000).map(|n| Span::new(n, parent_of(n), "step", if n == 1 { "CLIENT" } else { "INTERNAL" }, "job", (n as i64, 1)));
+        for body in bodies(&trace(15, spans.collect())) {
+            let (depth, nodes) = depth_and_nodes(&body);
+            assert!(depth <= MAX_DEPTH && nodes <= MAX_NODES, "{depth} levels, {nodes} subsegments");
+        }
+    }
 }
 
 #[test]
