@@ -218,6 +218,119 @@ pub(crate) fn corpus() -> Vec<Trace> {
     ]
 }
 
+/// Who is called, in each spelling that clients have for it: the call's name, its attributes, the name of who is called.
+pub(crate) const SPELLINGS: &[(&str, &[(&str, &str)], &str)] = &[
+    ("PutRecord", &[("aws.service", "Kinesis")], "Kinesis"),
+    ("Invoke", &[("rpc.system", "aws-api"), ("rpc.service", "Lambda")], "Lambda"),
+    ("PutItem", &[("aws.service", "DynamoDB"), ("aws.table_name", "carts")], "carts"),
+    (
+        "GetItem",
+        &[
+            ("rpc.system", "aws-api"),
+            ("rpc.service", "DynamoDB"),
+            ("aws.dynamodb.table_names", r#"["users"]"#),
+        ],
+        "users",
+    ),
+    (
+        "BatchGetItem",
+        &[("aws.service", "DynamoDB"), ("aws.dynamodb.table_names", r#"["users","logins"]"#)],
+        "DynamoDB",
+    ),
+    (
+        "SendMessage",
+        &[("aws.service", "sqs"), ("aws.queue_url", "https://sqs.eu-west-1.amazonaws.com/1/sent")],
+        "sent",
+    ),
+    (
+        "ReceiveMessage",
+        &[
+            ("rpc.system", "aws-api"),
+            ("rpc.service", "SQS"),
+            ("aws.sqs.queue.url", "https://sqs.eu-west-1.amazonaws.com/1/got"),
+        ],
+        "got",
+    ),
+    ("named send", &[("aws.service", "SQS"), ("messaging.destination.name", "named")], "named"),
+    (
+        "url send",
+        &[
+            ("aws.service", "SQS"),
+            ("messaging.destination.name", "https://sqs.eu-west-1.amazonaws.com/1/by-url"),
+        ],
+        "by-url",
+    ),
+    (
+        "topic publish",
+        &[("messaging.system", "kafka"), ("messaging.destination.name", "topic-new")],
+        "topic-new",
+    ),
+    (
+        "topic send",
+        &[("messaging.system", "kafka"), ("messaging.destination", "topic-old")],
+        "topic-old",
+    ),
+    ("mq send", &[("messaging.system", "rabbitmq"), ("server.address", "mq.internal")], "mq.internal"),
+    ("pulsar send", &[("messaging.system", "pulsar")], "pulsar"),
+    (
+        "SELECT new",
+        &[("db.system.name", "postgresql"), ("db.namespace", "new"), ("server.address", "db-new")],
+        "new@db-new",
+    ),
+    (
+        "SELECT old",
+        &[("db.system", "mysql"), ("db.name", "old"), ("net.peer.name", "db-old")],
+        "old@db-old",
+    ),
+    ("SELECT", &[("db.system", "mssql"), ("http.host", "db-third")], "mssql@db-third"),
+    ("SELECT *", &[("db.system.name", "sqlite"), ("db.namespace", "file@disk")], "file@disk"),
+    (
+        "SELECT at",
+        &[("db.system.name", "oracle.db"), ("db.namespace", "a@b"), ("server.address", "c@d")],
+        "a@b@c@d",
+    ),
+    ("GET key", &[("db.system.name", "redis")], "redis"),
+    ("get key", &[("db.system", "memcached")], "memcached"),
+    ("POST", &[("aws.remote.service", "ledger")], "ledger"),
+    ("POST 2", &[("peer.service", "stock")], "stock"),
+    ("shop.v1.Price/Get", &[("rpc.service", "shop.v1.Price")], "shop.v1.Price"),
+    ("queue send", &[("messaging.destination.name", "bare-queue")], "bare-queue"),
+    ("GET 1", &[("server.address", "one.example")], "one.example"),
+    ("GET 2", &[("net.peer.name", "two.example")], "two.example"),
+    ("GET 3", &[("http.host", "three.example:8443")], "three.example:8443"),
+    ("a call of nobody", &[], "a call of nobody"),
+    // X-Ray's own: the database of the same name on two hosts is two
+    (
+        "ebdb@one.rds.amazonaws.com",
+        &[SUBSEGMENT, ("aws.xray.namespace", "remote"), ("db.system", "PostgreSQL"), ("db.name", "ebdb")],
+        "ebdb@one.rds.amazonaws.com",
+    ),
+    (
+        "ebdb@two.rds.amazonaws.com",
+        &[SUBSEGMENT, ("aws.xray.namespace", "remote"), ("db.system", "PostgreSQL"), ("db.name", "ebdb")],
+        "ebdb@two.rds.amazonaws.com",
+    ),
+    (
+        "pay.example",
+        &[SUBSEGMENT, ("aws.xray.namespace", "remote"), ("http.host", "other")],
+        "pay.example",
+    ),
+];
+
+/// A trace for each of [`SPELLINGS`], of a service `caller`; the names of its call's callee. Every other call of another protocol stands in no segment.
+pub(crate) fn spelled() -> Vec<(Trace, &'static str)> {
+    let of = |(number, (name, attributes, called)): (usize, &(&'static str, &[(&str, &str)], &'static str))| {
+        let alone = number % 2 == 1 && !attributes.contains(&SUBSEGMENT);
+        let call = Span::new(2, u64::from(!alone), name, "CLIENT", "caller", (1, 5)).with(attributes);
+        let mut spans = vec![call];
+        if !alone {
+            spans.push(Span::new(1, 0, "GET /", "SERVER", "caller", (0, 10)));
+        }
+        (trace(100 + number as u8, spans), *called)
+    };
+    SPELLINGS.iter().enumerate().map(of).collect()
+}
+
 /// The groups that expressions of the table ask for.
 pub(crate) fn groups() -> Vec<NamedGroup> {
     let group = |name: &str, text: &str| NamedGroup {

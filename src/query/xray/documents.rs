@@ -163,13 +163,11 @@ const TOLD: [&[&str]; 10] = [
     names::STATUS,
     names::LENGTH,
     names::USER,
-    DATABASE_SYSTEM,
+    names::DATABASE_SYSTEM,
     DATABASE_QUERY,
-    DATABASE,
+    names::DATABASE,
 ];
-const DATABASE_SYSTEM: &[&str] = &["db.system.name", "db.system"];
 const DATABASE_QUERY: &[&str] = &["db.query.text", "db.statement", "db.query.summary"];
-const DATABASE: &[&str] = &["db.namespace", "db.name"];
 
 fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     let mut out = Map::new();
@@ -285,14 +283,14 @@ fn http(span: &SpanHit) -> Map<String, Value> {
 
 fn sql(span: &SpanHit) -> Map<String, Value> {
     let mut out = Map::new();
-    let Some(system) = of_span(span, DATABASE_SYSTEM) else {
+    let Some(system) = of_span(span, names::DATABASE_SYSTEM) else {
         return out;
     };
     insert_text(&mut out, "database_type", Some(system));
     insert_text(&mut out, "sanitized_query", of_span(span, DATABASE_QUERY));
     insert_text(&mut out, "user", of_span(span, &["db.user"]));
     let connection = of_span(span, &["db.connection_string"]);
-    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, DATABASE)) {
+    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, names::DATABASE)) {
         (Some(url), ..) => Some(url.to_string()),
         (None, Some(connection), Some(database)) => Some(format!("{connection}/{database}")),
         (None, connection, database) => connection.or(database).map(str::to_string),
@@ -443,7 +441,7 @@ fn annotated(listed: &[Annotation<'_>], is_of_xray: bool) -> Map<String, Value> 
 
 fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotation<'_>]) -> Map<String, Value> {
     let (mut out, mut rest) = (Map::new(), Map::new());
-    let has_database = of_span(span, DATABASE_SYSTEM).is_some();
+    let has_database = of_span(span, names::DATABASE_SYSTEM).is_some();
     for (key, value) in &span.attributes {
         // of several names of one thing the first is told, the others say something else or the same
         let told_as = TOLD.iter().find(|names| names.contains(&key.as_str())).and_then(|names| of_span(span, names));

@@ -4,9 +4,16 @@
 //! |---|---|---|
 //! | an AWS call (`aws.service`, `rpc.system` = `aws-api`, namespace `aws`) on a table or queue | the table or queue | `AWS::DynamoDB::Table`, `AWS::SQS::Queue` |
 //! | another AWS call | the service | `AWS::<service>` |
-//! | a database call (`db.system`) | `db.name` or the database, `@` and the host if there is one | `Database::<system>` |
+//! | a database call (`db.system`) | `db.name` or the database, `@` and the host if there is one; of an X-Ray subsegment its own name | `Database::<system>` |
+//! | a call of a queue (`messaging.system`) | the destination, or the host | `Queue::<system>`, `AWS::SQS::Queue`, `AWS::SNS` |
 //! | any other call | `aws.remote.service`, `peer.service`, the RPC service, the host, the span's name: the first there is | `remote` |
+//!
+//! The attributes are those of [`names`], from which what the index is asked is made too ([`super::needs`]): nothing here reads a name from elsewhere.
+//!
+//! A call that begins its segment itself, as the only span of a script with instrumentation of its client alone does, is both: the segment
+//! of who calls, and the call within it ([`TraceFacts::is_split`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -136,6 +143,27 @@ pub mod names {
     pub const LENGTH: &[&str] = &["http.response.body.size", "http.response_content_length"];
     /// Who the request is for.
     pub const USER: &[&str] = &["enduser.id", "user.id"];
+
+    /// The AWS service that is called.
+    pub const AWS_SERVICE: &[&str] = &["aws.service", "rpc.service"];
+    /// Its table: a name, or a list of names.
+    pub const TABLE: &[&str] = &["aws.table_name", "aws.dynamodb.table_names"];
+    /// Its queue: a name, or a URL that ends in it.
+    pub const AWS_QUEUE: &[&str] = &["aws.queue_url", "aws.sqs.queue.url", "messaging.destination.name"];
+    /// The host that is called.
+    pub const HOST: &[&str] = &["server.address", "net.peer.name", "http.host"];
+    /// What kind of database is called.
+    pub const DATABASE_SYSTEM: &[&str] = &["db.system.name", "db.system"];
+    /// Which of its databases.
+    pub const DATABASE: &[&str] = &["db.namespace", "db.name"];
+    /// What kind of queue is called.
+    pub const QUEUE_SYSTEM: &[&str] = &["messaging.system"];
+    /// Which of its queues.
+    pub const QUEUE: &[&str] = &["messaging.destination.name", "messaging.destination"];
+    /// Any other service that is called.
+    pub const REMOTE: &[&str] = &["aws.remote.service", "peer.service", "rpc.service", "messaging.destination.name"];
+    /// All attributes that may name who is called.
+    pub const CALLEES: [&[&str]; 9] = [AWS_SERVICE, TABLE, AWS_QUEUE, HOST, DATABASE_SYSTEM, DATABASE, QUEUE_SYSTEM, QUEUE, REMOTE];
 }
 
 /// The flags of one span.
@@ -259,59 +287,54 @@ fn aws_name(service: &str) -> &str {
     NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(service)).unwrap_or(service)
 }
 
+/// The one table that is named; a list of several names none.
+fn table_of(span: &SpanHit) -> Option<Cow<'_, str>> {
+    let told = of_span(span, names::TABLE)?;
+    match serde_json::from_str::<Vec<String>>(told) {
+        Ok(mut tables) if tables.len() == 1 => tables.pop().filter(|table| !table.is_empty()).map(Cow::Owned),
+        Ok(_) => None,
+        Err(_) => Some(told.into()),
+    }
+}
+
 /// Who is called by a subsegment, where no segment tells.
 pub(super) fn callee(span: &SpanHit) -> Service {
-    let account_id = of_span(span, &["aws.account_id"]).unwrap_or_default().to_string();
+    let called = |name: &str, kind: String| Service {
+        name: name.to_string(),
+        kind,
+        account_id: of_span(span, &["aws.account_id"]).unwrap_or_default().to_string(),
+    };
     if is_aws_call(span) {
-        let service = of_span(span, &["aws.service", "rpc.service"]).unwrap_or(&span.name);
-        let table = of_span(span, &["aws.table_name", "aws.dynamodb.table_names"]);
-        let queue = of_span(span, &["aws.queue_url", "aws.sqs.queue.url", "messaging.destination.name"]);
-        let (name, kind) = match (service.to_ascii_lowercase().as_str(), table, queue) {
-            ("dynamodb", Some(table), _) => (table, "AWS::DynamoDB::Table".to_string()),
-            ("sqs", _, Some(queue)) => (queue.rsplit('/').next().unwrap_or(queue), "AWS::SQS::Queue".to_string()),
-            _ => (service, format!("AWS::{}", aws_name(service))),
-        };
-        return Service {
-            name: name.to_string(),
-            kind,
-            account_id,
-        };
-    }
-    let host = of_span(span, &["server.address", "net.peer.name", "http.host"]);
-    let database = of_span(span, &["db.system.name", "db.system"]);
-    if let Some(system) = database {
-        let name = of_span(span, &["db.namespace", "db.name"]).unwrap_or(system);
-        return Service {
-            name: host.map_or_else(|| name.to_string(), |host| format!("{name}@{host}")),
-            kind: format!("Database::{system}"),
-            account_id,
-        };
-    }
-    if let Some(system) = of_span(span, &["messaging.system"]) {
-        let name = of_span(span, &["messaging.destination.name", "messaging.destination"])
-            .or(host)
-            .unwrap_or(system);
-        return Service {
-            name: name.to_string(),
-            kind: match system {
-                "aws_sqs" | "AmazonSQS" => "AWS::SQS::Queue".into(),
-                "aws_sns" | "AmazonSNS" => "AWS::SNS".into(),
-                system => format!("{QUEUE}{system}"),
-            },
-            account_id,
+        let service = of_span(span, names::AWS_SERVICE).unwrap_or(&span.name);
+        let queue = of_span(span, names::AWS_QUEUE);
+        return match (service.to_ascii_lowercase().as_str(), table_of(span), queue) {
+            ("dynamodb", Some(table), _) => called(&table, "AWS::DynamoDB::Table".into()),
+            ("sqs", _, Some(queue)) => called(queue.rsplit('/').next().unwrap_or(queue), "AWS::SQS::Queue".into()),
+            _ => called(service, format!("AWS::{}", aws_name(service))),
         };
     }
     // an X-Ray subsegment is named after whom it calls
     let own = of_span(span, &["aws.xray.type"]).map(|_| span.name.as_str());
-    let name = own
-        .or_else(|| of_span(span, &["aws.remote.service", "peer.service", "rpc.service", "messaging.destination.name"]))
-        .or(host)
-        .unwrap_or(&span.name);
-    Service {
-        name: name.to_string(),
-        kind: "remote".into(),
-        account_id,
+    let host = of_span(span, names::HOST);
+    if let Some(system) = of_span(span, names::DATABASE_SYSTEM) {
+        let kind = format!("Database::{system}");
+        let database = of_span(span, names::DATABASE).unwrap_or(system);
+        return match (own, host) {
+            (Some(own), _) => called(own, kind),
+            (None, Some(host)) => called(&format!("{database}@{host}"), kind),
+            (None, None) => called(database, kind),
+        };
     }
+    if let Some(system) = of_span(span, names::QUEUE_SYSTEM) {
+        let kind = match system {
+            "aws_sqs" | "AmazonSQS" => "AWS::SQS::Queue".into(),
+            "aws_sns" | "AmazonSNS" => "AWS::SNS".into(),
+            system => format!("{QUEUE}{system}"),
+        };
+        return called(of_span(span, names::QUEUE).or(host).unwrap_or(system), kind);
+    }
+    let name = own.or_else(|| of_span(span, names::REMOTE)).or(host).unwrap_or(&span.name);
+    called(name, "remote".into())
 }
 
 impl<'a> TraceFacts<'a> {

@@ -45,7 +45,7 @@ fn called(span: &SpanHit) -> Cow<'_, str> {
         return name.into();
     }
     match facts::is_aws_call(span) {
-        true => of_span(span, &["aws.service", "rpc.service"]).unwrap_or(&span.name).into(),
+        true => of_span(span, facts::names::AWS_SERVICE).unwrap_or(&span.name).into(),
         false => facts::callee(span).name.into(),
     }
 }

@@ -10,24 +10,6 @@ use super::facts::names;
 use crate::model::Table;
 use crate::query::{Bound, Query, Test as SpanTest, Wildcards, fields};
 
-/// Attributes that may name the service a span calls, beside the span's own name.
-const CALLEES: [&str; 13] = [
-    "aws.service",
-    "rpc.service",
-    "aws.table_name",
-    "aws.dynamodb.table_names",
-    "messaging.destination.name",
-    "peer.service",
-    "server.address",
-    "net.peer.name",
-    "http.host",
-    "db.system.name",
-    "db.system",
-    "db.namespace",
-    "db.name",
-];
-const QUEUES: [&str; 2] = ["aws.queue_url", "aws.sqs.queue.url"];
-
 impl Expression {
     /// Queries over spans, each of which some span of every trace matches that this holds of; none, if nothing can be asked.
     pub fn needs(&self) -> Vec<Query> {
@@ -99,11 +81,18 @@ fn flagged(flag: Flag) -> Query {
 /// A span that may be of a service of this name, or may call one.
 fn of_name(name: &str) -> Query {
     let is = |name: &str| SpanTest::Equals(name.into());
-    let mut any = vec![field("service", is(name)), field("name", is(name)), any_of(&CALLEES, &is(name))];
-    if let Some((_, host)) = name.rsplit_once('@') {
-        any.push(any_of(&CALLEES, &is(host)));
+    let ends = |with: &str| SpanTest::Matches(Wildcards::new(format!("*{}", escaped(with))));
+    let mut callees: Vec<&str> = names::CALLEES.concat();
+    callees.sort_unstable();
+    callees.dedup();
+    let mut any = vec![field("service", is(name)), field("name", is(name)), any_of(&callees, &is(name))];
+    // a database at a host; where one of them has an `@` too, all that is sure is how the host ends
+    if let Some((database, host)) = name.rsplit_once('@') {
+        let host = if database.contains('@') { ends(host) } else { is(host) };
+        any.push(any_of(names::HOST, &host));
     }
-    any.push(any_of(&QUEUES, &SpanTest::Matches(Wildcards::new(format!("*{}", escaped(name))))));
+    // the end of a URL
+    any.push(any_of(names::AWS_QUEUE, &ends(name)));
     Query::Or(any)
 }
 
