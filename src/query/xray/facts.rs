@@ -216,12 +216,29 @@ pub fn is_call(span: &SpanHit) -> bool {
 /// One annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Annotation<'a> {
-    /// Under which name.
+    /// Under which name, as it was sent.
     pub key: &'a str,
     /// As the store has it.
     pub value: &'a str,
     /// It came as text, whatever it reads as.
     pub is_text: bool,
+    /// It came in an X-Ray document, whose names stay as they are.
+    pub is_of_xray: bool,
+}
+
+impl<'a> Annotation<'a> {
+    /// Its name as X-Ray's clients see it, of characters that X-Ray allows.
+    pub fn name(self) -> Cow<'a, str> {
+        match self.is_of_xray || naming::is_annotation_key(self.key) {
+            true => self.key.into(),
+            false => naming::annotation_key(self.key).into(),
+        }
+    }
+
+    /// Whether this name means it: the one that was sent, or the one that clients see.
+    pub fn is_called(self, name: &str) -> bool {
+        self.key == name || self.name() == name
+    }
 }
 
 /// Its annotations: what an X-Ray document has as such, or a span of another protocol lists.
@@ -232,6 +249,7 @@ pub fn annotations(span: &SpanHit) -> Vec<Annotation<'_>> {
     };
     let Some(keys) = listed(ANNOTATIONS) else { return Vec::new() };
     let texts = listed(TEXT_ANNOTATIONS).unwrap_or_default();
+    let is_of_xray = naming::is_of_xray(span);
     let of_key = |key: &String| span.attributes.iter().find(|(name, _)| name == key);
     let all = keys.iter().filter_map(of_key).map(|one| {
         let is_text = texts.contains(&one.0);
@@ -239,6 +257,7 @@ pub fn annotations(span: &SpanHit) -> Vec<Annotation<'_>> {
             key: &one.0,
             value: &one.1,
             is_text,
+            is_of_xray,
         }
     });
     all.collect()

@@ -155,7 +155,7 @@ fn condition(trace: &TraceFacts<'_>, subject: Subject<'_>, keyword: &Keyword, te
         // of groups that nobody named
         Keyword::Group(_) => false,
         Keyword::Annotation(key) => {
-            let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|one| one.key == key);
+            let of_key = spans(trace, subject).flat_map(facts::annotations).filter(|one| one.is_called(key));
             of_key.into_iter().any(|one| test.passes_annotation(one))
         }
     }

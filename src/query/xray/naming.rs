@@ -65,10 +65,44 @@ fn sanitized(name: &str) -> Cow<'_, str> {
     }
 }
 
+fn is_of_annotation_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
+}
+
+/// Whether X-Ray allows the key of an annotation.
+pub(super) fn is_annotation_key(key: &str) -> bool {
+    key.chars().all(is_of_annotation_key)
+}
+
 /// The key of an annotation: letters, digits, `_` and `.`; others are `_`.
 pub(super) fn annotation_key(key: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' };
-    key.chars().map(allowed).collect()
+    key.chars().map(|c| if is_of_annotation_key(c) { c } else { '_' }).collect()
+}
+
+/// A regular expression of the keys that become this one without being it; `None` if there is none.
+pub(super) fn other_keys(key: &str) -> Option<String> {
+    /// Beyond, the key itself is found too.
+    const MAX_PLACES: usize = 8;
+    let parts: Vec<String> = key.split('_').map(regex::escape).collect();
+    let places = parts.len() - 1;
+    let with = |changed: Option<usize>| {
+        let mut out = String::new();
+        for (at, part) in parts.iter().enumerate() {
+            match at {
+                0 => {}
+                at if changed == Some(at) => out.push_str("[^A-Za-z0-9_.]"),
+                _ => out.push_str("[^A-Za-z0-9.]"),
+            }
+            out.push_str(part);
+        }
+        out
+    };
+    let any = match places {
+        0 => return None,
+        1..=MAX_PLACES => (1..=places).map(|at| with(Some(at))).collect::<Vec<_>>().join("|"),
+        _ => with(None),
+    };
+    Some(format!("^(?:{any})$"))
 }
 
 /// Where a segment ran: what its document said, or what the resource's platform is to X-Ray.
@@ -135,6 +169,33 @@ mod tests {
             assert_eq!(name(&of("INTERNAL", written, &[SUBSEGMENT]), false), written, "as it came");
         }
         assert_eq!(annotation_key("http.route-Name é"), "http.route_Name__");
+    }
+
+    #[test]
+    fn the_keys_that_become_another_are_known() {
+        let is_other = |key: &str, of: &str| other_keys(of).is_some_and(|regex| regex::Regex::new(&regex).expect("a regex").is_match(key));
+        for (key, of) in [
+            ("order-id", "order_id"),
+            ("a b_c", "a_b_c"),
+            ("a_b c", "a_b_c"),
+            ("a\nb/c", "a_b_c"),
+            ("é", "_"),
+            ("x.y+z", "x.y_z"),
+        ] {
+            assert!(annotation_key(key) == of && is_other(key, of), "{key}");
+        }
+        for (key, of) in [
+            ("order_id", "order_id"),
+            ("a_b_c", "a_b_c"),
+            ("orderXid", "order_id"),
+            ("x-y+z", "x.y_z"),
+            ("an order-id", "order_id"),
+            ("", ""),
+        ] {
+            assert!(!is_other(key, of), "{key}");
+        }
+        let many = "_".repeat(20);
+        assert!(is_other(&"-".repeat(20), &many) && !is_other("x", &many));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 use super::expression::{CauseKind, Expression, Flag, Id, Keyword, Number, Operator, Test, TextOf, Value};
 use super::facts::names;
+use super::naming;
+use crate::decode::ANNOTATIONS;
 use crate::model::Table;
 use crate::query::{Bound, Query, Test as SpanTest, Wildcards, fields};
 
@@ -150,10 +152,13 @@ fn condition(keyword: &Keyword, test: &Test, of_trace: bool) -> Option<Query> {
             };
             let attribute = field(&format!("$.{key}"), test.clone());
             // a column has what is promoted: those names have a dot. Other columns of the same name are something else, with types of their own
-            match key.contains('.') && fields::check(Table::Spans, key, &test).is_ok() {
-                true => Some(Query::Or(vec![attribute, field(key, test)])),
-                false => Some(attribute),
+            let mut any = vec![attribute];
+            if key.contains('.') && fields::check(Table::Spans, key, &test).is_ok() {
+                any.push(field(key, test));
             }
+            // of a key that clients are told in other characters than it has, all that is known is that its span lists it
+            any.extend(naming::other_keys(key).map(|regex| field(&format!("$.{ANNOTATIONS}"), SpanTest::Regex(regex))));
+            Some(Query::Or(any))
         }
         Keyword::Text(text) => {
             let names: &[&str] = match text {

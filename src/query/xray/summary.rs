@@ -3,6 +3,7 @@
 //! Lists are bounded, since a trace of a hundred thousand spans may have as many users: [`MAX_ANNOTATIONS`] keys, which is what X-Ray indexes
 //! of a trace, and [`MAX_LISTED`] values or services wherever there may be many. Filter expressions know all of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -81,10 +82,10 @@ impl TraceFacts<'_> {
     }
 
     fn all_annotations(&self) -> Value {
-        let mut by_key: BTreeMap<&str, BTreeMap<(&str, bool), Vec<&Service>>> = BTreeMap::new();
+        let mut by_key: BTreeMap<Cow<'_, str>, BTreeMap<(&str, bool), Vec<&Service>>> = BTreeMap::new();
         for (at, placed) in self.trace.spans.iter().enumerate() {
             for one in annotations(&placed.span) {
-                let services = by_key.entry(one.key).or_default().entry((one.value, one.is_text)).or_default();
+                let services = by_key.entry(one.name()).or_default().entry((one.value, one.is_text)).or_default();
                 let service = self.service_of_span(at);
                 if services.len() < MAX_LISTED && !services.contains(&service) {
                     services.push(service);
@@ -97,7 +98,8 @@ impl TraceFacts<'_> {
                 "ServiceIds": services.into_iter().map(Service::to_json).collect::<Vec<_>>(),
             })
         };
-        let key = |(key, values): (&str, BTreeMap<(&str, bool), Vec<&Service>>)| (key.to_string(), values.into_iter().take(MAX_LISTED).map(value).collect());
+        let key =
+            |(key, values): (Cow<'_, str>, BTreeMap<(&str, bool), Vec<&Service>>)| (key.into_owned(), values.into_iter().take(MAX_LISTED).map(value).collect());
         Value::Object(by_key.into_iter().take(MAX_ANNOTATIONS).map(key).collect())
     }
 

@@ -289,15 +289,21 @@ fn a_text_that_reads_as_a_number_stays_a_text() {
     assert_eq!(root["metadata"]["default"]["unlisted"], 7);
     let xray = trace(22, vec![Span::new(1, 0, "api", "SERVER", "api", (0, 5)).with(&attributes).with(&[SEGMENT])]);
     assert_eq!(bodies(&xray)[0]["annotations"], json!({"order-id": "12345", "vip": "true", "items": 5}));
+    let of_xray = TraceFacts::of(&xray);
+    let asked = Expression::parse("annotation.order_id = \"12345\"").expect("an expression");
+    assert!(!asked.holds(&of_xray), "a document's keys are as they are");
+    assert!(of_xray.summary()["Annotations"].get("order-id").is_some());
     let facts = TraceFacts::of(&otel);
     let summary = facts.summary();
     let value = |key: &str| summary["Annotations"][key][0]["AnnotationValue"].clone();
-    assert_eq!(value("order-id"), json!({"StringValue": "12345"}));
+    assert_eq!(value("order_id"), json!({"StringValue": "12345"}), "as the document has it");
     assert_eq!(value("vip"), json!({"StringValue": "true"}));
     assert_eq!(value("items"), json!({"NumberValue": 5.0}));
     for (expression, expected) in [
         ("annotation[order-id] = \"12345\"", true),
         ("annotation[order-id] BEGINSWITH \"12\"", true),
+        ("annotation.order_id = \"12345\"", true),
+        ("annotation[\"order id\"] = \"12345\"", false),
         ("annotation[order-id] = 12345", false),
         ("annotation[order-id] > 5", false),
         ("annotation.vip = true", false),
