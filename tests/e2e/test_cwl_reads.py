@@ -586,7 +586,7 @@ def test_a_live_tail_of_much_text_stays_within_what_sdks_take(lake):
     # two bytes each in JSON
     record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": '"' * 1_400_000}}
     body = {"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [{"logRecords": [record] * 12}]}]}
-    assert requests.post(lake.otlp_http_url + "/v1/logs", json=body, timeout=60).status_code == 200
+    assert requests.post(lake.otlp_http_url + "/v1/logs", json=body, timeout=120).status_code == 200
     while True:
         update = next(frames)["sessionUpdate"]
         if update["sessionResults"]:
