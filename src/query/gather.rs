@@ -243,16 +243,20 @@ impl Engine {
                 if page.next.is_some() {
                     return Ok((job.coverage, None));
                 }
-                let mut of_trace: HashMap<String, Vec<Hit>> = HashMap::new();
-                for hit in page.hits {
-                    let id = hit.trace_id().unwrap_or_default().to_string();
-                    of_trace.entry(id).or_default().push(hit);
-                }
-                let trace = |id: &TraceId| {
-                    let spans = of_trace.remove(&id.to_string())?;
-                    Trace::assemble(*id, spans, Vec::new(), job.coverage.clone(), begun.elapsed())
+                let (ids, coverage, took) = (ids.to_vec(), job.coverage.clone(), begun.elapsed());
+                let put_together = move || {
+                    let mut of_trace: HashMap<String, Vec<Hit>> = HashMap::new();
+                    for hit in page.hits {
+                        let id = hit.trace_id().unwrap_or_default().to_string();
+                        of_trace.entry(id).or_default().push(hit);
+                    }
+                    let trace = |id: &TraceId| {
+                        let spans = of_trace.remove(&id.to_string())?;
+                        Trace::assemble(*id, spans, Vec::new(), coverage.clone(), took)
+                    };
+                    Ok(ids.iter().filter_map(trace).collect())
                 };
-                let traces = ids.iter().filter_map(trace).collect();
+                let traces: Vec<Trace> = self.workers(priority).run(put_together).await?;
                 Ok((job.coverage, Some(traces)))
             },
         )

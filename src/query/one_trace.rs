@@ -90,13 +90,19 @@ impl Engine {
                     linked = found;
                 }
                 let unread = (!coverage.complete && is_empty).then(|| coverage.clone());
-                let trace = Trace::assemble(id, spans, of_logs, coverage, begun.elapsed());
+                let took = begun.elapsed();
+                // a hundred thousand spans and their records hold nobody else up
+                let put_together = move || {
+                    let trace = Trace::assemble(id, spans, of_logs, coverage, took);
+                    Ok(trace.map(|trace| Trace { pieces, ..trace }.with_linked(linked)))
+                };
+                let trace = self.workers(Priority::Interactive).run(put_together).await?;
                 match (trace, unread) {
                     (None, Some(coverage)) => Err(Error::Unread {
                         what: format!("trace {id}"),
                         coverage: Box::new(coverage),
                     }),
-                    (trace, _) => Ok(trace.map(|trace| Trace { pieces, ..trace }.with_linked(linked))),
+                    (trace, _) => Ok(trace),
                 }
             },
         )

@@ -181,9 +181,10 @@ impl Trace {
         if linked.is_empty() {
             return self;
         }
-        for (log, link) in linked {
-            let named = named_by(&log).span.map(|id| id.to_string());
-            let span = named.and_then(|id| self.spans.iter().position(|placed| placed.span.span_id == id));
+        let numbers: HashMap<&str, usize> = self.spans.iter().enumerate().map(|(i, span)| (span.span.span_id.as_str(), i)).collect();
+        let span_of = |log: &LogHit| named_by(log).span.and_then(|id| numbers.get(id.to_string().as_str()).copied());
+        let spans: Vec<Option<usize>> = linked.iter().map(|(log, _)| span_of(log)).collect();
+        for ((log, link), span) in linked.into_iter().zip(spans) {
             if let Some(span) = span {
                 self.spans[span].n_logs += 1;
             }

@@ -81,20 +81,24 @@ impl Receiver {
         while let Some(traces) = walk.read(engine, &mut page).await? {
             for trace in traces {
                 n_processed += 1;
-                if !keep(trace.trace_id) || !is_asked_for(&trace, range, call.time_range_type) {
+                if !keep(trace.trace_id) {
                     continue;
                 }
-                let filter = filter.clone();
-                let matched = (call.time_range_type == TimeRangeType::Event).then(|| last_event(&trace, range)).flatten();
+                let (filter, by) = (filter.clone(), call.time_range_type);
                 let summary = aside(trace, move |trace| {
+                    // of most that are read in vain this is said at once
+                    if by == TimeRangeType::TraceId && !range.contains(trace.start_unix_nano) {
+                        return None;
+                    }
                     let facts = TraceFacts::of(trace);
-                    filter.holds(&facts).then(|| facts.summary())
+                    let is_told = is_asked_for(&facts, range, by) && filter.holds(&facts);
+                    let mut summary = is_told.then(|| facts.summary())?;
+                    if let Some(matched) = last_event(trace, range).filter(|_| by == TimeRangeType::Event) {
+                        summary["MatchedEventTime"] = facts::seconds(matched).into();
+                    }
+                    Some(summary)
                 });
-                let Some(mut summary) = summary.await? else { continue };
-                if let Some(matched) = matched {
-                    summary["MatchedEventTime"] = facts::seconds(matched).into();
-                }
-                summaries.push(summary);
+                summaries.extend(summary.await?);
             }
         }
         walk.go_behind(engine, &page, None);
@@ -128,14 +132,14 @@ fn sampled(strategy: Option<&SamplingStrategy>) -> Result<impl Fn(TraceId) -> bo
     })
 }
 
-fn is_asked_for(trace: &Trace, range: TimeRange, by: TimeRangeType) -> bool {
+fn is_asked_for(facts: &TraceFacts<'_>, range: TimeRange, by: TimeRangeType) -> bool {
     let end = |span: &query::SpanHit| span.start_time_unix_nano.saturating_add(span.duration_nano.max(0));
+    let trace = facts.trace;
     let mut spans = trace.spans.iter().map(|placed| &placed.span);
     match by {
         TimeRangeType::TraceId => range.contains(trace.start_unix_nano),
         TimeRangeType::Event => spans.any(|span| range.contains(span.start_time_unix_nano) || range.contains(end(span))),
         TimeRangeType::Service => {
-            let facts = TraceFacts::of(trace);
             let mut segments = facts.segments.iter().filter(|segment| !segment.is_inferred);
             segments.any(|segment| range.contains(end(facts.span(segment))))
         }
