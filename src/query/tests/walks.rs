@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::query::xray::walk::LookedAt;
 use crate::query::xray::{Expression, Walk};
 
 /// A span as it comes.
@@ -153,5 +154,85 @@ proptest! {
     #[test]
     fn a_walk_that_is_forgotten_on_its_way_tells_each_trace_once(comes in comes(false, false), page in 0..6usize) {
         check(&comes, Some(page))?;
+    }
+}
+
+/// Of a day and more only those spans are gone through that begin or end in the time, or ended since: the others' traces are not read.
+#[tokio::test]
+async fn of_spans_that_began_before_a_time_only_those_are_gone_through_that_ended_since() {
+    const HOUR: i64 = 3_600 * SECOND;
+    // trace, start, duration (none: it goes on)
+    let spans: Vec<(u8, i64, Option<i64>)> = (0..60)
+        .map(|n| (1 + n, T0 - 20 * HOUR + i64::from(n) * SECOND, Some(SECOND)))
+        .chain([
+            (101, T0 - 20 * HOUR, Some(20 * HOUR)),
+            (102, T0 - HOUR, Some(HOUR + 1)),
+            (103, T0 - HOUR, Some(HOUR - 1_000)),
+            (104, T0 + HOUR - 1, None),
+            (105, T0 + 5, Some(9 * HOUR)),
+            (106, T0 - HOUR, Some(9 * HOUR)),
+            (107, T0 - HOUR, None),
+            (108, T0 + HOUR, Some(1)),
+        ])
+        .collect();
+    let mut builder = SpansBuilder::default();
+    let context = builder.context(ContextBuilder::new().build());
+    for (number, (trace, start, took)) in spans.iter().enumerate() {
+        builder.push(
+            context,
+            &SpanRecord {
+                start_time_unix_nano: *start,
+                end_time_unix_nano: took.map(|took| start + took),
+                trace_id: TraceId::from_bytes(&[*trace; 16]).expect("not zero"),
+                span_id: SpanId::from_bytes(&(number as u64 + 1).to_be_bytes()).expect("not zero"),
+                parent_span_id: None,
+                trace_state: None,
+                trace_flags: None,
+                name: "work",
+                kind: "SERVER",
+                status_code: "UNSET",
+                status_message: None,
+                in_progress: took.is_none(),
+                dropped_attributes_count: 0,
+            },
+        );
+    }
+    let rows = builder.finish().expect("rows").with_ingest_ids(1);
+    let range = TimeRange::new(T0, T0 + HOUR);
+    let filter = Expression::parse("").expect("an expression");
+    for in_block in [false, true] {
+        let lake = Lake::new().await;
+        match in_block {
+            true => drop(lake.block(&rows, true).await),
+            false => lake.head(vec![rows.clone()]),
+        }
+        let all = TimeRange::new(T0 - 24 * HOUR, range.end_nanos);
+        let mut told: Vec<BTreeSet<u8>> = Vec::new();
+        let mut gone_through = Vec::new();
+        for looked_at in [LookedAt::from(all), LookedAt::events(range)] {
+            assert_eq!(looked_at.range, all);
+            let mut walk = Walk::begin(&lake.engine, &filter, &Query::All, looked_at.clone()).await.expect("a walk");
+            let (mut of_events, mut n_spans) = (BTreeSet::new(), 0);
+            loop {
+                let mut page = walk.page(&lake.engine, 10).await.expect("a page");
+                n_spans += page.n_spans;
+                while let Some(traces) = walk.read(&lake.engine, &mut page).await.expect("traces") {
+                    let is_event = |span: &SpanHit| {
+                        let start = span.start_time_unix_nano;
+                        range.contains(start) || range.contains(start + span.duration_nano)
+                    };
+                    let has_event = |trace: &&Trace| trace.spans.iter().any(|placed| is_event(&placed.span));
+                    of_events.extend(traces.iter().filter(has_event).map(|trace| trace.trace_id.as_bytes()[0]));
+                }
+                walk.go_behind(&lake.engine, &page, None);
+                let Some(token) = walk.token() else { break };
+                walk = Walk::resume(&filter, &Query::All, looked_at.clone(), &token).expect("a token of ours");
+            }
+            told.push(of_events);
+            gone_through.push(n_spans);
+        }
+        assert_eq!(told[1], BTreeSet::from([101, 102, 104, 105]), "in a block: {in_block}");
+        assert_eq!(told[0], told[1], "the same answers");
+        assert_eq!(gone_through, [67, 5], "in a block: {in_block}");
     }
 }

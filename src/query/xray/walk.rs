@@ -14,8 +14,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Expression;
-use crate::model::{Table, TimeRange, TraceId};
-use crate::query::{Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Trace};
+use crate::model::{Table, TimeRange, TraceId, format_time};
+use crate::query::{Bound, Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Test, Trace};
 
 /// Spans gone through for one page. (Few in tests.)
 pub const SPANS_A_PAGE: usize = if cfg!(test) { 6 } else { 2_000 };
@@ -28,10 +28,48 @@ const SPANS_INLINE: usize = 500;
 /// Segments that ended in a time frame may have begun so long before it, and spans of its traces come so long after it.
 pub const LONGEST_SEGMENT_NANOS: i64 = 86_400_000_000_000;
 
+/// The spans that are gone through where nothing else chooses them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookedAt {
+    /// Of a time,
+    pub range: TimeRange,
+    /// those that meet this.
+    pub spans: Query,
+}
+
+impl LookedAt {
+    /// Those that begin or end in a time, and few others: of what began up to [`LONGEST_SEGMENT_NANOS`] before it, all that ended since. One in
+    /// progress ends when it begins.
+    pub fn events(range: TimeRange) -> LookedAt {
+        let since = |name: &str, from: String| Query::Field {
+            name: name.into(),
+            test: Test::Range {
+                from: Bound::Included(from),
+                to: Bound::Open,
+            },
+        };
+        // ends are kept to the microsecond
+        let micro_nanos = range.start_nanos.div_euclid(1_000).saturating_mul(1_000);
+        LookedAt {
+            range: TimeRange::new(range.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS), range.end_nanos),
+            spans: Query::Or(vec![
+                since("start_time_unix_nano", range.start_nanos.to_string()),
+                since("end_time", format_time(micro_nanos)),
+            ]),
+        }
+    }
+}
+
+impl From<TimeRange> for LookedAt {
+    fn from(range: TimeRange) -> Self {
+        LookedAt { range, spans: Query::All }
+    }
+}
+
 /// Which spans are gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// All of the time frame.
+    /// All that are looked at.
     All,
     /// Those that the caller asks for, of the time frame.
     Asked,
@@ -47,14 +85,15 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(filter: &Expression, asked: &Query, way: Way, looked_at: TimeRange) -> Option<Plan> {
+    fn of(filter: &Expression, asked: &Query, way: Way, looked_at: &LookedAt) -> Option<Plan> {
+        let range = looked_at.range;
         let (query, range) = match way {
-            Way::All => (Query::All, looked_at),
-            Way::Asked => (asked.clone(), looked_at),
+            Way::All => (looked_at.spans.clone(), range),
+            Way::Asked => (asked.clone(), range),
             Way::Need(number) => {
                 let range = TimeRange::new(
-                    looked_at.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
-                    looked_at.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
+                    range.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
+                    range.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
                 );
                 (filter.needs().into_iter().take(MAX_NEEDS).nth(number)?, range)
             }
@@ -62,8 +101,8 @@ impl Plan {
         Some(Plan { way, query, range })
     }
 
-    /// The one with the fewest spans; all of the time frame, unless another has less than half of them.
-    async fn best(engine: &Engine, filter: &Expression, asked: &Query, looked_at: TimeRange) -> Result<Option<Plan>> {
+    /// The one with the fewest spans; all that are looked at, unless another has less than half of them.
+    async fn best(engine: &Engine, filter: &Expression, asked: &Query, looked_at: &LookedAt) -> Result<Option<Plan>> {
         if *asked != Query::All {
             return Ok(Plan::of(filter, asked, Way::Asked, looked_at));
         }
@@ -72,7 +111,7 @@ impl Plan {
         if n_needs == 0 {
             return Ok(best);
         }
-        let n_all = engine.count(Table::Spans, &Query::All, looked_at).await?.count;
+        let n_all = engine.count(Table::Spans, &looked_at.spans, looked_at.range).await?.count;
         if n_all <= SPANS_A_PAGE as u64 {
             return Ok(best);
         }
@@ -183,9 +222,10 @@ impl Page {
 
 impl Walk {
     /// The first page is next: traces of which a span of the time meets `asked`, and perhaps `filter`, which the caller asks of each.
-    pub async fn begin(engine: &Engine, filter: &Expression, asked: &Query, looked_at: TimeRange) -> Result<Walk> {
+    pub async fn begin(engine: &Engine, filter: &Expression, asked: &Query, looked_at: impl Into<LookedAt>) -> Result<Walk> {
+        let looked_at = looked_at.into();
         let up_to = engine.newest_ingest_id(Table::Spans);
-        let plan = Plan::best(engine, filter, asked, looked_at).await?;
+        let plan = Plan::best(engine, filter, asked, &looked_at).await?;
         Ok(Walk {
             plan: plan.ok_or_else(|| Error::internal("an expression's needs have changed"))?,
             number: rand::random(),
@@ -196,13 +236,13 @@ impl Walk {
     }
 
     /// The page of a token is next; `None` if it is none of this question's.
-    pub fn resume(filter: &Expression, asked: &Query, looked_at: TimeRange, token: &str) -> Option<Walk> {
+    pub fn resume(filter: &Expression, asked: &Query, looked_at: impl Into<LookedAt>, token: &str) -> Option<Walk> {
         let (way, number, up_to, cursor) = read_token(token)?;
         if (way == Way::Asked) != (*asked != Query::All) {
             return None;
         }
         Some(Walk {
-            plan: Plan::of(filter, asked, way, looked_at)?,
+            plan: Plan::of(filter, asked, way, &looked_at.into())?,
             number,
             up_to,
             cursor: Some(cursor),
@@ -371,7 +411,7 @@ mod tests {
         let asked = Query::equals("service", "api");
         for (way, asked) in [(Way::All, &Query::All), (Way::Need(0), &Query::All), (Way::Asked, &asked)] {
             let walk = Walk {
-                plan: Plan::of(&filter, asked, way, TimeRange::ALL).expect("a plan"),
+                plan: Plan::of(&filter, asked, way, &TimeRange::ALL.into()).expect("a plan"),
                 number: u64::MAX,
                 up_to: -9,
                 cursor: Some(cursor),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::reads::{nanos, unreadable};
 use super::{Error, Receiver, Result};
 use crate::model::{TimeRange, TraceId};
-use crate::query::xray::walk::LONGEST_SEGMENT_NANOS;
+use crate::query::xray::walk::LookedAt;
 use crate::query::xray::{Expression, TraceFacts, Walk, aside, facts};
 use crate::query::{self, Query, Trace};
 
@@ -62,8 +62,8 @@ impl Receiver {
         };
         let keep = sampled(call.sampling_strategy.as_ref())?;
         let looked_at = match call.time_range_type {
-            TimeRangeType::TraceId => range,
-            TimeRangeType::Event | TimeRangeType::Service => TimeRange::new(start.saturating_sub(LONGEST_SEGMENT_NANOS), end),
+            TimeRangeType::TraceId => range.into(),
+            TimeRangeType::Event | TimeRangeType::Service => LookedAt::events(range),
         };
         let engine = self.engine()?;
         let mut walk = match call.next_token.as_deref() {
