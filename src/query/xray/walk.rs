@@ -66,6 +66,38 @@ impl From<TimeRange> for LookedAt {
     }
 }
 
+/// How many traces are read in one go: fewer once they were too much for that, and then by and by as many again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    now: usize,
+    most: usize,
+}
+
+impl AtOnce {
+    /// So many, at the most.
+    pub fn most(most: usize) -> AtOnce {
+        AtOnce {
+            now: most.max(1),
+            most: most.max(1),
+        }
+    }
+
+    /// How many now.
+    pub fn get(self) -> usize {
+        self.now
+    }
+
+    /// So many were too many.
+    pub fn too_many(&mut self, tried: usize) {
+        self.now = (tried / 8).max(1);
+    }
+
+    /// They could be read.
+    pub fn done(&mut self) {
+        self.now = self.now.saturating_mul(2).min(self.most);
+    }
+}
+
 /// Which spans are gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -199,7 +231,7 @@ pub struct Page {
     /// How many of them were read.
     n_read: usize,
     /// Traces that are read in one go.
-    at_once: usize,
+    at_once: AtOnce,
     /// Where the next page begins.
     end: Option<Cursor>,
     /// When the oldest span began that was gone through.
@@ -302,7 +334,7 @@ impl Walk {
         Ok(Page {
             newest,
             n_read: 0,
-            at_once: at_once.max(1),
+            at_once: AtOnce::most(at_once),
             end: found.next_cursor,
             begun_nanos,
             n_spans,
@@ -315,7 +347,7 @@ impl Walk {
     pub async fn read(&self, engine: &Engine, page: &mut Page) -> Result<Option<Vec<Trace>>> {
         loop {
             let waiting = &page.newest[page.n_read..];
-            let some: Vec<TraceId> = waiting.iter().take(page.at_once).map(|(_, id)| *id).collect();
+            let some: Vec<TraceId> = waiting.iter().take(page.at_once.get()).map(|(_, id)| *id).collect();
             let read: Vec<Trace> = match some[..] {
                 [] => return Ok(None),
                 // a large one, within the bounds of an answer
@@ -323,12 +355,13 @@ impl Walk {
                 _ => match engine.spans_of_traces(&some).await? {
                     Some(traces) => traces,
                     None => {
-                        page.at_once = (some.len() / 8).max(1);
+                        page.at_once.too_many(some.len());
                         continue;
                     }
                 },
             };
             page.n_read += some.len();
+            page.at_once.done();
             return Ok(Some(read));
         }
     }
@@ -378,7 +411,7 @@ mod tests {
         let page = |end| Page {
             newest: places.into_iter().zip(ids).collect(),
             n_read: 0,
-            at_once: 1,
+            at_once: AtOnce::most(1),
             end,
             begun_nanos: None,
             n_spans: 3,
@@ -399,6 +432,21 @@ mod tests {
         ] {
             assert_eq!(page(end).told_up_to(last).1, expected, "{end:?} {last:?}");
         }
+    }
+
+    #[test]
+    fn one_trace_that_was_too_large_slows_down_a_few_only() {
+        let mut at_once = AtOnce::most(50);
+        at_once.too_many(50);
+        assert_eq!(at_once.get(), 6);
+        at_once.too_many(6);
+        let mut taken = Vec::new();
+        for _ in 0..8 {
+            taken.push(at_once.get());
+            at_once.done();
+        }
+        assert_eq!(taken, [1, 2, 4, 8, 16, 32, 50, 50]);
+        assert_eq!(AtOnce::most(0).get(), 1);
     }
 
     #[test]
