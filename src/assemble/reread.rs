@@ -4,6 +4,7 @@
 //! Times are whole minutes: those that a time frame touches.
 
 use crate::model::{TimeRange, TraceId};
+use crate::query::xray::walk::AtOnce;
 use crate::query::xray::{Expression, TraceFacts};
 use crate::query::{self, Engine, Trace};
 
@@ -41,13 +42,14 @@ pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &E
     let ids: Vec<TraceId> = ids.into_iter().map(|(id, _)| id).collect();
     let around = TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.end_nanos.saturating_add(REACH_NANOS));
     let mut waiting = &ids[..];
-    let mut at_once = TRACES_AT_ONCE;
+    let mut at_once = AtOnce::most(TRACES_AT_ONCE);
     while !waiting.is_empty() {
-        let (some, others) = waiting.split_at(at_once.min(waiting.len()));
+        let (some, others) = waiting.split_at(at_once.get().min(waiting.len()));
         let Some(traces) = together(engine, some, around).await? else {
-            at_once = (some.len() / 8).max(1);
+            at_once.too_many(some.len());
             continue;
         };
+        at_once.done();
         waiting = others;
         // all were read by one question
         if let Some(trace) = traces.first().filter(|trace| !trace.coverage.complete) {
