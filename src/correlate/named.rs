@@ -382,6 +382,8 @@ mod tests {
             "faas.execution: UUID",
             "invocationId: UUID",
             "twice requestId=UUID requestId=UUID",
+            // an access log of an HTTP API, whose own request ID is none of ours
+            "{\"requestId\":\"JKJaXmPLvHcESHA=\",\"lambda_request_id\":\"UUID\",\"status\":\"200\"}",
         ] {
             assert_eq!(of(text).request.map(|id| id.to_string()).as_deref(), Some(ID), "{text}");
         }
