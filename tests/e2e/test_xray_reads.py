@@ -150,6 +150,28 @@ def test_time_frames_are_by_start_by_part_or_by_end_of_a_segment(lake):
     assert ids(-3100, -2900, "Service") == set()
 
 
+def test_a_retrieval_outlives_the_process_that_was_asked(make_lake):
+    """As another node behind a balancer knows it: its token says which traces."""
+    lake = make_lake()
+    now = time.time()
+    sent = [document(number, now - 30) for number in range(1, 46)]
+    put(lake.boto3("xray"), [one for _, one in sent])
+    ids = [trace for trace, _ in sent]
+    token = lake.boto3("xray").start_trace_retrieval(TraceIds=ids, StartTime=now - 600, EndTime=now + 60)["RetrievalToken"]
+    lake.restart()
+    client = lake.boto3("xray")
+    found, asked = [], {}
+    while True:
+        page = client.list_retrieved_traces(RetrievalToken=token, **asked)
+        found += [one["Id"] for one in page["Traces"]]
+        if "NextToken" not in page:
+            break
+        asked = {"NextToken": page["NextToken"]}
+    assert found == ids
+    client.cancel_trace_retrieval(RetrievalToken=token)
+    assert client.list_retrieved_traces(RetrievalToken=token)["RetrievalStatus"] == "CANCELLED"
+
+
 def test_wrong_calls_are_told_what_is_wrong(lake):
     client = lake.boto3("xray")
     now = time.time()

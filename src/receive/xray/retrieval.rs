@@ -1,8 +1,9 @@
 //! `StartTraceRetrieval`, `ListRetrievedTraces`, `GetRetrievedTracesGraph`, `CancelTraceRetrieval`: traces by ID, as clients of transaction search ask for them.
 //!
-//! A retrieval is a list of IDs and a time, kept in memory for an hour under its token, at most [`MAX_RETRIEVALS`] of them; a restart
-//! forgets them, and the client starts anew. Nothing has to be fetched from afar: the traces are read when they are listed, and a
-//! retrieval is `COMPLETE` as soon as it is there.
+//! A retrieval is a list of IDs and a time, good for an hour. Its token says them, so any node knows it, after a restart too: it is what the client
+//! asked for, and whoever calls may ask for that. Of more than [`MAX_IN_TOKEN`] IDs the node that was asked keeps them in memory under the token, at
+//! most [`MAX_RETRIEVALS`] of them; a restart forgets those, and the client starts anew. That a retrieval is cancelled is known where it was cancelled.
+//! Nothing has to be fetched from afar: the traces are read when they are listed, and a retrieval is `COMPLETE` as soon as it is there.
 //!
 //! A page holds [`MAX_TRACES`] traces and [`MAX_SPANS`] documents; a trace of more goes on on the next page under the same ID. Its documents
 //! are kept meanwhile, [`MAX_RENDERED_BYTES`] of all such traces: the pages of one trace are of one moment, and it is read once.
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +27,10 @@ use crate::model::{TimeRange, TraceId};
 use crate::query::xray::{aside, facts};
 use crate::query::{Attributes, SpanHit, Trace};
 
+/// IDs that a token says: the API's tokens have up to 1,020 characters.
+const MAX_IN_TOKEN: usize = 45;
+/// What tokens begin with that say their retrieval.
+const TOLD: &str = "r1.";
 /// Retrievals that are remembered; beyond, the oldest is forgotten.
 const MAX_RETRIEVALS: usize = 1_000;
 /// How long one is good for.
@@ -61,12 +68,43 @@ enum Format {
     Otel,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Retrieval {
     ids: Vec<TraceId>,
     range: TimeRange,
     started_nanos: i64,
     is_cancelled: bool,
+}
+
+impl Retrieval {
+    /// The token that says it; `None` if it is too long. No two are the same.
+    fn token(&self) -> Option<String> {
+        if self.ids.len() > MAX_IN_TOKEN {
+            return None;
+        }
+        let mut bytes = rand::random::<[u8; 8]>().to_vec();
+        for number in [self.started_nanos, self.range.start_nanos, self.range.end_nanos] {
+            bytes.extend(number.to_be_bytes());
+        }
+        self.ids.iter().for_each(|id| bytes.extend(id.as_bytes()));
+        Some(format!("{TOLD}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    /// What a token says; `None` if that is not such a one.
+    fn told(token: &str) -> Option<Retrieval> {
+        let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(TOLD)?).ok()?;
+        let (numbers, ids) = bytes.get(8..)?.split_at_checked(24)?;
+        let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| i64::from_be_bytes(*bytes));
+        let (started_nanos, start, end) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let (ids, []) = ids.as_chunks::<16>() else { return None };
+        Some(Retrieval {
+            ids: ids.iter().map(|id| TraceId::from_bytes(id)).collect::<Option<_>>()?,
+            range: TimeRange::new(start, end),
+            started_nanos,
+            is_cancelled: false,
+        })
+        .filter(|told| told.ids.len() <= MAX_IN_TOKEN)
+    }
 }
 
 /// The documents of one trace: ID and text of each.
@@ -91,32 +129,37 @@ pub(super) struct Retrievals {
 
 impl Retrievals {
     fn start(&self, retrieval: Retrieval) -> String {
+        if let Some(token) = retrieval.token() {
+            return token;
+        }
+        let token = super::super::answer::request_id();
+        self.remember(token.clone(), retrieval.started_nanos, retrieval);
+        token
+    }
+
+    fn remember(&self, token: String, now_nanos: i64, retrieval: Retrieval) {
         let mut known = self.known.lock();
-        let now_nanos = retrieval.started_nanos;
-        known.retain(|_, known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS);
+        known.retain(|_, known| is_good(known, now_nanos));
         if known.len() >= MAX_RETRIEVALS
             && let Some(oldest) = known.iter().min_by_key(|(_, known)| known.started_nanos).map(|(token, _)| token.clone())
         {
             known.remove(&oldest);
         }
-        let token = super::super::answer::request_id();
-        known.insert(token.clone(), retrieval);
-        token
+        known.insert(token, retrieval);
     }
 
     fn find(&self, token: &str, now_nanos: i64) -> Result<Retrieval> {
-        let known = self
-            .known
-            .lock()
-            .get(token)
-            .filter(|known| now_nanos.saturating_sub(known.started_nanos) < KEPT_NANOS)
-            .cloned();
+        let known = self.known.lock().get(token).cloned();
+        let known = known.or_else(|| Retrieval::told(token)).filter(|known| is_good(known, now_nanos));
         known.ok_or_else(|| unknown(token))
     }
 
-    fn cancel(&self, token: &str) -> Result<()> {
-        let mut known = self.known.lock();
-        known.get_mut(token).ok_or_else(|| unknown(token))?.is_cancelled = true;
+    fn cancel(&self, token: &str, now_nanos: i64) -> Result<()> {
+        let cancelled = Retrieval {
+            is_cancelled: true,
+            ..self.find(token, now_nanos)?
+        };
+        self.remember(token.to_string(), now_nanos, cancelled);
         Ok(())
     }
 
@@ -136,6 +179,10 @@ impl Retrievals {
             rendered.pop_front();
         }
     }
+}
+
+fn is_good(retrieval: &Retrieval, now_nanos: i64) -> bool {
+    now_nanos.saturating_sub(retrieval.started_nanos) < KEPT_NANOS
 }
 
 fn unknown(token: &str) -> Error {
@@ -178,7 +225,8 @@ impl Receiver {
     /// `CancelTraceRetrieval`.
     pub(super) async fn cancel_trace_retrieval(&self, request: Request<Body>) -> Result<Value> {
         let call: Retrieved = self.call(request).await?;
-        self.retrievals.cancel(&call.retrieval_token.ok_or_else(|| missing("retrievalToken"))?)?;
+        let token = call.retrieval_token.ok_or_else(|| missing("retrievalToken"))?;
+        self.retrievals.cancel(&token, self.clock.now_nanos())?;
         Ok(json!({}))
     }
 
@@ -347,30 +395,54 @@ mod tests {
         assert!(retrievals.take(&of(3)).is_some());
     }
 
+    fn of(n_ids: u8, started_nanos: i64) -> Retrieval {
+        Retrieval {
+            ids: (1..=n_ids).map(|n| TraceId::from_bytes(&[n; 16]).expect("an ID")).collect(),
+            range: TimeRange::new(-5, i64::MAX),
+            started_nanos,
+            is_cancelled: false,
+        }
+    }
+
     #[test]
-    fn retrievals_are_bounded_and_expire() {
+    fn retrievals_of_many_traces_are_bounded_and_expire() {
         let retrievals = Retrievals::default();
-        let start = |at: i64| {
-            retrievals.start(Retrieval {
-                ids: vec![],
-                range: TimeRange::ALL,
-                started_nanos: at,
-                is_cancelled: false,
-            })
-        };
+        let start = |at: i64| retrievals.start(of(46, at));
         let first = start(1);
-        assert!(retrievals.find(&first, KEPT_NANOS).is_ok());
+        assert_eq!(retrievals.find(&first, KEPT_NANOS).expect("there").ids.len(), 46);
         assert!(retrievals.find(&first, KEPT_NANOS + 1).is_err());
         let second = start(2);
         for at in 3..=MAX_RETRIEVALS as i64 + 1 {
             start(at);
         }
         assert!(retrievals.find(&first, 10).is_err(), "the oldest is forgotten");
-        retrievals.cancel(&second).expect("there");
+        retrievals.cancel(&second, 10).expect("there");
         assert!(retrievals.find(&second, 10).expect("there").is_cancelled);
-        assert!(retrievals.cancel("what").is_err());
+        assert!(retrievals.cancel("what", 10).is_err());
         start(3 + KEPT_NANOS);
         assert!(retrievals.known.lock().len() < MAX_RETRIEVALS);
+    }
+
+    #[test]
+    fn a_token_says_what_was_asked_for_to_any_node() {
+        let (one, other) = (Retrievals::default(), Retrievals::default());
+        for n_ids in [0, 1, 5, MAX_IN_TOKEN as u8] {
+            let token = one.start(of(n_ids, 7));
+            assert!(token.len() <= 1_020, "{}", token.len());
+            assert_eq!(other.find(&token, 8).expect("it says it"), of(n_ids, 7));
+            assert!(other.find(&token, 7 + KEPT_NANOS).is_err(), "no longer");
+            assert_ne!(token, one.start(of(n_ids, 7)), "one is cancelled without the other");
+            assert!(other.find(&token[..token.len() - 3], 8).is_err());
+        }
+        assert!(one.known.lock().is_empty(), "nothing is kept");
+        let token = one.start(of(2, 7));
+        one.cancel(&token, 8).expect("known");
+        assert!(one.find(&token, 9).expect("known").is_cancelled && !other.find(&token, 9).expect("known").is_cancelled);
+        let too_many = format!("{TOLD}{}", URL_SAFE_NO_PAD.encode([1; 32 + 46 * 16]));
+        for bad in ["", TOLD, "r1.AAAA", "r1.\u{fc}", &too_many, &token[1..]] {
+            assert!(other.find(bad, 8).is_err(), "{bad}");
+        }
+        assert!(other.cancel(TOLD, 8).is_err());
     }
 
     #[test]
