@@ -6,10 +6,14 @@
 //! Until then nobody merges them, because rows that come later must not share a block with them. The second never reach a
 //! block: a flush is refused until its node has learnt of the delete, and then leaves them out. So a node that was down
 //! for a month does not bring them back.
+//!
+//! A delete waits for every node whose log may hold such rows. It does not wait for one that stopped with nothing left in its log
+//! ([`Commit::leaves`]), nor for one that was given up ([`Commit::gives_up`]). Should that one come back before the delete has ended, it
+//! is waited for again, and learns of it; comes it later, nobody knows any more what was meant: what its log holds is never taken.
 
 use std::sync::Arc;
 
-use super::{Commit, CommitId, Delete, NodeId, Snapshot};
+use super::{Away, Commit, CommitId, Delete, NodeId, Snapshot};
 use crate::block::BlockId;
 
 /// Deletes remembered after their end, for people to look at.
@@ -130,6 +134,12 @@ pub(super) fn end(snapshot: &mut Snapshot, now_nanos: i64) {
         .collect();
     if over.is_empty() {
         return;
+    }
+    let missed: Vec<NodeId> = over.iter().flat_map(|id| snapshot.given_up_behind(&snapshot.deletes[id])).collect();
+    for node in missed {
+        if let Some(Away::GivenUp { missed, .. }) = Arc::make_mut(&mut snapshot.nodes).get_mut(&node).and_then(|state| state.away.as_mut()) {
+            *missed += 1;
+        }
     }
     let deletes = Arc::make_mut(&mut snapshot.deletes);
     for id in over {

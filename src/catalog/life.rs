@@ -214,11 +214,23 @@ impl Catalog {
         Ok(listed.iter().find(|object| object.key == key).map(|object| object.modified_nanos))
     }
 
-    /// Begins this life, in the place of the last one; `lsn` is the last position of the log, which nobody else holds open. Does
-    /// nothing without a life.
+    /// Begins this life, in the place of the last one; `lsn` is the last position of the log, which nobody else holds open. From
+    /// here on deletes wait for the node's log. Without a life it does nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyRuns`]; [`Error::GivenUp`] if that log must not come back.
     pub async fn begin(&self, lsn: Lsn, now_nanos: i64) -> Result<()> {
-        let Some(life) = &self.life else { return Ok(()) };
-        let last = self.snapshot().incarnation(self.node()).cloned();
+        let snapshot = self.snapshot();
+        let state = snapshot.nodes().get(self.node());
+        let Some(life) = &self.life else {
+            // from here on deletes wait for it again
+            if state.is_some_and(|state| state.away.is_some()) {
+                self.commit(Commit::new(CommitKind::State, now_nanos)).await?;
+            }
+            return Ok(());
+        };
+        let last = snapshot.incarnation(self.node()).cloned();
         // first both, so that either is known here whatever a crash leaves of the commit
         life.keep(last.as_ref())?;
         let mut commit = Commit::new(CommitKind::State, now_nanos);
@@ -233,8 +245,13 @@ impl Catalog {
         }
     }
 
-    /// Whether another process writes as this node by now.
+    /// Whether this process may not write as this node any more: another does, or it was given up, and deletes have ended without it.
     pub fn is_superseded(&self, snapshot: &Snapshot) -> bool {
+        snapshot.missed_deletes(self.node()) > 0 || self.is_replaced(snapshot)
+    }
+
+    /// Whether another process writes as this node by now.
+    fn is_replaced(&self, snapshot: &Snapshot) -> bool {
         match (&self.life, snapshot.incarnation(self.node())) {
             (Some(life), Some(last)) => !life.knows(last),
             _ => false,

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::record::{DELETES_VERSION, Record};
-use super::{Commit, CommitId, CommitKind, Delete, Forgotten, Gone, Incarnation, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
+use super::record::{FORMAT_VERSION, Record, VERSION_OF_DELETES};
+use super::{Away, Commit, CommitId, CommitKind, Delete, Forgotten, Gone, Incarnation, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
 
@@ -38,9 +38,13 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         Self {
-            v: match snapshot.deletes.is_empty() && snapshot.all_blocks().all(|meta| meta.hidden.is_empty()) {
-                true => 1,
-                false => DELETES_VERSION,
+            v: match (
+                snapshot.nodes.values().any(|node| node.away.is_some()),
+                snapshot.deletes.is_empty() && snapshot.all_blocks().all(|meta| meta.hidden.is_empty()),
+            ) {
+                (true, _) => FORMAT_VERSION,
+                (false, false) => VERSION_OF_DELETES,
+                (false, true) => 1,
             },
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),
@@ -108,12 +112,28 @@ impl Live {
         }
     }
 
+    /// How many deletes ended without `node`, which was given up, if that keeps it from committing this: it may only begin, with
+    /// nothing in its log that they could mean.
+    pub(super) fn missed_by(&self, node: &NodeId, commit: &Commit) -> Option<u64> {
+        let missed = self.snapshot.missed_deletes(node);
+        let is_without_log = commit.begins.as_ref().is_some_and(|begin| begin.lsn <= self.snapshot.flushed_lsn(node));
+        (missed > 0 && !is_without_log).then_some(missed)
+    }
+
     /// Whether `node` may commit this now, in this life; else what contradicts.
     pub(super) fn check(&self, node: &NodeId, incarnation: Option<&Incarnation>, commit: &Commit) -> Result<(), String> {
         match &commit.begins {
             Some(begin) if begin.from.as_ref() != self.snapshot.incarnation(node) => return Err("another process has begun to write as this node".into()),
             None if self.is_superseded(node, incarnation) => return Err("another process writes as this node".into()),
             _ => {}
+        }
+        if let Some(missed) = self.missed_by(node, commit) {
+            return Err(format!("the node was given up, and {missed} deletes have ended without it"));
+        }
+        if let Some(given_up) = &commit.gives_up
+            && (given_up == node || !self.snapshot.nodes.contains_key(given_up))
+        {
+            return Err(format!("node {given_up} is this one, or none that ever committed"));
         }
         let mut seen = HashSet::new();
         for id in &commit.removes {
@@ -240,8 +260,17 @@ impl Live {
         for Forgotten { node, .. } in commit.forgets {
             Arc::make_mut(&mut self.snapshot.nodes).entry(node).or_default().state = None;
         }
-        let is_about_node = commit.wal.is_some() || commit.state.is_some() || commit.ledger.is_some() || commit.begins.is_some();
-        if is_about_node || !self.snapshot.nodes.contains_key(&record.node) {
+        if let Some(given_up) = commit.gives_up
+            && let Some(node) = Arc::make_mut(&mut self.snapshot.nodes).get_mut(&given_up)
+        {
+            // one that left has nothing to give up
+            node.away.get_or_insert(Away::GivenUp {
+                at_nanos: commit.at_nanos,
+                missed: 0,
+            });
+        }
+        let is_about_node = commit.wal.is_some() || commit.state.is_some() || commit.ledger.is_some() || commit.begins.is_some() || commit.leaves;
+        if is_about_node || self.snapshot.nodes.get(&record.node).is_none_or(|node| node.away.is_some()) {
             let node = Arc::make_mut(&mut self.snapshot.nodes).entry(record.node).or_default();
             if commit.begins.is_some() || record.incarnation.is_none() {
                 // an older program knows of no lives: which one it is, nobody can tell
@@ -250,6 +279,7 @@ impl Live {
             node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
             node.state = commit.state.or(node.state.take());
             node.ledger = commit.ledger.or(node.ledger.take());
+            node.away = commit.leaves.then_some(Away::Left { at_nanos: commit.at_nanos });
         }
         deletes::end(&mut self.snapshot, commit.at_nanos);
         self.snapshot.seq = record.seq;

@@ -1,6 +1,7 @@
 //! The catalog of one node: follows the log, and writes to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,6 +31,8 @@ pub struct Catalog {
     live: Mutex<Live>,
     newest: ArcSwap<Snapshot>,
     delete_seen: Notify,
+    /// Whether this process has said that its node leaves: a record behind that would have every delete wait for the node again.
+    leaves: AtomicBool,
     /// This process' life as the node.
     pub(super) life: Option<Life>,
 }
@@ -47,6 +50,7 @@ impl Catalog {
             newest: ArcSwap::new(newest),
             live: Mutex::new(live),
             delete_seen: Notify::new(),
+            leaves: AtomicBool::new(false),
             life: None,
         };
         let snapshot = catalog.refresh().await?;
@@ -93,6 +97,10 @@ impl Catalog {
 
     async fn try_commit(&self, commit: Commit) -> Result<Arc<Snapshot>> {
         let mut live = self.live.lock().await;
+        // from its first attempt, which may happen after its answer is lost
+        if self.leaves.fetch_or(commit.leaves, Ordering::AcqRel) && !commit.leaves {
+            return Err(Error::Left { node: self.node.clone() });
+        }
         for tries in 0..MAX_TRIES {
             if live.has_committed(&commit.id) {
                 return Ok(self.snapshot());
@@ -100,6 +108,12 @@ impl Catalog {
             let incarnation = self.life.as_ref().map(Life::incarnation);
             if commit.begins.is_none() && live.is_superseded(&self.node, incarnation) {
                 return Err(Error::Superseded { node: self.node.clone() });
+            }
+            if let Some(missed) = live.missed_by(&self.node, &commit) {
+                return Err(Error::GivenUp {
+                    node: self.node.clone(),
+                    missed,
+                });
             }
             if let Err(what) = live.check(&self.node, incarnation, &commit) {
                 // it may only look so from here: somebody else may have added what it removes

@@ -5,7 +5,7 @@
 //!
 //! | object | holds |
 //! |---|---|
-//! | `_catalog/log/<seq>.json` | record number seq, version 1, or 2 if it speaks of deletes or hidden rows: created with put-if-absent, never changed, never deleted |
+//! | `_catalog/log/<seq>.json` | record number seq, version 1, 2 if it speaks of deletes or hidden rows, 3 if a node leaves or is given up: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/copy/<seq mod 1024>.json` | the record again, by the node that made it, until a record 1,024 later takes its place |
 //! | `_catalog/checkpoint/<seq>.json` | everything live after record seq, each 256 records and at an orderly stop; the newest two are kept |
 //! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
@@ -69,7 +69,7 @@ pub use log::Catalog;
 pub use node::NodeId;
 pub use orphans::ORPHAN_AGE_NANOS;
 pub use record::{Commit, CommitId, CommitKind, DeleteOrder, Erased, Forgotten, Hide, Intent, Join, Lead, WalRange};
-pub use snapshot::{Delete, Gone, NodeState, OpenIntent, Removed, Snapshot};
+pub use snapshot::{Away, Delete, Gone, NodeState, OpenIntent, Removed, Snapshot};
 
 use crate::block::{BlockMeta, Level};
 use crate::storage;
@@ -118,6 +118,24 @@ pub enum Error {
     Superseded {
         /// The node.
         node: NodeId,
+    },
+    /// This process has said that it leaves: it commits nothing more.
+    #[error("node {node} stops, and has left the store: another node, or its next start, will take it")]
+    Left {
+        /// The node.
+        node: NodeId,
+    },
+    /// This node was given up, and deletes have ended without it: see [`Away::GivenUp`].
+    #[error(
+        "node {node} was given up (`tracelake node forget`), and {missed} deletes ended without it: its log may hold rows that they meant, and nobody knows \
+         their queries any more. None of what it has not flushed is taken over, and nothing was changed. To start the node again, move the folder wal of \
+         its data directory away; `tracelake wal inspect` shows what is in it"
+    )]
+    GivenUp {
+        /// The node.
+        node: NodeId,
+        /// How many.
+        missed: u64,
     },
     /// The data directory is a copy, and another process has written as its node since.
     #[error(
@@ -168,6 +186,8 @@ impl Error {
             | Error::Corrupt { .. }
             | Error::Newer { .. }
             | Error::Superseded { .. }
+            | Error::Left { .. }
+            | Error::GivenUp { .. }
             | Error::LeftBehind { .. }
             | Error::AlreadyRuns { .. }
             | Error::Node { .. } => false,

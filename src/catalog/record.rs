@@ -9,11 +9,11 @@ use crate::wal::Lsn;
 
 use super::{Begin, Incarnation, NodeId};
 
-/// Newest version of records and checkpoints that this program reads. What says nothing that version 1 does not know is
-/// written as version 1, so that an older program goes on reading it.
+/// Newest version of records and checkpoints that this program reads. What says nothing that an older version does not know is
+/// written as that, so that an older program goes on reading it.
 pub(super) const FORMAT_VERSION: u32 = 3;
-/// The first that knows of deletes and hidden rows.
-pub(super) const DELETES_VERSION: u32 = 2;
+/// The version that knows deletes by query and hidden rows.
+pub(super) const VERSION_OF_DELETES: u32 = 2;
 
 /// Why a commit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -189,6 +189,12 @@ pub struct Commit {
     /// The committing node takes the lead: see [`super::Snapshot::leader`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<Lead>,
+    /// The committing node stops, and its log holds nothing that blocks do not cover: no delete waits for it until it commits again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves: bool,
+    /// A node that is given up with all that its log holds: no delete waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up: Option<NodeId>,
     /// States of nodes that are gone, all of whose facts are in this commit's own: nobody needs them any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forgets: Vec<Forgotten>,
@@ -236,6 +242,8 @@ impl Commit {
             ledger: None,
             begins: None,
             lead: None,
+            leaves: false,
+            gives_up: None,
             forgets: Vec::new(),
             intent: None,
             withdraws: None,
@@ -269,10 +277,11 @@ impl Commit {
         let hides_nothing = self.hides.is_empty() && self.saw_hidden.is_empty() && self.adds.iter().all(|meta| meta.hidden.is_empty());
         // one block that is replaced for several deletes at once
         let is_for_several = self.wal.is_none() && self.erased.len() > 1;
-        match (is_plain && hides_nothing, is_for_several) {
-            (true, _) => 1,
-            (false, false) => DELETES_VERSION,
-            (false, true) => FORMAT_VERSION,
+        match (self.leaves || self.gives_up.is_some() || is_for_several, is_plain && hides_nothing) {
+            // who does not know it would see a delete under way that has ended, or look again for some of several
+            (true, _) => FORMAT_VERSION,
+            (false, false) => VERSION_OF_DELETES,
+            (false, true) => 1,
         }
     }
 }

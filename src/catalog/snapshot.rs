@@ -23,6 +23,43 @@ pub struct NodeState {
     /// The life that writes as it: the last that began. `None`: one that does not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// Why no delete waits for what its log may hold; `None`: each does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
+}
+
+/// Why no delete waits for a node. It ends with the node's next record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Away {
+    /// It stopped, and blocks cover all of its log.
+    Left {
+        /// When, nanoseconds since the epoch.
+        at_nanos: i64,
+    },
+    /// It was given up with all that its log holds.
+    GivenUp {
+        /// When, nanoseconds since the epoch.
+        at_nanos: i64,
+        /// Deletes that have ended since, and mean rows that its log may hold. Their queries are forgotten, so what that log holds
+        /// must never come back: only without it does the node begin again.
+        missed: u64,
+    },
+}
+
+impl NodeState {
+    /// Deletes that have ended without a node that was given up: see [`Away::GivenUp`].
+    pub fn missed(&self) -> u64 {
+        match self.away {
+            Some(Away::GivenUp { missed, .. }) => missed,
+            _ => 0,
+        }
+    }
+
+    /// Whether its log may hold rows of a delete which it knows by this cut.
+    fn is_behind(&self, cut: Option<&Lsn>) -> bool {
+        cut.is_none_or(|lsn| self.flushed_lsn < *lsn)
+    }
 }
 
 /// A block that a record removed: its objects are kept for a grace period.
@@ -85,6 +122,13 @@ pub struct Delete {
     /// When nothing was left to do, on no node, nanoseconds since the epoch. Then its query is forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at_nanos: Option<i64>,
+}
+
+impl Delete {
+    /// Whether it is under way, and the catalog does not have how far it concerns a node's log.
+    pub fn is_unknown_to(&self, node: &NodeId) -> bool {
+        self.ended_at_nanos.is_none() && !self.cuts.contains_key(node)
+    }
 }
 
 /// All live blocks after one record. Never changes.
@@ -169,9 +213,19 @@ impl Snapshot {
     pub fn is_claimed(&self, id: &BlockId) -> bool {
         self.intents.values().any(|open| open.intent.inputs.contains(id))
     }
-    /// Nodes whose logs may still hold rows that a delete means: they have not learnt of it, or not flushed up to their cut.
+    /// Nodes whose logs may still hold rows that a delete means: they have not learnt of it, or not flushed up to their cut. Those
+    /// that left with nothing in their logs, or were given up, are not among them.
     pub fn nodes_behind<'a>(&'a self, delete: &'a Delete) -> impl Iterator<Item = &'a NodeId> {
-        let is_behind = |(node, state): &(&NodeId, &NodeState)| delete.cuts.get(*node).is_none_or(|lsn| state.flushed_lsn < *lsn);
+        let is_behind = |(node, state): &(&NodeId, &NodeState)| state.away.is_none() && state.is_behind(delete.cuts.get(*node));
         self.nodes.iter().filter(is_behind).map(|(node, _)| node)
+    }
+    /// Deletes that ended without `node`, which was given up: see [`Away::GivenUp`].
+    pub fn missed_deletes(&self, node: &NodeId) -> u64 {
+        self.nodes.get(node).map_or(0, NodeState::missed)
+    }
+    /// Given-up nodes whose logs may hold rows of a delete.
+    pub(super) fn given_up_behind(&self, delete: &Delete) -> Vec<NodeId> {
+        let is_behind = |(node, state): &(&NodeId, &NodeState)| matches!(state.away, Some(Away::GivenUp { .. })) && state.is_behind(delete.cuts.get(*node));
+        self.nodes.iter().filter(is_behind).map(|(node, _)| node.clone()).collect()
     }
 }

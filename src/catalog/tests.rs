@@ -535,3 +535,31 @@ proptest! {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(two_nodes_over_a_faulty_store(seed, n_steps));
     }
 }
+
+#[tokio::test]
+async fn who_left_commits_nothing_more_and_a_checkpoint_tells_who_is_away() {
+    let store = memory();
+    let (one, two, three) = (open(&store, 1).await, open(&store, 2).await, open(&store, 3).await);
+    for catalog in [&one, &three] {
+        catalog.commit(Commit::new(CommitKind::State, 1)).await.expect("commits");
+    }
+    let leaving = Commit {
+        leaves: true,
+        ..Commit::new(CommitKind::State, 2)
+    };
+    two.commit(leaving.clone()).await.expect("left");
+    two.commit(leaving).await.expect("as happened");
+    let error = two.commit(Commit::new(CommitKind::State, 3)).await.expect_err("it left");
+    assert!(matches!(error, Error::Left { .. }) && !error.retry_helps(), "{error}");
+    let given_up = Commit {
+        gives_up: Some(node(3)),
+        ..Commit::new(CommitKind::State, 4)
+    };
+    let snapshot = one.commit(given_up).await.expect("given up");
+    one.leave_checkpoint().await;
+    let again = open(&store, 1).await.snapshot();
+    assert_eq!(again, snapshot);
+    let away = |n| again.nodes()[&node(n)].away;
+    let expected = Away::GivenUp { at_nanos: 4, missed: 0 };
+    assert_eq!((away(1), away(2), away(3)), (None, Some(Away::Left { at_nanos: 2 }), Some(expected)));
+}

@@ -53,7 +53,8 @@ pub(crate) async fn run(args: DeleteArgs) -> anyhow::Result<Outcome> {
     if super::client::coverage(&matched) == Outcome::Partial {
         print::error("not everything could be read: more rows than these may match, and they will be deleted too");
     }
-    if !args.yes && !is_meant(n_rows, &args.table) {
+    let question = format!("delete {n_rows} rows of {} for good?", args.table);
+    if !args.yes && !is_meant(&question, "say --yes to delete without being asked") {
         return Ok(Outcome::Unusable);
     }
     // `now` and `1h` ago move: the order is of the range that was counted
@@ -71,7 +72,7 @@ pub(crate) async fn run(args: DeleteArgs) -> anyhow::Result<Outcome> {
     let behind: Vec<&str> = delete["nodes_behind"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !behind.is_empty() {
         print::error(&format!(
-            "further rows may lie in the logs of {}: each leaves them out when it flushes",
+            "further rows may lie in the logs of {}: each leaves them out when it flushes. Of a node whose disk is lost: `tracelake node forget ID`",
             behind.join(", ")
         ));
         return Ok(Outcome::Partial);
@@ -79,13 +80,13 @@ pub(crate) async fn run(args: DeleteArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Asks the person; without one there is no delete.
-fn is_meant(n_rows: u64, table: &str) -> bool {
+/// Asks the person; without one it is not meant.
+pub(super) fn is_meant(question: &str, without_person: &str) -> bool {
     if !std::io::stdin().is_terminal() {
-        print::error("say --yes to delete without being asked");
+        print::error(without_person);
         return false;
     }
-    print::error(&format!("delete {n_rows} rows of {table} for good? type yes:"));
+    print::error(&format!("{question} type yes:"));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }

@@ -8,6 +8,7 @@ mod delete;
 mod deliver;
 mod generate;
 mod lake;
+mod node;
 mod print;
 mod rules;
 mod serve;
@@ -40,6 +41,9 @@ enum Command {
     Sql(client::SqlArgs),
     /// Delete rows for good, by a query: a person's data.
     Delete(delete::DeleteArgs),
+    /// Work with the nodes that write to one store.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// List the states of alert rules.
     Alerts(client::AlertsArgs),
     /// Work with alert rules.
@@ -145,6 +149,7 @@ async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Trace(args) => client::trace(args).await,
         Command::Sql(args) => client::sql(args).await,
         Command::Delete(args) => delete::run(args).await,
+        Command::Node(command) => node::run(command).await,
         Command::Alerts(args) => client::alerts(args).await,
         Command::Rules(command) => rules::run(command),
         Command::Lake(command) => lake::run(command).await,

@@ -200,6 +200,11 @@ impl Ingest {
     async fn append_and_publish(&self, frame: Frame, publish: Publish) -> Result<Lsn, Refused> {
         let inner = &self.inner;
         let _publication = inner.publication.read().await;
+        if inner.has_left.load(Ordering::Acquire) {
+            return Err(Refused::Draining);
+        }
+        // a flush may hang on the store for hours: a delete that it learns of then must not take what came after the order
+        inner.note_position();
         match inner.wal.append(frame).await {
             // it survives a crash
             Ok(lsn) => {

@@ -25,10 +25,15 @@ use crate::fail_point;
 use crate::model::{Rows, Table, TimeRange};
 use crate::wal::Lsn;
 
-/// Between two notes of how far the log reaches.
+/// Between two notes of how far the log reaches, at first.
 const POSITION_EVERY_NANOS: i64 = 250_000_000;
-/// Notes kept: some minutes, in which other nodes have long learnt of a delete.
-const MAX_POSITIONS: usize = 4_096;
+/// Notes kept, 256 KiB: of an hour at first, then of two at half as many an hour, and so on. Only a store that is away makes them many.
+const MAX_POSITIONS: usize = 16_384;
+/// Notes are kept so long behind the last look at the catalog: an order's time is another clock's, and taken before it is stored.
+const POSITION_KEPT_NANOS: i64 = 600_000_000_000;
+/// Deletes by people, and as many by ourselves, that may be under way: each stands in every checkpoint of the catalog, with the
+/// blocks it has yet to look at.
+const MAX_UNDER_WAY: usize = if cfg!(test) { 3 } else { 1_000 };
 /// Tries to commit an order; the person who gives it waits.
 const ORDER_TRIES: u32 = 4;
 
@@ -71,7 +76,7 @@ impl Remedy for Unread {
         false
     }
     fn is_superseded(&self) -> bool {
-        matches!(self, Unread::Catalog(catalog::Error::Superseded { .. }))
+        matches!(self, Unread::Catalog(error) if error.is_superseded())
     }
 }
 
@@ -114,25 +119,58 @@ impl Erasures {
     }
 }
 
-/// How far the log reached at some moments, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Positions(VecDeque<(i64, Lsn)>);
+/// How far the log reached at some moments, oldest first. A node may learn of a delete hours after its order, if the store was away: until
+/// the catalog is read, a note goes only where its neighbours are kept.
+#[derive(Debug)]
+pub(super) struct Positions {
+    notes: VecDeque<(i64, Lsn)>,
+    /// Between two of them.
+    every_nanos: i64,
+}
+
+impl Default for Positions {
+    fn default() -> Positions {
+        Positions {
+            notes: VecDeque::new(),
+            every_nanos: POSITION_EVERY_NANOS,
+        }
+    }
+}
 
 impl Positions {
+    /// Whether the next note is due.
+    fn is_due(&self, now_nanos: i64) -> bool {
+        self.notes.back().is_none_or(|(last, _)| now_nanos >= last.saturating_add(self.every_nanos))
+    }
+
     pub(super) fn note(&mut self, now_nanos: i64, lsn: Lsn) {
-        if self.0.back().is_some_and(|(last, _)| now_nanos < last.saturating_add(POSITION_EVERY_NANOS)) {
+        if !self.is_due(now_nanos) {
             return;
         }
-        if self.0.len() == MAX_POSITIONS {
-            self.0.pop_front();
+        if self.notes.len() >= MAX_POSITIONS {
+            let mut number = 0;
+            self.notes.retain(|_| {
+                number += 1;
+                number % 2 == 0
+            });
+            self.every_nanos = self.every_nanos.saturating_mul(2);
         }
-        self.0.push_back((now_nanos, lsn));
+        self.notes.push_back((now_nanos, lsn));
+    }
+
+    /// No delete will be learnt of that was ordered before this.
+    fn forget_before(&mut self, nanos: i64) {
+        let n_old = self.notes.partition_point(|(at, _)| *at < nanos);
+        self.notes.drain(..n_old);
+        if self.notes.len() < MAX_POSITIONS / 2 {
+            self.every_nanos = POSITION_EVERY_NANOS;
+        }
     }
 
     /// The last position that was reached by `nanos`, or a little later; `None` if that is later than the last note.
     fn at(&self, nanos: i64) -> Option<Lsn> {
-        let after = self.0.partition_point(|(at, _)| *at < nanos);
-        self.0.get(after).map(|(_, lsn)| *lsn)
+        let after = self.notes.partition_point(|(at, _)| *at < nanos);
+        self.notes.get(after).map(|(_, lsn)| *lsn)
     }
 }
 
@@ -159,6 +197,9 @@ pub enum DeleteError {
         .0.name()
     )]
     Table(Table),
+    /// So many are under way.
+    #[error("{0} deletes are under way, and more are not taken until some have ended; GET /api/v1/deletes tells what each waits for")]
+    TooMany(usize),
     /// The store or catalog did not take it; it may have happened all the same.
     #[error("the order could not be stored, or its answer was lost: {0}")]
     Catalog(#[from] catalog::Error),
@@ -184,6 +225,10 @@ impl Ingest {
     /// Orders the rows that a query means, which is understood, to be deleted.
     pub(super) async fn order(&self, table: Table, query: &str, range: TimeRange) -> Result<CommitId, DeleteError> {
         let inner = &self.inner;
+        let n_under_way = inner.n_under_way(table);
+        if n_under_way >= MAX_UNDER_WAY {
+            return Err(DeleteError::TooMany(n_under_way));
+        }
         let query = inner.catalog.put_query(query).await?;
         fail_point::hit("delete.after_query_put");
         // no flush may take rows above the cut into a block that the order concerns
@@ -225,9 +270,46 @@ pub(super) struct LeftOut {
 }
 
 impl Inner {
-    /// Notes how far the log reaches now.
+    /// Notes how far the log reaches now, if a note is due.
     pub(super) fn note_position(&self) {
-        self.positions.lock().note(self.clock.now_nanos(), self.wal.stats().last_lsn);
+        let now_nanos = self.clock.now_nanos();
+        let mut positions = self.positions.lock();
+        if positions.is_due(now_nanos) {
+            // read after the time: what was acknowledged by then lies below
+            positions.note(now_nanos, self.wal.stats().last_lsn);
+        }
+    }
+
+    /// The catalog was read, and at least what it had at this time is known.
+    pub(super) fn forget_positions(&self, looked_nanos: i64) {
+        let (snapshot, node) = (self.catalog.snapshot(), self.catalog.node());
+        let unknown = snapshot.deletes().values().filter(|delete| delete.is_unknown_to(node));
+        let needed = unknown.map(|delete| delete.at_nanos).fold(looked_nanos, i64::min);
+        self.positions.lock().forget_before(needed.saturating_sub(POSITION_KEPT_NANOS));
+    }
+
+    /// Notes when the frames of the log were received that are about to be replayed. A delete that this node has yet to learn of may lie
+    /// between any two, and be joined by the first flush, which comes before the later ones are read.
+    pub(super) fn note_received(&self, flushed: Lsn) -> Result<(), crate::wal::Error> {
+        if !self.is_delete_unknown() {
+            return Ok(());
+        }
+        let mut positions = self.positions.lock();
+        for frame in crate::wal::inspect(self.wal.dir(), flushed)? {
+            // what cannot be read is told by the replay
+            let Ok((lsn, frame)) = frame else { continue };
+            // it was acknowledged later than this, and so was all behind it
+            positions.note(frame.received_at_nanos, lsn.saturating_sub(1));
+        }
+        Ok(())
+    }
+
+    /// Deletes that have not ended: those of summaries of traces, which we order ourselves, or all others.
+    fn n_under_way(&self, table: Table) -> usize {
+        let is_ours = |table: Table| table == Table::Traces;
+        let snapshot = self.catalog.snapshot();
+        let under_way = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
+        under_way.filter(|delete| is_ours(delete.order.table) == is_ours(table)).count()
     }
 
     /// Whether rows that are to be deleted wait for a flush.
@@ -241,21 +323,23 @@ impl Inner {
     /// Whether another node has ordered a delete of which the catalog does not know that this node knows.
     pub(super) fn is_delete_unknown(&self) -> bool {
         let (snapshot, node) = (self.catalog.snapshot(), self.catalog.node());
-        let mut under_way = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
-        under_way.any(|delete| !delete.cuts.contains_key(node))
+        snapshot.deletes().values().any(|delete| delete.is_unknown_to(node))
     }
 
     /// Tells the catalog up to where this node's log has rows that deletes concern of which it has just learnt.
     pub(super) async fn join_deletes(&self, began_nanos: i64) -> Result<(), Setback> {
         let (snapshot, node) = (self.catalog.snapshot(), self.catalog.node());
-        let unknown = |delete: &Delete| delete.ended_at_nanos.is_none() && !delete.cuts.contains_key(node);
         let last_lsn = self.wal.stats().last_lsn;
         let joins: Vec<Join> = {
             let positions = self.positions.lock();
-            let joins = snapshot.deletes().iter().filter(|(_, delete)| unknown(delete)).map(|(id, delete)| Join {
-                delete: id.clone(),
-                lsn: positions.at(delete.at_nanos).unwrap_or(last_lsn),
-            });
+            let joins = snapshot
+                .deletes()
+                .iter()
+                .filter(|(_, delete)| delete.is_unknown_to(node))
+                .map(|(id, delete)| Join {
+                    delete: id.clone(),
+                    lsn: positions.at(delete.at_nanos).unwrap_or(last_lsn),
+                });
             joins.collect()
         };
         if joins.is_empty() {
@@ -336,5 +420,26 @@ mod tests {
         assert_eq!(positions.at(POSITION_EVERY_NANOS + 1), Some(20));
         assert_eq!(positions.at(9 * POSITION_EVERY_NANOS), Some(90));
         assert_eq!(positions.at(9 * POSITION_EVERY_NANOS + 1), None);
+    }
+
+    #[test]
+    fn positions_of_days_ago_are_known_less_exactly_and_none_is_forgotten() {
+        let mut positions = Positions::default();
+        let days = 3 * 24 * 3_600 * 4;
+        for n in 0..days {
+            positions.note(n * POSITION_EVERY_NANOS, n as Lsn);
+        }
+        assert!(positions.notes.len() <= MAX_POSITIONS && positions.notes.len() > MAX_POSITIONS / 4);
+        for n in [0, 1, 1_000, 77_777, days / 2, days - 1_000] {
+            let found = positions.at(n * POSITION_EVERY_NANOS).expect("noted") as i64;
+            // never before it, and less than a minute and a half later, at twice the interval
+            assert!((n..n + 2 * 128 + 1).contains(&found), "{n}: {found}");
+        }
+        // the store is back, and the catalog read
+        positions.forget_before((days - 100) * POSITION_EVERY_NANOS);
+        assert!(positions.notes.len() <= 2 && positions.at(0) > Some(days as Lsn - 101));
+        positions.note(days * POSITION_EVERY_NANOS, 7);
+        positions.note((days + 1) * POSITION_EVERY_NANOS, 8);
+        assert_eq!(positions.at((days + 1) * POSITION_EVERY_NANOS), Some(8), "as exact as before");
     }
 }

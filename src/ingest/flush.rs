@@ -113,16 +113,26 @@ impl Ingest {
         self.inner.flush_cut(cut).await;
     }
 
-    /// Commits the state documents and the ledger, if they have changed since the last flush and no row waits for one.
-    pub(super) async fn flush_state(&self) {
-        let _one_at_a_time = self.inner.flushing.lock().await;
-        let (lsn, ledger) = {
-            let _quiescent = self.inner.publication.write().await;
-            (self.inner.wal.stats().last_lsn, self.inner.ledger.to_json())
+    /// Commits the state documents, all of the ledger, and that the node leaves, unless the log holds what no block covers. Nothing is
+    /// appended from then on.
+    pub(super) async fn leave(&self) {
+        let inner = &self.inner;
+        let _one_at_a_time = inner.flushing.lock().await;
+        let ledger = {
+            let _quiescent = inner.publication.write().await;
+            // sums that count rows which the log has yet to replay would count them twice
+            if inner.wal.stats().last_lsn > inner.flushed_lsn.load(Ordering::Acquire) {
+                return;
+            }
+            inner.has_left.store(true, Ordering::Release);
+            inner.ledger.to_json()
         };
-        // sums that count rows which the log has yet to replay would count them twice
-        if lsn <= self.inner.flushed_lsn.load(Ordering::Acquire) {
-            self.inner.commit_state(ledger).await;
+        let mut commit = Commit::new(CommitKind::State, inner.clock.now_nanos());
+        commit.ledger = (!inner.ledger.is_committed(&ledger)).then_some(ledger);
+        commit.leaves = true;
+        let now_nanos = inner.clock.now_nanos();
+        if let Err(setback) = inner.commit_with_state(commit, now_nanos).await {
+            tracing::error!(?setback, "the state documents could not be stored; the log has those that matter");
         }
     }
 }
@@ -384,16 +394,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Commits the documents and the ledger alone, if the catalog does not have them already.
-    async fn commit_state(&self, ledger: serde_json::Value) {
-        let mut commit = Commit::new(CommitKind::State, self.clock.now_nanos());
-        commit.ledger = (!self.ledger.is_committed(&ledger)).then_some(ledger);
-        let now_nanos = self.clock.now_nanos();
-        if let Err(setback) = self.commit_with_state(commit, now_nanos).await {
-            tracing::error!(?setback, "the state documents could not be stored; the log has those that matter");
-        }
-    }
-
     /// Commits the documents alone, if the catalog does not have them already, together with what else `commit` says. The ledger
     /// stays as the last flush left it: what it has counted since is counted again from the log after a crash.
     pub(super) async fn share(&self, commit: Commit) -> Result<(), String> {
@@ -410,7 +410,8 @@ impl Inner {
         // another node may have taken over our facts and forgotten our documents
         let is_kept = self.catalog.snapshot().state(self.catalog.node()).is_some();
         let is_known = is_kept && *self.committed_state.lock() == Some(hash);
-        if is_known && commit.kind == CommitKind::State && commit.ledger.is_none() && commit.lead.is_none() && commit.forgets.is_empty() {
+        let says_nothing = commit.kind == CommitKind::State && commit.ledger.is_none() && commit.lead.is_none() && commit.forgets.is_empty();
+        if is_known && says_nothing && !commit.leaves {
             return Ok(());
         }
         let attempt = || {
@@ -446,10 +447,12 @@ impl Inner {
         self.draining.store(true, Ordering::Release);
         if !self.superseded.send_replace(true) {
             let node = self.catalog.node().as_str();
-            tracing::error!(node, "another process writes as this node by now: this one stops, and its log stays as it is");
-            self.problems
-                .lock()
-                .insert("superseded", format!("another process writes as node {node} by now"));
+            let why = match snapshot.missed_deletes(self.catalog.node()) {
+                0 => format!("another process writes as node {node} by now"),
+                missed => format!("node {node} was given up (`tracelake node forget`), and {missed} deletes ended without it"),
+            };
+            tracing::error!(node, why, "this process stops, and its log stays as it is");
+            self.problems.lock().insert("superseded", why);
         }
         true
     }
@@ -595,7 +598,7 @@ impl Remedy for crate::catalog::Error {
         matches!(self, Self::Conflict { .. })
     }
     fn is_superseded(&self) -> bool {
-        matches!(self, Self::Superseded { .. })
+        matches!(self, Self::Superseded { .. } | Self::GivenUp { .. })
     }
 }
 

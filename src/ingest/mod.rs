@@ -25,6 +25,7 @@
 mod accept;
 mod erase;
 mod flush;
+mod give_up;
 mod head;
 mod late;
 mod ledger;
@@ -64,6 +65,7 @@ use crate::storage::{Cache, Store};
 use crate::wal::{self, Lsn, Wal};
 
 pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
+pub use give_up::{GivenUp, NotGivenUp};
 pub use ledger::{Entry as LedgerEntry, Ledger, OfSender, Outcomes, SENT_KEY, Sent, add_up};
 pub use lost::{Losses, Lost};
 pub use maintain::{
@@ -351,6 +353,8 @@ struct Inner {
     draining: AtomicBool,
     /// When a flush that failed is due again.
     retry: retry::Retry,
+    /// Whether the catalog is told that nothing is in the log: nothing is appended any more. Set while nobody publishes.
+    has_left: AtomicBool,
     /// Keeps flushes one at a time.
     flushing: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<&'static str, String>>,
@@ -474,6 +478,15 @@ impl Ingest {
         }
         let (node, wal) = (self.inner.catalog.node(), self.inner.wal.dir().display());
         let (last_lsn, flushed) = (self.inner.wal.stats().last_lsn, self.inner.flushed_lsn.load(Ordering::Acquire));
+        let missed = self.inner.catalog.snapshot().missed_deletes(node);
+        if missed > 0 {
+            return format!(
+                "node {node} was given up (`tracelake node forget`) while this process was silent, and {missed} deletes ended without it: this process \
+                 stops, so that no row that they meant comes back. What it acknowledged and did not flush (log positions {} to {last_lsn}) is in {wal} \
+                 alone; `tracelake wal inspect` shows it. To start the node again, move that folder away",
+                flushed + 1
+            );
+        }
         format!(
             "another process, with another copy of this data directory, has begun to write as node {node} while this one was silent: this one stops, so \
              that neither drops the other's records. Find the other process and decide which of the two is to run. What this one acknowledged and did not \
@@ -497,7 +510,7 @@ impl Ingest {
                 return;
             }
             self.flush().await;
-            self.flush_state().await;
+            self.leave().await;
             // others need not wait until it is silent
             if let Err(error) = self.inner.catalog.end_heartbeat(self.inner.catalog.node()).await {
                 tracing::debug!(%error, "the heartbeat stays");

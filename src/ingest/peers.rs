@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 use super::replay::{WATERMARKS_KEY, read_states};
 use super::{Ingest, Outcomes};
-use crate::catalog::{Commit, CommitKind, Forgotten, Lead, NodeId, Peer, Snapshot};
+use crate::catalog::{Away, Commit, CommitKind, Forgotten, Lead, NodeId, Peer, Snapshot};
 use crate::storage::Key;
 
 /// How long a notification waits for the store to say whether we may still tell it.
@@ -142,6 +142,8 @@ pub struct NodeStatus {
     pub is_alive: bool,
     /// Whether it leads.
     pub leads: bool,
+    /// Why no delete waits for its log.
+    pub away: Option<Away>,
     /// What it counted: this node now, others with their last flush.
     pub sums: Vec<(String, String, Outcomes)>,
 }
@@ -150,6 +152,8 @@ pub struct NodeStatus {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     alive: Vec<NodeId>,
+    /// Silence after which a node is taken for gone.
+    pub(super) lease: Duration,
     leader_documents: BTreeMap<String, Bytes>,
 }
 
@@ -203,6 +207,7 @@ impl Ingest {
             is_this: node == us,
             is_alive: node == us || known.alive.contains(node),
             leads: snapshot.leader() == Some(node),
+            away: snapshot.nodes().get(node).and_then(|state| state.away),
             sums: match node == us {
                 true => self.inner.ledger.sums(),
                 false => snapshot
@@ -242,6 +247,7 @@ impl Peers {
     pub fn new(config: Config, ingest: Ingest, facts: Arc<dyn Facts>, led: &'static str) -> Self {
         let snapshot = ingest.inner.catalog.snapshot();
         let us = ingest.inner.catalog.node();
+        ingest.inner.known.lock().lease = config.lease();
         if snapshot.leader() == Some(us) {
             // as it was before the restart; should that have changed, the first look or notification finds out
             ingest.inner.duty.send_modify(|duty| (duty.is_ours, duty.leader) = (true, Some(us.clone())));
@@ -290,6 +296,7 @@ impl Peers {
     async fn try_look(&self, is_beat_due: bool) -> Result<(), String> {
         let inner = &self.ingest.inner;
         let text = |error: crate::catalog::Error| error.to_string();
+        let looked_nanos = inner.clock.now_nanos();
         if is_beat_due {
             let peers = inner.catalog.beat(inner.clock.now_nanos()).await.map_err(text)?;
             *self.last_beat.lock() = Some(Instant::now());
@@ -297,6 +304,7 @@ impl Peers {
             if let Some(peers) = peers {
                 self.note_alive(&peers);
                 let snapshot = inner.catalog.refresh().await.map_err(text)?;
+                inner.forget_positions(looked_nanos);
                 if inner.find_superseded(&snapshot) {
                     return Ok(());
                 }
@@ -306,6 +314,7 @@ impl Peers {
             }
         }
         let snapshot = inner.catalog.refresh().await.map_err(text)?;
+        inner.forget_positions(looked_nanos);
         self.learn(&snapshot).await;
         if snapshot.leader() != Some(inner.catalog.node()) {
             self.say_duty(&snapshot, false);

@@ -133,6 +133,7 @@ impl Ingest {
             has_room: Notify::new(),
             draining: AtomicBool::new(false),
             retry: Default::default(),
+            has_left: AtomicBool::new(false),
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
             replay: Report::default(),
@@ -142,11 +143,11 @@ impl Ingest {
             positions: Mutex::default(),
             spans_in_progress: Default::default(),
         };
+        inner.note_received(flushed)?;
         let (mut report, mut streams) = (Report::default(), Streams::default());
         let mut frames = frames;
         while let Some(frame) = frames.next() {
             let (lsn, frame) = frame?;
-            inner.positions.lock().note(frame.received_at_nanos, lsn);
             if let Err(error) = inner.replay_frame(lsn, &frame, &mut report, &mut streams) {
                 // decoded once, before it was acknowledged: a defect of ours, or a log of a newer program; never a client's
                 report.undecodable_frames += 1;
@@ -163,6 +164,8 @@ impl Ingest {
         if report != Report::default() {
             tracing::info!(?report, "replayed the log");
         }
+        // what comes from here on is later than any delete that is known
+        inner.note_position();
         inner.replay = report;
         *inner.replayed_streams.lock() = streams.finish();
         Ok(Ingest { inner: Arc::new(inner) })
@@ -172,7 +175,7 @@ impl Ingest {
 /// Keeps apart what the store failed at, which is tried again, and what a person has to decide.
 fn of_life(error: catalog::Error) -> Error {
     match error {
-        catalog::Error::LeftBehind { .. } | catalog::Error::AlreadyRuns { .. } => Error::NotTheNode(error),
+        catalog::Error::LeftBehind { .. } | catalog::Error::AlreadyRuns { .. } | catalog::Error::GivenUp { .. } => Error::NotTheNode(error),
         other => Error::Catalog(other),
     }
 }

@@ -234,3 +234,54 @@ def test_what_still_names_a_person_on_the_disk_is_what_the_readme_says(make_lake
     assert everywhere(lake, "alice") == 0
     lake.restart()
     lake.wait_until(lambda: kinds() == {**query, **copy}, 20, what="the log's bytes are gone with a restart")
+
+
+def test_no_delete_waits_for_a_node_that_stopped_or_was_forgotten(make_lake, tmp_path):
+    config = {**CONFIG, "node": {"lease_seconds": 3}}
+    one, two = (make_lake(name, config=config, store=tmp_path / "store") for name in ("one", "two"))
+    ids = [lake.status()["node"] for lake in (one, two)]
+    send(one, ["alice", "bob"])
+    send(two, ["alice", "carol"])
+    command = ("delete", "--query", ALICE, "--from", "1d", "--to", "now", "--yes")
+    # stopped in order: its rows are in blocks, and nothing waits for it
+    two.stop()
+    one.wait_until(lambda: everywhere(one, "carol") == 1, what="one sees what two flushed")
+    assert run(*command, lake=one).stdout == "2 rows of logs are deleted\n"
+    assert [node["away"] for node in one.status()["nodes"] if node["node"] == ids[1]] == ["left"]
+    # killed with rows in its log
+    two.start()
+    send(two, ["alice", "dave"])
+    assert [node["away"] for node in one.status()["nodes"] if node["node"] == ids[1]] in (["left"], [None])
+    one.wait_until(lambda: [node["away"] for node in one.status()["nodes"] if node["node"] == ids[1]] == [None], what="one knows that two is back")
+    forget = ("node", "forget", ids[1])
+    assert "--yes" in run(*forget, lake=one, code=2).stderr
+    assert "lives" in run(*forget, "--yes", lake=one, code=1).stderr
+    assert "ask another" in run("node", "forget", ids[0], "--yes", lake=one, code=1).stderr
+    assert "no node" in run("node", "forget", "nobody", "--yes", lake=one, code=1).stderr
+    two.kill()
+    waits = run(*command, lake=one, code=3)
+    assert ids[1] in waits.stderr and "tracelake node forget" in waits.stderr, waits.stderr
+    (waiting,) = [delete for delete in one.get("/api/v1/deletes")["deletes"] if delete["state"] != "done"]
+    assert (waiting["state"], waiting["nodes_behind"]) == ("waiting", [ids[1]])
+
+    def forgets():
+        answer = requests.post(one.url + "/api/v1/nodes/forget", json={"node": ids[1]}, timeout=20)
+        assert answer.status_code in (200, 409), answer.text
+        return answer.status_code == 200 and answer.json()
+
+    answer = one.wait_until(forgets, 30, what="two is silent for long enough")
+    assert answer["node"] == ids[1] and not answer["had_left"] and "had not flushed" in answer["lost"], answer
+    assert state(one, waiting["id"])["state"] == "done"
+    assert run(*command, lake=one).stdout == "0 rows of logs are deleted\n"
+    assert requests.post(one.url + "/api/v1/nodes/forget", data=json.dumps({"node": ids[1]}), headers={"content-type": "text/plain"}, timeout=10).status_code == 415
+
+    # it comes back after all: neither it nor its log brings alice back
+    with pytest.raises(AssertionError):
+        two.start()
+    assert "tracelake node forget" in two.log_tail() and "folder wal" in two.log_tail()
+    (two.data_dir / "wal").rename(tmp_path / "wal")
+    two.start()
+    send(two, ["erin"])
+    two.stop()
+    one.wait_until(lambda: everywhere(one, "erin") == 1, what="one sees what two flushed")
+    assert (everywhere(one, "alice"), everywhere(one, "bob"), everywhere(one, "carol"), everywhere(one, "dave")) == (0, 1, 1, 0)

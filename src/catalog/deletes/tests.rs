@@ -2,7 +2,7 @@ use super::*;
 use crate::block::{BlockMeta, Level};
 use crate::catalog::live::Live;
 use crate::catalog::record::Record;
-use crate::catalog::{CommitKind, DeleteOrder, Erased, Join, WalRange};
+use crate::catalog::{Begin, CommitKind, DeleteOrder, Erased, Join, WalRange};
 use crate::model::Table;
 use crate::storage::Key;
 
@@ -195,4 +195,81 @@ fn only_what_speaks_of_deletes_is_of_the_newer_version() {
         clean: vec![],
     }];
     assert_eq!(commit.version(), 2);
+}
+
+fn state() -> Commit {
+    Commit::new(CommitKind::State, 6)
+}
+
+#[test]
+fn a_node_that_left_is_not_waited_for_until_it_commits_again() {
+    let mut log = Log::default();
+    log.flush(2, (1, 3), &[]).expect("flushed");
+    log.commit(2, Commit { leaves: true, ..state() }).expect("left");
+    let id = log.order(1, 0);
+    assert_eq!(log.0.snapshot().deletes()[&id].ended_at_nanos, Some(7), "nobody has rows");
+    // it comes back, and has logs again
+    let snapshot = log.commit(2, state()).expect("back");
+    assert_eq!(snapshot.nodes()[&node(2)].away, None);
+    let id = log.order(1, 0);
+    assert_eq!(log.0.snapshot().deletes()[&id].ended_at_nanos, None);
+    // it leaves without having learnt of it: there is nothing left to learn it for
+    let snapshot = log.commit(2, Commit { leaves: true, ..state() }).expect("left");
+    assert_eq!(snapshot.deletes()[&id].ended_at_nanos, Some(6));
+    assert_eq!((Commit { leaves: true, ..state() }.version(), state().version()), (3, 1));
+}
+
+#[test]
+fn a_node_that_was_given_up_comes_back_only_without_the_rows_of_deletes_that_ended() {
+    let mut log = Log::default();
+    let a = block(1);
+    log.flush(1, (1, 3), std::slice::from_ref(&a)).expect("flushed");
+    log.flush(2, (1, 3), &[]).expect("flushed");
+    let id = log.order(1, 3);
+    log.clean(&id, &a).expect("clean");
+    let give_up = |n| Commit {
+        gives_up: Some(node(n)),
+        ..state()
+    };
+    assert!(log.commit(1, give_up(1)).is_err() && log.commit(1, give_up(9)).is_err(), "itself, or nobody");
+    assert_eq!(log.0.snapshot().nodes_behind(&log.0.snapshot().deletes()[&id]).count(), 1);
+    let snapshot = log.commit(1, give_up(2)).expect("given up");
+    assert_eq!((snapshot.deletes()[&id].ended_at_nanos, snapshot.missed_deletes(&node(2))), (Some(6), 1));
+    // again changes nothing
+    assert_eq!(log.commit(1, give_up(2)).expect("known").missed_deletes(&node(2)), 1);
+    let error = log.flush(2, (4, 9), &[block(1)]).expect_err("its rows may be meant");
+    assert!(error.contains("given up"), "{error}");
+    let begins = |lsn| Commit {
+        begins: Some(Begin { from: None, lsn }),
+        ..state()
+    };
+    assert!(log.commit(2, begins(4)).is_err(), "with rows in its log");
+    let snapshot = log.commit(2, begins(3)).expect("with none");
+    assert_eq!((snapshot.nodes()[&node(2)].away, snapshot.missed_deletes(&node(2))), (None, 0));
+    log.flush(2, (4, 9), &[block(1)]).expect("flushed");
+    assert_eq!(give_up(2).version(), 3);
+}
+
+#[test]
+fn a_node_that_was_given_up_and_missed_nothing_goes_on_and_is_waited_for() {
+    let mut log = Log::default();
+    let a = block(1);
+    log.flush(1, (1, 3), std::slice::from_ref(&a)).expect("flushed");
+    log.flush(2, (1, 3), &[]).expect("flushed");
+    let give_up = Commit {
+        gives_up: Some(node(2)),
+        ..state()
+    };
+    log.commit(1, give_up.clone()).expect("given up");
+    let id = log.order(1, 3);
+    let mut join = Commit::new(CommitKind::Delete, 8);
+    join.joins = vec![Join { delete: id.clone(), lsn: 6 }];
+    let snapshot = log.commit(2, join).expect("it lives");
+    assert_eq!(snapshot.nodes()[&node(2)].away, None);
+    let snapshot = log.clean(&id, &a).expect("clean");
+    assert_eq!(snapshot.deletes()[&id].ended_at_nanos, None, "its rows up to 6");
+    // given up again with what it knows of, and then with all flushed that was meant
+    let give_up = Commit { id: state().id, ..give_up };
+    let snapshot = log.commit(1, give_up.clone()).expect("given up");
+    assert_eq!((snapshot.deletes()[&id].ended_at_nanos, snapshot.missed_deletes(&node(2))), (Some(6), 1));
 }

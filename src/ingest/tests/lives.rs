@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::Life;
 
 /// A process with a life of its own.
-async fn live(dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Result<Ingest, Error> {
+pub(super) async fn live(dir: &Path, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Result<Ingest, Error> {
     let node = NodeId::load_or_create(dir).expect("a node");
     let life = Life::new(dir, Duration::from_millis(20)).expect("a life");
     let catalog = Catalog::open(store.clone(), node).await.expect("a catalog").living(life);

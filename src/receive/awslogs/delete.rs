@@ -60,6 +60,7 @@ impl From<DeleteError> for Error {
                 message: error.to_string(),
                 retry_after: super::super::answer::BUSY_RETRY_AFTER,
             },
+            DeleteError::TooMany(_) => Error::LimitExceeded(error.to_string()),
             DeleteError::Query(_) | DeleteError::Table(_) => Error::Internal(error.to_string()),
         }
     }

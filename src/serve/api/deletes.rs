@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
@@ -26,15 +25,7 @@ struct Order {
 }
 
 pub(super) async fn order(State(server): State<Arc<Server>>, headers: HeaderMap, body: bytes::Bytes) -> Result<Response, ApiError> {
-    // a page of another site can make a browser send a body, but not with this type
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if !is_json {
-        return Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad_content_type",
-            "a delete is application/json",
-        ));
-    }
+    super::only_json(&headers, "a delete")?;
     let order: Order = serde_json::from_slice(&body).map_err(|error| {
         ApiError::bad("bad_body", error.to_string())
             .hint("send {\"table\": \"logs\", \"query\": \"user.email:a@b.example\", \"from\": \"2026-01-01\", \"to\": \"now\", \"dry_run\": true}")
@@ -83,6 +74,7 @@ fn refusal(error: DeleteError) -> ApiError {
     match error {
         DeleteError::Query(message) => ApiError::bad("bad_query", message),
         DeleteError::Table(_) => ApiError::bad("bad_table", error.to_string()),
+        DeleteError::TooMany(_) => ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_deletes", error.to_string()),
         DeleteError::Catalog(_) => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error.to_string()).hint("GET /api/v1/deletes tells whether it was taken")
         }

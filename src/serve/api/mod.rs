@@ -8,6 +8,7 @@ mod analysis;
 mod deletes;
 mod exemplars;
 mod graph;
+mod nodes;
 mod openapi;
 mod patterns;
 mod search;
@@ -23,7 +24,8 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Server, metrics};
@@ -56,6 +58,7 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/sql", post(search::sql))
         .route("/delete", post(deletes::order))
         .route("/deletes", get(deletes::list))
+        .route("/nodes/forget", post(nodes::forget))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{id}", get(alerts::one))
         .route("/notifications", get(alerts::notifications))
@@ -76,6 +79,19 @@ async fn measure(path: Option<MatchedPath>, request: Request, next: Next) -> Res
     };
     metrics::REQUEST_SECONDS.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
     response
+}
+
+/// Refuses an order that a page of another site could have a browser send: that can have any body, but not this type.
+fn only_json(headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    match is_json {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_content_type",
+            format!("{what} is application/json"),
+        )),
+    }
 }
 
 /// An error on its way to the client.

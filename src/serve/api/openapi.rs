@@ -34,6 +34,7 @@ mod tests {
             "/sql",
             "/delete",
             "/deletes",
+            "/nodes/forget",
             "/alerts",
             "/alerts/{id}",
             "/notifications",

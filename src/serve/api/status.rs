@@ -7,7 +7,7 @@ use axum::response::Json;
 use serde_json::{Map, Value, json};
 
 use crate::block::Level;
-use crate::catalog::{Gone, Snapshot};
+use crate::catalog::{Away, Gone, Snapshot};
 use crate::ingest::{self, NodeStatus, Outcomes, Source};
 use crate::model::Table;
 use crate::serve::{Health, Server};
@@ -72,6 +72,11 @@ fn node(node: &NodeStatus) -> Value {
         "is_this": node.is_this,
         "is_alive": node.is_alive,
         "leads": node.leads,
+        "away": match node.away {
+            None => Value::Null,
+            Some(Away::Left { .. }) => "left".into(),
+            Some(Away::GivenUp { .. }) => "forgotten".into(),
+        },
         "receivers": outcomes(node.sums.clone()),
     })
 }
