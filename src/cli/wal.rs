@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{Outcome, print};
 use crate::decode::Kind;
-use crate::ingest::STATE_FRAME;
+use crate::ingest::{COUNTS_FRAME, STATE_FRAME};
 use crate::model::format_time;
 use crate::wal::{self, Lsn};
 
@@ -135,8 +135,10 @@ fn survey_once(folder: &Path, after: Lsn) -> anyhow::Result<(Survey, bool)> {
 
 /// `OtlpLogsJson` as `otlp_logs_json`.
 fn kind_name(kind: u8) -> String {
-    if kind == STATE_FRAME {
-        return "state".into();
+    match kind {
+        STATE_FRAME => return "state".into(),
+        COUNTS_FRAME => return "counts".into(),
+        _ => {}
     }
     let Some(kind) = Kind::from_u8(kind) else {
         return "unknown".into();

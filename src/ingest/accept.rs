@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tracing::Instrument as _;
 
-use super::ledger::Senders;
+use super::ledger::{Senders, Told};
 use super::repeats::IsRepeat;
 use super::{Ack, Ingest, Inner, Ledger, MAX_PACE, MAX_ROWS_PER_REQUEST, Received, Refused, Rules, STATE_FRAME, links, metrics, rules};
 use crate::correlate::correlate;
@@ -24,7 +24,7 @@ impl Ingest {
         let mut unanswered = Unanswered {
             ledger: Some(&self.inner.ledger),
             receiver: received.receiver,
-            records: RecordCounts::of(&decoded.batch, received.signal),
+            records: RecordCounts::of_request(&decoded, received.signal),
         };
         self.pace().await;
         unanswered.ledger = None;
@@ -34,7 +34,7 @@ impl Ingest {
     async fn accept_now(&self, received: Received, decoded: Decoded) -> Result<Ack, Refused> {
         let ingest = self.clone();
         self.in_own_task(async move {
-            let (receiver, records) = (received.receiver, RecordCounts::of(&decoded.batch, received.signal));
+            let (receiver, records) = (received.receiver, RecordCounts::of_request(&decoded, received.signal));
             let result = ingest.take(received, decoded).await;
             if result.is_err() {
                 records.refused(&ingest.inner.ledger, receiver);
@@ -69,16 +69,16 @@ impl Ingest {
                 Err(IsRepeat) => {
                     RecordCounts::of(&decoded.batch, signal).repeated(&self.inner.ledger, receiver);
                     self.inner.ledger.repeated_of(receiver, &Senders::of(&decoded.batch));
-                    self.inner.count_rejected(receiver, signal, &decoded.rejected);
-                    self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
+                    self.inner.count_rejected(receiver, signal, &decoded.rejected, Told::Alone);
+                    self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points, Told::Alone);
                     return Ok(Ack { lsn: 0, is_repeat: true });
                 }
             },
         };
         let permit = self.admit(&body, &decoded.batch)?;
         let lsn = if decoded.batch.is_empty() {
-            self.inner.count_rejected(receiver, signal, &decoded.rejected);
-            self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
+            self.inner.count_rejected(receiver, signal, &decoded.rejected, Told::Alone);
+            self.inner.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points, Told::Alone);
             0
         } else {
             let rules = self.inner.rules.in_effect(&decoded.batch);
@@ -113,7 +113,7 @@ impl Ingest {
 
     /// Runs to its end whatever becomes of the caller: one that goes away half-way must not leave a frame in the log whose
     /// rows are not in the head, memory that no bound knows of, or a record that no sum counts.
-    async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
+    pub(super) async fn in_own_task<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
         let task = tokio::spawn(work.in_current_span());
         task.await.unwrap_or_else(|panic| Err(Refused::overloaded(format!("internal error: {panic}"))))
     }
@@ -299,8 +299,8 @@ impl Inner {
                 self.publish_batch(lsn, batch, &found);
                 records.accepted(&self.ledger, receiver);
                 self.ledger.accepted_of(receiver, &senders);
-                self.count_rejected(receiver, signal, &rejected);
-                self.count_rejected(receiver, Signal::Metrics, &rejected_points);
+                self.count_rejected(receiver, signal, &rejected, Told::InFrame);
+                self.count_rejected(receiver, Signal::Metrics, &rejected_points, Told::InFrame);
             }
             Publish::State { key, value } => self.publish_state(lsn, key, value),
         }
@@ -326,9 +326,9 @@ impl Inner {
         (completed, found)
     }
 
-    pub(super) fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected]) {
+    pub(super) fn count_rejected(&self, receiver: &'static str, signal: Signal, rejected: &[Rejected], told: Told) {
         for rejected in rejected {
-            self.ledger.rejected_of(receiver, signal, rejected);
+            self.ledger.rejected_of(receiver, signal, rejected, told);
         }
     }
 
@@ -391,6 +391,18 @@ impl RecordCounts {
         }
     }
 
+    /// All of a request: a client that is told to send it again sends its bad records again too. They are rejected once the request is taken.
+    fn of_request(decoded: &Decoded, signal: Signal) -> RecordCounts {
+        let mut records = RecordCounts::of(&decoded.batch, signal);
+        for (of, rejected) in [(signal, &decoded.rejected), (Signal::Metrics, &decoded.rejected_points)] {
+            let n: u64 = rejected.iter().map(|rejected| rejected.count).sum();
+            if let Some((_, sum)) = records.counts.iter_mut().find(|(signal, _)| *signal == of) {
+                *sum += n;
+            }
+        }
+        records
+    }
+
     pub(super) fn accepted(&self, ledger: &Ledger, receiver: &str) {
         for (signal, n) in self.counts {
             ledger.accepted(receiver, signal, n);
@@ -443,7 +455,7 @@ pub(super) fn permits(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
 }
 
-fn refusal(error: wal::Error) -> Refused {
+pub(super) fn refusal(error: wal::Error) -> Refused {
     match error {
         wal::Error::TooLarge { .. } => Refused::TooLarge(error.to_string()),
         wal::Error::Closed => Refused::Draining,

@@ -39,8 +39,16 @@ const HIDE_TRIES: u32 = 4;
 const BLOCKS_AT_A_TIME: usize = 8;
 
 impl Ingest {
-    /// Flushes by size, number and age until `stop` resolves.
+    /// Flushes by size, number and age, and brings counts to the log, until `stop` resolves.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.flush_again_and_again(stop) => {}
+            // also while a flush waits for the store
+            () = self.keep_counts() => {}
+        }
+    }
+
+    async fn flush_again_and_again(&self, stop: impl Future<Output = ()>) {
         // what was cut before a panic waits for no age
         let was_cut = !self.inner.head.lock().flushing_rows().is_empty();
         if was_cut {
@@ -196,7 +204,7 @@ impl Inner {
         }
         Cut {
             lsn,
-            ledger: self.ledger.to_json(),
+            ledger: self.ledger.logged_to_json(),
             is_only_ours: !self.has_others_rows.swap(false, Ordering::AcqRel),
         }
     }

@@ -1,7 +1,8 @@
 //! Where every record ended: accepted, repeated, refused, rejected with a reason, or dropped with a reason.
 //!
 //! Kept by receiver and signal since the data directory was made: the sums are stored with every flush, and what the
-//! log replays after a crash is counted again from there. Of what was accepted, repeated or rejected they are kept by source too,
+//! log replays after a crash is counted again from there. What has no frame of its own (refused, repeated and dropped records, requests
+//! that are rejected whole) goes into the log by itself, at most once a second ([`super::counts`]). Of what was accepted, repeated or rejected they are kept by source too,
 //! the service and log group that records name, as far as it was read; of at most so many sources, the others as [`OTHERS`].
 //! What is refused or dropped was not decoded.
 
@@ -222,7 +223,51 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+impl Outcomes {
+    /// Adds to, or takes from, each sum what another has there.
+    fn combine(&mut self, other: &Outcomes, with: fn(u64, u64) -> u64) {
+        let sums = [
+            (&mut self.accepted, other.accepted),
+            (&mut self.repeated, other.repeated),
+            (&mut self.refused, other.refused),
+            (&mut self.rejected, other.rejected),
+            (&mut self.dropped, other.dropped),
+        ];
+        for (sum, n) in sums {
+            *sum = with(*sum, n);
+        }
+        combine_reasons(&mut self.reasons, &other.reasons, with);
+        for theirs in &other.sources {
+            let ours = theirs.of_same_sender(&mut self.sources);
+            (ours.accepted, ours.repeated) = (with(ours.accepted, theirs.accepted), with(ours.repeated, theirs.repeated));
+            combine_reasons(&mut ours.rejected, &theirs.rejected, with);
+        }
+    }
+}
+
+fn combine_reasons(reasons: &mut BTreeMap<String, u64>, other: &BTreeMap<String, u64>, with: fn(u64, u64) -> u64) {
+    for (reason, n) in other {
+        let sum = reasons.entry(reason.clone()).or_default();
+        *sum = with(*sum, *n);
+    }
+    reasons.retain(|_, n| *n > 0);
+}
+
 impl OfSender {
+    /// The sums of this sender among others, which are in order; made if there are none.
+    fn of_same_sender<'a>(&self, sources: &'a mut Vec<OfSender>) -> &'a mut OfSender {
+        let at = sources.binary_search_by(|known| known.key().cmp(&self.key())).unwrap_or_else(|at| {
+            let new = OfSender {
+                service: self.service.clone(),
+                log_group: self.log_group.clone(),
+                ..OfSender::default()
+            };
+            sources.insert(at, new);
+            at
+        });
+        &mut sources[at]
+    }
+
     fn key(&self) -> (&str, &str) {
         (&self.service, &self.log_group)
     }
@@ -264,12 +309,51 @@ enum Of {
     Rejected(&'static str),
 }
 
+/// Whether a replay of the log counts it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It does: it is part of a frame.
+    InFrame,
+    /// Not yet: nothing in the log says it.
+    Alone,
+}
+
+/// Sums by receiver and signal.
+type Sums = BTreeMap<(String, String), Outcomes>;
+
+#[derive(Debug, Default)]
+struct Books {
+    all: Sums,
+    /// What of it nothing in the log says.
+    alone: Sums,
+    /// Whether some of it is on its way there.
+    is_underway: bool,
+}
+
+impl Books {
+    /// Counts in all sums, and in those of which the log says nothing if that is so.
+    fn count(&mut self, receiver: &str, signal: &str, told: Told, count: impl Fn(&mut Outcomes)) {
+        let sums = match told {
+            Told::InFrame => [Some(&mut self.all), None],
+            Told::Alone => [Some(&mut self.all), Some(&mut self.alone)],
+        };
+        for sums in sums.into_iter().flatten() {
+            count(sums.entry((receiver.to_string(), signal.to_string())).or_default());
+        }
+    }
+}
+
+fn listed(sums: &Sums) -> Vec<(String, String, Outcomes)> {
+    let one = |((receiver, signal), outcomes): (&(String, String), &Outcomes)| (receiver.clone(), signal.clone(), outcomes.clone());
+    sums.iter().map(one).collect()
+}
+
 /// The counted outcomes of all receivers.
 #[derive(Debug)]
 pub struct Ledger {
     /// How many sources are told apart.
     max_sources: usize,
-    sums: Mutex<BTreeMap<(String, String), Outcomes>>,
+    books: Mutex<Books>,
     /// What the catalog has of them.
     committed: Mutex<Option<serde_json::Value>>,
 }
@@ -286,116 +370,166 @@ impl Ledger {
     pub fn new(max_sources: usize) -> Ledger {
         Ledger {
             max_sources,
-            sums: Mutex::default(),
+            books: Mutex::default(),
             committed: Mutex::default(),
         }
     }
 
     /// The records of `senders` were accepted: what of the sums is theirs.
     pub(super) fn accepted_of(&self, receiver: &str, senders: &Senders) {
-        self.count_senders(receiver, Of::Accepted, senders);
+        self.count_senders(receiver, Of::Accepted, senders, Told::InFrame);
     }
 
     /// The records of `senders` were repeated: what of the sums is theirs.
     pub(super) fn repeated_of(&self, receiver: &str, senders: &Senders) {
-        self.count_senders(receiver, Of::Repeated, senders);
+        self.count_senders(receiver, Of::Repeated, senders, Told::Alone);
     }
 
     /// Records were rejected for good, of their sender where it is known.
-    pub(super) fn rejected_of(&self, receiver: &str, signal: Signal, rejected: &Rejected) {
-        self.rejected(receiver, signal, rejected.reason, rejected.count);
+    pub(super) fn rejected_of(&self, receiver: &str, signal: Signal, rejected: &Rejected, told: Told) {
+        self.count(receiver, signal, "rejected", rejected.reason.name(), rejected.count, told);
         if let Some(sender) = &rejected.sender {
-            self.count_sender(receiver, signal.name(), sender, Of::Rejected(rejected.reason.name()), rejected.count);
+            self.count_sender(receiver, signal.name(), sender, Of::Rejected(rejected.reason.name()), rejected.count, told);
         }
     }
 
-    fn count_senders(&self, receiver: &str, of: Of, senders: &Senders) {
+    fn count_senders(&self, receiver: &str, of: Of, senders: &Senders, told: Told) {
         for ((signal, sender), n) in &senders.0 {
-            self.count_sender(receiver, signal, sender, of, *n);
+            self.count_sender(receiver, signal, sender, of, *n, told);
         }
     }
 
-    fn count_sender(&self, receiver: &str, signal: &str, sender: &Sender, of: Of, n: u64) {
-        let mut sums = self.sums.lock();
-        let n_known: usize = sums.values().map(|sum| sum.sources.len()).sum();
-        let sources = &mut sums.entry((receiver.to_string(), signal.to_string())).or_default().sources;
-        let place = |sources: &[OfSender], key: (&str, &str)| sources.binary_search_by(|known| known.key().cmp(&key));
-        let mut key = (sender.service.as_str(), sender.log_group.as_str());
-        let is_long = key.0.len() + key.1.len() > MAX_NAME_BYTES;
-        if is_long || (place(sources, key).is_err() && n_known >= self.max_sources) {
-            key = (OTHERS, "");
+    fn count_sender(&self, receiver: &str, signal: &str, sender: &Sender, of: Of, n: u64, told: Told) {
+        let mut books = self.books.lock();
+        let n_known: usize = books.all.values().map(|sum| sum.sources.len()).sum();
+        let mut own = OfSender {
+            service: sender.service.clone(),
+            log_group: sender.log_group.clone(),
+            ..OfSender::default()
+        };
+        let of_receiver = books.all.get(&(receiver.to_string(), signal.to_string()));
+        let is_known = of_receiver.is_some_and(|sum| sum.sources.binary_search_by(|known| known.key().cmp(&own.key())).is_ok());
+        let is_long = own.service.len() + own.log_group.len() > MAX_NAME_BYTES;
+        if is_long || (!is_known && n_known >= self.max_sources) {
+            (own.service, own.log_group) = (OTHERS.into(), String::new());
         }
-        let at = place(sources, key).unwrap_or_else(|at| {
-            let new = OfSender {
-                service: key.0.into(),
-                log_group: key.1.into(),
-                ..OfSender::default()
-            };
-            sources.insert(at, new);
-            at
+        books.count(receiver, signal, told, |sum| {
+            let sum = own.of_same_sender(&mut sum.sources);
+            match of {
+                Of::Accepted => sum.accepted += n,
+                Of::Repeated => sum.repeated += n,
+                Of::Rejected(reason) => *sum.rejected.entry(reason.to_string()).or_default() += n,
+            }
         });
-        let sum = &mut sources[at];
-        match of {
-            Of::Accepted => sum.accepted += n,
-            Of::Repeated => sum.repeated += n,
-            Of::Rejected(reason) => *sum.rejected.entry(reason.to_string()).or_default() += n,
-        }
     }
 
-    fn count(&self, receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str, n: u64) {
+    fn count(&self, receiver: &str, signal: Signal, outcome: &'static str, reason: &'static str, n: u64, told: Told) {
         if n == 0 {
             return;
         }
         metrics::records(receiver, signal, outcome, reason).inc_by(n);
-        let mut sums = self.sums.lock();
-        let key = (receiver.to_string(), signal.name().to_string());
-        let sum = sums.entry(key).or_default();
-        match outcome {
-            "accepted" => sum.accepted += n,
-            "repeated" => sum.repeated += n,
-            "refused" => sum.refused += n,
-            "rejected" => sum.rejected += n,
-            _ => sum.dropped += n,
-        }
-        if !reason.is_empty() {
-            *sum.reasons.entry(reason.to_string()).or_default() += n;
-        }
+        self.books.lock().count(receiver, signal.name(), told, |sum| {
+            match outcome {
+                "accepted" => sum.accepted += n,
+                "repeated" => sum.repeated += n,
+                "refused" => sum.refused += n,
+                "rejected" => sum.rejected += n,
+                _ => sum.dropped += n,
+            }
+            if !reason.is_empty() {
+                *sum.reasons.entry(reason.to_string()).or_default() += n;
+            }
+        });
     }
 
     /// `n` records are durable and acknowledged.
     pub fn accepted(&self, receiver: &str, signal: Signal, n: u64) {
-        self.count(receiver, signal, "accepted", "", n);
+        self.count(receiver, signal, "accepted", "", n, Told::InFrame);
     }
     /// `n` records are acknowledged again, and were accepted before.
     pub fn repeated(&self, receiver: &str, signal: Signal, n: u64) {
-        self.count(receiver, signal, "repeated", "", n);
+        self.count(receiver, signal, "repeated", "", n, Told::Alone);
     }
     /// `n` records (requests, where they were not decoded) were turned away for a retry.
     pub fn refused(&self, receiver: &str, signal: Signal, n: u64) {
-        self.count(receiver, signal, "refused", "", n);
+        self.count(receiver, signal, "refused", "", n, Told::Alone);
     }
     /// `n` records (1 for a request that could not be decoded) were rejected for good.
     pub fn rejected(&self, receiver: &str, signal: Signal, reason: Reason, n: u64) {
-        self.count(receiver, signal, "rejected", reason.name(), n);
+        self.count(receiver, signal, "rejected", reason.name(), n, Told::Alone);
     }
     /// `n` records were lost where the client cannot be told, for one of `DROP_REASONS`.
     pub fn dropped(&self, receiver: &str, signal: Signal, reason: &'static str, n: u64) {
         debug_assert!(DROP_REASONS.contains(&reason), "{reason} is no reason to drop");
-        self.count(receiver, signal, "dropped", reason, n);
+        self.count(receiver, signal, "dropped", reason, n, Told::Alone);
     }
 
     /// All sums: (receiver, signal, outcomes), in order of name.
     pub fn sums(&self) -> Vec<(String, String, Outcomes)> {
-        self.sums
-            .lock()
-            .iter()
-            .map(|((receiver, signal), outcomes)| (receiver.clone(), signal.clone(), outcomes.clone()))
-            .collect()
+        listed(&self.books.lock().all)
     }
 
-    /// The sums as stored with a flush.
+    /// The sums as stored when a node leaves.
     pub(super) fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self.sums()).unwrap_or_default()
+    }
+
+    /// The sums as stored with a flush: without those that the log is yet to say, behind what the flush covers.
+    pub(super) fn logged_to_json(&self) -> serde_json::Value {
+        let logged = {
+            let books = self.books.lock();
+            let mut logged = books.all.clone();
+            for (key, alone) in &books.alone {
+                if let Some(sum) = logged.get_mut(key) {
+                    sum.combine(alone, u64::saturating_sub);
+                }
+            }
+            logged
+        };
+        serde_json::to_value(listed(&logged)).unwrap_or_default()
+    }
+
+    /// Whether there are sums of which the log says nothing.
+    pub(super) fn has_alone(&self) -> bool {
+        !self.books.lock().alone.is_empty()
+    }
+
+    /// Whether a crash would lose nothing of the sums.
+    pub(super) fn is_durable(&self) -> bool {
+        let books = self.books.lock();
+        books.alone.is_empty() && !books.is_underway
+    }
+
+    /// Takes the sums of which the log says nothing, to be appended to it: [`Self::logged_alone`] or [`Self::give_back_alone`] tell the
+    /// end. Nobody may cut the head until then.
+    pub(super) fn take_alone(&self) -> Vec<(String, String, Outcomes)> {
+        let mut books = self.books.lock();
+        books.is_underway = true;
+        listed(&std::mem::take(&mut books.alone))
+    }
+
+    /// The log has them.
+    pub(super) fn logged_alone(&self) {
+        self.books.lock().is_underway = false;
+    }
+
+    /// The log did not take them.
+    pub(super) fn give_back_alone(&self, sums: &[(String, String, Outcomes)]) {
+        let mut books = self.books.lock();
+        books.is_underway = false;
+        for (receiver, signal, outcomes) in sums {
+            let sum = books.alone.entry((receiver.clone(), signal.clone())).or_default();
+            sum.combine(outcomes, u64::saturating_add);
+        }
+    }
+
+    /// Counts again what a frame of the log says.
+    pub(super) fn replay(&self, sums: &[(String, String, Outcomes)]) {
+        let mut books = self.books.lock();
+        for (receiver, signal, outcomes) in sums {
+            let sum = books.all.entry((receiver.clone(), signal.clone())).or_default();
+            sum.combine(outcomes, u64::saturating_add);
+        }
     }
 
     /// The catalog has these sums.
@@ -415,139 +549,10 @@ impl Ledger {
     /// Takes up the sums of an earlier life.
     pub(super) fn restore(&self, json: &[u8]) -> Result<(), serde_json::Error> {
         let stored: Vec<(String, String, Outcomes)> = serde_json::from_slice(json)?;
-        *self.sums.lock() = stored.into_iter().map(|(receiver, signal, outcomes)| ((receiver, signal), outcomes)).collect();
+        self.books.lock().all = stored.into_iter().map(|(receiver, signal, outcomes)| ((receiver, signal), outcomes)).collect();
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn outcomes_add_up_and_survive_a_restart() {
-        let ledger = Ledger::new(9);
-        ledger.accepted("otlp", Signal::Logs, 10);
-        ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
-        ledger.dropped("xray", Signal::Traces, "queue_full", 3);
-        ledger.refused("otlp", Signal::Logs, 1);
-        ledger.repeated("otlp", Signal::Logs, 7);
-        let later = Ledger::new(9);
-        later.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
-        later.accepted("otlp", Signal::Logs, 5);
-        let sums = later.sums();
-        assert_eq!((sums[0].2.accepted, sums[0].2.refused, sums[0].2.rejected, sums[0].2.repeated), (15, 1, 2, 7));
-        // as earlier versions stored them
-        let earlier = r#"[["otlp", "logs", {"accepted": 1, "refused": 2, "rejected": 0, "dropped": 0, "reasons": {}}]]"#;
-        let later = Ledger::new(9);
-        later.restore(earlier.as_bytes()).expect("read");
-        assert_eq!((later.sums()[0].2.accepted, later.sums()[0].2.repeated), (1, 0));
-        assert_eq!(sums[0].2.reasons["too_old"], 2);
-        assert_eq!((sums[1].0.as_str(), sums[1].2.dropped), ("xray", 3));
-    }
-
-    fn sender(service: &str, log_group: &str) -> Sender {
-        Sender {
-            service: service.into(),
-            log_group: log_group.into(),
-        }
-    }
-
-    fn senders(of: &[(&'static str, &str, u64)]) -> Senders {
-        Senders(of.iter().map(|(signal, service, n)| ((*signal, sender(service, "")), *n)).collect())
-    }
-
-    #[test]
-    fn sums_are_kept_by_sender_and_add_up_with_the_rest() {
-        let ledger = Ledger::new(2);
-        ledger.accepted("otlp", Signal::Logs, 10);
-        ledger.accepted_of("otlp", &senders(&[("logs", "cart", 3), ("logs", "", 2)]));
-        // a third source has no place of its own
-        ledger.accepted_of("otlp", &senders(&[("logs", "late", 4)]));
-        ledger.repeated("otlp", Signal::Logs, 3);
-        ledger.repeated_of("otlp", &senders(&[("logs", "cart", 3)]));
-        let rejected = |sender| Rejected {
-            count: 5,
-            reason: Reason::TooOld,
-            message: String::new(),
-            index: None,
-            sender,
-        };
-        ledger.rejected_of("otlp", Signal::Logs, &rejected(Some(sender("cart", ""))));
-        ledger.rejected_of("otlp", Signal::Logs, &rejected(None));
-        let again = Ledger::new(2);
-        again.restore(ledger.to_json().to_string().as_bytes()).expect("our own JSON");
-        let entries = entries("n", &again.sums());
-        let shown: Vec<_> = entries
-            .iter()
-            .map(|entry| {
-                (
-                    entry.sender.as_ref().map(|sender| sender.service.as_str()),
-                    entry.outcome,
-                    entry.reason.as_deref(),
-                    entry.records,
-                )
-            })
-            .collect();
-        let expected = [
-            (Some(""), "accepted", None, 2),
-            (Some(OTHERS), "accepted", None, 4),
-            (Some("cart"), "accepted", None, 3),
-            (Some("cart"), "repeated", None, 3),
-            (Some("cart"), "rejected", Some("too_old"), 5),
-            (None, "accepted", None, 1),
-            (None, "rejected", Some("too_old"), 5),
-        ];
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn what_was_delivered_is_added_up_by_signal() {
-        let documents: [&[u8]; 4] = [
-            br#"{"signal":"logs","delivered":5,"undelivered":{"too_old":2},"job":"a","done":7}"#,
-            br#"{"signal":"logs","delivered":1}"#,
-            br#"{"signal":"traces","delivered":0}"#,
-            b"none",
-        ];
-        let entries = sent_entries("n", documents.into_iter());
-        let shown: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry.signal.as_str(), entry.outcome, entry.reason.as_deref(), entry.records))
-            .collect();
-        assert_eq!(shown, [("logs", "delivered", None, 6), ("logs", "undelivered", Some("too_old"), 2)]);
-    }
-
-    #[test]
-    fn entries_add_up_to_the_sums() {
-        let ledger = Ledger::new(9);
-        ledger.accepted("otlp", Signal::Logs, 10);
-        ledger.repeated("otlp", Signal::Logs, 6);
-        ledger.rejected("otlp", Signal::Logs, Reason::TooOld, 2);
-        ledger.rejected("otlp", Signal::Logs, Reason::TooNew, 1);
-        ledger.dropped("otlp", Signal::Logs, "queue_full", 3);
-        let mut sums = ledger.sums();
-        // counted before reasons were kept
-        sums[0].2.rejected += 4;
-        let entries = entries("n", &sums);
-        let shown: Vec<_> = entries.iter().map(|entry| (entry.outcome, entry.reason.as_deref(), entry.records)).collect();
-        let expected = [
-            ("accepted", None, 10),
-            ("repeated", None, 6),
-            ("rejected", Some("too_new"), 1),
-            ("rejected", Some("too_old"), 2),
-            ("rejected", None, 4),
-            ("dropped", Some("queue_full"), 3),
-        ];
-        assert_eq!(shown, expected);
-        let gone = [
-            (Table::Spans, Gone { deleted: 1, expired: 2 }),
-            (Table::MetricPoints, Gone { deleted: 0, expired: 3 }),
-            (Table::MetricHistograms, Gone { deleted: 0, expired: 4 }),
-            // made beside records
-            (Table::MetricSeries, Gone { deleted: 0, expired: 9 }),
-        ];
-        let gone = gone_entries(&gone.into());
-        let shown: Vec<_> = gone.iter().map(|entry| (entry.signal.as_str(), entry.outcome, entry.records)).collect();
-        assert_eq!(shown, [("metrics", "expired", 7), ("traces", "deleted", 1), ("traces", "expired", 2)]);
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@
 //! `ingest_id` = log position × 2^20 + the row's number in its request: unique on a node, increasing in order of arrival.
 
 mod accept;
+mod counts;
 mod erase;
 mod flush;
 mod give_up;
@@ -93,6 +94,9 @@ pub fn last_ingest_id_of(lsn: Lsn) -> i64 {
 
 /// The log's kind for state documents; above all of [`Kind`].
 pub const STATE_FRAME: u8 = 200;
+
+/// The log's kind for what the ledger counts beside other frames.
+pub const COUNTS_FRAME: u8 = 201;
 
 /// How long an overloaded client is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -378,6 +382,9 @@ pub struct Status {
     pub head_rows: usize,
     /// Their memory.
     pub head_bytes: usize,
+    /// Whether the log or the catalog has all that the ledger has counted: else a crash would lose the last second of what was refused,
+    /// rejected or dropped.
+    pub counts_are_durable: bool,
     /// What is wrong now, in words.
     pub problems: Vec<String>,
     /// What start-up found in the log.
@@ -463,6 +470,7 @@ impl Ingest {
             flushed_lsn: self.inner.flushed_lsn.load(Ordering::Acquire),
             head_rows,
             head_bytes,
+            counts_are_durable: self.inner.ledger.is_durable(),
             problems: self.inner.problems.lock().values().cloned().collect(),
             replay: self.inner.replay,
         }
@@ -504,6 +512,8 @@ impl Ingest {
     /// within `deadline` stays in the log for the next start.
     pub async fn drain(&self, deadline: Duration) {
         self.inner.draining.store(true, Ordering::Release);
+        // the sums of a node that cannot flush in time
+        self.log_counts().await;
         let flush = async {
             if self.inner.is_superseded() {
                 // the node, its documents and its heartbeat are another's

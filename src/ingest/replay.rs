@@ -11,11 +11,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::accept::{RecordCounts, permits, read_state, with_ids};
 use super::erase::Erasures;
-use super::ledger::Senders;
+use super::ledger::{Senders, Told};
 use super::repeats::{REPEATS_KEY, Repeats};
 use super::streams::Streams;
 use super::watermark::Watermarks;
-use super::{Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, links, metrics, rules};
+use super::{COUNTS_FRAME, Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, counts, links, metrics, rules};
 use crate::catalog::{self, Commit, CommitKind};
 use crate::correlate::{book::Book, link};
 use crate::decode::{Context, Kind, decode};
@@ -189,6 +189,12 @@ impl Inner {
             report.frames += 1;
             return Ok(());
         }
+        if frame.kind == COUNTS_FRAME {
+            self.ledger.replay(&counts::read(&frame.payload)?);
+            self.note_state_waits();
+            report.frames += 1;
+            return Ok(());
+        }
         let kind = Kind::from_u8(frame.kind).ok_or_else(|| format!("its kind, {}, is unknown", frame.kind))?;
         let (known, flags, payload) = links::take(frame.flags, &frame.payload).ok_or("what was known of its names is damaged")?;
         let parts = rules::parts(flags, &payload).ok_or("the rules before its body are cut short")?;
@@ -219,8 +225,8 @@ impl Inner {
         if kind.writes_streams() {
             streams.observe(&decoded.batch, frame.received_at_nanos);
         }
-        self.count_rejected(receiver, signal, &decoded.rejected);
-        self.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points);
+        self.count_rejected(receiver, signal, &decoded.rejected, Told::InFrame);
+        self.count_rejected(receiver, Signal::Metrics, &decoded.rejected_points, Told::InFrame);
         let batch = with_ids(lsn, decoded.batch);
         report.frames += 1;
         report.rows += batch.n_rows() as u64;

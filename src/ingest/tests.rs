@@ -1,6 +1,7 @@
 //! The write path over stores that are slow, late or away, and clocks moved by hand.
 
 mod bounds;
+mod counts;
 mod deletes;
 mod format;
 mod late;

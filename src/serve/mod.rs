@@ -157,6 +157,7 @@ mod tests {
             flushed_lsn: 0,
             head_rows: 0,
             head_bytes,
+            counts_are_durable: true,
             problems: vec![],
             replay: Default::default(),
         };

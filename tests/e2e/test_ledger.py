@@ -138,6 +138,11 @@ def send_all(lake, books):
     books.add("xray", "traces", accepted=20, rejected=20, dropped=20)
 
 
+def wait_durable(lake):
+    """What has no frame of its own comes to the log within a second."""
+    lake.wait_until(lambda: lake.status()["counts_are_durable"], 20, what="all counts are in the log")
+
+
 def test_the_books_agree_across_stops(make_lake):
     lake, books = make_lake(), Books()
     for round_ in range(3):
@@ -145,9 +150,13 @@ def test_the_books_agree_across_stops(make_lake):
         books.agree(lake, f"in round {round_}")
         lake.restart()
         books.agree(lake, f"after stop {round_}")
-    # nothing is new since the last flush
+    send_all(lake, books)
+    books.agree(lake, "before a crash")
+    wait_durable(lake)
     lake.restart(kill=True)
     books.agree(lake, "after a crash")
+    lake.restart()
+    books.agree(lake, "after the flush of what was replayed")
     reasons = {row["reason"] for row in lake.sql("SELECT reason FROM ledger WHERE outcome IN ('rejected', 'dropped')")}
     assert {"malformed", "too_old", "bad_datagram"} <= reasons and None not in reasons, reasons
     # each accepted record is a row
@@ -163,6 +172,20 @@ def test_rejections_alone_outlive_a_stop(lake):
         books.agree(lake, f"in round {round_}")
         lake.restart()
         books.agree(lake, f"after stop {round_}")
+
+
+def test_rejections_alone_outlive_a_crash_and_reach_the_catalog(make_lake):
+    lake, books = make_lake(config={"ingest": {"flush_age_seconds": 1}}), Books()
+    for round_ in range(3):
+        assert requests.post(lake.url + "/v1/logs", data=b"\xff\xff", headers=PROTOBUF, timeout=20).status_code == 400
+        books.add("otlp", "logs", rejected=1)
+        books.agree(lake, f"in round {round_}")
+        wait_durable(lake)
+        if round_ == 1:
+            # a node that takes nothing flushes too: other nodes see its sums
+            lake.wait_until(lambda: (s := lake.status())["flushed_lsn"] == s["wal"]["last_lsn"], 20, what="the counts are flushed")
+        lake.restart(kill=True)
+        books.agree(lake, f"after crash {round_}")
 
 
 def test_the_books_agree_when_all_is_refused(make_lake):

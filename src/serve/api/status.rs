@@ -42,6 +42,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
         "damaged_blocks": server.ingest.quarantine().blocks(),
+        "counts_are_durable": ingest.counts_are_durable,
         "receivers": outcomes(server.ingest.ledger().sums()),
         "sources": server.ingest.progress(),
         "node": server.ingest.catalog().node(),
