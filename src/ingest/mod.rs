@@ -32,6 +32,7 @@ mod late;
 mod ledger;
 mod links;
 mod lost;
+mod lost_frames;
 mod maintain;
 mod metrics;
 mod peers;
@@ -69,6 +70,7 @@ pub use erase::{DeleteError, DeleteRequest, Finder, RowTest};
 pub use give_up::{GivenUp, NotGivenUp};
 pub use ledger::{Entry as LedgerEntry, Ledger, OfSender, Outcomes, SENT_KEY, Sent, add_up};
 pub use lost::{Losses, Lost};
+pub use lost_frames::LostFrames;
 pub use maintain::{
     Config as MaintainConfig, DamagedBlock, LogGroups, Maintainer, Parts as MaintainParts, Quarantine, RetentionConfig, RetentionRule, lake_swap_grace,
 };
@@ -355,6 +357,8 @@ struct Inner {
     /// Told when rows have left the head, or the store is found to be away.
     has_room: Notify,
     draining: AtomicBool,
+    /// Frames of the log that were lost.
+    lost_frames: lost_frames::Shown,
     /// When a flush that failed is due again.
     retry: retry::Retry,
     /// Whether the catalog is told that nothing is in the log: nothing is appended any more. Set while nobody publishes.
@@ -545,7 +549,11 @@ impl Source for Ingest {
         let snapshot = self.inner.catalog.snapshot();
         let flushed = self.inner.flushed_by_us(&snapshot);
         let head = parts.into_iter().filter_map(|part| Some(part.above(flushed)?.rows)).collect();
-        View { head, snapshot }
+        View {
+            head,
+            snapshot,
+            lost: self.inner.lost_frames.get(),
+        }
     }
 
     fn ledger(&self) -> Vec<LedgerEntry> {

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::accept::{RecordCounts, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::ledger::{Senders, Told};
+use super::lost_frames;
 use super::repeats::{REPEATS_KEY, Repeats};
 use super::streams::Streams;
 use super::watermark::Watermarks;
@@ -134,6 +135,7 @@ impl Ingest {
             draining: AtomicBool::new(false),
             retry: Default::default(),
             has_left: AtomicBool::new(false),
+            lost_frames: Default::default(),
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
             replay: Report::default(),
@@ -145,20 +147,28 @@ impl Ingest {
         };
         inner.note_received(flushed)?;
         let (mut report, mut streams) = (Report::default(), Streams::default());
+        let mut lost = lost_frames::Found::default();
         let mut frames = frames;
         while let Some(frame) = frames.next() {
             let (lsn, frame) = frame?;
+            inner.found_holes(&mut lost, frames.take_holes(), frame.received_at_nanos);
             if let Err(error) = inner.replay_frame(lsn, &frame, &mut report, &mut streams) {
                 // decoded once, before it was acknowledged: a defect of ours, or a log of a newer program; never a client's
                 report.undecodable_frames += 1;
                 metrics::REPLAY_FAILURES.inc();
                 let copy = frames.set_aside()?;
                 tracing::error!(lsn, error, copy = %copy.display(), "a frame of the log cannot be decoded; a copy of its segment is kept");
+                if frame.kind != STATE_FRAME {
+                    inner.found_undecodable(&mut lost, lsn, frame.received_at_nanos, &error, &copy);
+                }
             }
             if inner.head.lock().active_bytes() >= inner.config.flush_bytes {
+                inner.note_lost_frames(&lost);
                 inner.flush_up_to(lsn).await;
             }
         }
+        inner.found_holes(&mut lost, frames.take_holes(), inner.clock.now_nanos());
+        inner.note_lost_frames(&lost);
         report.torn_frames_cut = frames.torn_frames_cut;
         report.corrupt_frames = frames.corrupt_frames;
         if report != Report::default() {

@@ -6,6 +6,7 @@ mod deletes;
 mod format;
 mod late;
 mod lives;
+mod lost_frames;
 mod repeats;
 mod retries;
 mod rules;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use super::LedgerEntry;
+use super::{LedgerEntry, LostFrames};
 use crate::catalog::Snapshot;
 use crate::model::{Batch, Rows};
 
@@ -15,6 +15,8 @@ pub struct View {
     pub head: Arc<[Rows]>,
     /// The blocks.
     pub snapshot: Arc<Snapshot>,
+    /// Frames of this node's log whose records are lost, as far as no person has acknowledged it.
+    pub lost: Arc<[LostFrames]>,
 }
 
 /// Where queries get their views; [`super::Ingest`] is one, tests bring their own.

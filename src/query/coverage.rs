@@ -5,7 +5,8 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::blocks::Opened;
 use super::limits::Stop;
 use crate::block::BlockMeta;
-use crate::model::TimeRange;
+use crate::ingest::LostFrames;
+use crate::model::{TimeRange, format_time};
 
 /// Problems listed in one answer; further ones are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -90,6 +91,22 @@ impl Coverage {
     pub fn incomplete(&mut self, kind: ProblemKind, what: impl Into<String>, message: impl Into<String>) {
         self.complete = false;
         self.note(kind, what, message);
+    }
+
+    /// Notes the frames of the log that are lost and may have held rows of the range.
+    pub(super) fn lacks(&mut self, lost: &[LostFrames]) {
+        let range = self.range;
+        for frames in lost.iter().filter(|frames| frames.may_lie_in(&range)) {
+            let (id, n, why) = (frames.id(), frames.frames, &frames.why);
+            let since = frames.received_from_nanos.map(|nanos| format!("from {} ", format_time(nanos)));
+            let message = format!(
+                "{n} frames of the log, received {}to {}, were lost at a start ({why}): records of this answer may have been in them. \
+                 The status has more under lost_frames; POST /api/v1/lost-frames ends this note once it is known",
+                since.unwrap_or_default(),
+                format_time(frames.received_to_nanos),
+            );
+            self.incomplete(ProblemKind::Corrupt, format!("log positions {id}"), message);
+        }
     }
 
     /// Whether anything is lacking but what damaged objects held: that is lost, and asking again will not bring it.

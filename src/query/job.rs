@@ -48,6 +48,7 @@ impl Job {
         let mut coverage = Coverage::new(range);
         coverage.blocks_total = metas.len() as u64;
         coverage.head_rows = head.iter().map(|rows| rows.len() as u64).sum();
+        coverage.lacks(&view.lost);
         Self {
             table,
             filter: Arc::new(filter),

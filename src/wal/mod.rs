@@ -56,7 +56,7 @@ use self::books::{Books, Reservation};
 use self::disk::{Disk, SystemDisk};
 use self::keeper::Keeper;
 use self::metrics::METRICS;
-pub use self::reader::{Replay, inspect};
+pub use self::reader::{Hole, Replay, inspect};
 use self::writer::{Item, Writer};
 
 /// Position in the log: frames are numbered 1, 2, 3, … for the life of a node; 0 is before the first.

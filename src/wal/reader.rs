@@ -31,6 +31,10 @@ pub struct Replay {
     pub corrupt_frames: u64,
     /// Copies of the damaged segments.
     pub quarantined: Vec<PathBuf>,
+    /// Where frames are missing, of what was read so far and not taken yet. None when looking from outside.
+    holes: Vec<Hole>,
+    /// When the last frame that could be read came.
+    last_received_nanos: Option<i64>,
     /// The last LSN that replay gives, if any is left; the log goes on behind it.
     pub last_lsn: Lsn,
     after: Lsn,
@@ -38,6 +42,19 @@ pub struct Replay {
     current: Option<Reading>,
     /// None when looking from outside: then nothing is copied.
     books: Option<Arc<Books>>,
+}
+
+/// Frames that should be there and cannot be read: `from..to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first.
+    pub from: Lsn,
+    /// The one after the last.
+    pub to: Lsn,
+    /// When the last frame before them that can be read came, nanoseconds since the epoch.
+    pub after_nanos: Option<i64>,
+    /// The copy of their segment; `None` if there is none, as where all of it is missing.
+    pub copy: Option<PathBuf>,
 }
 
 /// A segment's file and what its neighbour says of its end.
@@ -289,6 +306,8 @@ pub(super) fn recover(dir: &Path, config: &Config, flushed: Lsn, books: &Arc<Boo
         torn_frames_cut,
         corrupt_frames: 0,
         quarantined,
+        holes: Vec::new(),
+        last_received_nanos: None,
         last_lsn,
         after: flushed,
         segments,
@@ -323,6 +342,8 @@ pub fn inspect(dir: &Path, after: Lsn) -> Result<Replay> {
         torn_frames_cut,
         corrupt_frames: 0,
         quarantined: Vec::new(),
+        holes: Vec::new(),
+        last_received_nanos: None,
         last_lsn,
         // what was deleted before the first segment is not missing to one who only looks
         after: after.max(first_lsn - 1),
@@ -377,6 +398,23 @@ impl Replay {
         frames > 0
     }
 
+    /// Tells the owner of a hole, as far as it is above the flushed position.
+    fn enter_hole(&mut self, from: Lsn, to: Lsn, copy: Option<PathBuf>) {
+        if self.books.is_some() {
+            self.holes.push(Hole {
+                from: from.max(self.after + 1),
+                to,
+                after_nanos: self.last_received_nanos,
+                copy,
+            });
+        }
+    }
+
+    /// Where frames are missing that should have come before the one given last; after the end, all that are left.
+    pub fn take_holes(&mut self) -> Vec<Hole> {
+        std::mem::take(&mut self.holes)
+    }
+
     fn open_next(&mut self, found: Found) -> Result<()> {
         let bytes = match std::fs::read(&found.path) {
             Ok(bytes) => bytes,
@@ -397,6 +435,7 @@ impl Replay {
         // only the log's beginning can be missing here: a hole between two segments counts as the first one's end
         if self.count_hole(self.after + 1, found.first_lsn) {
             let (from, to) = (self.after + 1, found.first_lsn - 1);
+            self.enter_hole(from, to + 1, None);
             tracing::error!(from, to, "frames are missing before the log's first segment");
             self.after = to;
         }
@@ -466,6 +505,7 @@ impl Iterator for Replay {
             };
             match reading.cursor.step() {
                 Step::Frame(at) if at.lsn > self.after => {
+                    self.last_received_nanos = Some(at.received_at_nanos);
                     let frame = Frame {
                         kind: at.kind,
                         flags: at.flags,
@@ -475,11 +515,17 @@ impl Iterator for Replay {
                     };
                     return Some(Ok((at.lsn, frame)));
                 }
-                Step::Frame(_) => {}
+                Step::Frame(at) => self.last_received_nanos = Some(at.received_at_nanos),
                 Step::Hole { from, to } => {
                     let is_damage = self.count_hole(from, to);
                     if let Some(reading) = &mut self.current {
                         reading.is_damaged |= is_damage;
+                    }
+                    if is_damage && self.books.is_some() {
+                        match self.set_aside() {
+                            Ok(copy) => self.enter_hole(from, to, Some(copy)),
+                            Err(error) => return Some(Err(error)),
+                        }
                     }
                 }
                 Step::End => {

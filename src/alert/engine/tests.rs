@@ -33,6 +33,7 @@ impl Source for Head {
         View {
             head: self.0.clone(),
             snapshot: Arc::new(Snapshot::default()),
+            lost: Arc::default(),
         }
     }
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {

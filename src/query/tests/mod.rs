@@ -85,6 +85,7 @@ impl Lake {
         let view = View {
             head: Arc::from([]),
             snapshot: catalog.snapshot(),
+            lost: Arc::default(),
         };
         let source = Arc::new(Fixed {
             view: Mutex::new(view),
@@ -104,6 +105,11 @@ impl Lake {
     /// Puts rows into the head, one part each.
     pub(super) fn head(&self, parts: Vec<Rows>) {
         self.source.view.lock().head = parts.into();
+    }
+
+    /// Lets frames of the log be lost.
+    pub(super) fn lose(&self, lost: Vec<crate::ingest::LostFrames>) {
+        self.source.view.lock().lost = lost.into();
     }
 
     /// Acknowledges a batch to whoever watches.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Json, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{ApiError, Question};
+use super::{ApiError, Question, check_is_json};
 use crate::catalog::{CommitId, Delete, Snapshot};
 use crate::ingest::{DeleteError, DeleteRequest};
 use crate::serve::Server;
@@ -25,7 +25,7 @@ struct Order {
 }
 
 pub(super) async fn order(State(server): State<Arc<Server>>, headers: HeaderMap, body: bytes::Bytes) -> Result<Response, ApiError> {
-    super::only_json(&headers, "a delete")?;
+    check_is_json(&headers, "a delete")?;
     let order: Order = serde_json::from_slice(&body).map_err(|error| {
         ApiError::bad("bad_body", error.to_string())
             .hint("send {\"table\": \"logs\", \"query\": \"user.email:a@b.example\", \"from\": \"2026-01-01\", \"to\": \"now\", \"dry_run\": true}")

@@ -8,6 +8,7 @@ mod analysis;
 mod deletes;
 mod exemplars;
 mod graph;
+mod lost_frames;
 mod nodes;
 mod openapi;
 mod patterns;
@@ -63,6 +64,7 @@ pub(super) fn router(server: Arc<Server>) -> axum::Router {
         .route("/alerts/{id}", get(alerts::one))
         .route("/notifications", get(alerts::notifications))
         .route("/status", get(status::status))
+        .route("/lost-frames", post(lost_frames::acknowledge))
         .route("/openapi.json", get(openapi::document))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no_such_path", "there is no such path").hint("GET /api/v1/openapi.json lists them") })
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -79,19 +81,6 @@ async fn measure(path: Option<MatchedPath>, request: Request, next: Next) -> Res
     };
     metrics::REQUEST_SECONDS.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
     response
-}
-
-/// Refuses an order that a page of another site could have a browser send: that can have any body, but not this type.
-fn only_json(headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    match is_json {
-        true => Ok(()),
-        false => Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "bad_content_type",
-            format!("{what} is application/json"),
-        )),
-    }
 }
 
 /// An error on its way to the client.
@@ -123,6 +112,18 @@ impl ApiError {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// A page of another site can make a browser send a body, but not with this type.
+fn check_is_json(headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
+    match headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json")) {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_content_type",
+            format!("{what} is application/json"),
+        )),
     }
 }
 

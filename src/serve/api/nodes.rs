@@ -18,7 +18,7 @@ struct Forget {
 }
 
 pub(super) async fn forget(State(server): State<Arc<Server>>, headers: HeaderMap, body: bytes::Bytes) -> Result<Json<Value>, ApiError> {
-    super::only_json(&headers, "what is to be forgotten")?;
+    super::check_is_json(&headers, "what is to be forgotten")?;
     let forget: Forget =
         serde_json::from_slice(&body).map_err(|error| ApiError::bad("bad_body", error.to_string()).hint("send {\"node\": \"26 letters and digits\"}"))?;
     let given_up = server.ingest.give_up(&forget.node).await.map_err(refusal)?;

@@ -39,6 +39,7 @@ mod tests {
             "/alerts/{id}",
             "/notifications",
             "/status",
+            "/lost-frames",
         ] {
             assert!(document["paths"].get(format!("/api/v1{path}")).is_some(), "{path}");
         }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Json;
 use serde_json::{Map, Value, json};
 
+use super::lost_frames;
 use crate::block::Level;
 use crate::catalog::{Away, Gone, Snapshot};
 use crate::ingest::{self, NodeStatus, Outcomes, Source};
@@ -38,6 +39,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "wal": ingest.wal,
         "flushed_lsn": ingest.flushed_lsn,
         "replay": ingest.replay,
+        "lost_frames": server.ingest.lost_frames().iter().map(lost_frames::one).collect::<Vec<Value>>(),
         "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),

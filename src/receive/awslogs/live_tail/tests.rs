@@ -18,6 +18,7 @@ impl Source for Path {
         View {
             head: Arc::from([]),
             snapshot: Arc::new(Snapshot::default()),
+            lost: Arc::default(),
         }
     }
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {

@@ -25,6 +25,7 @@ impl Source for Nothing {
         View {
             head: Arc::from([]),
             snapshot: Arc::new(Snapshot::default()),
+            lost: Arc::default(),
         }
     }
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
