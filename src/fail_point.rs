@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// All points, in the order of the data. Between any two of them lies a step that leaves a trace outside the process.
 pub const POINTS: &[&str] = &[
     "flush.after_cut",
+    "flush.before_index",
     "flush.after_announcement",
     "flush.after_index_put",
     "flush.after_parquet_put",

@@ -21,6 +21,7 @@ use super::directory::ScratchDirectory;
 use super::document::{self, Documents, RowDocument};
 use super::pack::{Own, Packed, pack};
 use super::{BlockId, BlockMeta, Error, HiddenRows, Level, Result, Settings, tokenizer};
+use crate::fail_point;
 use crate::model::schema::{CONTEXT_COLUMN, SCHEMA_VERSION, memory_schema};
 use crate::model::{Context, Rows, Table, TimeRange, unify_contexts};
 use crate::storage::Scratch;
@@ -215,6 +216,7 @@ impl<'a> Builder<'a> {
     }
 
     fn write_index(&self, settings: &Settings, documents: Receiver<Arc<Documents>>) -> Result<(Index, ScratchDirectory)> {
+        fail_point::hit("flush.before_index");
         let directory = ScratchDirectory::new(Scratch::memory());
         let mut writer = Index::builder()
             .schema(document::schema())

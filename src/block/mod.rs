@@ -139,6 +139,11 @@ impl Error {
         matches!(self, Error::Index { .. })
     }
 
+    /// Whether the disk did not take what was being made: trying again may help, and trying otherwise does not.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self, Error::Scratch(_))
+    }
+
     /// Whether a range of an object could not be fetched, which says nothing about the block.
     pub fn is_unread(&self) -> bool {
         matches!(self, Error::Unread { .. })

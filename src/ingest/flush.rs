@@ -493,9 +493,23 @@ impl Inner {
             LakeVisible::All => Level::Sealed,
             LakeVisible::Sealed => Level::L0,
         };
-        let (settings, now_nanos) = (self.block.clone(), self.clock.now_nanos());
-        let built = off_the_runtime(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos)).await?;
-        Ok(built)
+        let now_nanos = self.clock.now_nanos();
+        let build = |settings: block::Settings| {
+            let rows = rows.clone();
+            off_the_runtime(move || block::build(table, partition_nanos, level, &rows, &settings, now_nanos))
+        };
+        match build(self.block.clone()).await {
+            // whatever its index cannot be made of, its rows are whole: they must not keep all others out of the store
+            Err(error) if self.block.index && table.is_searchable() && !error.is_of_disk() => {
+                tracing::error!(table = table.name(), partition_nanos, %error, "a block cannot be built with its index: it is built without, and scanned");
+                let without = block::Settings {
+                    index: false,
+                    ..self.block.clone()
+                };
+                Ok(build(without).await?)
+            }
+            built => Ok(built?),
+        }
     }
 
     /// Puts both objects; tries for as long as the store is away.

@@ -52,6 +52,22 @@ def test_flush_and_maintenance_go_on_after_a_panic(make_lake):
     lake.stop()
 
 
+def test_a_block_whose_index_cannot_be_built_is_stored_without_it(make_lake):
+    # one stands for any flush that can never succeed: the others would wait behind it, until all is refused
+    config = {"ingest": {"flush_age_seconds": 1}, "lake": {"every_seconds": 3600}}
+    lake = make_lake(config=config, args=["--fail-points", "flush.before_index=panic"])
+    send(lake, "first")
+    lake.wait_flushed()
+    send(lake, "second")
+    lake.wait_flushed()
+    assert "it is built without, and scanned" in lake.log_tail()
+    blocks = lake.sql("SELECT index FROM blocks WHERE table_name IN ('logs', 'spans')")
+    assert [block["index"] for block in blocks].count(None) == 1, blocks
+    assert sorted(hit["body"] for hit in lake.hits("first OR second")) == ["first", "second"]
+    assert requests.get(lake.url + "/readyz", timeout=10).status_code == 200
+    lake.stop()
+
+
 def test_a_wrong_action_is_refused():
     done = subprocess.run([lakes.binary(), "serve", "--fail-points", "flush.after_cut=sleep"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and "=panic" in done.stderr
