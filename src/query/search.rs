@@ -233,7 +233,13 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
     let mut found: Vec<Found> = first.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     let has_more = found.len() > n_rows;
-    found.truncate(n_rows);
+    if let Some(next) = found.get(n_rows) {
+        // two nodes may have given rows of one time one ID: no cursor stands between those, so they come together, on the next page
+        let (time, ingest_id) = (next.time, next.ingest_id);
+        let is_other = |found: &Found| (found.time, found.ingest_id) != (time, ingest_id);
+        let end = found[..n_rows].iter().rposition(is_other).map_or(n_rows, |at| at + 1);
+        found.truncate(end);
+    }
     let last = found.last().filter(|_| has_more).map(|found| Cursor {
         time_unix_nano: order.rank(found.time),
         ingest_id: order.rank(found.ingest_id),
@@ -555,6 +561,10 @@ async fn fetch(job: &Job, found: &[Found], opened: &Arc<BTreeMap<usize, Block>>,
             let bytes = hit.memory_bytes();
             if !fetched.hits.is_empty() && fetched.bytes.saturating_add(bytes) > max_bytes {
                 fetched.is_cut = true;
+                // as in `locate`
+                let key = |hit: &Hit| (hit.time_unix_nano(), hit.ingest_id());
+                let end = fetched.hits.iter().rposition(|one| key(one) != key(&hit)).map(|at| at + 1);
+                fetched.hits.truncate(end.unwrap_or(usize::MAX));
                 return Ok(fetched);
             }
             fetched.bytes += bytes;

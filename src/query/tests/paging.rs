@@ -93,6 +93,34 @@ async fn check_pages(lake: &Lake, mut asked: SearchRequest, query: &str, expecte
     assert!(limit == 1 || gathered.len() == expected.len());
 }
 
+/// Two nodes give IDs by themselves: rows of one time may have the same.
+#[tokio::test]
+async fn rows_of_one_time_and_id_come_together() {
+    let lake = Lake::new().await;
+    lake.block(&rows(3, 60, 1), true).await;
+    lake.block(&rows(3, 60, 1), true).await;
+    for order in [Order::NewestFirst, Order::OldestFirst] {
+        for limit in [2, 3, 7, 50] {
+            let mut asked = SearchRequest {
+                order,
+                ..request("*", TimeRange::ALL, limit, None)
+            };
+            let mut gathered = Vec::new();
+            loop {
+                let page = lake.engine.search(&asked).await.expect("a page");
+                assert!(!page.hits.is_empty() && page.hits.len() <= limit);
+                gathered.extend(page.hits.iter().map(|hit| (hit.time_unix_nano(), hit.ingest_id())));
+                asked.cursor = page.next_cursor;
+                if asked.cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(gathered.len(), 120, "{order:?} {limit}");
+            assert!(gathered.chunks(2).all(|pair| pair[0] == pair[1]), "{order:?} {limit}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn oldest_first_is_newest_first_turned_round_page_by_page() {
     let lake = lake().await;

@@ -108,6 +108,14 @@ impl Event {
         })
     }
 
+    /// Its row's place.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor {
+            time_unix_nano: self.id.time_unix_nano,
+            ingest_id: self.id.ingest_id,
+        }
+    }
+
     pub(super) fn timestamp_millis(&self) -> i64 {
         self.id.time_unix_nano.div_euclid(1_000_000)
     }

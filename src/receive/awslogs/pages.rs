@@ -176,6 +176,8 @@ pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &As
     let (query, order) = (asked.query(), asked.order);
     let mut events: Vec<Event> = Vec::new();
     let (mut bytes, mut looked_at) = (0, 0);
+    // behind the last row of another time or ID
+    let mut before = place;
     // as many as are wanted, if all that the index gives are; else more each time
     let mut helping = asked.limit.min(HELPING);
     loop {
@@ -206,28 +208,33 @@ pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &As
             },
         };
         let is_last = until.is_none() && answer.next_cursor.is_none() && slice == left;
-        let n_hits = answer.hits.len();
-        for (number, hit) in answer.hits.into_iter().enumerate() {
+        for hit in answer.hits {
             let at = Some(Cursor {
                 time_unix_nano: hit.time_unix_nano(),
                 ingest_id: hit.ingest_id(),
             });
             looked_at += 1;
+            if place.cursor != at {
+                before = place;
+            }
             let Some(event) = Event::of(hit).filter(|event| asked.is_wanted(event, registry)) else {
                 place.cursor = at;
                 continue;
             };
             let event_bytes = event.message.len() + EVENT_OVERHEAD_BYTES;
-            if !events.is_empty() && bytes + event_bytes > MAX_PAGE_BYTES {
+            let has_room = events.len() < asked.limit && (events.is_empty() || bytes + event_bytes <= MAX_PAGE_BYTES);
+            if !has_room {
+                // of two nodes' rows of one time and ID, between which no cursor stands, both come on the next page
+                let twins = events.iter().rev().take_while(|event| Some(event.cursor()) == at).count();
+                if twins < events.len() {
+                    events.truncate(events.len() - twins);
+                    place = before;
+                }
                 return Ok(Page::upto(events, Some(place)));
             }
             place.cursor = at;
             bytes += event_bytes;
             events.push(event);
-            if events.len() == asked.limit {
-                let has_more = number + 1 < n_hits || !is_last;
-                return Ok(Page::upto(events, Some(place).filter(|_| has_more)));
-            }
         }
         match until {
             Some(time) => return Ok(Page::late(events, place.at(time, order))),
@@ -235,7 +242,7 @@ pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &As
             None if answer.next_cursor.is_none() => place = place.behind(slice, order),
             None => {}
         }
-        if looked_at >= MAX_LOOKED_AT {
+        if looked_at >= MAX_LOOKED_AT || events.len() == asked.limit {
             return Ok(Page::upto(events, Some(place)));
         }
         // another helping may take all of its time

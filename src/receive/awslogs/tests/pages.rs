@@ -15,6 +15,8 @@ struct Slow {
     time_for: i64,
     /// Rows from here on cannot be read.
     away_from: i64,
+    /// Each row is there twice, as of two nodes that give the same IDs.
+    is_doubled: bool,
 }
 
 const BLOCK: i64 = 50;
@@ -78,9 +80,12 @@ impl Searched for Slow {
                 answer.hits.extend(block.iter().copied().filter(|row| matches(*row)).skip(1).map(hit));
                 return Ok(answer);
             }
-            answer.hits.extend(block.iter().copied().filter(|row| matches(*row)).map(hit));
+            let copies = if self.is_doubled { 2 } else { 1 };
+            let matching = block.iter().copied().filter(|row| matches(*row));
+            answer.hits.extend(matching.flat_map(|row| std::iter::repeat_n(hit(row), copies)));
             if answer.hits.len() > request.limit {
-                answer.hits.truncate(request.limit);
+                // copies come together
+                answer.hits.truncate(request.limit - request.limit % copies);
                 answer.next_cursor = answer.hits.last().map(|hit| Cursor {
                     time_unix_nano: hit.time_unix_nano(),
                     ingest_id: hit.ingest_id(),
@@ -146,6 +151,7 @@ async fn what_there_is_no_time_for_comes_page_by_page_and_each_event_once() {
             n_rows: 1_000,
             time_for,
             away_from: i64::MAX,
+            is_doubled: false,
         };
         for (range, limit) in [
             (TimeRange::ALL, 10_000),
@@ -172,12 +178,32 @@ async fn what_there_is_no_time_for_comes_page_by_page_and_each_event_once() {
 }
 
 #[tokio::test]
+async fn rows_of_two_nodes_that_have_one_time_and_id_are_on_one_page() {
+    let server = Server::with_stream().await;
+    for (limit, time_for) in [(2, 10_000), (3, 10_000), (7, 90), (10_000, 90)] {
+        let slow = Slow {
+            n_rows: 1_000,
+            time_for,
+            away_from: i64::MAX,
+            is_doubled: true,
+        };
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let mut found: Vec<i64> = pages(&server, &slow, &asked(TimeRange::ALL, order, limit)).await.expect("pages").concat();
+            found.sort_unstable();
+            let expected: Vec<i64> = (0..1_000).filter(|row| matches(*row)).flat_map(|row| [row, row]).collect();
+            assert_eq!(found, expected, "{limit} {time_for} {order:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_is_told_behind_what_was_found() {
     let server = Server::with_stream().await;
     let mut slow = Slow {
         n_rows: 1_000,
         time_for: 10_000,
         away_from: 400,
+        is_doubled: false,
     };
     let asked = asked(TimeRange::ALL, Order::OldestFirst, 10_000);
     let (found, error) = pages(&server, &slow, &asked).await.expect_err("the store is away");
@@ -196,6 +222,7 @@ async fn a_store_that_is_away_is_told_behind_what_was_found() {
         n_rows: 1_000,
         time_for: 0,
         away_from: i64::MAX,
+        is_doubled: false,
     };
     let (found, error) = pages(&server, &stuck, &asked).await.expect_err("no time for anything");
     assert!(found.concat().is_empty() && found.len() < 10, "{found:?}");
