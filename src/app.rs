@@ -182,6 +182,7 @@ impl App {
             log_groups: faces.log_groups.clone(),
             lake_visible_at_once: config.ingest.lake_visible == LakeVisible::All,
             query_timeout: Duration::from_secs(config.query.timeout_seconds),
+            report_timeout: Duration::from_secs(config.insights.timeout_seconds),
             block: config.block.clone(),
             catalog,
             store,

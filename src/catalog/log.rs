@@ -1,7 +1,7 @@
 //! The catalog of one node: follows the log, and writes to it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,8 @@ pub struct Catalog {
     node: NodeId,
     live: Mutex<Live>,
     newest: ArcSwap<Snapshot>,
+    /// Those before it, as far as somebody may still read them.
+    older: parking_lot::Mutex<Vec<Weak<Snapshot>>>,
     delete_seen: Notify,
     /// Whether this process has said that its node leaves: a record behind that would have every delete wait for the node again.
     leaves: AtomicBool,
@@ -48,6 +50,7 @@ impl Catalog {
             store,
             node,
             newest: ArcSwap::new(newest),
+            older: parking_lot::Mutex::default(),
             live: Mutex::new(live),
             delete_seen: Notify::new(),
             leaves: AtomicBool::new(false),
@@ -78,6 +81,11 @@ impl Catalog {
     /// What is live, as far as this node has read: up to its own last commit at least.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.newest.load_full()
+    }
+
+    /// Snapshots before the newest that somebody here still reads, as a long query does.
+    pub fn older_in_use(&self) -> Vec<Arc<Snapshot>> {
+        self.older.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Makes a commit happen, once, and gives a snapshot that has it (and what others committed before it).
@@ -233,7 +241,11 @@ impl Catalog {
         apply(live, record)?;
         let snapshot = live.snapshot();
         metrics::live(&snapshot);
-        self.newest.store(snapshot);
+        let before = Arc::downgrade(&self.newest.swap(snapshot));
+        let mut older = self.older.lock();
+        older.retain(|snapshot| snapshot.strong_count() > 0);
+        older.push(before);
+        drop(older);
         if orders_delete {
             self.delete_seen.notify_one();
         }

@@ -11,7 +11,7 @@
 //! | seal | the hour is over for `seal_after_seconds`, and quiet | L0 blocks become blocks of the lake |
 //! | merge | a running partition has `merge_at_blocks` blocks of like size | they become one L0 block |
 //! | rewrite | a block of the lake has hidden rows, and its hour's late rows are sealed, or there are none | puts a block without them in its place |
-//! | delete | a block was removed `removed_grace_seconds` ago; one that was replaced in the lake, as long as a query may take ([`lake_swap_grace`]) | deletes its objects |
+//! | delete | a block was removed `removed_grace_seconds` ago; one that was replaced in the lake, as long as a query may take ([`lake_swap_grace`]); and no report of this node that began before still reads it | deletes its objects |
 //! | sweep | once a day | deletes objects that no record names, a day old at least |
 //!
 //! Tables that are kept by day are sealed by the hour too: what was flushed in an hour goes into the lake once that hour
@@ -112,7 +112,7 @@ pub struct Config {
 }
 
 /// How long a block in the lake stays that another in the lake replaces, or whose rows were deleted: until then foreign readers
-/// see both, so it goes as soon as no query of ours can still read it.
+/// see both, so it goes as soon as no query of ours can still read it. What a longer report of this node reads stays until that ends.
 pub fn lake_swap_grace(query_timeout: Duration) -> Duration {
     (query_timeout + QUERY_MARGIN).max(MIN_LAKE_SWAP_GRACE)
 }
@@ -169,6 +169,8 @@ pub struct Parts {
     pub lake_visible_at_once: bool,
     /// How long a query may take: blocks that it may read stay for longer.
     pub query_timeout: Duration,
+    /// How long a report may take, which is the longest there is: blocks that one under way here may read stay until it ends.
+    pub report_timeout: Duration,
     /// How blocks are written.
     pub block: block::Settings,
     /// Which blocks exist.
@@ -343,6 +345,8 @@ pub struct Maintainer {
     retention: retention::Retention,
     lake_visible_at_once: bool,
     lake_swap_grace: Duration,
+    /// What is read here stays at most so long.
+    longest_read: Duration,
     makes_indexes: bool,
     merge: Arc<dyn Merge>,
     catalog: Arc<Catalog>,
@@ -379,6 +383,7 @@ impl Maintainer {
             retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
             lake_swap_grace: lake_swap_grace(parts.query_timeout),
+            longest_read: parts.query_timeout.max(parts.report_timeout) + QUERY_MARGIN,
             makes_indexes: parts.block.index,
             merge,
             catalog: parts.catalog,
@@ -630,6 +635,7 @@ impl Maintainer {
     async fn delete_removed(&self, report: &mut Report) {
         let snapshot = self.catalog.snapshot();
         let now_nanos = self.clock.now_nanos();
+        let in_use = self.catalog.older_in_use();
         let known: HashSet<&BlockId> = snapshot.removed().iter().map(|removed| &removed.meta.id).collect();
         self.deleted.lock().retain(|id| known.contains(id));
         for removed in snapshot.removed() {
@@ -640,8 +646,12 @@ impl Maintainer {
             if removed.node != *self.catalog.node() {
                 grace_nanos = grace_nanos.saturating_add(FOREIGN_GRACE_NANOS);
             }
-            let is_due = removed.at_nanos.saturating_add(grace_nanos) <= now_nanos;
-            if !is_due || self.deleted.lock().contains(&removed.meta.id) {
+            let is_due = |grace_nanos: i64| removed.at_nanos.saturating_add(grace_nanos) <= now_nanos;
+            if !is_due(grace_nanos) || self.deleted.lock().contains(&removed.meta.id) {
+                continue;
+            }
+            let is_read = |snapshot: &Arc<Snapshot>| snapshot.block(removed.meta.table, &removed.meta.id).is_some();
+            if !is_due(policy::nanos(self.longest_read.as_secs())) && in_use.iter().any(is_read) {
                 continue;
             }
             match self.delete_block(&removed.meta).await {

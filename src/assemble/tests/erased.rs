@@ -74,6 +74,7 @@ impl World {
             log_groups: Arc::new(NoLogGroups),
             lake_visible_at_once: false,
             query_timeout: std::time::Duration::from_secs(30),
+            report_timeout: std::time::Duration::from_secs(30),
             block: block::Settings::default(),
             catalog,
             store,

@@ -21,6 +21,7 @@ const MINUTE: i64 = 60 * SECOND_NANOS;
 const DAY: i64 = 24 * HOUR;
 /// Of the queries in whose time blocks are replaced.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3_600);
 const LAKE_SWAP_GRACE: i64 = 31 * SECOND_NANOS;
 /// 2026-11-22T05:00:00Z
 const START: i64 = 1_795_323_600 * SECOND_NANOS;
@@ -203,6 +204,7 @@ impl World {
             log_groups: Arc::new(NoLogGroups),
             lake_visible_at_once: self.lake_visible_at_once,
             query_timeout: QUERY_TIMEOUT,
+            report_timeout: REPORT_TIMEOUT,
             block: block::Settings::default(),
             catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
             cache: Cache::open(Arc::clone(&store), &self.caches.path().join("cache"), 1 << 20).expect("opens"),
@@ -380,6 +382,33 @@ async fn with_everything_in_the_lake_files_stay_few_and_the_old_ones_go_at_once(
     world.clock.advance(LAKE_SWAP_GRACE);
     maintainer.run_once().await;
     world.check(&maintainer).await;
+}
+
+/// A report reads for longer than a query may.
+#[tokio::test]
+async fn a_block_that_is_still_read_stays_until_the_report_ends_or_may_run_no_longer() {
+    for ends in [true, false] {
+        let mut world = World::new(Config {
+            merge_at_blocks: 4,
+            ..Config::default()
+        });
+        world.lake_visible_at_once = true;
+        let maintainer = world.maintainer(1).await;
+        for _ in 0..4 {
+            world.flush(&maintainer, Table::Logs, START, 10).await;
+        }
+        let report = maintainer.catalog.snapshot();
+        assert_eq!(maintainer.run_once().await.blocks_made, 1);
+        world.clock.advance(5 * LAKE_SWAP_GRACE);
+        assert_eq!(maintainer.run_once().await.objects_deleted, 0, "they are read");
+        assert!(maintainer.is_something_leaving_the_lake());
+        match ends {
+            true => drop(report),
+            false => world.clock.advance(REPORT_TIMEOUT.as_nanos() as i64),
+        }
+        assert_eq!(maintainer.run_once().await.objects_deleted, 8);
+        world.check_nothing_is_left_behind(&maintainer).await;
+    }
 }
 
 #[tokio::test]
@@ -646,6 +675,7 @@ async fn real_blocks_are_sealed_with_their_index() {
         log_groups: Arc::new(NoLogGroups),
         lake_visible_at_once: false,
         query_timeout: QUERY_TIMEOUT,
+        report_timeout: REPORT_TIMEOUT,
         block: block::Settings::default(),
         catalog: Arc::new(Catalog::open(Arc::clone(&store), node).await.expect("opens")),
         cache: Cache::open(Arc::clone(&store), &world.caches.path().join("cache"), 1 << 20).expect("opens"),

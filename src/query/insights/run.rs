@@ -470,6 +470,7 @@ async fn share_rows(
     let query = plan.scope.query().and(plan.script.prefilter());
     let columns = needs.columns();
     let mut walk = Walk::new(range, Order::NewestFirst).in_slices_of(SLICE_ROWS, &engine.extent(Table::Logs, range));
+    let mut was_replaced = false;
     while let Some(slice) = walk.slice() {
         let share = || Share::new(pipeline.share(), plan.scope.clone(), needs.clone());
         let (shares, coverage) = match engine.share_for_report(&query, slice, &columns, share).await {
@@ -489,11 +490,15 @@ async fn share_rows(
         if !coverage.complete {
             progress.has_scanned(0, coverage.bytes_read);
             // what these shares gathered is gathered again
+            if !std::mem::replace(&mut was_replaced, true) && engine.lacks_what_was_replaced(&coverage) {
+                continue;
+            }
             if coverage.is_time_up() && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
                 continue;
             }
             return Err(RunError::Unread(why(&coverage)));
         }
+        was_replaced = false;
         walk.has_read(slice, None);
         let wants_partial = is_whole && progress.wants_partial.swap(false, Ordering::Relaxed);
         let compute = move || {

@@ -312,3 +312,50 @@ async fn a_store_that_goes_away_behind_the_tail_is_told_and_may_come_back() {
     store.is_away.store(false, Ordering::SeqCst);
     assert_eq!(lake.find(Table::Logs, "needle").await, ["4321"]);
 }
+
+/// Another node replaced a block, and deleted it before a question that began earlier came to it.
+#[tokio::test]
+async fn a_question_whose_block_was_replaced_meanwhile_is_asked_again() {
+    let rows = fixture_logs();
+    for stale_views in [0, 1] {
+        for is_sql in [false, true] {
+            let lake = Lake::far().await;
+            let old = lake.block(&rows, true).await;
+            lake.replace(&old, &rows, stale_views).await;
+            let (n_rows, coverage) = match is_sql {
+                false => {
+                    let request = SearchRequest {
+                        table: Table::Logs,
+                        query: Query::All,
+                        range: TimeRange::ALL,
+                        limit: 10_000,
+                        cursor: None,
+                        order: Order::NewestFirst,
+                    };
+                    let answer = lake.engine.search(&request).await.expect("an answer");
+                    (answer.hits.len(), answer.coverage)
+                }
+                true => {
+                    let request = SqlRequest {
+                        query: "SELECT body FROM logs".into(),
+                        limit: 10_000,
+                    };
+                    let answer = lake.engine.sql(&request).await.expect("an answer");
+                    (answer.n_rows, answer.coverage)
+                }
+            };
+            assert!(coverage.complete, "{stale_views} {is_sql}: {coverage:?}");
+            assert_eq!(n_rows, rows.len());
+        }
+    }
+    // what stays away is told
+    let lake = Lake::far().await;
+    let old = lake.block(&rows, true).await;
+    lake.replace(&old, &rows, 100).await;
+    let request = SqlRequest {
+        query: "SELECT body FROM logs".into(),
+        limit: 10_000,
+    };
+    let answer = lake.engine.sql(&request).await;
+    assert!(answer.is_err() || answer.is_ok_and(|answer| !answer.coverage.complete));
+}

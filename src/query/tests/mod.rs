@@ -39,11 +39,18 @@ pub(super) const SECOND: i64 = 1_000_000_000;
 #[derive(Debug)]
 struct Fixed {
     view: Mutex<View>,
+    /// What it shows before, and how often.
+    stale: Mutex<Option<(View, usize)>>,
     batches: broadcast::Sender<Arc<Batch>>,
 }
 
 impl Source for Fixed {
     fn view(&self) -> View {
+        let mut stale = self.stale.lock();
+        if let Some((view, times)) = stale.as_mut().filter(|(_, times)| *times > 0) {
+            *times -= 1;
+            return view.clone();
+        }
         self.view.lock().clone()
     }
     fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
@@ -89,6 +96,7 @@ impl Lake {
         };
         let source = Arc::new(Fixed {
             view: Mutex::new(view),
+            stale: Mutex::new(None),
             batches: broadcast::channel(16).0,
         });
         let clock = Arc::new(ManualClock::new(T0 + 3_600 * SECOND));
@@ -158,6 +166,22 @@ impl Lake {
         let snapshot = self.catalog.commit(commit).await.expect("commit");
         self.source.view.lock().snapshot = snapshot;
         built.meta
+    }
+
+    /// Lets one block of rows take the place of another, whose objects go at once; so many views do not know it yet.
+    pub(super) async fn replace(&self, old: &BlockMeta, rows: &Rows, stale_views: usize) {
+        let before = self.source.view.lock().clone();
+        let new = self.block(rows, true).await;
+        let mut commit = Commit::new(CommitKind::Merge, T0);
+        commit.removes.push(old.id.clone());
+        let snapshot = self.catalog.commit(commit).await.expect("commit");
+        assert!(snapshot.block(new.table, &new.id).is_some());
+        self.source.view.lock().snapshot = snapshot;
+        *self.source.stale.lock() = Some((before, stale_views));
+        let path = block_path(old);
+        for key in [path.data(), path.index()] {
+            self.store.delete(&key).await.expect("delete");
+        }
     }
 
     /// IDs of all rows that match, in the order of the answer.

@@ -352,6 +352,24 @@ async fn subqueries_and_what_is_held_of_them_have_no_more_memory_than_one() {
 }
 
 #[tokio::test]
+async fn a_run_whose_block_was_replaced_meanwhile_is_as_whole_as_any() {
+    // the views that are asked for before the second try
+    for (text, views) in [("stats count(*) as n by strlen(@message)", 3), ("fields @message | sort @message asc", 2)] {
+        let plan = plan(text, BOTH);
+        let mut before = None;
+        for stale_views in 0..=views {
+            let lake = Lake::far().await;
+            let old = lake.block(&lines(0, 300), true).await;
+            lake.replace(&old, &lines(0, 300), stale_views).await;
+            let answer = run(&lake.engine, &plan, &Progress::default()).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{text} {stale_views}: {error}"));
+            assert_eq!(shown(&answer), *before.get_or_insert_with(|| shown(&answer)), "{text} {stale_views}");
+            assert!(!answer.rows.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn many_bins_are_counted_by_the_index_piece_by_piece() {
     let lake = lake().await;
     // far more bins than one count may have

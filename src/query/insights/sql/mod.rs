@@ -84,6 +84,7 @@ pub async fn run(engine: &Engine, plan: &SqlPlan, progress: &Progress) -> Result
         progress.has_there(&engine.extent(Table::Logs, range));
         *kinds = kinds_of(engine, plan, number, wanted, range, progress).await?;
     }
+    let mut was_replaced = false;
     for _ in 0..MAX_TRIES {
         let views = views(plan, &kinds)?;
         let misfits: Vec<fields::Misfits> = views.iter().map(|view| view.misfits.clone()).collect();
@@ -93,6 +94,9 @@ pub async fn run(engine: &Engine, plan: &SqlPlan, progress: &Progress) -> Result
         let (rows, coverage) = running.await??;
         progress.has_scanned(coverage.head_rows, coverage.bytes_read);
         if !coverage.complete {
+            if !std::mem::replace(&mut was_replaced, true) && engine.lacks_what_was_replaced(&coverage) {
+                continue;
+            }
             return Err(RunError::Unread(why(&coverage)));
         }
         if !misfits.iter().any(|misfit| misfit.load(Ordering::Relaxed)) {
@@ -153,6 +157,7 @@ async fn kinds_of(
     let (query, columns) = (scope.query(), needs.columns());
     let mut walk = Walk::new(range, Order::NewestFirst).in_slices_of(SLICE_ROWS, &engine.extent(Table::Logs, range));
     let mut all = Kinds::default();
+    let mut was_replaced = false;
     while let Some(slice) = walk.slice() {
         let taker = || KindsTaker {
             kinds: Kinds::default(),
@@ -187,11 +192,15 @@ async fn kinds_of(
         }
         if !coverage.complete {
             progress.has_scanned(0, coverage.bytes_read);
+            if !std::mem::replace(&mut was_replaced, true) && engine.lacks_what_was_replaced(&coverage) {
+                continue;
+            }
             if coverage.is_time_up() && walk.narrow(slice, &engine.extent(Table::Logs, slice)) {
                 continue;
             }
             return Err(RunError::Unread(why(&coverage)));
         }
+        was_replaced = false;
         walk.has_read(slice, None);
         progress.has_scanned(n_events, if coverage.blocks_read == 0 { message_bytes } else { coverage.bytes_read });
     }
