@@ -8,6 +8,7 @@ use parking_lot::Mutex as SyncMutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::calls::Calls;
 use super::known::Known;
@@ -153,18 +154,27 @@ impl Assembler {
 
     /// Writes what there is of every trace, quiet or not: what has been acknowledged is then in the tables. Gives the time since which
     /// they have all traces.
-    pub async fn freshen(&self) -> Result<i64, String> {
-        let now_nanos = self.clock.now_nanos();
-        {
-            let state = self.state.lock().await;
-            if let Some(state) = state.as_ref().filter(|state| now_nanos.saturating_sub(state.fresh_at_nanos) < FRESH_FOR_NANOS) {
-                return Ok(state.kept.since_nanos);
-            }
-        }
-        self.step(0).await?;
+    pub async fn freshen(self: &Arc<Self>) -> Result<i64, String> {
+        let asked_nanos = self.clock.now_nanos();
+        let assembler = self.clone();
+        // whoever asked may hang up: what is written must be noted all the same
+        let task = tokio::spawn(async move { assembler.freshen_since(asked_nanos).await }.in_current_span());
+        task.await.unwrap_or_else(|ended| Err(format!("the work on traces ended: {ended}")))
+    }
+
+    async fn freshen_since(&self, asked_nanos: i64) -> Result<i64, String> {
         let mut state = self.state.lock().await;
+        // many may have waited here: one step serves all who asked before it began
+        if let Some(state) = state
+            .as_ref()
+            .filter(|state| asked_nanos.saturating_sub(state.fresh_at_nanos) < FRESH_FOR_NANOS)
+        {
+            return Ok(state.kept.since_nanos);
+        }
+        let begun_nanos = self.clock.now_nanos();
+        self.step_locked(&mut state, 0).await?;
         let state = state.as_mut().ok_or("nothing was assembled")?;
-        state.fresh_at_nanos = now_nanos;
+        state.fresh_at_nanos = begun_nanos;
         Ok(state.kept.since_nanos)
     }
 
@@ -176,7 +186,11 @@ impl Assembler {
     /// Follows to the end, then writes the traces that have been quiet for so long.
     pub(super) async fn step(&self, quiet_nanos: i64) -> Result<(), String> {
         let mut state = self.state.lock().await;
-        let state = match &mut *state {
+        self.step_locked(&mut state, quiet_nanos).await
+    }
+
+    async fn step_locked(&self, state: &mut Option<State>, quiet_nanos: i64) -> Result<(), String> {
+        let state = match state {
             Some(state) => state,
             none => none.insert(self.begin().await?),
         };
@@ -354,6 +368,10 @@ impl Assembler {
         } = compared.map_err(again)?;
         let n_corrected = summaries.iter().filter(|(_, revision)| *revision > 1).count() as u64;
         let n_written = summaries.len() as u64;
+        // before the write: should nobody be left when it is done, or should it fail and be there all the same, the next look asks
+        for (id, start_nanos) in &starts {
+            state.known.note(id, *start_nanos);
+        }
         if !summaries.is_empty() {
             let mut tables: Vec<Rows> = vec![rows::traces(&summaries).map_err(again)?];
             if !change.is_empty() {
@@ -363,9 +381,6 @@ impl Assembler {
                 Refused::TooLarge(message) => Failed::TooLarge(message),
                 other => again(other),
             })?;
-        }
-        for (id, start_nanos) in &starts {
-            state.known.note(id, *start_nanos);
         }
         metrics::wrote(n_written, n_corrected);
         let mut figures = self.figures.lock();

@@ -25,7 +25,8 @@
 //! # Promises
 //!
 //! - The sums of `service_edges` are what the spans say, and a trace's row of the greatest `revision` is its summary: a test compares
-//!   both with a computation anew, over random traces with all of the above.
+//!   both with a computation anew, over random traces with all of the above. Whoever asked for a graph may hang up: what was begun is done and
+//!   noted.
 //! - A graph that is asked for is as fresh as a search: traces that wait are written first ([`Assembler::freshen`]).
 //! - The parts of a trace are looked for up to an hour around those that came, and from where its row begins. Parts that come more than
 //!   an hour apart from all that is known make it two, as long as they do.

@@ -43,6 +43,8 @@ struct Inner {
     /// Traces that cannot be read, or all; and how often that was tried.
     unreadable: Option<Vec<TraceId>>,
     failed_reads: usize,
+    /// Writes are done, and their answers wait for this.
+    holds_answers: Option<Arc<tokio::sync::Notify>>,
 }
 
 /// A lake in memory.
@@ -108,6 +110,40 @@ impl Memory {
             summaries.insert(id, summary);
         }
         (calls, summaries)
+    }
+
+    fn store(&self, tables: Vec<Rows>) -> Result<(), Refused> {
+        let mut inner = self.0.lock();
+        if inner.refuse > 0 {
+            inner.refuse -= 1;
+            let is_one = tables.first().is_some_and(|rows| rows.len() == 1);
+            return match inner.refuse.is_multiple_of(2) || is_one {
+                true => Err(Refused::Draining),
+                false => Err(Refused::TooLarge("no room".into())),
+            };
+        }
+        for rows in tables {
+            if rows.table() == Table::ServiceEdges {
+                let change = calls_of(&rows);
+                inner.edges.add(&change);
+                continue;
+            }
+            let column = |name: &str| rows.batch().column_by_name(name).expect("a column").clone();
+            let (ids, calls) = (column("trace_id"), column("calls"));
+            for row in 0..rows.len() {
+                let written = Written {
+                    start_nanos: rows.times().value(row),
+                    revision: column("revision").as_primitive::<Int32Type>().value(row),
+                    digest: column("digest").as_primitive::<Int64Type>().value(row),
+                    calls: Calls::from_json(calls.as_string::<i32>().value(row)).expect("calls"),
+                };
+                let id = TraceId::from_hex(ids.as_string::<i32>().value(row)).expect("an ID");
+                let of_trace = inner.rows.entry(id).or_default();
+                assert!(of_trace.iter().all(|row| row.revision < written.revision), "a revision is given twice");
+                of_trace.push(written);
+            }
+        }
+        Ok(())
     }
 
     fn count_logs(&self, id: &TraceId) -> Logged {
@@ -211,35 +247,10 @@ impl Lake for Memory {
         Ok(())
     }
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused> {
-        let mut inner = self.0.lock();
-        if inner.refuse > 0 {
-            inner.refuse -= 1;
-            let is_one = tables.first().is_some_and(|rows| rows.len() == 1);
-            return match inner.refuse.is_multiple_of(2) || is_one {
-                true => Err(Refused::Draining),
-                false => Err(Refused::TooLarge("no room".into())),
-            };
-        }
-        for rows in tables {
-            if rows.table() == Table::ServiceEdges {
-                let change = calls_of(&rows);
-                inner.edges.add(&change);
-                continue;
-            }
-            let column = |name: &str| rows.batch().column_by_name(name).expect("a column").clone();
-            let (ids, calls) = (column("trace_id"), column("calls"));
-            for row in 0..rows.len() {
-                let written = Written {
-                    start_nanos: rows.times().value(row),
-                    revision: column("revision").as_primitive::<Int32Type>().value(row),
-                    digest: column("digest").as_primitive::<Int64Type>().value(row),
-                    calls: Calls::from_json(calls.as_string::<i32>().value(row)).expect("calls"),
-                };
-                let id = TraceId::from_hex(ids.as_string::<i32>().value(row)).expect("an ID");
-                let of_trace = inner.rows.entry(id).or_default();
-                assert!(of_trace.iter().all(|row| row.revision < written.revision), "a revision is given twice");
-                of_trace.push(written);
-            }
+        self.store(tables)?;
+        let held = self.0.lock().holds_answers.clone();
+        if let Some(held) = held {
+            held.notified().await;
         }
         Ok(())
     }
@@ -492,5 +503,41 @@ fn where_nothing_can_be_read_little_is_tried() {
         clock.advance(30 * SECOND);
         assembler.step(0).await.expect("a step");
         assert_eq!(lake.0.lock().rows.len(), 100);
+    });
+}
+
+#[test]
+fn who_hangs_up_while_a_graph_is_made_fresh_doubles_nothing() {
+    now(async {
+        for asks_by_itself in [false, true] {
+            let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+            let assembler = Arc::new(Assembler::new(Config::default(), lake.clone(), clock.clone()));
+            assembler.step(0).await.expect("a step");
+            for number in 1..=3 {
+                lake.put(web(number, 1, NOW + 4 * HOUR));
+            }
+            let held = Arc::new(tokio::sync::Notify::new());
+            lake.0.lock().holds_answers = Some(held.clone());
+            let asked: std::pin::Pin<Box<dyn Future<Output = ()> + '_>> = match asks_by_itself {
+                // even where the step itself is cut short
+                false => Box::pin(async { drop(assembler.step(0).await) }),
+                true => Box::pin(async { drop(assembler.freshen().await) }),
+            };
+            let is_written = async {
+                while lake.0.lock().rows.len() < 3 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = asked => panic!("the write is not answered yet"),
+                () = is_written => {}
+            }
+            lake.0.lock().holds_answers = None;
+            held.notify_one();
+            assembler.step(0).await.expect("a step");
+            let (calls, _) = lake.recomputed();
+            let inner = lake.0.lock();
+            assert_eq!((&inner.edges, inner.rows.values().map(Vec::len).max()), (&calls, Some(1)));
+        }
     });
 }
