@@ -173,6 +173,18 @@ def test_many_services_come_in_pages_and_wrong_calls_are_told_what_is_wrong(lake
     assert "not found" in refused(client.get_service_graph, **frame, GroupName="nobody")
     assert len(client.get_service_graph(**frame, GroupName="Default")["Services"]) == 100
 
+    # a service that comes between two pages moves nothing
+    first = client.get_service_graph(**frame)
+    put(client, [document(900, now - 20)[1] | {"name": "a-first"}])
+    time.sleep(1.1)
+    paged, token = first["Services"], first["NextToken"]
+    while token:
+        page = client.get_service_graph(**frame, NextToken=token)
+        paged, token = paged + page["Services"], page.get("NextToken")
+    assert by_name(paged)[0].keys() == services.keys()
+    assert len(graph(client, now - 120, now + 60)[0]) == 242
+    assert "NextToken" in refused(client.get_service_graph, StartTime=now - 121, EndTime=now + 60, NextToken=first["NextToken"])
+
 
 NEWEST = "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY trace_id ORDER BY revision DESC) AS newest FROM traces) WHERE newest = 1 ORDER BY trace_id"
 

@@ -3,7 +3,7 @@
 //! `SummaryStatistics` of a service are as it tells itself, and of one that sends no segments as its callers saw it; those of an edge are
 //! as the caller saw it, where it tells. Times are whole minutes. `Root` is a service that requests enter at; those come from a node of
 //! type `client` and the same name. `EdgeType` and `ReceivedEventAgeHistogram` are told by the service of edges that are links between traces
-//! alone; links make no edges here, so no edge has them. Pages have [`SERVICES_A_PAGE`] services with all their edges, and `ReferenceId` goes on over them.
+//! alone; links make no edges here, so no edge has them. Pages have a hundred services with all their edges, and `ReferenceId` goes on over them ([`super::drawn`]).
 
 use axum::body::Body;
 use axum::http::Request;
@@ -19,8 +19,6 @@ use crate::query::ProblemKind;
 use crate::query::xray::expression::Id;
 use crate::query::xray::{Expression, facts};
 
-/// Services of one page.
-const SERVICES_A_PAGE: usize = 100;
 /// Traces of one graph.
 const MAX_TRACE_IDS: usize = 100;
 /// Shortest period of a series, seconds: requests are counted by minute.
@@ -106,8 +104,13 @@ impl Receiver {
     pub(super) async fn get_service_graph(&self, request: Request<Body>) -> Result<Value> {
         let call: GetServiceGraph = self.call(request).await?;
         let frame = time_frame(call.start_time, call.end_time)?;
-        let told = self.calls_of_group(frame, None, call.group_name.as_deref(), call.group_arn.as_deref()).await?;
-        let mut out = page(&ServiceGraph::of(&told.calls), call.next_token.as_deref())?;
+        let (name, arn) = (call.group_name.as_deref(), call.group_arn.as_deref());
+        let asked = format!("{frame:?} {name:?} {arn:?}");
+        let draw = async {
+            let told = self.calls_of_group(frame, None, name, arn).await?;
+            Ok(ServiceGraph::of(&told.calls))
+        };
+        let mut out = self.drawn.page(&asked, call.next_token.as_deref(), draw).await?;
         out["StartTime"] = facts::seconds(frame.start_nanos).into();
         out["EndTime"] = facts::seconds(frame.end_nanos).into();
         out["ContainsOldGroupVersions"] = false.into();
@@ -126,11 +129,14 @@ impl Receiver {
 
     /// A page of the graph of some traces.
     pub(super) async fn graph_of_traces(&self, ids: &[TraceId], token: Option<&str>) -> Result<Value> {
-        let calls = match self.graphs()?.calls_of_traces(ids).await? {
-            Some(told) => readable(told)?.calls,
-            None => Default::default(),
+        let draw = async {
+            let calls = match self.graphs()?.calls_of_traces(ids).await? {
+                Some(told) => readable_or_cut(told)?.calls,
+                None => Default::default(),
+            };
+            Ok(ServiceGraph::of(&calls))
         };
-        page(&ServiceGraph::of(&calls), token)
+        self.drawn.page(&format!("{ids:?}"), token, draw).await
     }
 
     /// `GetTimeSeriesServiceStatistics`.
@@ -200,6 +206,16 @@ impl Receiver {
     }
 }
 
+/// All of it, or as much of too large traces as one answer holds, which is what `BatchGetTraces` gives of them too.
+fn readable_or_cut(told: Told) -> Result<Told> {
+    let coverage = &told.coverage;
+    let is_cut = coverage.further_problems == 0 && coverage.problems.iter().all(|problem| problem.kind == ProblemKind::Limit);
+    match coverage.complete || is_cut {
+        true => Ok(told),
+        false => Err(unreadable()),
+    }
+}
+
 /// All of it, or nothing is said.
 fn readable(told: Told) -> Result<Told> {
     let problems = &told.coverage.problems;
@@ -212,26 +228,7 @@ fn readable(told: Told) -> Result<Told> {
     }
 }
 
-/// The services of a page, and the token of the next one.
-fn page(graph: &ServiceGraph, token: Option<&str>) -> Result<Value> {
-    let first = match token {
-        None => 0,
-        Some(token) => token
-            .parse::<usize>()
-            .ok()
-            .filter(|first| *first < graph.nodes.len())
-            .ok_or_else(|| Error::InvalidRequest("NextToken is not one of this call's".into()))?,
-    };
-    let services = graph.nodes.iter().enumerate().skip(first).take(SERVICES_A_PAGE);
-    let mut out = json!({ "Services": services.map(|(number, node)| service(graph, number, node)).collect::<Vec<_>>() });
-    let next = first.saturating_add(SERVICES_A_PAGE);
-    if next < graph.nodes.len() {
-        out["NextToken"] = next.to_string().into();
-    }
-    Ok(out)
-}
-
-fn service(graph: &ServiceGraph, number: usize, node: &Node) -> Value {
+pub(super) fn service(graph: &ServiceGraph, number: usize, node: &Node) -> Value {
     let of_service = graph.edges.iter().filter(|edge| edge.client == number);
     let edges = of_service.map(|edge| {
         json!({
@@ -279,4 +276,28 @@ fn statistics(sums: &Statistics) -> Value {
 fn histogram(times: &Histogram) -> Value {
     let entry = |(class, count): (&i32, &i64)| json!({ "Value": middle_of(*class) / 1e9, "Count": count });
     times.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::Calls;
+    use crate::query::Coverage;
+
+    #[test]
+    fn a_trace_that_is_cut_has_a_graph_and_one_that_cannot_be_read_has_none() {
+        let with = |kinds: &[ProblemKind]| {
+            let mut coverage = Coverage::new(TimeRange::ALL);
+            kinds.iter().for_each(|kind| coverage.incomplete(*kind, "spans", "too many"));
+            readable_or_cut(Told {
+                calls: Calls::default(),
+                range: TimeRange::ALL,
+                coverage,
+            })
+        };
+        assert!(with(&[]).is_ok() && with(&[ProblemKind::Limit]).is_ok());
+        for kind in [ProblemKind::Unreachable, ProblemKind::Corrupt, ProblemKind::Timeout] {
+            assert!(matches!(with(&[ProblemKind::Limit, kind]), Err(Error::Throttled { .. })), "{kind:?}");
+        }
+    }
 }

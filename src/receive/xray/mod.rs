@@ -23,6 +23,7 @@
 //! which every SDK retries.
 
 mod definitions;
+mod drawn;
 mod groups;
 mod passing;
 mod reads;
@@ -46,6 +47,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use drawn::Drawn;
 use groups::Groups;
 use retrieval::Retrievals;
 use sampling::Sampling;
@@ -213,6 +215,7 @@ pub struct Receiver {
     sampling: Sampling,
     groups: Groups,
     retrievals: Retrievals,
+    drawn: Drawn,
     engine: OnceLock<Engine>,
     graphs: OnceLock<Graphs>,
 }
@@ -232,6 +235,7 @@ impl Receiver {
             ),
             groups: Groups::open(config.max_groups, arn("group"), intake.clone()),
             retrievals: Retrievals::default(),
+            drawn: Drawn::default(),
             config,
             intake,
             clock,
