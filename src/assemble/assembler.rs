@@ -328,7 +328,9 @@ impl Assembler {
     }
 
     async fn write_some(&self, state: &mut State, due: &[(TraceId, Arrived)]) -> Result<(), Failed> {
-        let first = due.iter().map(|(_, arrived)| arrived.first_nanos).min().unwrap_or_default();
+        // of a trace that takes hours the parts come hours apart
+        let first = |(id, arrived): &(TraceId, Arrived)| state.known.first_nanos(id).unwrap_or(arrived.first_nanos).min(arrived.first_nanos);
+        let first = due.iter().map(first).min().unwrap_or_default();
         let last = due.iter().map(|(_, arrived)| arrived.last_nanos).max().unwrap_or_default();
         let ids: Vec<TraceId> = due.iter().map(|(id, _)| *id).collect();
         let maybe_written: Vec<TraceId> = due

@@ -5,16 +5,25 @@ use std::collections::{BTreeMap, HashMap};
 use super::reread::REACH_NANOS;
 use crate::model::TraceId;
 
-/// Traces remembered, some 40 bytes each. (Few in tests.)
+/// Traces remembered, some 50 bytes each. (Few in tests.)
 const MAX_REMEMBERED: usize = if cfg!(test) { 5 } else { 2_000_000 };
+
+/// What is remembered of a trace.
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    /// The last hour in which it was noted.
+    hour: i64,
+    /// Its first start.
+    first_nanos: i64,
+}
 
 /// IDs of traces that were written, by the hour in which they start.
 #[derive(Debug)]
 pub(super) struct Known {
     /// Of those that start earlier, not all are here.
     covers_from_nanos: i64,
-    /// The last hour in which each was noted.
-    hours: HashMap<u64, i64>,
+    /// Each by a hash of its ID.
+    traces: HashMap<u64, Remembered>,
     /// The traces that were noted in each; of some, a later hour counts.
     by_hour: BTreeMap<i64, Vec<u64>>,
     /// Entries of all hours.
@@ -26,7 +35,7 @@ impl Known {
     pub(super) fn covering_from(covers_from_nanos: i64) -> Known {
         Known {
             covers_from_nanos,
-            hours: HashMap::new(),
+            traces: HashMap::new(),
             by_hour: BTreeMap::new(),
             n_remembered: 0,
         }
@@ -39,25 +48,35 @@ impl Known {
 
     /// Whether it is remembered.
     pub(super) fn has(&self, id: &TraceId) -> bool {
-        self.hours.contains_key(&hash_of(id))
+        self.traces.contains_key(&hash_of(id))
+    }
+
+    /// When it starts, if it is remembered: the parts of one that takes hours come hours apart.
+    pub(super) fn first_nanos(&self, id: &TraceId) -> Option<i64> {
+        Some(self.traces.get(&hash_of(id))?.first_nanos)
     }
 
     /// A trace that starts then was written.
     pub(super) fn note(&mut self, id: &TraceId, start_nanos: i64) {
         let hour = start_nanos.div_euclid(REACH_NANOS);
         let hash = hash_of(id);
-        if self.hours.get(&hash).is_some_and(|known| *known >= hour) {
-            return;
+        let mut first_nanos = start_nanos;
+        if let Some(known) = self.traces.get_mut(&hash) {
+            known.first_nanos = known.first_nanos.min(start_nanos);
+            if known.hour >= hour {
+                return;
+            }
+            first_nanos = known.first_nanos;
         }
-        self.hours.insert(hash, hour);
+        self.traces.insert(hash, Remembered { hour, first_nanos });
         self.by_hour.entry(hour).or_default().push(hash);
         self.n_remembered += 1;
         while self.n_remembered > MAX_REMEMBERED {
             let Some((hour, forgotten)) = self.by_hour.pop_first() else { return };
             self.n_remembered -= forgotten.len();
             for hash in forgotten {
-                if self.hours.get(&hash) == Some(&hour) {
-                    self.hours.remove(&hash);
+                if self.traces.get(&hash).is_some_and(|known| known.hour == hour) {
+                    self.traces.remove(&hash);
                 }
             }
             self.covers_from_nanos = self.covers_from_nanos.max(hour.saturating_add(1).saturating_mul(REACH_NANOS));
@@ -97,10 +116,14 @@ mod tests {
         for (n, hour) in [(1, 50), (1, 10), (2, 10), (2, 60)] {
             known.note(&id(n), hour * REACH_NANOS);
         }
+        assert_eq!(
+            (known.first_nanos(&id(1)), known.first_nanos(&id(2))),
+            (Some(10 * REACH_NANOS), Some(10 * REACH_NANOS))
+        );
         for n in 3..=5 {
             known.note(&id(n), i64::from(n) * REACH_NANOS * 20);
         }
         assert!(known.has(&id(1)) && known.has(&id(2)), "the hour 10 is forgotten, in which both were written");
-        assert!(known.n_remembered <= MAX_REMEMBERED && known.hours.len() <= known.n_remembered);
+        assert!(known.n_remembered <= MAX_REMEMBERED && known.traces.len() <= known.n_remembered);
     }
 }

@@ -31,7 +31,7 @@ const MAX_TRACES: &str = "traces of a report";
 pub struct Arrived {
     /// First start of them.
     pub first_nanos: i64,
-    /// Last one.
+    /// Last end of them; of those that only have a time, the last one.
     pub last_nanos: i64,
     /// Smallest `ingest_id` of them.
     pub first_ingest_id: i64,
@@ -76,11 +76,13 @@ impl Taker for TakeIds {
         let ids = ids.as_string_opt::<i32>().ok_or_else(not_read)?;
         let numbers = |column: &dyn Array| column.as_primitive_opt::<Int64Type>().cloned().ok_or_else(not_read);
         let (starts, ingest_ids) = (numbers(starts)?, numbers(ingest_ids)?);
+        let durations = batch.columns().get(3).map(|column| numbers(column)).transpose()?;
         for row in rows.set_indices().filter(|row| ids.is_valid(*row)) {
             let Some(id) = TraceId::from_hex(ids.value(row)) else { continue };
+            let duration = durations.as_ref().map_or(0, |durations| durations.value(row).max(0));
             let arrived = Arrived {
                 first_nanos: starts.value(row),
-                last_nanos: starts.value(row),
+                last_nanos: starts.value(row).saturating_add(duration),
                 first_ingest_id: ingest_ids.value(row),
             };
             self.traces.entry(id).and_modify(|known| known.merge(arrived)).or_insert(arrived);
@@ -170,7 +172,11 @@ impl Engine {
                 let mut job = Job::new(&view, table, filter.clone(), range, stop, self.workers(Priority::Batch));
                 narrow(&mut job, &|node| view.snapshot.flushed_lsn(node));
                 drop(view);
-                let columns: Arc<[&'static str]> = Arc::from(["trace_id", table.time_column(), "ingest_id"]);
+                let columns = match table {
+                    Table::Spans | Table::Traces => vec!["trace_id", table.time_column(), "ingest_id", "duration_nano"],
+                    _ => vec!["trace_id", table.time_column(), "ingest_id"],
+                };
+                let columns: Arc<[&'static str]> = Arc::from(columns);
                 let taker = || TakeIds {
                     traces: HashMap::new(),
                     max_traces,

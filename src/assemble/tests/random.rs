@@ -155,6 +155,20 @@ impl Memory {
     }
 }
 
+/// What came of each trace: `ingest_id`, start and end.
+pub(super) fn arrived_of(rows: impl Iterator<Item = (i64, TraceId, i64, i64)>, positions: RangeInclusive<i64>) -> HashMap<TraceId, Arrived> {
+    let mut found: HashMap<TraceId, Arrived> = HashMap::new();
+    for (first_ingest_id, id, first_nanos, last_nanos) in rows.filter(|(ingest_id, ..)| positions.contains(ingest_id)) {
+        let arrived = Arrived {
+            first_nanos,
+            last_nanos,
+            first_ingest_id,
+        };
+        found.entry(id).and_modify(|known| known.merge(arrived)).or_insert(arrived);
+    }
+    found
+}
+
 fn calls_of(rows: &Rows) -> Calls {
     let text = |name: &str, row: usize| {
         let column = rows.batch().column_by_name(name).expect("a column").as_string::<i32>();
@@ -197,19 +211,14 @@ impl Lake for Memory {
         let inner = self.0.lock();
         let spans = inner.spans.iter().map(|span| {
             let id = TraceId::from_hex(&span.trace_id).expect("an ID");
-            (span.ingest_id, id, span.start_time_unix_nano)
+            let start = span.start_time_unix_nano;
+            (span.ingest_id, id, start, start + span.duration_nano)
         });
-        let all: Vec<(i64, TraceId, i64)> = if table == Table::Spans { spans.collect() } else { inner.logs.clone() };
-        let mut found: HashMap<TraceId, Arrived> = HashMap::new();
-        for (ingest_id, id, time) in all.into_iter().filter(|(ingest_id, ..)| positions.contains(ingest_id)) {
-            let arrived = Arrived {
-                first_nanos: time,
-                last_nanos: time,
-                first_ingest_id: ingest_id,
-            };
-            found.entry(id).and_modify(|known| known.merge(arrived)).or_insert(arrived);
-        }
-        Ok(found)
+        let logs = inner.logs.iter().map(|(ingest_id, id, time)| (*ingest_id, *id, *time, *time));
+        Ok(match table {
+            Table::Spans => arrived_of(spans, positions),
+            _ => arrived_of(logs, positions),
+        })
     }
     async fn traces(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>, String> {
         {
@@ -538,6 +547,44 @@ fn who_hangs_up_while_a_graph_is_made_fresh_doubles_nothing() {
             let (calls, _) = lake.recomputed();
             let inner = lake.0.lock();
             assert_eq!((&inner.edges, inner.rows.values().map(Vec::len).max()), (&calls, Some(1)));
+        }
+    });
+}
+
+#[test]
+fn a_trace_of_many_hours_is_one_whichever_of_its_parts_comes_last() {
+    now(async {
+        for restarts in [false, true] {
+            let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+            let start = || Assembler::new(Config::default(), lake.clone(), clock.clone() as Arc<dyn Clock>);
+            let mut assembler = start();
+            assembler.step(0).await.expect("a step");
+            let child = |id: u64, start: i64| {
+                let mut one = span(id, Some(1), "web", "SERVER", start, SECOND);
+                one.trace_id = format!("{:032x}", 1);
+                one
+            };
+            // a batch that takes three hours tells of itself when it is done
+            for (id, minutes) in [(2, 1), (3, 90), (4, 179)] {
+                lake.put(child(id, NOW + minutes * 60 * SECOND));
+                assembler.step(0).await.expect("a step");
+            }
+            if restarts {
+                assembler = start();
+            }
+            let mut root = web(1, 1, NOW);
+            root.duration_nano = 3 * HOUR;
+            lake.put(root);
+            assembler.step(0).await.expect("a step");
+            let (calls, summaries) = lake.recomputed();
+            let inner = lake.0.lock();
+            let newest = inner.rows.values().flatten().max_by_key(|row| row.revision).expect("a row");
+            assert_eq!(
+                (newest.revision, newest.digest),
+                (4, summaries.values().next().expect("one").digest()),
+                "{restarts}"
+            );
+            assert_eq!(inner.edges, calls);
         }
     });
 }
