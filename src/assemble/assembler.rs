@@ -1,6 +1,6 @@
 //! Follows what comes in, waits until a trace is quiet, reads it whole, and writes what has changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +10,20 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::calls::Calls;
+use super::compare::{Compared, Old, Written, compare};
 use super::known::Known;
-use super::lake::{EngineLake, Lake, Written};
+use super::lake::{EngineLake, Lake};
 use super::reread::{REACH_NANOS, aside};
-use super::summary::Summary;
 use super::{Config, metrics, rows};
+use crate::catalog::NodeId;
 use crate::ingest::{Ingest, Refused};
 use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
-use crate::query::xray::TraceFacts;
-use crate::query::{Arrived, Engine, Logged, Trace};
+use crate::query::{Arrived, Engine, Trace};
 
 /// Log positions that are followed in one go.
-const POSITIONS_AT_ONCE: i64 = 512;
+pub(super) const POSITIONS_AT_ONCE: i64 = 512;
 /// Traces that are read and written together. (Few in tests.)
-const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
+pub(super) const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
 /// How long before and after a span that it has lost the rest of a trace, and its row, is looked for: a day.
 const LONGEST_NANOS: i64 = 24 * REACH_NANOS;
 /// A graph is asked to be fresh no more often than this.
@@ -38,34 +37,40 @@ const GIVE_UP_NANOS: i64 = 3_600_000_000_000;
 /// Traces that may fail by themselves in one go: where more do, it is not the traces.
 const MAX_FAILED: usize = 8;
 /// Bits of an `ingest_id` below the log position.
-const POSITION_BITS: u32 = 20;
+pub(super) const POSITION_BITS: u32 = 20;
 
 /// How far everything is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     /// Of every span with this `ingest_id` or a smaller one, the trace was written since.
     pub(super) done: i64,
     /// Since when traces are assembled, nanoseconds since the epoch; of earlier ones the tables may know nothing.
     pub(super) since_nanos: i64,
+    /// Of each other node, up to which of its `ingest_id` its rows of `traces` were followed; `None` in checkpoints of before that was done.
+    #[serde(default)]
+    pub(super) others: Option<BTreeMap<NodeId, i64>>,
 }
 
 /// A trace that has got something new.
-#[derive(Clone, Copy, Debug)]
-struct Open {
+#[derive(Clone, Debug)]
+pub(super) struct Open {
     arrived: Arrived,
     opened_at_nanos: i64,
     touched_at_nanos: i64,
     /// Since when it fails, and when that was tried last.
     failing: Option<(i64, i64)>,
+    /// The node that has written it too, and how far that one's rows had been followed before.
+    pub(super) told_by: Option<(NodeId, i64)>,
 }
 
 impl Open {
-    fn new(arrived: Arrived, now_nanos: i64) -> Open {
+    pub(super) fn new(arrived: Arrived, now_nanos: i64) -> Open {
         Open {
             arrived,
             opened_at_nanos: now_nanos,
             touched_at_nanos: now_nanos,
             failing: None,
+            told_by: None,
         }
     }
 
@@ -78,12 +83,16 @@ impl Open {
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// Spans up to this `ingest_id` have been seen.
     seen: i64,
     kept: Checkpoint,
-    open: HashMap<TraceId, Open>,
-    known: Known,
+    pub(super) open: HashMap<TraceId, Open>,
+    pub(super) known: Known,
+    /// Of each other node, how far its rows have been followed.
+    pub(super) others: BTreeMap<NodeId, i64>,
+    /// Whether rows of others may have come that `known` does not know of.
+    may_be_told: bool,
     fresh_at_nanos: i64,
 }
 
@@ -91,6 +100,7 @@ struct State {
 #[derive(Debug)]
 pub struct Assembler {
     config: Config,
+    us: NodeId,
     lake: Arc<dyn Lake>,
     clock: Arc<dyn Clock>,
     /// `None` until the first step.
@@ -123,11 +133,22 @@ impl Assembler {
     pub(super) fn new(config: Config, lake: Arc<dyn Lake>, clock: Arc<dyn Clock>) -> Assembler {
         Assembler {
             config,
+            us: lake.node(),
             lake,
             clock,
             state: Mutex::new(None),
             figures: SyncMutex::default(),
         }
+    }
+
+    pub(super) fn us(&self) -> &NodeId {
+        &self.us
+    }
+    pub(super) fn lake(&self) -> &dyn Lake {
+        &*self.lake
+    }
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Assembles until `stop`.
@@ -204,26 +225,35 @@ impl Assembler {
     }
 
     async fn begin(&self) -> Result<State, String> {
-        let kept = match self.lake.checkpoint() {
-            Some(kept) => kept,
-            None => {
-                let (done, is_empty) = self.lake.beginning();
-                let since_nanos = if is_empty { i64::MIN } else { self.clock.now_nanos() };
-                let first = Checkpoint { done, since_nanos };
-                self.lake.keep(first).await?;
-                first
+        let before = self.lake.checkpoint();
+        let mut kept = before.clone().unwrap_or_else(|| {
+            let (done, is_empty) = self.lake.beginning();
+            let since_nanos = if is_empty { i64::MIN } else { self.clock.now_nanos() };
+            Checkpoint {
+                done,
+                since_nanos,
+                others: None,
             }
-        };
+        });
+        // what they wrote before we began is no news
+        let others = kept.others.get_or_insert_with(|| self.lake.others().seen).clone();
+        if before.as_ref() != Some(&kept) {
+            self.lake.keep(kept.clone()).await?;
+        }
         Ok(State {
             seen: kept.done,
+            others,
             kept,
             open: HashMap::new(),
             known: Known::covering_from(self.lake.newest_start().saturating_add(1)),
+            may_be_told: false,
             fresh_at_nanos: i64::MIN,
         })
     }
 
     async fn step_with(&self, state: &mut State, quiet_nanos: i64) -> Result<(), String> {
+        let others = self.lake.others();
+        state.may_be_told |= !others.alive.is_empty() || others.seen != state.others;
         let settled = self.lake.settled(state.seen).await;
         while state.seen < settled {
             let up_to = settled.min(state.seen.saturating_add(POSITIONS_AT_ONCE << POSITION_BITS));
@@ -244,7 +274,12 @@ impl Assembler {
             state.seen = up_to;
             self.write_early(state).await?;
         }
+        let followed = self.follow_others(state, &others).await;
         let now_nanos = self.clock.now_nanos();
+        let quiet_nanos = match quiet_nanos {
+            0 => 0,
+            _ => quiet_nanos.saturating_add(others.wait_nanos(&self.us)),
+        };
         let due = state
             .open
             .iter()
@@ -253,9 +288,9 @@ impl Assembler {
             .collect();
         let written = self.write(state, due).await;
         self.keep(state);
-        // neither keeps the other back
+        // none keeps the others back
         let corrected = self.correct_lost(state).await;
-        written.and(corrected)
+        written.and(corrected).and(followed)
     }
 
     /// At the bound, the traces that have been quiet longest do not wait any longer: what comes of them later corrects them.
@@ -335,7 +370,7 @@ impl Assembler {
         let ids: Vec<TraceId> = due.iter().map(|(id, _)| *id).collect();
         let maybe_written: Vec<TraceId> = due
             .iter()
-            .filter(|(id, arrived)| !state.known.is_surely_new(id, arrived.first_nanos))
+            .filter(|(id, arrived)| state.may_be_told || !state.known.is_surely_new(id, arrived.first_nanos))
             .map(|(id, _)| *id)
             .collect();
         let around = Around::of(first, last, REACH_NANOS);
@@ -357,25 +392,21 @@ impl Assembler {
                 let from = starts
                     .min()
                     .map_or(around.rows_from, |start| around.rows_from.min(start.saturating_sub(REACH_NANOS)));
-                self.lake.written(maybe_written, TimeRange::new(from, around.read.end_nanos)).await?
+                self.written(maybe_written, TimeRange::new(from, around.read.end_nanos)).await?
             }
         };
         self.reread_longer(&mut traces, &written, around.read).await?;
-        let compared = aside(move || compare(&traces, &logged, &written, around.have_lost)).await;
-        let Compared {
-            summaries,
-            change,
-            starts,
-            old,
-        } = compared.map_err(again)?;
-        let n_corrected = summaries.iter().filter(|(_, revision)| *revision > 1).count() as u64;
-        let n_written = summaries.len() as u64;
+        let us = self.us.clone();
+        let compared = aside(move || compare(&us, &traces, &logged, &written, around.have_lost)).await;
+        let Compared { rows, change, starts, old } = compared.map_err(again)?;
+        let n_corrected = rows.iter().filter(|row| row.revision > 1).count() as u64;
+        let n_written = rows.len() as u64;
         // before the write: should nobody be left when it is done, or should it fail and be there all the same, the next look asks
         for (id, start_nanos) in &starts {
             state.known.note(id, *start_nanos);
         }
-        if !summaries.is_empty() {
-            let mut tables: Vec<Rows> = vec![rows::traces(&summaries).map_err(again)?];
+        if !rows.is_empty() {
+            let mut tables: Vec<Rows> = vec![rows::traces(&rows).map_err(again)?];
             if !change.is_empty() {
                 tables.push(rows::service_edges(&change).map_err(again)?);
             }
@@ -430,6 +461,13 @@ impl Assembler {
         Ok(())
     }
 
+    /// What the newest rows of traces say that start in a time.
+    pub(super) async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+        let rows = self.lake.written(ids, range).await?;
+        let together = rows.into_iter().filter_map(|(id, rows)| Some((id, Written::of(&rows, &self.us)?)));
+        Ok(together.collect())
+    }
+
     async fn read(&self, ids: &[TraceId], range: TimeRange) -> Result<Vec<Trace>, String> {
         let mut traces = Vec::with_capacity(ids.len());
         let mut waiting = ids;
@@ -463,13 +501,19 @@ impl Assembler {
         Ok(())
     }
 
-    /// What is not written yet begins with the first span of a trace that is open.
+    /// What is not written yet begins with the first span of a trace that is open, or the first row of another node that opened one.
     fn keep(&self, state: &mut State) {
         let first_open = state.open.values().map(|open| open.arrived.first_ingest_id.saturating_sub(1)).min();
         let done = first_open.unwrap_or(state.seen).min(state.seen).max(state.kept.done);
-        if done > state.kept.done {
-            state.kept.done = done;
-            self.lake.keep_relaxed(state.kept);
+        let mut others = state.others.clone();
+        for (node, before) in state.open.values().filter_map(|open| open.told_by.as_ref()) {
+            if let Some(seen) = others.get_mut(node) {
+                *seen = (*seen).min(*before);
+            }
+        }
+        if done > state.kept.done || state.kept.others.as_ref() != Some(&others) {
+            (state.kept.done, state.kept.others) = (done, Some(others));
+            self.lake.keep_relaxed(state.kept.clone());
         }
     }
 }
@@ -493,9 +537,6 @@ fn again(error: impl std::fmt::Display) -> Failed {
     Failed::Again(error.to_string())
 }
 
-/// Rows that are too old: of each trace those below a revision.
-type Old = Vec<(TraceId, i32)>;
-
 /// Where traces are looked for.
 #[derive(Clone, Copy, Debug)]
 struct Around {
@@ -516,64 +557,4 @@ impl Around {
             have_lost: false,
         }
     }
-}
-
-/// What is to be written.
-struct Compared {
-    /// Each with its revision.
-    summaries: Vec<(Summary, i32)>,
-    /// What is added to the edges, and taken from them.
-    change: Calls,
-    /// Every trace that was read, with its start.
-    starts: Vec<(TraceId, i64)>,
-    /// Of traces that have lost spans.
-    old: Old,
-}
-
-/// Compares traces with their rows; of those that have lost spans also tells which rows are too old, and what is left of those of
-/// which nothing is.
-fn compare(traces: &[Trace], logged: &HashMap<TraceId, Logged>, written: &HashMap<TraceId, Written>, have_lost: bool) -> Compared {
-    let mut out = Compared {
-        summaries: Vec::new(),
-        change: Calls::default(),
-        starts: Vec::with_capacity(traces.len()),
-        old: Old::new(),
-    };
-    let mut seen = HashSet::new();
-    for trace in traces.iter().filter(|trace| seen.insert(trace.trace_id)) {
-        let id = trace.trace_id;
-        let summary = Summary::of(&TraceFacts::of(trace), logged.get(&id).copied().unwrap_or_default());
-        out.starts.push((id, summary.start_unix_nano));
-        let revision = match written.get(&id) {
-            Some(written) if written.digest == summary.digest() => continue,
-            Some(written) => {
-                out.change.add(&summary.calls.since(&written.calls));
-                written.revision.saturating_add(1)
-            }
-            None => {
-                out.change.add(&summary.calls);
-                1
-            }
-        };
-        out.summaries.push((summary, revision));
-    }
-    if !have_lost {
-        return out;
-    }
-    let corrected: HashMap<TraceId, i32> = out.summaries.iter().map(|(summary, revision)| (summary.trace_id, *revision)).collect();
-    for (id, written) in written {
-        if seen.contains(id) {
-            let newest = corrected.get(id).copied().unwrap_or(written.revision);
-            out.old.extend((newest > 1).then_some((*id, newest)));
-            continue;
-        }
-        // what it had added is taken back once: a look that is repeated finds this row
-        let nothing = Summary::of_nothing(*id, written.start_nanos);
-        if written.digest != nothing.digest() {
-            out.change.add(&nothing.calls.since(&written.calls));
-            out.summaries.push((nothing, written.revision.saturating_add(1)));
-        }
-        out.old.push((*id, i32::MAX));
-    }
-    out
 }

@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use super::assembler::Checkpoint;
 use super::calls::{CallKey, Calls, Figures};
+use super::compare::WrittenRow;
+use super::others::Others;
 use super::reread::together;
+use crate::catalog::NodeId;
 use crate::ingest::{Ingest, Lost, Refused, last_ingest_id_of};
 use crate::model::{Rows, Table, TimeRange, TraceId};
 use crate::query::xray::facts::Service;
@@ -16,15 +19,6 @@ use crate::query::{self, Arrived, Coverage, Engine, Logged, SqlRequest, SqlRespo
 
 /// The checkpoint's key among the state documents.
 const CHECKPOINT_KEY: &str = "assemble/checkpoint";
-
-/// The newest row of a trace.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Written {
-    pub(super) start_nanos: i64,
-    pub(super) revision: i32,
-    pub(super) digest: i64,
-    pub(super) calls: Calls,
-}
 
 /// What the assembler reads and writes. In tests, memory.
 #[async_trait]
@@ -38,8 +32,14 @@ pub(super) trait Lake: Send + Sync + std::fmt::Debug {
     async fn traces(&self, ids: &[TraceId], range: TimeRange) -> Result<Option<Vec<Trace>>, String>;
     /// Log records of traces, in a time.
     async fn logged(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Logged>, String>;
-    /// The newest rows of traces that start in a time.
-    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String>;
+    /// The newest rows of each node, and those without a node's name, of traces that start in a time.
+    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Vec<WrittenRow>>, String>;
+    /// This node.
+    fn node(&self) -> NodeId;
+    /// The others.
+    fn others(&self) -> Others;
+    /// Of which traces another node wrote rows of `traces` at these positions of its log; there may be more in the answer.
+    async fn arrived_elsewhere(&self, node: &NodeId, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String>;
     /// Writes rows of several tables: all of them, or none.
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused>;
     /// Traces that have lost spans to a delete, by the key of the note that says so.
@@ -82,8 +82,24 @@ impl Lake for EngineLake {
     async fn logged(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Logged>, String> {
         self.engine.logs_of_traces(ids, range).await.map_err(text)
     }
-    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Vec<WrittenRow>>, String> {
         written(&self.engine, ids, range).await
+    }
+    fn node(&self) -> NodeId {
+        self.ingest.catalog().node().clone()
+    }
+    fn others(&self) -> Others {
+        let catalog = self.ingest.catalog();
+        let (snapshot, us) = (catalog.snapshot(), catalog.node());
+        let others = snapshot.nodes().keys().filter(|node| *node != us);
+        Others {
+            alive: self.ingest.nodes_alive(),
+            seen: others.map(|node| (node.clone(), last_ingest_id_of(snapshot.flushed_lsn(node)))).collect(),
+            lag_nanos: i64::try_from(self.ingest.duty().borrow().lag.as_nanos()).unwrap_or(i64::MAX),
+        }
+    }
+    async fn arrived_elsewhere(&self, node: &NodeId, positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String> {
+        self.engine.traces_that_arrived(node, Table::Traces, positions).await.map_err(text)
     }
     async fn write(&self, tables: Vec<Rows>) -> Result<(), Refused> {
         self.ingest.accept_derived(tables).await.map(|_| ())
@@ -149,39 +165,39 @@ fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
-async fn written(engine: &Engine, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+async fn written(engine: &Engine, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Vec<WrittenRow>>, String> {
     let list: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
-    // of a trace that is corrected again and again the newest row alone: all together may be more than an answer holds
+    // of a trace that is corrected again and again the newest rows alone: all together may be more than an answer holds
     let query = format!(
-        "SELECT trace_id, time_unix_nano, revision, digest, calls FROM (\
-         SELECT trace_id, time_unix_nano, revision, digest, calls, row_number() OVER (PARTITION BY trace_id ORDER BY revision DESC) AS place \
+        "SELECT trace_id, time_unix_nano, revision, digest, calls, node FROM (\
+         SELECT trace_id, time_unix_nano, revision, digest, calls, node, rank() OVER (PARTITION BY trace_id, node ORDER BY revision DESC) AS place \
          FROM traces WHERE time_unix_nano >= {} AND time_unix_nano < {} AND trace_id IN ({})) WHERE place = 1",
         range.start_nanos,
         range.end_nanos,
         list.join(", ")
     );
     let answer = rows_of(engine, query).await.map_err(text)?.ok_or("traces have too many revisions")?;
-    let mut newest: HashMap<TraceId, Written> = HashMap::new();
+    let mut newest: HashMap<TraceId, Vec<WrittenRow>> = HashMap::new();
     for row in &answer.rows {
-        let read = || {
-            let id = TraceId::from_hex(row.first()?.as_str()?)?;
-            let written = Written {
-                start_nanos: whole(row.get(1)?)?,
-                revision: i32::try_from(whole(row.get(2)?)?).ok()?,
-                digest: whole(row.get(3)?)?,
-                calls: Calls::from_json(row.get(4)?.as_str()?)?,
-            };
-            Some((id, written))
-        };
-        let (id, written) = read().ok_or("a row of traces cannot be read")?;
-        match newest.get(&id) {
-            Some(known) if known.revision >= written.revision => {}
-            _ => {
-                newest.insert(id, written);
-            }
-        }
+        let (id, written) = written_row(row).ok_or("a row of traces cannot be read")?;
+        newest.entry(id).or_default().push(written);
     }
     Ok(newest)
+}
+
+fn written_row(row: &[Value]) -> Option<(TraceId, WrittenRow)> {
+    let node = match row.get(5)? {
+        Value::Null => None,
+        name => Some(NodeId::parse(name.as_str()?)?),
+    };
+    let written = WrittenRow {
+        node,
+        start_nanos: whole(row.get(1)?)?,
+        revision: i32::try_from(whole(row.get(2)?)?).ok()?,
+        digest: whole(row.get(3)?)?,
+        calls: Calls::from_json(row.get(4)?.as_str()?)?,
+    };
+    Some((TraceId::from_hex(row.first()?.as_str()?)?, written))
 }
 
 /// The calls of whole minutes, from `service_edges`, by periods of so many nanoseconds; `None` if those are too many rows.

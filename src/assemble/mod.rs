@@ -25,20 +25,24 @@
 //! # Promises
 //!
 //! - The sums of `service_edges` are what the spans say, and a trace's row of the greatest `revision` is its summary: a test compares
-//!   both with a computation anew, over random traces with all of the above. Whoever asked for a graph may hang up: what was begun is done and
-//!   noted.
+//!   both with a computation anew, over random traces with all of the above. Whoever asked for a graph may hang up: what was begun is done
+//!   and noted.
 //! - A graph that is asked for is as fresh as a search: traces that wait are written first ([`Assembler::freshen`]).
 //! - The parts of a trace are looked for up to an hour around those that came, from the first start to the last end, and from where its row
 //!   begins if this process wrote it. Others that come more than an hour apart from all that is known make it two, as long as they do.
 //! - Bounds: [`Config::max_open_traces`] (then the quietest are written early, and corrected later); a trace is cut at the bounds of an
 //!   answer (`is_partial`); a summary that is too large for the log is left out, told and counted.
-//! - Each node assembles what it was sent. A trace of which two nodes are sent parts within the same minutes may be counted by both: send
-//!   a trace to one node. (Owners by a hash of the trace ID would need a list of living nodes that all agree on at each moment, flushed rows of
-//!   others before a trace is read, and rows of `service_edges` that another node may take back: what was added stands in the row of the
-//!   trace that the writer sees, and a row in another node's head is seen by nobody else.) What spans said that have expired stays in these tables until they expire themselves.
+//! - Each node assembles what it was sent. Of a trace of which several nodes were sent parts, the same holds once each sees the others' rows:
+//!   each row tells what its node's rows have added to the edges (`compare`), so that each look takes all rows that it sees together, and
+//!   where two have looked before they saw each other, one of them looks once more (`others`). While others live a node waits until it
+//!   sees what those before it wrote. Until then such a trace may be counted twice, and two rows may have the greatest revision; in ordinary times
+//!   that is for a minute. A test compares random orders of arrivals, looks, sights and restarts. If the node that is to look once more never comes
+//!   back, what it would have put right of its last minute stays.
 //! - Of traces that lose spans to a delete ([`crate::ingest::Lost`]) the row is written anew from what is left, the edges are corrected, and
 //!   the rows before it are deleted, all of them where no span is left; through crashes, and on the node whose work the delete was. The
 //!   rest of such a trace, and its row, are looked for up to a day around the spans that went.
+//!   Where another node writes a row of that trace in the same seconds, the edges may stay wrong by that trace.
+//! - What spans said that have expired stays in these tables until they expire themselves.
 //! - `log_count` and `worst_severity` are as of the row; later records correct those of traces that this process wrote.
 //!
 //! Start at [`Graphs`], or [`Assembler`].
@@ -49,6 +53,8 @@ mod graph;
 mod summary;
 mod rows;
 mod known;
+mod compare;
+mod others;
 mod reread;
 mod metrics;
 mod lake;

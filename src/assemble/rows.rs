@@ -9,14 +9,16 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::calls::{CallKey, Calls, Figures};
+use super::compare::Correction;
 use super::summary::Summary;
+use crate::catalog::NodeId;
 use crate::model::schema::memory_schema;
 use crate::model::{Rows, Table};
 use crate::query::xray::facts::Service;
 
-/// Rows of `traces`: summaries, each with its revision.
-pub(super) fn traces(summaries: &[(Summary, i32)]) -> Result<Rows, ArrowError> {
-    let all = || summaries.iter().map(|(summary, _)| summary);
+/// Rows of `traces`.
+pub(super) fn traces(corrections: &[Correction]) -> Result<Rows, ArrowError> {
+    let all = || corrections.iter().map(|row| &row.summary);
     let text = |of: fn(&Summary) -> Option<&str>| -> ArrayRef { Arc::new(all().map(of).collect::<StringArray>()) };
     let flag = |of: fn(&Summary) -> bool| -> ArrayRef { Arc::new(all().map(|summary| Some(of(summary))).collect::<BooleanArray>()) };
     let long = |of: fn(&Summary) -> Option<i64>| -> ArrayRef { Arc::new(all().map(of).collect::<Int64Array>()) };
@@ -24,14 +26,15 @@ pub(super) fn traces(summaries: &[(Summary, i32)]) -> Result<Rows, ArrowError> {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let schema = memory_schema(Table::Traces);
     let type_of = |name: &str| schema.field_with_name(name).map(|field| field.data_type().clone());
-    let calls: StringArray = all().map(|summary| Some(summary.calls.to_json())).collect();
+    let calls: StringArray = corrections.iter().map(|row| Some(row.calls.to_json())).collect();
+    let nodes: StringArray = corrections.iter().map(|row| row.node.as_ref().map(NodeId::as_str)).collect();
     let columns: Vec<ArrayRef> = vec![
         micros(all().map(|summary| summary.start_unix_nano)),
         long(|summary| Some(summary.start_unix_nano)),
         long(|summary| Some(summary.duration_nano)),
         long(|summary| summary.response_time_nano),
         Arc::new(StringArray::from_iter_values(all().map(|summary| summary.trace_id.to_string()))),
-        Arc::new(Int32Array::from_iter_values(summaries.iter().map(|(_, revision)| *revision))),
+        Arc::new(Int32Array::from_iter_values(corrections.iter().map(|row| row.revision))),
         text(|summary| summary.root_service.as_deref()),
         text(|summary| summary.root_name.as_deref()),
         texts(all().map(|summary| &summary.services), &type_of("services")?)?,
@@ -45,7 +48,7 @@ pub(super) fn traces(summaries: &[(Summary, i32)]) -> Result<Rows, ArrowError> {
         text(|summary| summary.user_agent.as_deref()),
         text(|summary| summary.client_ip.as_deref()),
         texts(all().map(|summary| &summary.users), &type_of("users")?)?,
-        annotations(summaries, &type_of("annotations")?)?,
+        annotations(corrections, &type_of("annotations")?)?,
         Arc::new(Int32Array::from_iter_values(all().map(|summary| count(summary.span_count)))),
         Arc::new(Int32Array::from_iter_values(all().map(|summary| count(summary.error_count)))),
         Arc::new(Int32Array::from_iter_values(all().map(|summary| count(summary.missing_parents)))),
@@ -53,7 +56,8 @@ pub(super) fn traces(summaries: &[(Summary, i32)]) -> Result<Rows, ArrowError> {
         int(|summary| Some(summary.logged.worst_severity)),
         Arc::new(calls),
         long(|summary| Some(summary.digest())),
-        Arc::new(Int64Array::from(vec![0; summaries.len()])),
+        Arc::new(Int64Array::from(vec![0; corrections.len()])),
+        Arc::new(nodes),
     ];
     Rows::try_new(Table::Traces, RecordBatch::try_new(schema, columns)?, Arc::from([]))
 }
@@ -106,7 +110,7 @@ fn texts<'a>(lists: impl Iterator<Item = &'a Vec<String>>, data_type: &DataType)
     Ok(Arc::new(builder.finish()))
 }
 
-fn annotations(summaries: &[(Summary, i32)], data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+fn annotations(corrections: &[Correction], data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     let DataType::Map(entries, _) = data_type else {
         return Err(ArrowError::SchemaError("annotations are no map".into()));
     };
@@ -121,8 +125,8 @@ fn annotations(summaries: &[(Summary, i32)], data_type: &DataType) -> Result<Arr
     let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_keys_field(fields[0].clone())
         .with_values_field(fields[1].clone());
-    for (summary, _) in summaries {
-        for (key, value) in &summary.annotations {
+    for row in corrections {
+        for (key, value) in &row.summary.annotations {
             builder.keys().append_value(key);
             builder.values().append_value(value);
         }
@@ -166,8 +170,20 @@ mod tests {
         );
         assert_eq!((summary.flags.fault, summary.http_status_code, summary.span_count), (true, Some(503), 2));
         assert_eq!((summary.response_time_nano, summary.is_partial), (Some(7), false));
-        let rows = traces(&[(summary.clone(), 1), (summary.clone(), 2)]).expect("rows");
+        let row = |node: Option<NodeId>| Correction {
+            summary: summary.clone(),
+            revision: 1,
+            node,
+            calls: summary.calls.clone(),
+        };
+        let rows = traces(&[row(None), row(NodeId::parse(&"a".repeat(26)))]).expect("rows");
         assert_eq!((rows.table(), rows.len(), rows.time_bounds()), (Table::Traces, 2, Some((5, 5))));
+        // a log of before nodes were named has rows without that column
+        let stored = rows.to_batch(None).expect("a batch");
+        let before: Vec<usize> = (0..stored.num_columns() - 1).collect();
+        let read = crate::model::from_stored(Table::Traces, &stored.project(&before).expect("columns")).expect("rows");
+        let nodes = read.batch().column_by_name("node").expect("a column");
+        assert_eq!((read.len(), arrow::array::Array::null_count(nodes)), (2, 2));
         let edges = service_edges(&summary.calls).expect("rows");
         assert_eq!((edges.table(), edges.len()), (Table::ServiceEdges, 2));
         let mut later = summary.clone();

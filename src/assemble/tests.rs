@@ -2,6 +2,7 @@
 
 mod alone;
 mod erased;
+mod nodes;
 mod random;
 
 use std::time::Duration;

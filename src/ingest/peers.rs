@@ -194,6 +194,11 @@ impl Ingest {
         }
     }
 
+    /// The other nodes whose heartbeats are fresh.
+    pub fn nodes_alive(&self) -> Vec<NodeId> {
+        self.inner.known.lock().alive.clone()
+    }
+
     /// All nodes that ever wrote to the store, by name.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         let snapshot = self.inner.catalog.snapshot();

@@ -345,7 +345,11 @@ pub fn from_stored(table: Table, stored: &RecordBatch) -> Result<Rows, ArrowErro
         let columns = schema
             .fields()
             .iter()
-            .map(|field| named(stored, field.name()).and_then(|column| conform(column, field.data_type())))
+            .map(|field| match stored.column_by_name(field.name()) {
+                // one that came later
+                None if field.is_nullable() => Ok(arrow::array::new_null_array(field.data_type(), stored.num_rows())),
+                _ => named(stored, field.name()).and_then(|column| conform(column, field.data_type())),
+            })
             .collect::<Result<_, _>>()?;
         return Rows::try_new(table, RecordBatch::try_new(schema, columns)?, Arc::from([]));
     }

@@ -16,7 +16,8 @@ use super::Signal;
 /// Version of the column layout, written into every Parquet file and catalog record.
 ///
 /// Version 2 added `trace_id_source` and `pattern_id` to `logs` and `xray_document` to `spans`; files of version 1 have nulls there.
-pub const SCHEMA_VERSION: u32 = 2;
+/// Version 3 added `node` to `traces`.
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Nanoseconds of an hour.
 pub const HOUR_NANOS: i64 = 3_600_000_000_000;
@@ -463,6 +464,8 @@ fn build(table: Table) -> SchemaRef {
                 col("calls", DataType::Utf8, false),
                 col("digest", DataType::Int64, false),
                 col("ingest_id", DataType::Int64, false),
+                // since version 3
+                text("node"),
             ]);
         }
         Table::ServiceEdges => {

@@ -67,7 +67,7 @@ def test_traces_are_listed_by_filter_and_by_search(make_lake, settings):
     newest = f"SELECT * FROM traces WHERE trace_id = '{cart}' ORDER BY revision DESC LIMIT 1"
     (row,) = lake.sql(newest)
     assert set(trace) - set(row) == {"xray_trace_id"}
-    assert set(row) - set(trace) == {"revision", "calls", "digest", "ingest_id"}
+    assert set(row) - set(trace) == {"revision", "calls", "digest", "ingest_id", "node"}
     assert all(row[key] == trace[key] for key in ("root_service", "services", "span_count", "http_url", "users", "annotations", "trace_id"))
 
 

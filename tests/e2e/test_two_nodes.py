@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 import lake as lakes
 from test_crash import GROUP, SEED, STREAM, TEXT, Sender, live_files, otlp_logs, otlp_traces, put_log_events, seqs_by_duckdb, seqs_by_sql, xray_segments
 from test_recovery import verify
+from test_xray_reads import document, put
 
 SECONDS = 600 if os.environ.get("E2E_LONG") else 60
 PAUSE = 0.2 if os.environ.get("E2E_LONG") else 0.05
@@ -194,6 +195,56 @@ def test_two_nodes_killed_at_random_have_every_record_once(make_lake, weed, tmp_
     sweeper.stop()
     report = verify("--data-dir", sweeper.data_dir, "--store", final)
     assert report["damaged"] == [] and report["unlisted_objects"] == 0, report
+
+
+def test_a_trace_of_which_two_nodes_were_sent_parts_is_counted_once(make_lake, weed):
+    """Spans of each trace to two nodes in turn, graphs asked of both all the while: each looks before it sees what the other has, and in the end sums and rows are exact."""
+    config = {**CONFIG, "store": weed.store(), "assemble": {"quiet_seconds": 1}}
+    nodes = [make_lake(name, config=config) for name in ("one", "two")]
+    for node in nodes:
+        node.wait_until(lambda node=node: [one["is_alive"] for one in node.status()["nodes"]] == [True, True], 30, what="both nodes")
+    clients = [node.boto3("xray") for node in nodes]
+    begin = int(time.time()) - 120
+    names = ("shop", "pay", "bank")
+    for number in range(1, 31):
+        trace, shop = document(number, begin + number, took=0.9)
+        calls = {name: f"{number:08x}{at:08x}" for at, name in enumerate(names[1:], 1)}
+        call = lambda to, took: {"name": to, "id": calls[to], "namespace": "remote", "start_time": begin + number, "end_time": begin + number + took}  # noqa: E731
+        shop["subsegments"] = [call("pay", 0.8)]
+        times = {"trace_id": trace, "start_time": begin + number}
+        pay = {"name": "pay", "id": f"{number:08x}{77:08x}", "parent_id": calls["pay"], "end_time": begin + number + 0.7, "subsegments": [call("bank", 0.6)], **times}
+        bank = {"name": "bank", "id": f"{number:08x}{88:08x}", "parent_id": calls["bank"], "end_time": begin + number + 0.5, **times}
+        for at, one in enumerate((shop, pay, bank)):
+            put(clients[(number + at) % 2], [one])
+        if number % 7 == 0:
+            # whoever asks makes a node look at what it has
+            for node in nodes:
+                node.get("/api/v1/service-graph", start=str((begin - 60) * 10**9), end="now")
+    edges = [("bank", "pay", 30), ("pay", "shop", 30), ("shop", "shop", 30)]
+    newest = "SELECT * FROM (SELECT *, rank() OVER (PARTITION BY trace_id ORDER BY revision DESC) AS place FROM traces) WHERE place = 1 ORDER BY trace_id"
+
+    def is_exact(node):
+        told = node.sql(
+            "SELECT server_name, client_name, sum(requests) AS n FROM service_edges GROUP BY server_name, client_name, client_type HAVING sum(requests) <> 0 ORDER BY 1, 2"
+        )
+        assert [(row["server_name"], row["client_name"], int(row["n"])) for row in told] == edges, told
+        rows = node.sql(newest)
+        assert len(rows) == 30 and all((row["span_count"], row["services"]) == (5, ["bank", "pay", "shop"]) for row in rows), rows
+        return True
+
+    for node in nodes:
+        node.wait_until(lambda node=node: is_exact(node), 60, every=0.5, what=f"exact tables on {node.folder.name}")
+    # and so it stays: nobody corrects what is right
+    (written,) = nodes[0].sql("SELECT count(*) AS n, count(DISTINCT node) AS nodes FROM traces")
+    assert int(written["nodes"]) == 2, written
+    for node in nodes:
+        node.get("/api/v1/service-graph", start=str((begin - 60) * 10**9), end="now")
+        node.wait_flushed()
+    time.sleep(3)
+    assert all(is_exact(node) for node in nodes)
+    assert nodes[0].sql("SELECT count(*) AS n FROM traces") == [{"n": written["n"]}]
+    drawn = [node.get("/api/v1/service-graph", start=str((begin - 60) * 10**9), end=str((begin + 120) * 10**9)) for node in nodes]
+    assert drawn[0]["edges"] == drawn[1]["edges"] and sum(edge["seen_by_callee"]["requests"] for edge in drawn[0]["edges"]) == 90
 
 
 def hour_of(path):

@@ -15,17 +15,20 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 use super::super::assembler::{Assembler, Checkpoint};
-use super::super::lake::{Lake, Written};
+use super::super::compare::WrittenRow;
+use super::super::lake::Lake;
+use super::super::others::Others;
 use super::super::summary::Summary;
 use super::*;
+use crate::catalog::NodeId;
 use crate::ingest::{Lost, Refused};
 use crate::model::{Clock, ManualClock, Rows, Table};
 use crate::query::xray::facts::Service;
 use crate::query::{Arrived, Logged};
 
-const HOUR: i64 = 3_600 * SECOND;
+pub(super) const HOUR: i64 = 3_600 * SECOND;
 /// When the tests begin.
-const NOW: i64 = 1_000 * HOUR;
+pub(super) const NOW: i64 = 1_000 * HOUR;
 /// Spans that are read together.
 const MAX_TOGETHER: usize = 12;
 
@@ -34,7 +37,7 @@ struct Inner {
     spans: Vec<SpanHit>,
     logs: Vec<(i64, TraceId, i64)>,
     last_lsn: i64,
-    rows: HashMap<TraceId, Vec<Written>>,
+    rows: HashMap<TraceId, Vec<WrittenRow>>,
     edges: Calls,
     checkpoint: Option<Checkpoint>,
     durable: Option<Checkpoint>,
@@ -83,7 +86,7 @@ impl Memory {
     /// A crash: what was kept without care falls back.
     fn crash(&self) {
         let mut inner = self.0.lock();
-        inner.checkpoint = inner.durable;
+        inner.checkpoint = inner.durable.clone();
     }
 
     fn trace(&self, id: &TraceId, range: TimeRange) -> Option<Trace> {
@@ -128,16 +131,7 @@ impl Memory {
                 inner.edges.add(&change);
                 continue;
             }
-            let column = |name: &str| rows.batch().column_by_name(name).expect("a column").clone();
-            let (ids, calls) = (column("trace_id"), column("calls"));
-            for row in 0..rows.len() {
-                let written = Written {
-                    start_nanos: rows.times().value(row),
-                    revision: column("revision").as_primitive::<Int32Type>().value(row),
-                    digest: column("digest").as_primitive::<Int64Type>().value(row),
-                    calls: Calls::from_json(calls.as_string::<i32>().value(row)).expect("calls"),
-                };
-                let id = TraceId::from_hex(ids.as_string::<i32>().value(row)).expect("an ID");
+            for (id, written) in rows_of(&rows) {
                 let of_trace = inner.rows.entry(id).or_default();
                 assert!(of_trace.iter().all(|row| row.revision < written.revision), "a revision is given twice");
                 of_trace.push(written);
@@ -169,7 +163,31 @@ pub(super) fn arrived_of(rows: impl Iterator<Item = (i64, TraceId, i64, i64)>, p
     found
 }
 
-fn calls_of(rows: &Rows) -> Calls {
+/// A node's name.
+pub(super) fn node(number: u8) -> NodeId {
+    NodeId::parse(&char::from(b'a' + number).to_string().repeat(26)).expect("a name")
+}
+
+/// Rows of `traces`.
+pub(super) fn rows_of(rows: &Rows) -> Vec<(TraceId, WrittenRow)> {
+    let column = |name: &str| rows.batch().column_by_name(name).expect("a column").clone();
+    let (ids, calls, nodes) = (column("trace_id"), column("calls"), column("node"));
+    let nodes = nodes.as_string::<i32>();
+    let row = |row: usize| {
+        let written = WrittenRow {
+            node: nodes.is_valid(row).then(|| NodeId::parse(nodes.value(row)).expect("a name")),
+            start_nanos: rows.times().value(row),
+            revision: column("revision").as_primitive::<Int32Type>().value(row),
+            digest: column("digest").as_primitive::<Int64Type>().value(row),
+            calls: Calls::from_json(calls.as_string::<i32>().value(row)).expect("calls"),
+        };
+        (TraceId::from_hex(ids.as_string::<i32>().value(row)).expect("an ID"), written)
+    };
+    (0..rows.len()).map(row).collect()
+}
+
+/// Rows of `service_edges`.
+pub(super) fn calls_of(rows: &Rows) -> Calls {
     let text = |name: &str, row: usize| {
         let column = rows.batch().column_by_name(name).expect("a column").as_string::<i32>();
         column.is_valid(row).then(|| column.value(row).to_string())
@@ -237,14 +255,23 @@ impl Lake for Memory {
     async fn logged(&self, ids: &[TraceId], _range: TimeRange) -> Result<HashMap<TraceId, Logged>, String> {
         Ok(ids.iter().map(|id| (*id, self.count_logs(id))).collect())
     }
-    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Written>, String> {
+    async fn written(&self, ids: &[TraceId], range: TimeRange) -> Result<HashMap<TraceId, Vec<WrittenRow>>, String> {
         let mut inner = self.0.lock();
         inner.lookups += 1;
         let newest = |id: &TraceId| {
             let rows = inner.rows.get(id)?.iter().filter(|row| range.contains(row.start_nanos));
-            Some((*id, rows.max_by_key(|row| row.revision)?.clone()))
+            Some((*id, vec![rows.max_by_key(|row| row.revision)?.clone()]))
         };
         Ok(ids.iter().filter_map(newest).collect())
+    }
+    fn node(&self) -> NodeId {
+        node(0)
+    }
+    fn others(&self) -> Others {
+        Others::default()
+    }
+    async fn arrived_elsewhere(&self, _node: &NodeId, _positions: RangeInclusive<i64>) -> Result<HashMap<TraceId, Arrived>, String> {
+        Ok(HashMap::new())
     }
     fn lost(&self) -> Vec<(String, Lost)> {
         Vec::new()
@@ -268,14 +295,14 @@ impl Lake for Memory {
         inner.rows.values().flatten().map(|row| row.start_nanos).max().unwrap_or(i64::MIN)
     }
     fn checkpoint(&self) -> Option<Checkpoint> {
-        self.0.lock().checkpoint
+        self.0.lock().checkpoint.clone()
     }
     fn beginning(&self) -> (i64, bool) {
         (-1, true)
     }
     async fn keep(&self, checkpoint: Checkpoint) -> Result<(), String> {
         let mut inner = self.0.lock();
-        (inner.checkpoint, inner.durable) = (Some(checkpoint), Some(checkpoint));
+        (inner.checkpoint, inner.durable) = (Some(checkpoint.clone()), Some(checkpoint));
         Ok(())
     }
     fn keep_relaxed(&self, checkpoint: Checkpoint) {
@@ -284,7 +311,7 @@ impl Lake for Memory {
 }
 
 /// One trace's spans, some of them first in progress, some twice.
-fn random_trace(rng: &mut StdRng, number: u64) -> Vec<SpanHit> {
+pub(super) fn random_trace(rng: &mut StdRng, number: u64) -> Vec<SpanHit> {
     const SERVICES: [&str; 3] = ["web", "pay", "stock"];
     const KINDS: [&str; 5] = ["SERVER", "CLIENT", "INTERNAL", "PRODUCER", "CONSUMER"];
     // what lies long ago, and what lies so far ahead that it is surely new
@@ -362,7 +389,7 @@ async fn check(seed: u64) {
     }
 }
 
-fn now<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn now<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(work)
 }
@@ -375,7 +402,7 @@ proptest! {
     }
 }
 
-fn web(number: u64, id: u64, start: i64) -> SpanHit {
+pub(super) fn web(number: u64, id: u64, start: i64) -> SpanHit {
     let mut one = span(id, None, "web", "SERVER", start, SECOND);
     one.trace_id = format!("{number:032x}");
     one
