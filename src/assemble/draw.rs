@@ -1,27 +1,47 @@
 //! The door: calls of a time, of traces that a filter lets through, or of some traces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::assembler::{Assembler, Report};
-use super::calls::{Calls, MINUTE_NANOS};
-use super::lake::calls_of_table;
+use super::calls::Calls;
+use super::graph::{ServiceGraph, Statistics};
 use super::reread::{calls_of_spans, calls_of_traces, whole_minutes};
+use super::table::{Entity, graph_of_table, series_of_table};
 use crate::model::{TimeRange, TraceId};
 use crate::query::xray::Expression;
 use crate::query::{self, Coverage, Engine, ProblemKind};
 
-/// Minutes that are told apart in a graph; of longer times, so many parts of them.
-const MAX_PERIODS: i64 = 60;
-
-/// Calls, and what they rest on.
+/// What was found, and what it rests on.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// What was called.
-    pub calls: Calls,
+pub struct Told<T> {
+    /// A graph, for one.
+    pub found: T,
     /// The whole minutes looked at.
     pub range: TimeRange,
     /// What it rests on.
     pub coverage: Coverage,
+}
+
+impl<T> Told<T> {
+    /// The same, of which something else is made.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Told<U> {
+        Told {
+            found: make(self.found),
+            range: self.range,
+            coverage: self.coverage,
+        }
+    }
+}
+
+/// Sums of each period in which there are requests, by its number since the epoch.
+pub type Series = BTreeMap<i64, Statistics>;
+
+/// Where a time's calls are read.
+enum Source {
+    Spans,
+    /// The tables; and why they may lack what came lately.
+    Tables(Option<String>),
 }
 
 /// Answers who called whom. Cheap to clone.
@@ -42,58 +62,63 @@ impl Graphs {
         self.assembler.as_ref().map(|assembler| assembler.report())
     }
 
-    /// The calls of a time; of more than an hour, their minutes are rounded down to parts of it.
-    pub async fn calls(&self, range: TimeRange) -> query::Result<Told> {
+    /// The services and calls of a time, of traces that a filter lets through; with the operations of services, or without.
+    pub async fn graph(&self, range: TimeRange, filter: &Expression, with_operations: bool) -> query::Result<Told<ServiceGraph>> {
         let range = whole_minutes(range);
-        let n_minutes = range.end_nanos.saturating_sub(range.start_nanos) / MINUTE_NANOS;
-        let minutes = (n_minutes.saturating_add(MAX_PERIODS - 1) / MAX_PERIODS).max(1);
-        self.calls_every(range, minutes.saturating_mul(MINUTE_NANOS)).await
-    }
-
-    /// The calls of a time, their minutes rounded down to multiples of a period, which is one of a minute.
-    pub async fn calls_every(&self, range: TimeRange, period_nanos: i64) -> query::Result<Told> {
-        let range = whole_minutes(range);
-        let mut behind = None;
-        let since_nanos = match &self.assembler {
-            Some(assembler) => match assembler.freshen().await {
-                Ok(since_nanos) => since_nanos,
-                // what was put together before is there all the same
-                Err(error) => {
-                    let since_nanos = assembler.since_nanos().await;
-                    behind = Some(error.clone());
-                    since_nanos.ok_or(query::Error::Unreachable(error))?
-                }
-            },
-            None => i64::MAX,
+        let Source::Tables(behind) = self.source(range, filter).await? else {
+            let told = calls_of_spans(&self.engine, range, filter).await?;
+            return Ok(told.map(|calls| ServiceGraph::of(&calls)));
         };
-        if range.start_nanos < since_nanos {
-            return calls_of_spans(&self.engine, range, &Expression::All).await;
-        }
-        match calls_of_table(&self.engine, range, period_nanos).await? {
-            Some((calls, mut coverage)) => {
-                if let Some(error) = behind {
-                    coverage.incomplete(
-                        ProblemKind::Unreachable,
-                        "traces that came lately",
-                        format!("they could not be put together: {error}"),
-                    );
-                }
-                Ok(Told { calls, range, coverage })
-            }
-            None => Err(query::Error::BadRequest {
-                message: "there are too many services, operations and times for one answer".into(),
-                hint: Some("ask for a shorter time".into()),
-            }),
-        }
+        let found = graph_of_table(&self.engine, range, with_operations).await?;
+        told(found, range, behind)
     }
 
-    /// The calls, in a time, of traces that a filter lets through: read from their spans.
-    pub async fn calls_of_spans(&self, range: TimeRange, filter: &Expression) -> query::Result<Told> {
-        calls_of_spans(&self.engine, range, filter).await
+    /// Requests of a time, of traces that a filter lets through, by periods of so many nanoseconds, a multiple of a minute's.
+    pub async fn series(&self, range: TimeRange, period_nanos: i64, entity: &Entity, filter: &Expression) -> query::Result<Told<Series>> {
+        let range = whole_minutes(range);
+        let Source::Tables(behind) = self.source(range, filter).await? else {
+            let told = calls_of_spans(&self.engine, range, filter).await?;
+            return Ok(told.map(|calls| entity.series_of(&calls, period_nanos)));
+        };
+        let found = series_of_table(&self.engine, range, period_nanos, entity).await?;
+        told(found, range, behind)
+    }
+
+    async fn source(&self, range: TimeRange, filter: &Expression) -> query::Result<Source> {
+        let Some(assembler) = self.assembler.as_ref().filter(|_| *filter == Expression::All) else {
+            return Ok(Source::Spans);
+        };
+        let (since_nanos, behind) = match assembler.freshen().await {
+            Ok(since_nanos) => (since_nanos, None),
+            // what was put together before is there all the same
+            Err(error) => match assembler.since_nanos().await {
+                Some(since_nanos) => (since_nanos, Some(error)),
+                None => return Err(query::Error::Unreachable(error)),
+            },
+        };
+        Ok(match range.start_nanos < since_nanos {
+            true => Source::Spans,
+            false => Source::Tables(behind),
+        })
     }
 
     /// The calls of some traces, whole; `None` if there is nothing of any.
-    pub async fn calls_of_traces(&self, ids: &[TraceId]) -> query::Result<Option<Told>> {
+    pub async fn calls_of_traces(&self, ids: &[TraceId]) -> query::Result<Option<Told<Calls>>> {
         calls_of_traces(&self.engine, ids).await
     }
+}
+
+fn told<T>(found: Option<(T, Coverage)>, range: TimeRange, behind: Option<String>) -> query::Result<Told<T>> {
+    let (found, mut coverage) = found.ok_or_else(|| query::Error::BadRequest {
+        message: "there are too many services and calls between them for one answer".into(),
+        hint: Some("ask for a shorter time".into()),
+    })?;
+    if let Some(error) = behind {
+        coverage.incomplete(
+            ProblemKind::Unreachable,
+            "traces that came lately",
+            format!("they could not be put together: {error}"),
+        );
+    }
+    Ok(Told { found, range, coverage })
 }

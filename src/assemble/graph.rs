@@ -59,6 +59,32 @@ impl Statistics {
         }
     }
 
+    fn each(&mut self, other: &Statistics, with: fn(i64, i64) -> i64) {
+        let sums = [
+            (&mut self.requests, other.requests),
+            (&mut self.errors, other.errors),
+            (&mut self.throttles, other.throttles),
+            (&mut self.faults, other.faults),
+            (&mut self.nanos, other.nanos),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum = with(*sum, more));
+        for (class, requests) in &other.latency {
+            let sum = self.latency.entry(*class).or_default();
+            *sum = with(*sum, *requests);
+        }
+    }
+
+    /// Adds other requests.
+    pub fn merge(&mut self, other: &Statistics) {
+        self.each(other, i64::wrapping_add);
+    }
+
+    /// Takes requests away that are among these.
+    pub fn take(&mut self, some: &Statistics) {
+        self.each(some, i64::wrapping_sub);
+        self.latency.retain(|_, requests| *requests != 0);
+    }
+
     /// Those that are neither errors nor faults.
     pub fn ok(&self) -> i64 {
         self.requests - self.errors - self.faults
@@ -119,12 +145,12 @@ impl Node {
         }
     }
 
-    fn seen(&mut self, minute_nanos: i64) {
+    fn seen(&mut self, first_nanos: i64, end_nanos: i64) {
         if self.end_nanos == 0 {
-            self.first_nanos = minute_nanos;
+            self.first_nanos = first_nanos;
         }
-        self.first_nanos = self.first_nanos.min(minute_nanos);
-        self.end_nanos = self.end_nanos.max(minute_nanos.saturating_add(MINUTE_NANOS));
+        self.first_nanos = self.first_nanos.min(first_nanos);
+        self.end_nanos = self.end_nanos.max(end_nanos);
     }
 }
 
@@ -145,6 +171,17 @@ pub struct Edge {
     pub end_nanos: i64,
 }
 
+/// Calls of one service by another, or by nobody that is known, summed up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EdgeSums {
+    pub(super) seen_by_caller: Statistics,
+    pub(super) seen_by_callee: Statistics,
+    /// Whether the callee tells of some itself.
+    pub(super) is_heard: bool,
+    pub(super) first_nanos: i64,
+    pub(super) end_nanos: i64,
+}
+
 /// Services, and who calls whom.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceGraph {
@@ -157,47 +194,62 @@ pub struct ServiceGraph {
 impl ServiceGraph {
     /// The graph of some calls.
     pub fn of(calls: &Calls) -> ServiceGraph {
-        let mut numbers: BTreeMap<&Service, usize> = BTreeMap::new();
-        for (key, _) in calls.rows() {
-            numbers.insert(&key.server, 0);
-            if let Some(client) = &key.client {
-                numbers.insert(client, 0);
+        let mut edges: BTreeMap<(Option<&Service>, &Service), EdgeSums> = BTreeMap::new();
+        for (key, figures) in calls.rows() {
+            let edge = edges.entry((key.client.as_ref(), &key.server)).or_insert_with(|| EdgeSums {
+                first_nanos: i64::MAX,
+                end_nanos: i64::MIN,
+                ..EdgeSums::default()
+            });
+            edge.seen_by_caller.add_caller_view(key, figures);
+            edge.seen_by_callee.add_callee_view(key, figures);
+            edge.is_heard |= key.callee_class.is_some();
+            edge.first_nanos = edge.first_nanos.min(key.minute_nanos);
+            edge.end_nanos = edge.end_nanos.max(key.minute_nanos.saturating_add(MINUTE_NANOS));
+        }
+        let mut graph = ServiceGraph::of_sums(&edges);
+        for (key, figures) in calls.rows() {
+            if let Ok(number) = graph.nodes.binary_search_by(|node| node.service.cmp(&key.server)) {
+                let operations = &mut graph.nodes[number].operations;
+                operations.entry(key.operation.clone()).or_default().add_callee_view(key, figures);
             }
         }
+        graph
+    }
+
+    /// The graph of calls that are summed up by caller, which may be nobody, and callee; without operations.
+    pub(super) fn of_sums(edges: &BTreeMap<(Option<&Service>, &Service), EdgeSums>) -> ServiceGraph {
+        let services = edges.keys().flat_map(|(client, server)| client.iter().copied().chain([*server]));
+        let mut numbers: BTreeMap<&Service, usize> = services.map(|service| (service, 0)).collect();
         numbers.values_mut().enumerate().for_each(|(number, value)| *value = number);
         let node = |service: &&Service| Node {
             service: (*service).clone(),
             ..Node::default()
         };
-        let mut nodes: Vec<Node> = numbers.keys().map(node).collect();
-        let mut edges: BTreeMap<(usize, usize), Edge> = BTreeMap::new();
-        for (key, figures) in calls.rows() {
-            let server = numbers[&key.server];
-            let node = &mut nodes[server];
-            node.seen(key.minute_nanos);
-            node.is_heard |= key.callee_class.is_some();
-            node.is_root |= key.client.as_ref().is_none_or(|client| client.kind == CLIENT);
-            node.statistics.add_callee_view(key, figures);
-            node.operations.entry(key.operation.clone()).or_default().add_callee_view(key, figures);
-            let Some(client) = key.client.as_ref().map(|client| numbers[client]) else {
-                continue;
-            };
-            nodes[client].seen(key.minute_nanos);
-            let edge = edges.entry((client, server)).or_insert_with(|| Edge {
+        let mut graph = ServiceGraph {
+            nodes: numbers.keys().map(node).collect(),
+            edges: Vec::new(),
+        };
+        // in the order of services, which is that of their numbers
+        for ((client, server), sums) in edges {
+            let number = numbers[server];
+            let node = &mut graph.nodes[number];
+            node.seen(sums.first_nanos, sums.end_nanos);
+            node.is_heard |= sums.is_heard;
+            node.is_root |= client.is_none_or(|client| client.kind == CLIENT);
+            node.statistics.merge(&sums.seen_by_callee);
+            let Some(client) = client.map(|client| numbers[client]) else { continue };
+            graph.nodes[client].seen(sums.first_nanos, sums.end_nanos);
+            graph.edges.push(Edge {
                 client,
-                server,
-                first_nanos: i64::MAX,
-                ..Edge::default()
+                server: number,
+                seen_by_caller: sums.seen_by_caller.clone(),
+                seen_by_callee: sums.seen_by_callee.clone(),
+                first_nanos: sums.first_nanos,
+                end_nanos: sums.end_nanos,
             });
-            edge.seen_by_caller.add_caller_view(key, figures);
-            edge.seen_by_callee.add_callee_view(key, figures);
-            edge.first_nanos = edge.first_nanos.min(key.minute_nanos);
-            edge.end_nanos = edge.end_nanos.max(key.minute_nanos.saturating_add(MINUTE_NANOS));
         }
-        ServiceGraph {
-            nodes,
-            edges: edges.into_values().collect(),
-        }
+        graph
     }
 
     /// Our API's `nodes` and `edges`; rates are over so many seconds.

@@ -7,15 +7,14 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::assembler::Checkpoint;
-use super::calls::{CallKey, Calls, Figures};
+use super::calls::Calls;
 use super::compare::WrittenRow;
 use super::others::Others;
 use super::reread::together;
 use crate::catalog::NodeId;
 use crate::ingest::{Ingest, Lost, Refused, last_ingest_id_of};
 use crate::model::{Rows, Table, TimeRange, TraceId};
-use crate::query::xray::facts::Service;
-use crate::query::{self, Arrived, Coverage, Engine, Logged, SqlRequest, SqlResponse, Trace};
+use crate::query::{self, Arrived, Engine, Logged, SqlRequest, SqlResponse, Trace};
 
 /// The checkpoint's key among the state documents.
 const CHECKPOINT_KEY: &str = "assemble/checkpoint";
@@ -148,19 +147,19 @@ fn text(error: query::Error) -> String {
 }
 
 /// A statement's rows, all of them; `None` if there are too many.
-async fn rows_of(engine: &Engine, query: String) -> query::Result<Option<SqlResponse>> {
+pub(super) async fn rows_of(engine: &Engine, query: String) -> query::Result<Option<SqlResponse>> {
     let limit = engine.config().max_sql_rows;
     let answer = engine.sql(&SqlRequest { query, limit }).await?;
     match answer.coverage.lacks_more_than_damage() {
         false => Ok((!answer.truncated).then_some(answer)),
         true => Err(query::Error::Unread {
-            what: "rows of traces".into(),
+            what: "rows of traces and service_edges".into(),
             coverage: Box::new(answer.coverage),
         }),
     }
 }
 
-fn whole(value: &Value) -> Option<i64> {
+pub(super) fn whole(value: &Value) -> Option<i64> {
     // 64 bits are given as text
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
@@ -198,53 +197,4 @@ fn written_row(row: &[Value]) -> Option<(TraceId, WrittenRow)> {
         calls: Calls::from_json(row.get(4)?.as_str()?)?,
     };
     Some((TraceId::from_hex(row.first()?.as_str()?)?, written))
-}
-
-/// The calls of whole minutes, from `service_edges`, by periods of so many nanoseconds; `None` if those are too many rows.
-pub(super) async fn calls_of_table(engine: &Engine, range: TimeRange, period_nanos: i64) -> query::Result<Option<(Calls, Coverage)>> {
-    let (start, end) = (range.start_nanos, range.end_nanos);
-    let query = format!(
-        "SELECT time_unix_nano / {period_nanos} AS slot, client_name, client_type, client_account, server_name, server_type, \
-         server_account, operation, caller_class, callee_class, SUM(requests), SUM(errors), SUM(faults), SUM(throttles), SUM(caller_errors), \
-         SUM(caller_faults), SUM(caller_throttles), SUM(caller_nano), SUM(callee_nano) FROM service_edges \
-         WHERE time_unix_nano >= {start} AND time_unix_nano < {end} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
-    );
-    let Some(answer) = rows_of(engine, query).await? else { return Ok(None) };
-    let mut calls = Calls::default();
-    for row in &answer.rows {
-        let (key, figures) =
-            call(row, range.start_nanos, period_nanos).ok_or_else(|| query::Error::Internal("a row of service_edges cannot be read".into()))?;
-        calls.add_row(key, figures);
-    }
-    Ok(Some((calls, answer.coverage)))
-}
-
-fn call(row: &[Value], start_nanos: i64, period_nanos: i64) -> Option<(CallKey, Figures)> {
-    let name = |at: usize| Some(row.get(at)?.as_str().unwrap_or_default().to_string());
-    let service = |at: usize| {
-        Some(Service {
-            name: name(at)?,
-            kind: name(at + 1)?,
-            account_id: name(at + 2)?,
-        })
-    };
-    let class = |at: usize| row.get(at).and_then(whole).and_then(|class| i32::try_from(class).ok());
-    let period = whole(row.first()?)?;
-    let client = match row.get(1)? {
-        Value::Null => None,
-        _ => Some(service(1)?),
-    };
-    let key = CallKey {
-        minute_nanos: period.saturating_mul(period_nanos).max(start_nanos),
-        client,
-        server: service(4)?,
-        operation: name(7)?,
-        caller_class: class(8),
-        callee_class: class(9),
-    };
-    let mut figures = [0; Figures::N];
-    for (at, figure) in figures.iter_mut().enumerate() {
-        *figure = whole(row.get(10 + at)?)?;
-    }
-    Some((key, Figures::from_array(figures)))
 }

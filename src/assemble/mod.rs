@@ -56,6 +56,7 @@ mod known;
 mod compare;
 mod others;
 mod reread;
+mod table;
 mod metrics;
 mod lake;
 mod assembler;
@@ -65,10 +66,11 @@ mod tests;
 
 pub use assembler::{Assembler, Report};
 pub use calls::{CLIENT, CallKey, Calls, Figures, MINUTE_NANOS, minute_of};
-pub use draw::{Graphs, Told};
+pub use draw::{Graphs, Series, Told};
 pub use graph::{Edge, Node, ServiceGraph, Statistics};
 pub use latency::{Histogram, middle_of, quantile};
 pub use summary::summary_json;
+pub use table::Entity;
 
 /// `[assemble]`: the tables `traces` and `service_edges`; each setting with its default.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]

@@ -28,14 +28,14 @@ pub(super) fn whole_minutes(range: TimeRange) -> TimeRange {
 }
 
 /// The calls, in a time, of traces that a filter lets through.
-pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &Expression) -> query::Result<Told> {
+pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &Expression) -> query::Result<Told<Calls>> {
     let range = whole_minutes(range);
     // of a group of few traces the others need not be read; those of other times are left out below
     let looked_at = walk::fewest(engine, filter, range).await?;
     let mut found = engine.trace_ids(&looked_at.spans, looked_at.range, MAX_TRACES).await?;
     found.coverage.range = range;
     let mut told = Told {
-        calls: Calls::default(),
+        found: Calls::default(),
         range,
         coverage: found.coverage,
     };
@@ -60,15 +60,15 @@ pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &E
         }
         let filter = filter.clone();
         let counted = aside(move || sum_of(&traces, &filter)).await?;
-        told.calls.add(&counted);
+        told.found.add(&counted);
     }
-    told.calls.retain(|key| range.contains(key.minute_nanos));
+    told.found.retain(|key| range.contains(key.minute_nanos));
     Ok(told)
 }
 
 /// The calls of some traces, whole; `None` if there is nothing of any.
-pub(super) async fn calls_of_traces(engine: &Engine, ids: &[TraceId]) -> query::Result<Option<Told>> {
-    let mut told: Option<Told> = None;
+pub(super) async fn calls_of_traces(engine: &Engine, ids: &[TraceId]) -> query::Result<Option<Told<Calls>>> {
+    let mut told: Option<Told<Calls>> = None;
     for id in ids {
         let Some(trace) = engine.spans_of_trace(*id).await? else { continue };
         let range = whole_minutes(TimeRange::new(
@@ -78,9 +78,11 @@ pub(super) async fn calls_of_traces(engine: &Engine, ids: &[TraceId]) -> query::
         let coverage = trace.coverage.clone();
         let calls = aside(move || sum_of(&[trace], &Expression::All)).await?;
         match &mut told {
-            None => told = Some(Told { calls, range, coverage }),
+            None => {
+                told = Some(Told { found: calls, range, coverage });
+            }
             Some(told) => {
-                told.calls.add(&calls);
+                told.found.add(&calls);
                 told.coverage.merge(coverage);
                 told.range = TimeRange::new(told.range.start_nanos.min(range.start_nanos), told.range.end_nanos.max(range.end_nanos));
             }

@@ -15,7 +15,7 @@ use crate::query::{Engine, SearchLanguage, SqlRequest};
 use crate::storage::{BucketStore, Cache, Store};
 use crate::wal;
 
-const START: i64 = 1_795_323_600_000_000_000;
+pub(super) const START: i64 = 1_795_323_600_000_000_000;
 
 #[derive(Debug)]
 struct NoLogGroups;
@@ -27,21 +27,21 @@ impl LogGroups for NoLogGroups {
 }
 
 /// One process over a store.
-struct Life {
-    ingest: Ingest,
-    engine: Engine,
+pub(super) struct Life {
+    pub(super) ingest: Ingest,
+    pub(super) engine: Engine,
     assembler: Assembler,
     maintainer: Maintainer,
 }
 
-struct World {
+pub(super) struct World {
     folder: tempfile::TempDir,
     store: Arc<dyn Store>,
     clock: Arc<ManualClock>,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         World {
             folder: tempfile::tempdir().expect("a folder"),
             store: Arc::new(BucketStore::in_memory("")),
@@ -49,7 +49,11 @@ impl World {
         }
     }
 
-    async fn live(&self) -> Life {
+    pub(super) async fn live(&self) -> Life {
+        self.live_with(crate::query::Config::default()).await
+    }
+
+    pub(super) async fn live_with(&self, query: crate::query::Config) -> Life {
         let (folder, store) = (self.folder.path(), self.store.clone());
         let node = NodeId::load_or_create(folder).expect("a node");
         let cache = Cache::open(store.clone(), &folder.join("cache"), 64 << 20).expect("a cache");
@@ -67,7 +71,7 @@ impl World {
             clock: self.clock.clone(),
         };
         let ingest = Ingest::open(parts).await.expect("opens");
-        let engine = Engine::new(Arc::new(ingest.clone()), cache.clone(), crate::query::Config::default(), self.clock.clone());
+        let engine = Engine::new(Arc::new(ingest.clone()), cache.clone(), query, self.clock.clone());
         let maintainer = Maintainer::new(MaintainParts {
             config: MaintainConfig::default(),
             retention: ingest::RetentionConfig::default(),

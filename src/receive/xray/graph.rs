@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 
 use super::reads::{nanos, unreadable};
 use super::{Error, Receiver, Result, missing};
-use crate::assemble::{CLIENT, CallKey, Graphs, Histogram, Node, ServiceGraph, Statistics, Told, middle_of};
+use crate::assemble::{Entity, Graphs, Histogram, Node, ServiceGraph, Statistics, Told, middle_of};
 use crate::decode::AtMost;
 use crate::model::{TimeRange, TraceId};
 use crate::query::ProblemKind;
-use crate::query::xray::expression::Id;
 use crate::query::xray::{Expression, facts};
 
 /// Traces of one graph.
@@ -58,36 +57,18 @@ struct GetTimeSeriesServiceStatistics {
 }
 
 /// Of what a series is.
-#[derive(Clone, Debug, PartialEq)]
-enum Entity {
-    /// Whatever enters from outside.
-    Entries,
-    Service(Id),
-    Edge(Id, Id),
-}
-
-impl Entity {
-    fn parse(text: Option<&str>) -> Result<Entity> {
-        let Some(text) = text else { return Ok(Entity::Entries) };
-        // an id(…) alone is a service's
-        let of_id = text.trim_start().starts_with("id(").then(|| format!("service({})", text.trim()));
-        let parsed = Expression::parse(of_id.as_deref().unwrap_or(text)).map_err(|error| Error::InvalidRequest(error.to_string()))?;
-        match parsed {
-            Expression::All => Ok(Entity::Entries),
-            Expression::Service(id, inner) if *inner == Expression::All => Ok(Entity::Service(id)),
-            Expression::Edge(from, to, inner) if *inner == Expression::All => Ok(Entity::Edge(from, to)),
-            _ => Err(Error::InvalidRequest(
-                "EntitySelectorExpression is one id(…), service(…) or edge(…, …), without conditions".into(),
-            )),
-        }
-    }
-
-    fn is_of(&self, key: &CallKey) -> bool {
-        match self {
-            Entity::Entries => key.client.as_ref().is_some_and(|client| client.kind == CLIENT),
-            Entity::Service(id) => id.is_of(&key.server),
-            Entity::Edge(from, to) => key.client.as_ref().is_some_and(|client| from.is_of(client)) && to.is_of(&key.server),
-        }
+fn entity(text: Option<&str>) -> Result<Entity> {
+    let Some(text) = text else { return Ok(Entity::Entries) };
+    // an id(…) alone is a service's
+    let of_id = text.trim_start().starts_with("id(").then(|| format!("service({})", text.trim()));
+    let parsed = Expression::parse(of_id.as_deref().unwrap_or(text)).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+    match parsed {
+        Expression::All => Ok(Entity::Entries),
+        Expression::Service(id, inner) if *inner == Expression::All => Ok(Entity::Service(id)),
+        Expression::Edge(from, to, inner) if *inner == Expression::All => Ok(Entity::Edge(from, to)),
+        _ => Err(Error::InvalidRequest(
+            "EntitySelectorExpression is one id(…), service(…) or edge(…, …), without conditions".into(),
+        )),
     }
 }
 
@@ -107,8 +88,8 @@ impl Receiver {
         let (name, arn) = (call.group_name.as_deref(), call.group_arn.as_deref());
         let asked = format!("{frame:?} {name:?} {arn:?}");
         let draw = async {
-            let told = self.calls_of_group(frame, None, name, arn).await?;
-            Ok(ServiceGraph::of(&told.calls))
+            let filter = self.groups.expression(name, arn)?;
+            Ok(readable(self.graphs()?.graph(frame, &filter, false).await?)?.found)
         };
         let mut out = self.drawn.page(&asked, call.next_token.as_deref(), draw).await?;
         out["StartTime"] = facts::seconds(frame.start_nanos).into();
@@ -131,7 +112,7 @@ impl Receiver {
     pub(super) async fn graph_of_traces(&self, ids: &[TraceId], token: Option<&str>) -> Result<Value> {
         let draw = async {
             let calls = match self.graphs()?.calls_of_traces(ids).await? {
-                Some(told) => readable_or_cut(told)?.calls,
+                Some(told) => readable_or_cut(told)?.found,
                 None => Default::default(),
             };
             Ok(ServiceGraph::of(&calls))
@@ -143,7 +124,7 @@ impl Receiver {
     pub(super) async fn get_time_series_service_statistics(&self, request: Request<Body>) -> Result<Value> {
         let call: GetTimeSeriesServiceStatistics = self.call(request).await?;
         let frame = time_frame(call.start_time, call.end_time)?;
-        let entity = Entity::parse(call.entity_selector_expression.as_deref())?;
+        let entity = entity(call.entity_selector_expression.as_deref())?;
         let period = call.period.unwrap_or(MINUTE_SECONDS);
         if period < MINUTE_SECONDS || period % MINUTE_SECONDS != 0 {
             return Err(Error::InvalidRequest(format!("Period is a multiple of {MINUTE_SECONDS} seconds")));
@@ -155,17 +136,8 @@ impl Receiver {
         if call.next_token.is_some() {
             return Err(Error::InvalidRequest("NextToken is not valid: there is one page".into()));
         }
-        let told = self
-            .calls_of_group(frame, Some(period_nanos), call.group_name.as_deref(), call.group_arn.as_deref())
-            .await?;
-        let mut series: std::collections::BTreeMap<i64, Statistics> = Default::default();
-        for (key, figures) in told.calls.rows().filter(|(key, _)| entity.is_of(key)) {
-            let sums = series.entry(key.minute_nanos.div_euclid(period_nanos)).or_default();
-            match entity {
-                Entity::Edge(..) => sums.add_caller_view(key, figures),
-                _ => sums.add_callee_view(key, figures),
-            }
-        }
+        let filter = self.groups.expression(call.group_name.as_deref(), call.group_arn.as_deref())?;
+        let series = readable(self.graphs()?.series(frame, period_nanos, &entity, &filter).await?)?.found;
         let member = match entity {
             // of no selector the edges from outside
             Entity::Edge(..) | Entity::Entries => "EdgeSummaryStatistics",
@@ -187,27 +159,10 @@ impl Receiver {
     fn graphs(&self) -> Result<&Graphs> {
         self.graphs.get().ok_or_else(|| Error::Internal("there is nothing to draw from".into()))
     }
-
-    async fn calls_of_group(&self, frame: TimeRange, period_nanos: Option<i64>, name: Option<&str>, arn: Option<&str>) -> Result<Told> {
-        let told = match self.group_filter(name, arn)? {
-            None => match period_nanos {
-                None => self.graphs()?.calls(frame).await?,
-                Some(period_nanos) => self.graphs()?.calls_every(frame, period_nanos).await?,
-            },
-            Some(filter) => self.graphs()?.calls_of_spans(frame, &filter).await?,
-        };
-        readable(told)
-    }
-
-    /// Which traces a group has; `None`: all.
-    fn group_filter(&self, name: Option<&str>, arn: Option<&str>) -> Result<Option<Expression>> {
-        let filter = self.groups.expression(name, arn)?;
-        Ok((filter != Expression::All).then_some(filter))
-    }
 }
 
 /// All of it, or as much of too large traces as one answer holds, which is what `BatchGetTraces` gives of them too.
-fn readable_or_cut(told: Told) -> Result<Told> {
+fn readable_or_cut<T>(told: Told<T>) -> Result<Told<T>> {
     let coverage = &told.coverage;
     let is_cut = coverage.further_problems == 0 && coverage.problems.iter().all(|problem| problem.kind == ProblemKind::Limit);
     match coverage.complete || is_cut {
@@ -217,7 +172,7 @@ fn readable_or_cut(told: Told) -> Result<Told> {
 }
 
 /// All of it, or nothing is said.
-fn readable(told: Told) -> Result<Told> {
+fn readable<T>(told: Told<T>) -> Result<Told<T>> {
     let problems = &told.coverage.problems;
     if told.coverage.complete {
         return Ok(told);
@@ -290,7 +245,7 @@ mod tests {
             let mut coverage = Coverage::new(TimeRange::ALL);
             kinds.iter().for_each(|kind| coverage.incomplete(*kind, "spans", "too many"));
             readable_or_cut(Told {
-                calls: Calls::default(),
+                found: Calls::default(),
                 range: TimeRange::ALL,
                 coverage,
             })

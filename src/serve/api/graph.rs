@@ -30,14 +30,11 @@ pub(super) fn expression(text: Option<&str>) -> Result<Expression, ApiError> {
     Ok(filter)
 }
 
-async fn told(server: &Server, question: &GraphQuestion) -> Result<(ServiceGraph, Value, f64), ApiError> {
+async fn told(server: &Server, question: &GraphQuestion, with_operations: bool) -> Result<(ServiceGraph, Value, f64), ApiError> {
     let begun = Instant::now();
     let range = question.times.range(server.clock.now_nanos())?;
     let filter = expression(question.filter.as_deref())?;
-    let Told { calls, range, coverage } = match filter {
-        Expression::All => server.graphs.calls(range).await?,
-        filter => server.graphs.calls_of_spans(range, &filter).await?,
-    };
+    let Told { found, range, coverage } = server.graphs.graph(range, &filter, with_operations).await?;
     let about = json!({
         "start_unix_nano": range.start_nanos.to_string(),
         "end_unix_nano": range.end_nanos.to_string(),
@@ -45,7 +42,7 @@ async fn told(server: &Server, question: &GraphQuestion) -> Result<(ServiceGraph
         "took_ms": (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3,
     });
     let seconds = range.end_nanos.saturating_sub(range.start_nanos) as f64 / 1e9;
-    Ok((ServiceGraph::of(&calls), about, seconds))
+    Ok((found, about, seconds))
 }
 
 fn with(mut out: Value, about: Value) -> Value {
@@ -56,11 +53,11 @@ fn with(mut out: Value, about: Value) -> Value {
 }
 
 pub(super) async fn service_graph(State(server): State<Arc<Server>>, Params(question): Params<GraphQuestion>) -> Result<Json<Value>, ApiError> {
-    let (graph, about, seconds) = told(&server, &question).await?;
+    let (graph, about, seconds) = told(&server, &question, false).await?;
     Ok(Json(with(graph.to_json(seconds), about)))
 }
 
 pub(super) async fn services(State(server): State<Arc<Server>>, Params(question): Params<GraphQuestion>) -> Result<Json<Value>, ApiError> {
-    let (graph, about, seconds) = told(&server, &question).await?;
+    let (graph, about, seconds) = told(&server, &question, true).await?;
     Ok(Json(with(json!({ "services": graph.services_json(seconds) }), about)))
 }

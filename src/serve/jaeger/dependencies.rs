@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Asked, Params, Result, Told, lacks};
 use crate::assemble::CLIENT;
 use crate::model::TimeRange;
+use crate::query::xray::Expression;
 use crate::serve::Server;
 
 const DAY_MILLIS: i64 = 86_400_000;
@@ -22,17 +23,17 @@ pub(super) async fn dependencies(State(server): State<Arc<Server>>, QueryString(
     let start = end.saturating_sub(asked.number("lookback")?.unwrap_or(DAY_MILLIS).max(0));
     // the very millisecond counts
     let range = TimeRange::new(start.saturating_mul(1_000_000), end.saturating_add(1).saturating_mul(1_000_000));
-    let found = server.graphs.calls(range).await?;
+    let told = server.graphs.graph(range, &Expression::All, false).await?;
     let mut calls: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for (key, figures) in found.calls.rows() {
-        let Some(client) = key.client.as_ref().filter(|client| client.kind != CLIENT && client.name != key.server.name) else {
-            continue;
-        };
-        *calls.entry((&client.name, &key.server.name)).or_default() += figures.requests;
+    for edge in &told.found.edges {
+        let [client, server] = [edge.client, edge.server].map(|number| &told.found.nodes[number].service);
+        if client.kind != CLIENT && client.name != server.name {
+            *calls.entry((&client.name, &server.name)).or_default() += edge.seen_by_callee.requests;
+        }
     }
     let pair = |((parent, child), count)| json!({ "parent": parent, "child": child, "callCount": count });
     Ok(Told {
         data: calls.into_iter().map(pair).collect(),
-        lacks: lacks(&found.coverage)?,
+        lacks: lacks(&told.coverage)?,
     })
 }
