@@ -206,8 +206,9 @@ async fn a_store_that_is_away_is_told_behind_what_was_found() {
         is_doubled: false,
     };
     let asked = asked(TimeRange::ALL, Order::OldestFirst, 10_000);
+    let expected: Vec<i64> = (0..400).filter(|row| matches(*row)).collect();
     let (found, error) = pages(&server, &slow, &asked).await.expect_err("the store is away");
-    assert!(found.is_empty(), "{found:?}");
+    assert!(expected.starts_with(&found.concat()), "{found:?}");
     assert!(
         matches!(&error, Error::Unavailable { message, .. } if message.contains("the store is away")),
         "{error:?}"
