@@ -18,7 +18,7 @@ use super::job::Job;
 use super::pool::Priority;
 use super::report::{self, Taker};
 use super::search;
-use super::{Coverage, Error, Order, ProblemKind, Query, Result, Trace};
+use super::{Coverage, Error, Order, ProblemKind, Result, Trace};
 use crate::catalog::NodeId;
 use crate::ingest::INGEST_ID_ROW_BITS;
 use crate::model::{Rows, Table, TimeRange, TraceId};
@@ -138,10 +138,9 @@ impl Engine {
         Ok(traces)
     }
 
-    /// The traces with spans that began in a time and match a query, which has no conditions on traces: at most so many, then the coverage says so.
-    pub async fn trace_ids(&self, query: &Query, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
-        let filter = self.compile(Table::Spans, query)?;
-        let (traces, mut coverage) = self.gather_ids(Table::Spans, filter, range, max_traces, |_, _| {}).await?;
+    /// The traces with spans that began in a time: at most so many, then the coverage says so.
+    pub async fn trace_ids(&self, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
+        let (traces, mut coverage) = self.gather_ids(Table::Spans, Filter::All, range, max_traces, |_, _| {}).await?;
         let mut ids: Vec<(TraceId, Arrived)> = traces.into_iter().collect();
         ids.sort_unstable_by_key(|(id, _)| *id.as_bytes());
         if ids.len() > max_traces {

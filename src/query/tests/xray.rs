@@ -8,7 +8,6 @@ use super::*;
 use crate::query::Trace;
 use crate::query::xray::corpus::{self, SEGMENT, SUBSEGMENT, Span, corpus, spelled, table};
 use crate::query::xray::facts::names;
-use crate::query::xray::walk::fewest;
 use crate::query::xray::{Expression, TraceFacts, Walk};
 
 /// The spans of the traces as rows, their values typed as receivers type them.
@@ -76,19 +75,9 @@ async fn of_every_trace_that_an_expression_lets_through_some_span_meets_each_nee
     lakes[2].block(&rows(), false).await;
     let traces = corpus();
     let facts: Vec<TraceFacts<'_>> = traces.iter().map(TraceFacts::of).collect();
-    let (mut n_needs, mut n_narrow, mut n_fewer, mut wrong) = (0, 0, 0, Vec::new());
+    let (mut n_needs, mut n_narrow, mut wrong) = (0, 0, Vec::new());
     for (_, text, expression) in table() {
         let let_through: BTreeSet<TraceId> = facts.iter().filter(|facts| expression.holds(facts)).map(|facts| facts.trace.trace_id).collect();
-        // as reports choose the traces that they read
-        for lake in &lakes {
-            let looked_at = fewest(&lake.engine, &expression, TimeRange::ALL).await.expect("a plan");
-            let found = lake.engine.trace_ids(&looked_at.spans, looked_at.range, 1_000).await.expect("traces");
-            let found: BTreeSet<TraceId> = found.ids.into_iter().map(|(id, _)| id).collect();
-            n_fewer += usize::from(found.len() < traces.len());
-            if !let_through.is_subset(&found) {
-                wrong.push(format!("{text}: {looked_at:?}"));
-            }
-        }
         for (number, need) in expression.needs().iter().enumerate() {
             n_needs += 1;
             for (which, lake) in lakes.iter().enumerate() {
@@ -108,7 +97,6 @@ async fn of_every_trace_that_an_expression_lets_through_some_span_meets_each_nee
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(n_needs >= 120 && n_narrow > n_needs * 3 / 4, "{n_narrow} of {n_needs}");
-    assert!(n_fewer > 150, "{n_fewer}");
 }
 
 /// The traces of which some span meets a need.

@@ -66,16 +66,6 @@ impl From<TimeRange> for LookedAt {
     }
 }
 
-/// Spans, in a time, of which each trace has one that has one in `range` and that the expression lets through: all of the time, or those that meet a
-/// need of the expression, if these are few.
-pub async fn fewest(engine: &Engine, filter: &Expression, range: TimeRange) -> Result<LookedAt> {
-    let best = Plan::best(engine, filter, &Query::All, &range.into()).await?;
-    Ok(best.map_or(range.into(), |plan| LookedAt {
-        range: plan.range,
-        spans: plan.query,
-    }))
-}
-
 /// How many traces are read in one go: fewer once they were too much for that, and then by and by as many again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtOnce {
