@@ -26,7 +26,7 @@ pub enum Key {
 pub type Told = Option<TraceId>;
 
 /// Puts two findings together.
-pub(super) fn both(one: Told, other: Told) -> Told {
+pub fn both(one: Told, other: Told) -> Told {
     one.filter(|trace| other == Some(*trace))
 }
 
@@ -97,15 +97,15 @@ impl Book {
         }
     }
 
-    /// The traces of IDs, of those that are known and belong to one.
-    pub fn traces_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<(Key, TraceId)> {
+    /// The traces of IDs, of those that are known.
+    pub fn traces_of(&self, keys: impl IntoIterator<Item = Key>) -> Vec<(Key, Told)> {
         let (mut requests, mut spans) = (self.requests.lock(), self.spans.lock());
         let told = |key: Key| {
             let told = match &key {
                 Key::Request(id) => requests.find(id),
                 Key::Span(id) => spans.find(id),
             };
-            Some((key, told??))
+            Some((key, told?))
         };
         keys.into_iter().filter_map(told).collect()
     }
@@ -162,8 +162,8 @@ mod tests {
                 (Key::Span(SpanId::from_bytes(&n.to_be_bytes()).expect("not zero")), trace(2)),
             ]);
             assert!(book.len() <= 200, "{n}");
-            assert_eq!(book.traces_of([request(0)]), [(request(0), trace(7))], "{n}");
-            assert_eq!(book.traces_of([request(n)]), [(request(n), trace(1))], "the last is there");
+            assert_eq!(book.traces_of([request(0)]), [(request(0), Some(trace(7)))], "{n}");
+            assert_eq!(book.traces_of([request(n)]), [(request(n), Some(trace(1)))], "the last is there");
         }
         assert_eq!(book.traces_of([request(1)]), [], "nobody asked for it");
         let off = Book::new(0);

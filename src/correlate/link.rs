@@ -33,13 +33,13 @@ pub const MAX_KNOWN: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Names(Vec<Vec<(usize, Named)>>);
 
-/// What was known of names when the request came, in order.
+/// What was known of names when the request came, in order; `None` of a name that two traces have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known(BTreeMap<Key, TraceId>);
+pub struct Known(BTreeMap<Key, Told>);
 
 impl Known {
     /// What a book says.
-    pub fn new(told: impl IntoIterator<Item = (Key, TraceId)>) -> Known {
+    pub fn new(told: impl IntoIterator<Item = (Key, Told)>) -> Known {
         Known(told.into_iter().collect())
     }
 
@@ -48,7 +48,7 @@ impl Known {
         self.0.is_empty()
     }
 
-    /// As it is kept in the log: for each name its kind, its bytes, and the 16 of the trace.
+    /// As it is kept in the log: for each name its kind, its bytes, and the 16 of the trace, which are zero where two traces have it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.0.len() * 33);
         for (key, trace) in &self.0 {
@@ -62,7 +62,7 @@ impl Known {
                     out.extend_from_slice(id.as_bytes());
                 }
             }
-            out.extend_from_slice(trace.as_bytes());
+            out.extend_from_slice(trace.as_ref().map_or(&[0; 16], TraceId::as_bytes));
         }
         out
     }
@@ -77,7 +77,8 @@ impl Known {
                 2 => Key::Span(SpanId::from_bytes(take(8)?)?),
                 _ => return None,
             };
-            known.insert(key, TraceId::from_bytes(take(16)?)?);
+            // none is all zeros
+            known.insert(key, TraceId::from_bytes(take(16)?));
         }
         Some(Known(known))
     }
@@ -178,9 +179,20 @@ pub struct Link {
     span: Option<SpanId>,
 }
 
+impl Link {
+    /// To the trace of its request, which was told after the record came.
+    pub fn late(trace: TraceId) -> Link {
+        Link {
+            trace,
+            by: Source::RequestId,
+            span: None,
+        }
+    }
+}
+
 /// The trace of a record that names something, if `of` knows one; which of two is right, if the request and the span have different ones, nobody
 /// can tell.
-pub fn link_of(named: &Named, of: impl Fn(Key) -> Option<TraceId>) -> Option<Link> {
+fn link_of(named: &Named, of: impl Fn(Key) -> Option<TraceId>) -> Option<Link> {
     let by_request = named.request.and_then(|id| of(Key::Request(id)));
     let by_span = named.span.and_then(|id| of(Key::Span(id)));
     match (by_request, by_span) {
@@ -204,8 +216,8 @@ pub fn link_of(named: &Named, of: impl Fn(Key) -> Option<TraceId>) -> Option<Lin
 pub struct Found {
     /// What its rows tell of names.
     pub told: Vec<(Key, TraceId)>,
-    /// Its log records without a trace that name a request, by their row.
-    pub waiting: Vec<(usize, Named)>,
+    /// Its log records without a trace that name a request and no span, by their row. A request that is known to be of two traces is left out.
+    pub waiting: Vec<(usize, RequestId)>,
 }
 
 /// Fills in what is known of names, by the rows themselves or before. Gives what the rows tell, for a book, and which of them may be told their
@@ -221,7 +233,7 @@ pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Found) {
         let waiting = Vec::new();
         return (batch, Found { told, waiting });
     }
-    let mut traces: HashMap<Key, Told> = known.0.iter().map(|(key, trace)| (*key, Some(*trace))).collect();
+    let mut traces: HashMap<Key, Told> = known.0.iter().map(|(key, told)| (*key, *told)).collect();
     for (key, trace) in &told {
         traces
             .entry(*key)
@@ -238,14 +250,20 @@ pub fn link(batch: Batch, names: &Names, known: &Known) -> (Batch, Found) {
         for (row, named) in named.iter().filter(|(row, _)| trace_ids.is_null(*row)) {
             match link_of(named, |key| traces.get(&key).copied().flatten()) {
                 Some(link) => _ = links.insert(*row, link),
-                None if named.request.is_some() => waiting.push((*row, *named)),
-                None => {}
+                None => waiting.extend(waits(named, &traces).map(|request| (*row, request))),
             }
         }
         filled(rows, &links)
     });
     let rows = linked.collect();
     (Batch { rows }, Found { told, waiting })
+}
+
+/// The request whose trace a record waits for.
+fn waits(named: &Named, traces: &HashMap<Key, Told>) -> Option<RequestId> {
+    named
+        .request
+        .filter(|request| named.span.is_none() && !traces.contains_key(&Key::Request(*request)))
 }
 
 /// Counts records that were told their trace by later ones.

@@ -53,7 +53,7 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     not_awaited: register(
         "correlate_not_awaited_records",
-        "Log records that name a request and do not get its trace if that is told while they are unflushed, since [ingest] max_linked_ids wait already",
+        "Log records that name a request and are no longer waited for to be told its trace, since half of [ingest] max_linked_ids came later",
         Counter::default(),
     ),
 });

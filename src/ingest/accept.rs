@@ -340,7 +340,7 @@ impl Inner {
             for rows in &batch.rows {
                 head.push(lsn, rows.clone(), now_nanos);
             }
-            head.link(lsn, found, &self.book);
+            head.link(lsn, found);
             metrics::head(&head);
             head.active_bytes() >= self.config.flush_bytes || head.active_rows() >= self.config.flush_rows
         };

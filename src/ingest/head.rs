@@ -19,7 +19,6 @@ use arrow::array::UInt32Array;
 use super::accept::{first_ingest_id_of, lsn_of};
 use super::late::Late;
 use crate::block;
-use crate::correlate::book::Book;
 use crate::correlate::link::{self, Found, Link};
 use crate::model::{Rows, Table};
 use crate::wal::Lsn;
@@ -28,6 +27,9 @@ use crate::wal::Lsn;
 const COALESCE_PARTS: usize = 64;
 /// A part of at least so many rows is left alone: joining it would only copy.
 const COALESCE_ROWS: usize = 2_048;
+
+/// So many records that were told their trace are filled in, if nobody asks before.
+const FILL_AT: usize = 4_096;
 
 /// Rows with the log positions they came from.
 #[derive(Clone, Debug)]
@@ -168,23 +170,29 @@ impl Head {
     }
 
     /// Takes in what became of the names in the request at `lsn`, whose rows are here.
-    pub(super) fn link(&mut self, lsn: Lsn, found: &Found, book: &Book) {
-        self.late.add(first_ingest_id_of(lsn), found, book);
+    pub(super) fn link(&mut self, lsn: Lsn, found: &Found) {
+        self.late.add(first_ingest_id_of(lsn), found);
+        if self.late.n_found() >= FILL_AT {
+            self.fill();
+        }
     }
 
     /// Fills in the traces that were told of late. As with [`Self::bury`], not for each as it comes.
     fn fill(&mut self) {
         let found = self.late.take_found();
-        if found.is_empty() {
+        let (Some(first), Some(last)) = (found.keys().min(), found.keys().max()) else {
             return;
-        }
+        };
+        let ids = *first..=*last;
         for part in self.active.iter_mut().filter(|part| part.rows.table() == Table::Logs) {
-            let range = first_ingest_id_of(part.first_lsn)..first_ingest_id_of(part.last_lsn + 1);
-            if found.range(range).next().is_none() {
+            if part.last_lsn < lsn_of(*first) || part.first_lsn > lsn_of(*last) {
                 continue;
             }
-            let ids = part.rows.ingest_ids().values().iter().enumerate();
-            let links: HashMap<usize, Link> = ids.filter_map(|(row, id)| Some((row, *found.get(id)?))).collect();
+            let rows = part.rows.ingest_ids().values().iter().enumerate().filter(|(_, id)| ids.contains(id));
+            let links: HashMap<usize, Link> = rows.filter_map(|(row, id)| Some((row, *found.get(id)?))).collect();
+            if links.is_empty() {
+                continue;
+            }
             link::count_late(&links);
             part.rows = link::filled(&part.rows, &links);
             part.bytes = bytes_of(&part.rows);

@@ -2,26 +2,36 @@
 //!
 //! Most of a Lambda function's lines come before anything tells their trace: that is its `REPORT` line's to say, or its segment's. As long as a
 //! record is in the head, up to `[ingest] flush_age_seconds`, a later request that tells it fills it in: queries see it from then on, and so
-//! will the block. What is flushed before that stays as it is, and is found when the trace is opened. Span IDs alone are left to that too:
-//! who numbers spans 1, 2, 3, … gives them to many traces, and which others have one is seen when all have come.
+//! will the block. What is flushed before that stays as it is, and is found when the trace is opened. Records that name a span, too or alone, are
+//! left to that: who numbers spans 1, 2, 3, … gives them to many traces, and which others have one is seen when all have come.
 //!
-//! In memory only, since the log brings all of it back: a replay reads the same requests in the same order. At most `[ingest] max_linked_ids`
-//! records wait; more do not, and are counted.
+//! It goes by what requests in the head tell and by nothing else, so that a replay of them finds the same; but a replay that has to flush on its
+//! way may do so between a record and what tells it, and that record then stays as it is.
+//!
+//! In memory only. Of the records that wait at most `[ingest] max_linked_ids` are kept, in two halves: when the younger is full, those of the older
+//! go, and are counted. `REPORT` follows `START` soon, so IDs that nothing ever tells do not keep others from their trace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use crate::correlate::book::{Book, Key};
-use crate::correlate::link::{self, Found, Link, link_of};
-use crate::correlate::named::{Named, RequestId};
+use crate::correlate::book::{Key, Told, both};
+use crate::correlate::link::{self, Found, Link};
+use crate::correlate::named::RequestId;
+use crate::model::TraceId;
+
+/// The `ingest_id`s of records, by the request that they name.
+type Waiting = HashMap<RequestId, Vec<i64>>;
 
 /// Who waits, and what was found for whom since it was last asked for.
 #[derive(Debug)]
 pub(super) struct Late {
-    /// By the request that they name: each with its `ingest_id`.
-    waiting: HashMap<RequestId, Vec<(i64, Named)>>,
-    n_waiting: usize,
+    younger: Waiting,
+    older: Waiting,
+    n_younger: usize,
+    n_older: usize,
+    /// What rows in the head told: a record that came at the same time may be published after what tells it.
+    told: HashMap<RequestId, Told>,
     /// By `ingest_id`.
-    found: BTreeMap<i64, Link>,
+    found: HashMap<i64, Link>,
     max: usize,
 }
 
@@ -29,61 +39,76 @@ impl Late {
     /// For at most `max` records.
     pub(super) fn new(max: usize) -> Late {
         Late {
-            waiting: HashMap::new(),
-            n_waiting: 0,
-            found: BTreeMap::new(),
+            younger: HashMap::new(),
+            older: HashMap::new(),
+            n_younger: 0,
+            n_older: 0,
+            told: HashMap::new(),
+            found: HashMap::new(),
             max,
         }
     }
 
-    /// Takes in what became of a request's names; its first row has the `ingest_id` `first`. The book has learned already what the request
-    /// tells: of two that come at the same time, one finds the other there, or here.
-    pub(super) fn add(&mut self, first: i64, found: &Found, book: &Book) {
-        let mut n_left_out = 0;
-        for (row, named) in &found.waiting {
-            let id = first + *row as i64;
-            match (known(named, book), named.request) {
-                (Some(link), _) => _ = self.found.insert(id, link),
-                (None, Some(request)) if self.n_waiting < self.max => {
-                    self.waiting.entry(request).or_default().push((id, *named));
-                    self.n_waiting += 1;
-                }
-                (None, Some(_)) => n_left_out += 1,
-                (None, None) => {}
-            }
-        }
-        link::count_not_awaited(n_left_out);
-        if self.waiting.is_empty() {
+    /// Takes in what became of a request's names; its first row has the `ingest_id` `first`.
+    pub(super) fn add(&mut self, first: i64, found: &Found) {
+        if self.max == 0 {
             return;
         }
-        let told = found.told.iter().filter_map(|(key, _)| match key {
-            Key::Request(request) => Some(request),
-            Key::Span(_) => None,
-        });
-        for request in told {
-            let waited = self.waiting.remove(request).unwrap_or_default();
-            self.n_waiting -= waited.len();
-            // of a request with two traces nothing is known, now and later
-            let linked = waited.into_iter().filter_map(|(id, named)| Some((id, known(&named, book)?)));
-            self.found.extend(linked);
+        for (row, request) in &found.waiting {
+            let id = first + *row as i64;
+            match self.told.get(request) {
+                Some(Some(trace)) => _ = self.found.insert(id, Link::late(*trace)),
+                // a request of two traces is nobody's, now and later
+                Some(None) => {}
+                None => self.wait(*request, id),
+            }
+        }
+        for (key, trace) in &found.told {
+            if let Key::Request(request) = key {
+                self.tell(*request, *trace);
+            }
         }
     }
 
+    fn wait(&mut self, request: RequestId, id: i64) {
+        if self.n_younger >= self.max.div_ceil(2) {
+            link::count_not_awaited(self.n_older as u64);
+            self.older = std::mem::take(&mut self.younger);
+            self.n_older = std::mem::take(&mut self.n_younger);
+        }
+        self.younger.entry(request).or_default().push(id);
+        self.n_younger += 1;
+    }
+
+    fn tell(&mut self, request: RequestId, trace: TraceId) {
+        if self.told.len() >= self.max {
+            // those who come at the same time are few, and are found when the trace is opened
+            self.told.clear();
+        }
+        let told = self.told.entry(request).or_insert(Some(trace));
+        *told = both(*told, Some(trace));
+        let told = *told;
+        let younger = self.younger.remove(&request).unwrap_or_default();
+        let older = self.older.remove(&request).unwrap_or_default();
+        self.n_younger -= younger.len();
+        self.n_older -= older.len();
+        if let Some(trace) = told {
+            self.found.extend(younger.into_iter().chain(older).map(|id| (id, Link::late(trace))));
+        }
+    }
+
+    /// How many were found since that was last asked.
+    pub(super) fn n_found(&self) -> usize {
+        self.found.len()
+    }
+
     /// What was found since this was last asked.
-    pub(super) fn take_found(&mut self) -> BTreeMap<i64, Link> {
+    pub(super) fn take_found(&mut self) -> HashMap<i64, Link> {
         std::mem::take(&mut self.found)
     }
 
     /// Nobody waits any more.
     pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-        self.n_waiting = 0;
-        self.found.clear();
+        *self = Late::new(self.max);
     }
-}
-
-fn known(named: &Named, book: &Book) -> Option<Link> {
-    let keys = [named.request.map(Key::Request), named.span.map(Key::Span)];
-    let traces = book.traces_of(keys.into_iter().flatten());
-    link_of(named, |key| traces.iter().find(|(known, _)| *known == key).map(|(_, trace)| *trace))
 }

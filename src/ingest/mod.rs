@@ -139,7 +139,7 @@ pub struct Config {
     pub max_remembered_requests: usize,
     /// Request IDs, and as many span IDs, of which the trace is remembered for log records that name them and no trace (100,000 of each,
     /// at most 20 MB); then those that were not asked for lately are forgotten. As many unflushed records that name a request wait for what tells
-    /// its trace (10 MB). 0 = such records are linked within their request alone.
+    /// its trace (20 MB). 0 = such records are linked within their request alone.
     pub max_linked_ids: usize,
     /// Whether blocks go into the lake at once (`all`) or when their hour is sealed (`sealed`).
     pub lake_visible: LakeVisible,

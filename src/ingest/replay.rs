@@ -244,7 +244,7 @@ impl Inner {
         for rows in batch.rows {
             head.push(lsn, rows, self.clock.now_nanos());
         }
-        head.link(lsn, &found, &self.book);
+        head.link(lsn, &found);
         Ok(())
     }
 }

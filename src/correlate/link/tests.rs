@@ -236,7 +236,7 @@ fn what_was_known_is_written_and_read_back() {
         Key::Span(SpanId::from_hex(SPAN).expect("an ID")),
         Key::Request(RequestId::parse(ID.as_bytes()).expect("an ID")),
     ];
-    let known = Known::new(keys.map(|key| (key, trace)));
+    let known = Known::new([(keys[0], Some(trace)), (keys[1], None)]);
     assert_eq!(Known::from_bytes(&known.to_bytes()), Some(known.clone()));
     assert_eq!(Known::from_bytes(&[]), Some(Known::default()));
     assert_eq!(Known::from_bytes(&known.to_bytes()[1..]), None);

@@ -98,3 +98,21 @@ async fn a_request_of_two_traces_tells_none_and_who_is_too_many_does_not_wait() 
     let n_linked = linked(&ingest, &*store).await.iter().filter(|(_, _, source)| source == "request_id").count();
     assert_eq!(n_linked, 4);
 }
+
+#[tokio::test]
+async fn what_was_known_of_two_traces_is_so_after_a_crash_though_one_of_them_is_flushed() {
+    let (store, dir) = (memory(), tempfile::tempdir().expect("a directory"));
+    let ingest = open(dir.path(), store.clone(), clock()).await;
+    put(&ingest, &[report(REQUEST, XRAY)]).await;
+    ingest.flush().await;
+    put(&ingest, &[report(REQUEST, "1-5759e988-00000000000000000000000f")]).await;
+    put(&ingest, &[start(REQUEST)]).await;
+    put(&ingest, &[report(REQUEST, "1-5759e988-00000000000000000000000f")]).await;
+    let before = linked(&ingest, &*store).await;
+    assert!(before.contains(&row("START", "", "")), "{before:?}");
+    let image = tempfile::tempdir().expect("a directory");
+    copy(dir.path(), image.path());
+    drop(ingest);
+    let ingest = open(image.path(), store.clone(), clock()).await;
+    assert_eq!(linked(&ingest, &*store).await, before);
+}
