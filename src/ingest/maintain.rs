@@ -383,7 +383,8 @@ impl Maintainer {
             retention: retention::Retention::new(parts.retention, parts.log_groups),
             lake_visible_at_once: parts.lake_visible_at_once,
             lake_swap_grace: lake_swap_grace(parts.query_timeout),
-            longest_read: parts.query_timeout.max(parts.report_timeout) + QUERY_MARGIN,
+            // whoever reads a removed block began before its removal
+            longest_read: parts.query_timeout.max(parts.report_timeout),
             makes_indexes: parts.block.index,
             merge,
             catalog: parts.catalog,
