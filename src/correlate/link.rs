@@ -62,7 +62,7 @@ impl Known {
                     out.extend_from_slice(id.as_bytes());
                 }
             }
-            out.extend_from_slice(trace.as_ref().map_or(&[0; 16], TraceId::as_bytes));
+            out.extend_from_slice(&trace.map_or([0; 16], |trace| *trace.as_bytes()));
         }
         out
     }

@@ -66,7 +66,7 @@ mod tests {
             Key::Request(RequestId::from_bytes([1; 16])),
             Key::Span(SpanId::from_bytes(&[2; 8]).expect("an ID")),
         ];
-        let known = Known::new(keys.map(|key| (key, trace)));
+        let known = Known::new(keys.map(|key| (key, Some(trace))));
         let mut with = frame.clone();
         write(&mut with, &known);
         assert_eq!(with.flags, 0xc1);

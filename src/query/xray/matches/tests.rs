@@ -126,7 +126,7 @@ fn spans_of_any_protocol_are_documents() {
 fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
     let job = |parent: u64| {
         Span::new(2, parent, "SELECT shop", "CLIENT", "nightly", (0, 40))
-            .of(&[("cloud.platform", "aws_ecs"), ("service.version", "7")])
+            .of(&[("cloud.platform", "aws_ecs"), ("service.version", "7b")])
             .with(&[
                 ("db.system.name", "postgresql"),
                 ("db.namespace", "shop"),
@@ -145,7 +145,7 @@ fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
     assert_eq!((&segment["name"], &segment["trace_id"]), (&json!("nightly"), &json!(alone.trace_id.to_xray())));
     assert_eq!(
         (&segment["origin"], &segment["service"]["version"]),
-        (&json!("AWS::ECS::Container"), &json!("7"))
+        (&json!("AWS::ECS::Container"), &json!("7b"))
     );
     assert_eq!(
         (&segment["fault"], &segment["start_time"], &segment["end_time"]),
@@ -154,7 +154,7 @@ fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
     assert_eq!((&segment["annotations"], &segment["user"]), (&json!({"tenant": "a"}), &json!("alice")));
     assert_eq!(
         segment["metadata"]["default"],
-        json!({"otel.resource.service.name": "nightly", "otel.resource.cloud.platform": "aws_ecs", "otel.resource.service.version": "7"})
+        json!({"otel.resource.service.name": "nightly", "otel.resource.cloud.platform": "aws_ecs", "otel.resource.service.version": "7b"})
     );
     for member in ["sql", "http", "parent_id", "namespace", "type", "links"] {
         assert!(segment.get(member).is_none(), "{member}: {segment}");
