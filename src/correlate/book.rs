@@ -22,6 +22,16 @@ pub enum Key {
     Span(SpanId),
 }
 
+impl Key {
+    /// The request, if it is one's.
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Key::Request(id) => Some(*id),
+            Key::Span(_) => None,
+        }
+    }
+}
+
 /// The trace of an ID, or `None` if it was seen in several.
 pub type Told = Option<TraceId>;
 

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use crate::correlate::book::{Key, Told, both};
+use crate::correlate::book::{Told, both};
 use crate::correlate::link::{self, Found, Link};
 use crate::correlate::named::RequestId;
 use crate::model::TraceId;
@@ -63,10 +63,13 @@ impl Late {
                 None => self.wait(*request, id),
             }
         }
-        for (key, trace) in &found.told {
-            if let Key::Request(request) = key {
-                self.tell(*request, *trace);
-            }
+        let told = || found.told.iter().filter_map(|(key, trace)| Some((key.request()?, *trace)));
+        for (request, trace) in told() {
+            self.note(request, trace);
+        }
+        // all of it first: it may tell of two traces
+        for (request, _) in told() {
+            self.link(request);
         }
     }
 
@@ -80,19 +83,22 @@ impl Late {
         self.n_younger += 1;
     }
 
-    fn tell(&mut self, request: RequestId, trace: TraceId) {
+    fn note(&mut self, request: RequestId, trace: TraceId) {
         if self.told.len() >= self.max {
             // those who come at the same time are few, and are found when the trace is opened
             self.told.clear();
         }
         let told = self.told.entry(request).or_insert(Some(trace));
         *told = both(*told, Some(trace));
-        let told = *told;
+    }
+
+    /// Whoever waits for a request that was told its trace.
+    fn link(&mut self, request: RequestId) {
         let younger = self.younger.remove(&request).unwrap_or_default();
         let older = self.older.remove(&request).unwrap_or_default();
         self.n_younger -= younger.len();
         self.n_older -= older.len();
-        if let Some(trace) = told {
+        if let Some(Some(trace)) = self.told.get(&request).copied() {
             self.found.extend(younger.into_iter().chain(older).map(|id| (id, Link::late(trace))));
         }
     }
