@@ -21,7 +21,8 @@
 //!    that it names, and the ID of its text's [`pattern`]; [`emf`] adds the metrics that lines hold, and metric filters
 //!    ([`metric_filter`]) their points: the frame holds the filters as they were, and what was known of names, since those change and
 //!    a replay must make the same of the same frame.
-//! 4. The rows join the head, where queries see them; then the client gets its acknowledgement.
+//! 4. The rows join the head, where queries see them; then the client gets its acknowledgement. A log row there that names a request
+//!    gets its trace from what later requests tell.
 //! 5. By size or age the head up to one log position is sorted into blocks ([`block`]): one Parquet file and one tantivy
 //!    bundle each, newest row first. They are put into the store ([`storage`]), then one catalog record ([`catalog`])
 //!    names all blocks of the cut and the log position they cover. That record is the only commit point: a crash before
