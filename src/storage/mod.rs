@@ -32,6 +32,8 @@ mod partial;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+pub(crate) mod dated;
+#[cfg(test)]
 pub(crate) mod faulty;
 
 use std::fmt::Debug;

@@ -12,6 +12,7 @@ use super::policy::made_nanos;
 use super::*;
 use crate::catalog::NodeId;
 use crate::model::{ManualClock, Table};
+use crate::storage::dated::DatedStore;
 use crate::storage::faulty::{Fault, FaultyStore};
 use crate::storage::paths::{BlockPath, Part, Tier};
 use crate::storage::{BucketStore, Key};
@@ -176,11 +177,12 @@ struct World {
 
 impl World {
     fn new(config: Config) -> Self {
-        let inner: Arc<dyn Store> = Arc::new(BucketStore::in_memory(""));
+        let clock = Arc::new(ManualClock::new(START));
+        let inner: Arc<dyn Store> = DatedStore::new(Arc::new(BucketStore::in_memory("")), clock.clone());
         Self {
             faulty: FaultyStore::new(Arc::clone(&inner)),
             inner,
-            clock: Arc::new(ManualClock::new(START)),
+            clock,
             config,
             retention: RetentionConfig::default(),
             lake_visible_at_once: false,
@@ -498,13 +500,10 @@ async fn the_sweep_takes_orphans_once_a_day_and_nothing_young() {
     world.flush(&maintainer, Table::Logs, START, 10).await;
     let orphan = block_path(&built(Table::Logs, Level::Sealed, START, &[1], START).meta).data();
     world.inner.put(&orphan, Bytes::from_static(b"1\n")).await.expect("put");
-    // the store has its own clock, the machine's
-    let now = crate::model::SystemClock.now_nanos();
-    world.clock.set(now);
     assert_eq!(maintainer.run_once().await.orphans_deleted, 0);
-    world.clock.set(now + 23 * HOUR);
+    world.clock.set(START + 23 * HOUR);
     assert_eq!(maintainer.run_once().await.orphans_deleted, 0);
-    world.clock.set(now + 25 * HOUR);
+    world.clock.set(START + 25 * HOUR);
     assert_eq!(maintainer.run_once().await.orphans_deleted, 1);
     world.check(&maintainer).await;
 }
