@@ -2,7 +2,7 @@
 //!
 //! A delete concerns the blocks that are live at its record, and rows that a node's log holds up to the node's cut. The
 //! first are its `todo`: looked at one by one, each replaced by a block without the rows that are meant, or found clean.
-//! One record may replace a block for all deletes that have yet to look at it (format version 3).
+//! One record may replace a block for several deletes (format version 3); those that it does not name look at what took its place.
 //! Until then nobody merges them, because rows that come later must not share a block with them. The second never reach a
 //! block: a flush is refused until its node has learnt of the delete, and then leaves them out. So a node that was down
 //! for a month does not bring them back.
@@ -11,6 +11,7 @@
 //! ([`Commit::leaves`]), nor for one that was given up ([`Commit::gives_up`]). Should that one come back before the delete has ended, it
 //! is waited for again, and learns of it; comes it later, nobody knows any more what was meant: what its log holds is never taken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Away, Commit, CommitId, Delete, NodeId, Snapshot};
@@ -48,14 +49,6 @@ pub(super) fn check(snapshot: &Snapshot, node: &NodeId, commit: &Commit) -> Resu
     let is_erasure = commit.wal.is_none() && !commit.erased.is_empty();
     if is_erasure && (commit.removes.len() > 1 || (commit.removes.is_empty() && (commit.erased.len() > 1 || !commit.adds.is_empty()))) {
         return Err("deletes replace one block at a time".into());
-    }
-    // what takes the place of a block that is replaced for several is nobody's to look at any more: so all must have looked
-    if is_erasure && commit.erased.len() > 1 {
-        let has_looked = |id: &CommitId| commit.erased.iter().any(|erased| erased.delete == *id);
-        let waits = |(id, delete): &(&CommitId, &Delete)| commit.removes.iter().any(|block| delete.todo.contains(block)) && !has_looked(id);
-        if let Some((id, _)) = snapshot.deletes.iter().find(waits) {
-            return Err(format!("delete {} has yet to look at a block that is replaced for others", id.as_str()));
-        }
     }
     // rows that are to be looked at are not mixed with others
     if !is_erasure
@@ -100,10 +93,8 @@ pub(super) fn apply(snapshot: &mut Snapshot, node: &NodeId, commit: &Commit) {
     if !is_concerned {
         return;
     }
-    let replaced_for = match (&commit.erased[..], &commit.wal) {
-        ([erased], None) => Some(&erased.delete),
-        _ => None,
-    };
+    let replaced_for: Option<BTreeSet<&CommitId>> =
+        (commit.wal.is_none() && !commit.erased.is_empty()).then(|| commit.erased.iter().map(|erased| &erased.delete).collect());
     for (id, delete) in Arc::make_mut(&mut snapshot.deletes) {
         let mut gone = 0;
         delete.todo.retain(|block| {
@@ -114,8 +105,8 @@ pub(super) fn apply(snapshot: &mut Snapshot, node: &NodeId, commit: &Commit) {
         if gone == 0 {
             continue;
         }
-        if replaced_for.is_some_and(|by| by != id) {
-            // another delete's work: what took the block's place is still to be looked at
+        if replaced_for.as_ref().is_some_and(|by| !by.contains(id)) {
+            // other deletes' work, this one may have been ordered since it began: what took the block's place is still to be looked at
             delete.todo.extend(commit.adds.iter().map(|meta| meta.id.clone()).collect::<Vec<BlockId>>());
         } else {
             delete.n_blocks += gone;

@@ -215,8 +215,8 @@ pub struct Commit {
     /// Deletes that the committing node knows from now on. Until it does, its flushes are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joins: Vec<Join>,
-    /// Work on deletes. With `removes`, it is one delete's, and the one block removed is replaced by the `adds`, or by
-    /// nothing; with `wal`, rows that the flush left out.
+    /// Work on deletes. With `removes`, the one block removed is replaced by the `adds`, or by nothing, for all that are named; with
+    /// `wal`, rows that the flush left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub erased: Vec<Erased>,
     /// Rows to hide, of blocks that stay.

@@ -136,7 +136,7 @@ fn blocks_that_were_live_are_looked_at_one_by_one_for_each_delete() {
 }
 
 #[test]
-fn a_block_is_replaced_for_all_deletes_that_wait_for_it_or_for_one() {
+fn a_block_is_replaced_for_several_deletes_and_one_that_is_ordered_meanwhile_looks_at_what_is_left() {
     let mut log = Log::default();
     let (a, b) = (block(1), block(2));
     log.flush(1, (1, 3), &[a.clone(), b.clone()]).expect("flushed");
@@ -155,9 +155,6 @@ fn a_block_is_replaced_for_all_deletes_that_wait_for_it_or_for_one() {
     };
     // a third is ordered meanwhile: what takes the place is its to look at
     let three = log.order(1, 3);
-    let error = for_both(&mut log, vec![block(1)]).expect_err("the third has not looked");
-    assert!(error.contains(three.as_str()) && error.contains("has yet to look"), "{error}");
-    log.clean(&three, &a).expect("clean");
     let without = block(1);
     let snapshot = for_both(&mut log, vec![without.clone()]).expect("replaced");
     for (id, rows) in [(&one, 3), (&two, 0)] {
@@ -165,7 +162,13 @@ fn a_block_is_replaced_for_all_deletes_that_wait_for_it_or_for_one() {
         assert_eq!((delete.n_rows, delete.n_blocks), (rows, 1));
         assert_eq!(delete.todo, [b.id.clone()].into(), "what took the block's place is looked at no more");
     }
-    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 3);
+    assert_eq!(
+        (&snapshot.deletes()[&three].todo, snapshot.deletes()[&three].n_blocks),
+        (&[without.id.clone(), b.id.clone()].into(), 0)
+    );
+    let snapshot = log.replace(&three, &without, None).expect("nothing left");
+    assert_eq!(snapshot.deletes()[&three].todo, [b.id.clone()].into());
+    assert_eq!(snapshot.gone()[&Table::Logs].deleted, 6);
     let mut clean = Commit::new(CommitKind::Delete, 9);
     clean.erased = vec![erased(&one, 1), erased(&two, 1)];
     assert!(log.commit(1, clean).is_err(), "of several, only with a block that they replace");

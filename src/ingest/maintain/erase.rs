@@ -63,8 +63,6 @@ impl Looking {
 struct Task {
     meta: Arc<BlockMeta>,
     deletes: Vec<(CommitId, Arc<Erasure>)>,
-    /// Whether another delete, whose query cannot be read, has to look at it too.
-    is_for_others_too: bool,
 }
 
 /// Blocks found clean that no record says yet, by delete.
@@ -103,16 +101,12 @@ impl Maintainer {
         }
         let found = futures::future::join_all(tasks.iter().map(|task| self.look(task))).await;
         for (task, found) in tasks.into_iter().zip(found) {
-            let task = match found {
-                Some(found) if !found.contains(&true) => {
-                    task.is_clean(clean);
-                    continue;
-                }
-                Some(found) => task.narrowed(found.iter().position(|is_meant| *is_meant).unwrap_or_default()),
-                None => task.narrowed(0),
-            };
+            if found.as_ref().is_some_and(|found| !found.contains(&true)) {
+                task.is_clean(clean);
+                continue;
+            }
             // a block that cannot be read must not keep the others; as long as it is there, its deletes are not done
-            let erased = self.erase_block(&task).await;
+            let erased = self.erase_block(&task, found).await;
             self.note_damage(&task.meta, erased.as_ref().err());
             match erased {
                 Ok(None) => task.is_clean(clean),
@@ -130,16 +124,11 @@ impl Maintainer {
         if self.quarantine.holds(id, self.clock.now_nanos()) {
             return None;
         }
-        let waiting: Vec<&CommitId> = snapshot
-            .deletes()
-            .iter()
-            .filter(|(_, delete)| delete.todo.contains(id))
-            .map(|(id, _)| id)
-            .collect();
-        let deletes: Vec<_> = waiting.iter().filter_map(|id| Some(((*id).clone(), erasures.get(*id)?.clone()))).collect();
+        // one whose query cannot be read looks later, at what has taken the block's place by then
+        let waiting = snapshot.deletes().iter().filter(|(_, delete)| delete.todo.contains(id));
+        let deletes: Vec<_> = waiting.filter_map(|(id, _)| Some((id.clone(), erasures.get(id)?.clone()))).collect();
         (!deletes.is_empty()).then(|| Task {
             meta: Arc::clone(meta),
-            is_for_others_too: deletes.len() < waiting.len(),
             deletes,
         })
     }
@@ -154,7 +143,7 @@ impl Maintainer {
             demand: demand.clone(),
             runtime: tokio::runtime::Handle::current(),
         };
-        let (merge, erasures) = (Arc::clone(&self.merge), task.erasures());
+        let (merge, erasures) = (Arc::clone(&self.merge), task.erasures(None));
         let looked = tokio::task::spawn_blocking(move || supervise::stepping_back(MERGE_NICENESS, || merge.look(&looking, &erasures)));
         let looked = looked.await.unwrap_or_else(|panic| Err(panic.to_string()));
         self.pace.take(demand.take_fetched().bytes).await;
@@ -168,12 +157,13 @@ impl Maintainer {
         looked.inspect_err(told).ok()
     }
 
-    /// Replaces a block by one without the rows that are meant; gives how many those were, `None` if there are none.
-    async fn erase_block(&self, task: &Task) -> Result<Option<u64>, Error> {
+    /// Replaces a block by one without the rows that are meant; gives how many those were, `None` if there are none. Deletes of which a
+    /// look has `found` that they mean none are not asked again.
+    async fn erase_block(&self, task: &Task, found: Option<Vec<bool>>) -> Result<Option<u64>, Error> {
         let meta = &task.meta;
         self.pace.take(meta.parquet_bytes + meta.index_bytes).await;
         let input = self.read(meta).await?;
-        let (merge, erasures, now_nanos) = (Arc::clone(&self.merge), task.erasures(), self.clock.now_nanos());
+        let (merge, erasures, now_nanos) = (Arc::clone(&self.merge), task.erasures(found.as_deref()), self.clock.now_nanos());
         let runtime = tokio::runtime::Handle::current();
         let erasing = move || {
             supervise::stepping_back(MERGE_NICENESS, || {
@@ -191,7 +181,12 @@ impl Maintainer {
         fail_point::hit("delete.after_note");
         let mut commit = Commit::new(CommitKind::Delete, now_nanos);
         commit.removes = vec![meta.id.clone()];
-        commit.erased = task.deletes.iter().zip(by_delete).map(|((id, _), n_rows)| erased(id, n_rows, vec![])).collect();
+        let (mut by_delete, mut asked) = (by_delete.into_iter(), found.into_iter().flatten());
+        let rows_of = |(id, _): &(CommitId, Arc<Erasure>)| {
+            let n_rows = asked.next().unwrap_or(true).then(|| by_delete.next()).flatten();
+            erased(id, n_rows.unwrap_or_default(), vec![])
+        };
+        commit.erased = task.deletes.iter().map(rows_of).collect();
         match built {
             Some(built) => {
                 self.pace.take(built.n_bytes()).await;
@@ -221,22 +216,17 @@ impl Maintainer {
 }
 
 impl Task {
-    fn erasures(&self) -> Vec<Arc<Erasure>> {
-        self.deletes.iter().map(|(_, erasure)| erasure.clone()).collect()
+    /// What is to be asked: all, or those of which a look found that they mean something.
+    fn erasures(&self, found: Option<&[bool]>) -> Vec<Arc<Erasure>> {
+        let is_asked = |at: usize| found.is_none_or(|found| found.get(at).copied().unwrap_or(true));
+        let deletes = self.deletes.iter().enumerate().filter(|(at, _)| is_asked(*at));
+        deletes.map(|(_, (_, erasure))| erasure.clone()).collect()
     }
 
     fn is_clean(self, clean: &mut Clean) {
         for (id, _) in self.deletes {
             clean.entry(id).or_default().push(self.meta.id.clone());
         }
-    }
-
-    /// The same for one delete where not all can look: what takes the block's place is then the others' to look at.
-    fn narrowed(mut self, to: usize) -> Self {
-        if self.is_for_others_too {
-            self.deletes = self.deletes.drain(to..=to).collect();
-        }
-        self
     }
 }
 

@@ -211,3 +211,45 @@ async fn a_delete_that_comes_while_blocks_are_swapped_does_not_wait_for_all_of_t
     assert!(snapshot.deletes().values().all(|delete| delete.ended_at_nanos.is_some()));
     assert_eq!(world.rows_of(&snapshot).await, world.without_doomed(world.rows.clone()));
 }
+
+/// Notes how many deletes each rewrite asks.
+#[derive(Debug, Default)]
+struct Counted(Mutex<Vec<usize>>);
+
+impl Merge for Counted {
+    fn merge(&self, inputs: Vec<Input>, level: Level, partition_nanos: i64, now_nanos: i64) -> block::Result<Option<BuiltBlock>> {
+        Lines.merge(inputs, level, partition_nanos, now_nanos)
+    }
+    fn look(&self, looking: &Looking, erasures: &[Arc<Erasure>]) -> Result<Vec<bool>, String> {
+        Lines.look(looking, erasures)
+    }
+    fn erase(&self, input: Input, erasures: &[Arc<Erasure>], now_nanos: i64) -> block::Result<(Rewritten, Vec<u64>, Lost)> {
+        self.0.lock().push(erasures.len());
+        Lines.erase(input, erasures, now_nanos)
+    }
+    fn expire(&self, input: Input, keeping: &Keeping, age_days: u32, now_nanos: i64) -> block::Result<Rewritten> {
+        Lines.expire(input, keeping, age_days, now_nanos)
+    }
+}
+
+#[tokio::test]
+async fn a_rewrite_asks_only_deletes_that_mean_something_and_counts_each_ones_rows() {
+    let mut world = World::new(Config::default());
+    let counted = Arc::new(Counted::default());
+    let maintainer = Maintainer::with_merge(world.parts(1).await, counted.clone());
+    // 0 is a multiple of all
+    world.flush(&maintainer, Table::Spans, START, 1).await;
+    world.flush(&maintainer, Table::Logs, START, 6).await;
+    let mut expected = Vec::new();
+    for (n, n_rows) in [(7, 0), (3, 2), (50, 0), (4, 1)] {
+        expected.push((world.order(&maintainer, Table::Logs, n).await, n_rows));
+    }
+    let report = maintainer.run_once().await;
+    assert_eq!((report.rows_erased, report.problems), (3, vec![]));
+    assert_eq!(*counted.0.lock(), [2]);
+    let snapshot = maintainer.catalog.snapshot();
+    for (id, n_rows) in expected {
+        let delete = &snapshot.deletes()[&id];
+        assert_eq!((delete.n_rows, delete.ended_at_nanos), (n_rows, Some(START)));
+    }
+}
