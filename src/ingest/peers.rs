@@ -313,6 +313,7 @@ impl Peers {
                 if inner.find_superseded(&snapshot) {
                     return Ok(());
                 }
+                self.come_back(&snapshot).await?;
                 self.learn(&snapshot).await;
                 self.lead_or_follow(&snapshot, &peers).await?;
                 return Ok(());
@@ -320,10 +321,25 @@ impl Peers {
         }
         let snapshot = inner.catalog.refresh().await.map_err(text)?;
         inner.forget_positions(looked_nanos);
+        self.come_back(&snapshot).await?;
         self.learn(&snapshot).await;
         if snapshot.leader() != Some(inner.catalog.node()) {
             self.say_duty(&snapshot, false);
         }
+        Ok(())
+    }
+
+    /// Says that this node lives, should it have been given up, while no delete has ended without it: from then on deletes wait for its
+    /// log again. The next one to end would else cost it all that it has not flushed.
+    async fn come_back(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let inner = &self.ingest.inner;
+        let away = snapshot.nodes().get(inner.catalog.node()).and_then(|state| state.away);
+        if !matches!(away, Some(Away::GivenUp { missed: 0, .. })) {
+            return Ok(());
+        }
+        let commit = Commit::new(CommitKind::State, inner.clock.now_nanos());
+        inner.catalog.commit(commit).await.map_err(|error| error.to_string())?;
+        tracing::warn!("this node was given up (`tracelake node forget`) and lives: deletes wait for what its log holds again");
         Ok(())
     }
 

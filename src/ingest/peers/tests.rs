@@ -184,6 +184,7 @@ async fn while_others_live_rows_are_flushed_early() {
     let store = memory();
     let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
     let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    two.catalog().end_heartbeat(two.catalog().node()).await.expect("as if it were not there");
     look(&one, 3600).await;
     assert_eq!(one.flush_age_seconds(), ingest::Config::default().flush_age_seconds);
     look(&two, 3600).await;
@@ -192,6 +193,47 @@ async fn while_others_live_rows_are_flushed_early() {
     two.drain(Duration::from_secs(60)).await;
     look(&one, 3600).await;
     assert_eq!(one.flush_age_seconds(), ingest::Config::default().flush_age_seconds, "alone again");
+}
+
+/// When no delete waits for a node's log, as the other sees it.
+async fn away(asked: &Ingest, node: &NodeId) -> Option<Away> {
+    let snapshot = asked.catalog().refresh().await.expect("reads");
+    snapshot.nodes()[node].away
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_and_lives_says_so_before_a_delete_ends_without_it() {
+    let store = memory();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    let node = two.inner.catalog.node().clone();
+    // `one` knows no lease yet: any silence is enough
+    one.give_up(node.as_str()).await.expect("given up");
+    assert!(matches!(away(&one, &node).await, Some(Away::GivenUp { missed: 0, .. })));
+    for is_beat_due in [true, false] {
+        let peers = Peers::new(Config::default(), two.clone(), Arc::new(Keep(two.clone())), "alert/");
+        peers.try_look(is_beat_due).await.expect("looks");
+        assert_eq!(away(&one, &node).await, None, "it lives");
+        let mut commit = Commit::new(CommitKind::State, START);
+        commit.gives_up = Some(node.clone());
+        one.catalog().commit(commit).await.expect("given up");
+    }
+    look(&two, 3600).await;
+    let seq = one.catalog().refresh().await.expect("reads").seq();
+    look(&two, 3600).await;
+    assert_eq!(one.catalog().refresh().await.expect("reads").seq(), seq, "once is enough");
+}
+
+#[tokio::test]
+async fn a_node_that_starts_is_not_given_up() {
+    let store = memory();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let one = open(dirs[0].path(), &store).await;
+    look(&one, 3600).await;
+    // it replays its log, and has not looked at others yet
+    let two = open(dirs[1].path(), &store).await;
+    let refused = one.give_up(two.inner.catalog.node().as_str()).await.expect_err("it lives");
+    assert!(refused.to_string().contains("lives"), "{refused}");
 }
 
 #[test]
