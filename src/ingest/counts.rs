@@ -25,7 +25,8 @@ impl Ingest {
 
     /// Brings the counts to the log that nothing there says. If it does not take them, they stay for the next time.
     pub(super) async fn log_counts(&self) {
-        if !self.inner.ledger.has_alone() || self.inner.is_superseded() {
+        let inner = &self.inner;
+        if !inner.ledger.has_alone() || inner.is_superseded() || inner.counts_have_ended.load(Ordering::Acquire) {
             return;
         }
         let ingest = self.clone();
@@ -40,33 +41,45 @@ impl Ingest {
         let inner = &self.inner;
         // no cut sees them taken and not yet there
         let _publication = inner.publication.read().await;
-        if inner.has_left.load(Ordering::Acquire) {
+        if inner.counts_have_ended.load(Ordering::Acquire) || inner.has_left.load(Ordering::Acquire) {
             return Err(Refused::Draining);
         }
-        let sums = inner.ledger.take_alone();
-        if sums.is_empty() {
-            inner.ledger.logged_alone();
+        let taken = inner.ledger.take_alone();
+        if taken.sums().is_empty() {
             return Ok(());
         }
-        let appended = match frame(&sums, inner.clock.now_nanos()) {
-            Ok(frame) => inner.wal.append(frame).await.map_err(refusal),
-            Err(error) => Err(error),
-        };
-        match appended {
-            Ok(_) => {
-                inner.ledger.logged_alone();
-                // a node that takes nothing else flushes for them
-                inner.note_state_waits();
-            }
-            Err(_) => inner.ledger.give_back_alone(&sums),
-        }
-        appended.map(|_| ())
+        // if it is not taken, they are given back
+        inner.wal.append(frame(taken.sums(), inner.clock.now_nanos())?).await.map_err(refusal)?;
+        taken.are_logged();
+        // a node that takes nothing else flushes for them
+        inner.note_state_waits();
+        Ok(())
+    }
+
+    /// No frame says counts from now on: a flush that begins later covers all that do.
+    pub(super) fn end_counts(&self) {
+        self.inner.counts_have_ended.store(true, Ordering::Release);
     }
 }
 
-/// The frame of counts: JSON as in the catalog's records.
+/// Of the payload below.
+const VERSION: u32 = 1;
+
+/// A frame's payload; sums as in the catalog's records.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Payload {
+    v: u32,
+    #[serde(default)]
+    sums: Vec<(String, String, Outcomes)>,
+}
+
+/// The frame of counts: a version and the sums, in JSON.
 pub(super) fn frame(sums: &[(String, String, Outcomes)], now_nanos: i64) -> Result<Frame, Refused> {
-    let payload = serde_json::to_vec(sums).map_err(|error| Refused::TooLarge(error.to_string()))?;
+    let payload = Payload {
+        v: VERSION,
+        sums: sums.to_vec(),
+    };
+    let payload = serde_json::to_vec(&payload).map_err(|error| Refused::TooLarge(error.to_string()))?;
     Ok(Frame {
         kind: COUNTS_FRAME,
         flags: 0,
@@ -78,5 +91,9 @@ pub(super) fn frame(sums: &[(String, String, Outcomes)], now_nanos: i64) -> Resu
 
 /// Reads [`frame`] back.
 pub(super) fn read(payload: &[u8]) -> Result<Vec<(String, String, Outcomes)>, String> {
-    serde_json::from_slice(payload).map_err(|error| error.to_string())
+    let payload: Payload = serde_json::from_slice(payload).map_err(|error| format!("its counts cannot be read: {error}"))?;
+    match payload.v {
+        VERSION => Ok(payload.sums),
+        other => Err(format!("its counts have version {other}, and this program reads {VERSION}")),
+    }
 }

@@ -129,7 +129,14 @@ impl Ingest {
         let ledger = {
             let _quiescent = inner.publication.write().await;
             // sums that count rows which the log has yet to replay would count them twice
-            if inner.wal.stats().last_lsn > inner.flushed_lsn.load(Ordering::Acquire) {
+            let (last, flushed) = (inner.wal.stats().last_lsn, inner.flushed_lsn.load(Ordering::Acquire));
+            if last > flushed {
+                let first = flushed + 1;
+                tracing::warn!(
+                    first,
+                    last,
+                    "the log holds what no block covers: deletes wait for this node until it has started again"
+                );
                 return;
             }
             inner.has_left.store(true, Ordering::Release);

@@ -238,7 +238,7 @@ impl Outcomes {
         }
         combine_reasons(&mut self.reasons, &other.reasons, with);
         for theirs in &other.sources {
-            let ours = theirs.of_same_sender(&mut self.sources);
+            let ours = of_sender(&mut self.sources, theirs.key());
             (ours.accepted, ours.repeated) = (with(ours.accepted, theirs.accepted), with(ours.repeated, theirs.repeated));
             combine_reasons(&mut ours.rejected, &theirs.rejected, with);
         }
@@ -254,20 +254,6 @@ fn combine_reasons(reasons: &mut BTreeMap<String, u64>, other: &BTreeMap<String,
 }
 
 impl OfSender {
-    /// The sums of this sender among others, which are in order; made if there are none.
-    fn of_same_sender<'a>(&self, sources: &'a mut Vec<OfSender>) -> &'a mut OfSender {
-        let at = sources.binary_search_by(|known| known.key().cmp(&self.key())).unwrap_or_else(|at| {
-            let new = OfSender {
-                service: self.service.clone(),
-                log_group: self.log_group.clone(),
-                ..OfSender::default()
-            };
-            sources.insert(at, new);
-            at
-        });
-        &mut sources[at]
-    }
-
     fn key(&self) -> (&str, &str) {
         (&self.service, &self.log_group)
     }
@@ -278,6 +264,25 @@ impl OfSender {
             log_group: self.log_group.clone(),
         }
     }
+}
+
+/// Where the sums of a sender stand among others, or would; by service and log group.
+fn place_of(sources: &[OfSender], key: (&str, &str)) -> Result<usize, usize> {
+    sources.binary_search_by(|known| known.key().cmp(&key))
+}
+
+/// The sums of a sender among others, which are in order; made if there are none.
+fn of_sender<'a>(sources: &'a mut Vec<OfSender>, key: (&str, &str)) -> &'a mut OfSender {
+    let at = place_of(sources, key).unwrap_or_else(|at| {
+        let new = OfSender {
+            service: key.0.to_string(),
+            log_group: key.1.to_string(),
+            ..OfSender::default()
+        };
+        sources.insert(at, new);
+        at
+    });
+    &mut sources[at]
 }
 
 /// The records of a batch, by signal and sender.
@@ -318,16 +323,68 @@ pub(super) enum Told {
     Alone,
 }
 
-/// Sums by receiver and signal.
-type Sums = BTreeMap<(String, String), Outcomes>;
+/// Sums by receiver and signal, in order of name; a few dozen at most.
+#[derive(Clone, Debug, Default)]
+struct Sums(Vec<(String, String, Outcomes)>);
+
+impl Sums {
+    fn place_of(&self, receiver: &str, signal: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(ours, of, _)| (ours.as_str(), of.as_str()).cmp(&(receiver, signal)))
+    }
+
+    fn get(&self, receiver: &str, signal: &str) -> Option<&Outcomes> {
+        self.place_of(receiver, signal).ok().map(|at| &self.0[at].2)
+    }
+
+    /// Made if there are none.
+    fn of(&mut self, receiver: &str, signal: &str) -> &mut Outcomes {
+        let at = self.place_of(receiver, signal).unwrap_or_else(|at| {
+            self.0.insert(at, (receiver.to_string(), signal.to_string(), Outcomes::default()));
+            at
+        });
+        &mut self.0[at].2
+    }
+
+    fn add(&mut self, sums: &[(String, String, Outcomes)]) {
+        for (receiver, signal, outcomes) in sums {
+            self.of(receiver, signal).combine(outcomes, u64::saturating_add);
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Books {
     all: Sums,
     /// What of it nothing in the log says.
     alone: Sums,
-    /// Whether some of it is on its way there.
-    is_underway: bool,
+    /// How many have some of it on its way there.
+    n_underway: usize,
+}
+
+/// Sums of which the log says nothing, on their way there: given back unless they come there.
+#[derive(Debug)]
+pub(super) struct Underway<'a> {
+    ledger: &'a Ledger,
+    sums: Vec<(String, String, Outcomes)>,
+}
+
+impl Underway<'_> {
+    pub(super) fn sums(&self) -> &[(String, String, Outcomes)] {
+        &self.sums
+    }
+
+    /// The log has them.
+    pub(super) fn are_logged(mut self) {
+        self.sums.clear();
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let mut books = self.ledger.books.lock();
+        books.alone.add(&self.sums);
+        books.n_underway -= 1;
+    }
 }
 
 impl Books {
@@ -338,14 +395,9 @@ impl Books {
             Told::Alone => [Some(&mut self.all), Some(&mut self.alone)],
         };
         for sums in sums.into_iter().flatten() {
-            count(sums.entry((receiver.to_string(), signal.to_string())).or_default());
+            count(sums.of(receiver, signal));
         }
     }
-}
-
-fn listed(sums: &Sums) -> Vec<(String, String, Outcomes)> {
-    let one = |((receiver, signal), outcomes): (&(String, String), &Outcomes)| (receiver.clone(), signal.clone(), outcomes.clone());
-    sums.iter().map(one).collect()
 }
 
 /// The counted outcomes of all receivers.
@@ -401,20 +453,13 @@ impl Ledger {
 
     fn count_sender(&self, receiver: &str, signal: &str, sender: &Sender, of: Of, n: u64, told: Told) {
         let mut books = self.books.lock();
-        let n_known: usize = books.all.values().map(|sum| sum.sources.len()).sum();
-        let mut own = OfSender {
-            service: sender.service.clone(),
-            log_group: sender.log_group.clone(),
-            ..OfSender::default()
-        };
-        let of_receiver = books.all.get(&(receiver.to_string(), signal.to_string()));
-        let is_known = of_receiver.is_some_and(|sum| sum.sources.binary_search_by(|known| known.key().cmp(&own.key())).is_ok());
-        let is_long = own.service.len() + own.log_group.len() > MAX_NAME_BYTES;
-        if is_long || (!is_known && n_known >= self.max_sources) {
-            (own.service, own.log_group) = (OTHERS.into(), String::new());
-        }
+        let own = (sender.service.as_str(), sender.log_group.as_str());
+        let is_known = books.all.get(receiver, signal).is_some_and(|sum| place_of(&sum.sources, own).is_ok());
+        let is_full = || books.all.0.iter().map(|(.., sum)| sum.sources.len()).sum::<usize>() >= self.max_sources;
+        let is_long = own.0.len() + own.1.len() > MAX_NAME_BYTES;
+        let key = if is_long || (!is_known && is_full()) { (OTHERS, "") } else { own };
         books.count(receiver, signal, told, |sum| {
-            let sum = own.of_same_sender(&mut sum.sources);
+            let sum = of_sender(&mut sum.sources, key);
             match of {
                 Of::Accepted => sum.accepted += n,
                 Of::Repeated => sum.repeated += n,
@@ -466,7 +511,7 @@ impl Ledger {
 
     /// All sums: (receiver, signal, outcomes), in order of name.
     pub fn sums(&self) -> Vec<(String, String, Outcomes)> {
-        listed(&self.books.lock().all)
+        self.books.lock().all.0.clone()
     }
 
     /// The sums as stored when a node leaves.
@@ -479,57 +524,36 @@ impl Ledger {
         let logged = {
             let books = self.books.lock();
             let mut logged = books.all.clone();
-            for (key, alone) in &books.alone {
-                if let Some(sum) = logged.get_mut(key) {
-                    sum.combine(alone, u64::saturating_sub);
-                }
+            for (receiver, signal, alone) in &books.alone.0 {
+                logged.of(receiver, signal).combine(alone, u64::saturating_sub);
             }
-            logged
+            logged.0
         };
-        serde_json::to_value(listed(&logged)).unwrap_or_default()
+        serde_json::to_value(logged).unwrap_or_default()
     }
 
     /// Whether there are sums of which the log says nothing.
     pub(super) fn has_alone(&self) -> bool {
-        !self.books.lock().alone.is_empty()
+        !self.books.lock().alone.0.is_empty()
     }
 
     /// Whether a crash would lose nothing of the sums.
     pub(super) fn is_durable(&self) -> bool {
         let books = self.books.lock();
-        books.alone.is_empty() && !books.is_underway
+        books.alone.0.is_empty() && books.n_underway == 0
     }
 
-    /// Takes the sums of which the log says nothing, to be appended to it: [`Self::logged_alone`] or [`Self::give_back_alone`] tell the
-    /// end. Nobody may cut the head until then.
-    pub(super) fn take_alone(&self) -> Vec<(String, String, Outcomes)> {
+    /// Takes the sums of which the log says nothing, to be appended to it. Nobody may cut the head until that is done.
+    pub(super) fn take_alone(&self) -> Underway<'_> {
         let mut books = self.books.lock();
-        books.is_underway = true;
-        listed(&std::mem::take(&mut books.alone))
-    }
-
-    /// The log has them.
-    pub(super) fn logged_alone(&self) {
-        self.books.lock().is_underway = false;
-    }
-
-    /// The log did not take them.
-    pub(super) fn give_back_alone(&self, sums: &[(String, String, Outcomes)]) {
-        let mut books = self.books.lock();
-        books.is_underway = false;
-        for (receiver, signal, outcomes) in sums {
-            let sum = books.alone.entry((receiver.clone(), signal.clone())).or_default();
-            sum.combine(outcomes, u64::saturating_add);
-        }
+        books.n_underway += 1;
+        let sums = std::mem::take(&mut books.alone).0;
+        Underway { ledger: self, sums }
     }
 
     /// Counts again what a frame of the log says.
     pub(super) fn replay(&self, sums: &[(String, String, Outcomes)]) {
-        let mut books = self.books.lock();
-        for (receiver, signal, outcomes) in sums {
-            let sum = books.all.entry((receiver.clone(), signal.clone())).or_default();
-            sum.combine(outcomes, u64::saturating_add);
-        }
+        self.books.lock().all.add(sums);
     }
 
     /// The catalog has these sums.
@@ -549,7 +573,9 @@ impl Ledger {
     /// Takes up the sums of an earlier life.
     pub(super) fn restore(&self, json: &[u8]) -> Result<(), serde_json::Error> {
         let stored: Vec<(String, String, Outcomes)> = serde_json::from_slice(json)?;
-        self.books.lock().all = stored.into_iter().map(|(receiver, signal, outcomes)| ((receiver, signal), outcomes)).collect();
+        let mut all = Sums::default();
+        all.add(&stored);
+        self.books.lock().all = all;
         Ok(())
     }
 }

@@ -363,6 +363,8 @@ struct Inner {
     retry: retry::Retry,
     /// Whether the catalog is told that nothing is in the log: nothing is appended any more. Set while nobody publishes.
     has_left: AtomicBool,
+    /// Whether no frame says counts any more: they go into the record with which the node leaves.
+    counts_have_ended: AtomicBool,
     /// Keeps flushes one at a time.
     flushing: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<&'static str, String>>,
@@ -516,9 +518,10 @@ impl Ingest {
     /// within `deadline` stays in the log for the next start.
     pub async fn drain(&self, deadline: Duration) {
         self.inner.draining.store(true, Ordering::Release);
-        // the sums of a node that cannot flush in time
-        self.log_counts().await;
         let flush = async {
+            // the sums of a node that cannot flush in time; what comes behind them would keep it from leaving
+            self.log_counts().await;
+            self.end_counts();
             if self.inner.is_superseded() {
                 // the node, its documents and its heartbeat are another's
                 return;
@@ -534,7 +537,7 @@ impl Ingest {
         if tokio::time::timeout(deadline, flush).await.is_err() {
             tracing::warn!(
                 seconds = deadline.as_secs(),
-                "the store did not take the last rows in time; the log keeps them for the next start"
+                "the log and the store did not take the last rows and counts in time; what is in the log stays there for the next start"
             );
         }
         self.inner.wal.close().await;

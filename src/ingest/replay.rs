@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
@@ -20,12 +21,15 @@ use super::{COUNTS_FRAME, Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME
 use crate::catalog::{self, Commit, CommitKind};
 use crate::correlate::{book::Book, link};
 use crate::decode::{Context, Kind, decode};
-use crate::model::Signal;
+use crate::model::{Clock, Signal};
 use crate::net::{Encoding, inflate};
 use crate::wal::{Frame, Lsn, Wal};
 
 /// No frame was larger when it was taken; only a bound for damaged ones.
 const MAX_INFLATED_BYTES: usize = 1 << 30;
+
+/// How often other nodes are told that this one lives while it replays its log.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The key under which earlier versions stored the ledger's sums with the state documents.
 pub(super) const LEDGER_KEY: &str = "ledger";
@@ -99,6 +103,8 @@ impl Ingest {
         let (wal, frames) = Wal::open(&data_dir.join("wal"), &wal_config, flushed)?;
         // the log is ours alone now: it tells of no process in another place
         catalog.begin(wal.stats().last_lsn, clock.now_nanos()).await.map_err(of_life)?;
+        beat(&catalog, &*clock).await;
+        let mut beaten = Instant::now();
         let in_flight = Arc::new(Semaphore::new(permits(config.max_in_flight_bytes) as usize));
         let mut inner = Inner {
             config,
@@ -135,6 +141,7 @@ impl Ingest {
             draining: AtomicBool::new(false),
             retry: Default::default(),
             has_left: AtomicBool::new(false),
+            counts_have_ended: AtomicBool::new(false),
             lost_frames: Default::default(),
             flushing: tokio::sync::Mutex::new(()),
             problems: Mutex::default(),
@@ -152,13 +159,18 @@ impl Ingest {
         while let Some(frame) = frames.next() {
             let (lsn, frame) = frame?;
             inner.found_holes(&mut lost, frames.take_holes(), frame.received_at_nanos);
+            if beaten.elapsed() >= BEAT_EVERY {
+                beat(&inner.catalog, &*inner.clock).await;
+                beaten = Instant::now();
+            }
             if let Err(error) = inner.replay_frame(lsn, &frame, &mut report, &mut streams) {
                 // decoded once, before it was acknowledged: a defect of ours, or a log of a newer program; never a client's
                 report.undecodable_frames += 1;
                 metrics::REPLAY_FAILURES.inc();
                 let copy = frames.set_aside()?;
                 tracing::error!(lsn, error, copy = %copy.display(), "a frame of the log cannot be decoded; a copy of its segment is kept");
-                if frame.kind != STATE_FRAME {
+                // the others have no records
+                if ![STATE_FRAME, COUNTS_FRAME].contains(&frame.kind) {
                     inner.found_undecodable(&mut lost, lsn, frame.received_at_nanos, &error, &copy);
                 }
             }
@@ -179,6 +191,13 @@ impl Ingest {
         inner.replay = report;
         *inner.replayed_streams.lock() = streams.finish();
         Ok(Ingest { inner: Arc::new(inner) })
+    }
+}
+
+/// Tells the other nodes that this one lives, which its log holds up for a while: nobody gives it up meanwhile.
+async fn beat(catalog: &catalog::Catalog, clock: &dyn Clock) {
+    if let Err(error) = catalog.beat(clock.now_nanos()).await {
+        tracing::debug!(%error, "other nodes could not be told that this one starts");
     }
 }
 

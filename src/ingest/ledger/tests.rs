@@ -156,15 +156,23 @@ fn what_the_log_is_yet_to_say_is_left_out_of_a_flush_and_counted_again_once() {
     // a flush, and then the frame
     let flushed = restored(&ledger.logged_to_json());
     assert_eq!(entries("n", &flushed.sums()), entries("n", &of_frames));
-    let frame = ledger.take_alone();
-    assert!(!ledger.has_alone());
+    assert!(!ledger.is_durable());
+    let taken = ledger.take_alone();
+    assert!(!ledger.has_alone() && !ledger.is_durable());
+    // another one who looks meanwhile finds nothing, and says nothing about the first
+    ledger.take_alone().are_logged();
+    assert!(!ledger.is_durable(), "some are on their way");
+    let frame = taken.sums().to_vec();
     flushed.replay(&frame);
     assert_eq!(flushed.sums(), all);
     // the frame, and then a flush
     assert_eq!(restored(&ledger.logged_to_json()).sums(), all);
     // a log that is full
-    ledger.give_back_alone(&frame);
-    assert!(ledger.has_alone());
+    drop(taken);
+    assert!(ledger.has_alone() && !ledger.is_durable());
     assert_eq!(entries("n", &restored(&ledger.logged_to_json()).sums()), entries("n", &of_frames));
-    assert_eq!(ledger.take_alone(), frame);
+    let taken = ledger.take_alone();
+    assert_eq!(taken.sums(), frame);
+    taken.are_logged();
+    assert!(ledger.is_durable() && !ledger.has_alone());
 }

@@ -71,6 +71,57 @@ async fn what_a_full_log_does_not_take_is_stored_when_the_node_leaves() {
 }
 
 #[tokio::test]
+async fn a_drain_brings_counts_to_the_log_once_and_keeps_to_its_deadline() {
+    let (store, clock) = (memory(), clock());
+    let dir = tempfile::tempdir().expect("a directory");
+    let ingest = open(dir.path(), store, clock.clone()).await;
+    // what keeps the counts out of the log keeps nobody from stopping
+    let held = ingest.inner.publication.write().await;
+    ingest.ledger().refused("otlp", Signal::Logs, 3);
+    tokio::time::timeout(Duration::from_secs(60), ingest.drain(Duration::from_millis(50)))
+        .await
+        .expect("at its deadline");
+    drop(held);
+
+    let (store, dir) = (memory(), tempfile::tempdir().expect("a directory"));
+    let ingest = open(dir.path(), store.clone(), clock.clone()).await;
+    ingest.end_counts();
+    let last_lsn = ingest.last_lsn();
+    ingest.ledger().refused("otlp", Signal::Logs, 4);
+    // the tick between the last flush and the record with which the node leaves
+    ingest.log_counts().await;
+    assert_eq!(ingest.last_lsn(), last_lsn);
+    ingest.drain(Duration::from_secs(60)).await;
+    let snapshot = ingest.catalog().snapshot();
+    assert!(snapshot.nodes()[ingest.catalog().node()].away.is_some(), "it has left");
+    drop(ingest);
+    let again = open(dir.path(), store, clock).await;
+    assert_eq!(of_logs(&again), (0, 4, 0));
+}
+
+#[tokio::test]
+async fn counts_that_cannot_be_read_are_no_lost_records() {
+    let (store, dir) = (memory(), tempfile::tempdir().expect("a directory"));
+    let (wal, _) = Wal::open(&dir.path().join("wal"), &wal::Config::default(), 0).expect("a log");
+    for payload in ["torn", r#"{"v": 2, "sums": []}"#, r#"{"v": 1, "sums": []}"#] {
+        let frame = Frame {
+            kind: COUNTS_FRAME,
+            flags: 0,
+            source: 0,
+            received_at_nanos: START,
+            payload: Bytes::from_static(payload.as_bytes()),
+        };
+        wal.append(frame).await.expect("taken");
+    }
+    wal.close().await;
+    drop(wal);
+    let ingest = open(dir.path(), store, clock()).await;
+    let replay = ingest.status().replay;
+    assert_eq!((replay.undecodable_frames, replay.frames), (2, 1));
+    assert!(ingest.lost_frames().is_empty(), "{:?}", ingest.lost_frames());
+}
+
+#[tokio::test]
 async fn a_request_that_is_refused_is_refused_with_its_bad_records() {
     let (store, clock) = (memory(), clock());
     let dir = tempfile::tempdir().expect("a directory");
