@@ -16,7 +16,7 @@ use super::lake::{EngineLake, Lake};
 use super::reread::{REACH_NANOS, aside};
 use super::{Config, metrics, rows};
 use crate::catalog::NodeId;
-use crate::ingest::{Ingest, Refused};
+use crate::ingest::{Ingest, Lost, Refused};
 use crate::model::{Clock, Rows, Table, TimeRange, TraceId};
 use crate::query::{Arrived, Engine, Trace};
 
@@ -94,6 +94,8 @@ pub(super) struct State {
     /// Whether rows of others may have come that `known` does not know of.
     may_be_told: bool,
     fresh_at_nanos: i64,
+    /// Of notes of lost spans that could not be dealt with, when that was tried last, and why.
+    failing_notes: HashMap<String, (i64, String)>,
 }
 
 /// Keeps `traces` and `service_edges`.
@@ -248,6 +250,7 @@ impl Assembler {
             known: Known::covering_from(self.lake.newest_start().saturating_add(1)),
             may_be_told: false,
             fresh_at_nanos: i64::MIN,
+            failing_notes: HashMap::new(),
         })
     }
 
@@ -423,41 +426,67 @@ impl Assembler {
     }
 
     /// Corrects the rows of traces that have lost spans to a delete, and has the rows deleted that tell of these spans. Each step may
-    /// be done again: the next look finds the same note, and what of it is left to do.
+    /// be done again: the next look finds the same note, and what of it is left to do. A note that fails rests, and the others go on.
     async fn correct_lost(&self, state: &mut State) -> Result<(), String> {
-        for (key, lost) in self.lake.lost() {
-            let mut around = Around::of(lost.first_nanos, lost.last_nanos, LONGEST_NANOS);
-            around.read.end_nanos = lost.last_nanos.saturating_add(LONGEST_NANOS);
-            around.have_lost = true;
-            let ids: Vec<TraceId> = lost.traces.iter().copied().collect();
-            let mut old = Old::new();
-            let mut parts: Vec<&[TraceId]> = ids.chunks(TRACES_AT_ONCE).collect();
-            while let Some(part) = parts.pop() {
-                match self.write_these(state, part, part, around).await {
-                    Ok(rows) => old.extend(rows),
-                    Err(Failed::TooLarge(_)) if part.len() > 1 => {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([second, first]);
-                    }
-                    Err(Failed::TooLarge(message)) => {
-                        tracing::error!(trace_id = %part[0], message, "the summary of a trace that has lost spans is more than the log takes: it is deleted");
-                        metrics::too_large();
-                        old.push((part[0], i32::MAX));
-                    }
-                    Err(Failed::Again(message)) => return Err(message),
-                }
+        let notes = self.lake.lost();
+        state.failing_notes.retain(|key, _| notes.iter().any(|(known, _)| known == key));
+        let mut failed = None;
+        for (key, lost) in notes {
+            let now_nanos = self.clock.now_nanos();
+            if let Some((tried, message)) = state.failing_notes.get(&key)
+                && now_nanos.saturating_sub(*tried) < RETRY_NANOS
+            {
+                failed.get_or_insert_with(|| message.clone());
+                continue;
             }
-            if !old.is_empty() {
-                let range = TimeRange::new(around.rows_from, around.read.end_nanos);
-                self.lake.delete_old(&old, range).await?;
+            // before a day of spans is read for nothing; nor is there room for the notes behind it
+            self.lake.may_delete_old()?;
+            if let Err(message) = self.correct_lost_of(state, &key, &lost).await {
+                tracing::debug!(
+                    key,
+                    message,
+                    "summaries of traces that have lost spans to a delete could not be corrected; trying again"
+                );
+                state.failing_notes.insert(key, (now_nanos, message.clone()));
+                failed.get_or_insert(message);
             }
-            self.lake.forget_lost(&key).await?;
-            tracing::info!(
-                traces = ids.len(),
-                outdated = old.len(),
-                "summaries of traces that have lost spans to a delete are corrected"
-            );
         }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The traces of one note.
+    async fn correct_lost_of(&self, state: &mut State, key: &str, lost: &Lost) -> Result<(), String> {
+        let mut around = Around::of(lost.first_nanos, lost.last_nanos, LONGEST_NANOS);
+        around.read.end_nanos = lost.last_nanos.saturating_add(LONGEST_NANOS);
+        around.have_lost = true;
+        let ids: Vec<TraceId> = lost.traces.iter().copied().collect();
+        let mut old = Old::new();
+        let mut parts: Vec<&[TraceId]> = ids.chunks(TRACES_AT_ONCE).collect();
+        while let Some(part) = parts.pop() {
+            match self.write_these(state, part, part, around).await {
+                Ok(rows) => old.extend(rows),
+                Err(Failed::TooLarge(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(Failed::TooLarge(message)) => {
+                    tracing::error!(trace_id = %part[0], message, "the summary of a trace that has lost spans is more than the log takes: it is deleted");
+                    metrics::too_large();
+                    old.push((part[0], i32::MAX));
+                }
+                Err(Failed::Again(message)) => return Err(message),
+            }
+        }
+        if !old.is_empty() {
+            let range = TimeRange::new(around.rows_from, around.read.end_nanos);
+            self.lake.delete_old(&old, range).await?;
+        }
+        self.lake.forget_lost(key).await?;
+        tracing::info!(
+            traces = ids.len(),
+            outdated = old.len(),
+            "summaries of traces that have lost spans to a delete are corrected"
+        );
         Ok(())
     }
 

@@ -45,6 +45,8 @@ pub(super) trait Lake: Send + Sync + std::fmt::Debug {
     fn lost(&self) -> Vec<(String, Lost)>;
     /// A note was dealt with.
     async fn forget_lost(&self, key: &str) -> Result<(), String>;
+    /// An error, in words, while [`Self::delete_old`] takes nothing.
+    fn may_delete_old(&self) -> Result<(), String>;
     /// Has rows of traces deleted that start in a time: of each those below a revision.
     async fn delete_old(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<(), String>;
     /// The last start of a trace that has a row; `i64::MIN` if none has.
@@ -108,6 +110,9 @@ impl Lake for EngineLake {
     }
     async fn forget_lost(&self, key: &str) -> Result<(), String> {
         self.ingest.forget_lost(key).await
+    }
+    fn may_delete_old(&self) -> Result<(), String> {
+        self.ingest.has_room_for_old_traces()
     }
     async fn delete_old(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<(), String> {
         let ordered = self.ingest.delete_old_traces(below, range).await;

@@ -222,13 +222,18 @@ impl Ingest {
         self.order(request.table, &request.query, request.range).await
     }
 
+    /// An error if so many deletes are under way that none of this table is taken.
+    pub(super) fn has_room_for_delete(&self, table: Table) -> Result<(), DeleteError> {
+        match self.inner.n_under_way(table) {
+            n_under_way if n_under_way >= MAX_UNDER_WAY => Err(DeleteError::TooMany(n_under_way)),
+            _ => Ok(()),
+        }
+    }
+
     /// Orders the rows that a query means, which is understood, to be deleted.
     pub(super) async fn order(&self, table: Table, query: &str, range: TimeRange) -> Result<CommitId, DeleteError> {
         let inner = &self.inner;
-        let n_under_way = inner.n_under_way(table);
-        if n_under_way >= MAX_UNDER_WAY {
-            return Err(DeleteError::TooMany(n_under_way));
-        }
+        self.has_room_for_delete(table)?;
         let query = inner.catalog.put_query(query).await?;
         fail_point::hit("delete.after_query_put");
         // no flush may take rows above the cut into a block that the order concerns

@@ -199,6 +199,11 @@ impl Ingest {
         self.put_state(key, None).await.map_err(|refused| refused.to_string())
     }
 
+    /// An error, in words, while so many orders of [`Self::delete_old_traces`] are under way that none is taken.
+    pub fn has_room_for_old_traces(&self) -> Result<(), String> {
+        self.has_room_for_delete(Table::Traces).map_err(|error| error.to_string())
+    }
+
     /// Orders rows of `traces` that lie in a time to be deleted: of each trace those with a revision below the given one.
     pub async fn delete_old_traces(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<CommitId, DeleteError> {
         let lines: Vec<String> = below.iter().map(|(id, revision)| format!("{id} {revision}")).collect();

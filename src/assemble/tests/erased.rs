@@ -10,8 +10,9 @@ use crate::block;
 use crate::catalog::{Catalog, NodeId};
 use crate::decode::{self, Context, Kind};
 use crate::ingest::{self, DeleteRequest, Ingest, LogGroups, MaintainConfig, MaintainParts, Maintainer, NoRules, Received};
-use crate::model::{ManualClock, Table, TimeRange};
+use crate::model::{ManualClock, Table, TimeRange, TraceId};
 use crate::query::{Engine, SearchLanguage, SqlRequest};
+use crate::storage::dated::DatedStore;
 use crate::storage::{BucketStore, Cache, Store};
 use crate::wal;
 
@@ -42,10 +43,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> World {
+        let clock = Arc::new(ManualClock::new(START + 60 * SECOND));
         World {
             folder: tempfile::tempdir().expect("a folder"),
-            store: Arc::new(BucketStore::in_memory("")),
-            clock: Arc::new(ManualClock::new(START + 60 * SECOND)),
+            store: DatedStore::new(Arc::new(BucketStore::in_memory("")), clock.clone()),
+            clock,
         }
     }
 
@@ -266,6 +268,40 @@ async fn summaries_of_traces_follow_a_delete_of_spans_in_the_head() {
 #[tokio::test]
 async fn summaries_of_traces_follow_a_delete_of_spans_in_blocks() {
     summaries_follow(true, false).await;
+}
+
+/// While so many deletes of summaries are under way that none is taken, nothing is read or written for those that follow.
+#[tokio::test]
+async fn summaries_wait_for_room_before_anything_is_read_for_them() {
+    let world = World::new();
+    let life = world.live().await;
+    life.assembler.step(0).await.expect("begins");
+    life.send(&SPANS).await;
+    life.assembler.step(0).await.expect("assembles");
+    life.ingest.flush().await;
+    life.delete("enduser.id:anna").await;
+    let report = life.maintainer.run_once().await;
+    assert_eq!((report.problems, report.rows_erased > 0), (vec![], true));
+    // no maintainer comes to them
+    let mut n_ordered = 0;
+    let another = TraceId::from_bytes(&[9; 16]).expect("an ID");
+    while life.ingest.delete_old_traces(&[(another, 1)], TimeRange::ALL).await.is_ok() {
+        n_ordered += 1;
+    }
+    assert!(n_ordered > 0);
+    let before = life.traces().await;
+    for _ in 0..2 {
+        let waits = life.assembler.step(i64::MAX).await.expect_err("there is no room");
+        assert!(waits.contains("deletes are under way"), "{waits}");
+        assert_eq!((life.traces().await, life.ingest.lost().len()), (before.clone(), 1));
+    }
+    life.ingest.flush().await;
+    assert_eq!(life.maintainer.run_once().await.problems, Vec::<String>::new());
+    life.assembler.step(i64::MAX).await.expect("corrects");
+    life.ingest.flush().await;
+    life.maintainer.run_once().await;
+    assert_eq!(traces_of(&life.traces().await), [("1", 2, 2, "[]"), ("3", 1, 1, "[\"bob\"]")]);
+    assert_eq!(life.ingest.lost(), []);
 }
 
 #[tokio::test]

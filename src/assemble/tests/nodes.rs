@@ -202,6 +202,9 @@ impl Lake for OneOf {
     async fn forget_lost(&self, _key: &str) -> Result<(), String> {
         Ok(())
     }
+    fn may_delete_old(&self) -> Result<(), String> {
+        Ok(())
+    }
     async fn delete_old(&self, _below: &[(TraceId, i32)], _range: TimeRange) -> Result<(), String> {
         Ok(())
     }
