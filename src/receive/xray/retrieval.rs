@@ -2,7 +2,11 @@
 //!
 //! A retrieval is a list of IDs and a time, good for an hour. Its token says them, so any node knows it, after a restart too: it is what the client
 //! asked for, and whoever calls may ask for that. Of more than [`MAX_IN_TOKEN`] IDs the node that was asked keeps them in memory under the token, at
-//! most [`MAX_RETRIEVALS`] of them; a restart forgets those, and the client starts anew. That a retrieval is cancelled is known where it was cancelled.
+//! most [`MAX_RETRIEVALS`] of them; a restart forgets those, and the client starts anew. That a retrieval is cancelled is known where it was cancelled,
+//! of the last [`MAX_CANCELLED`].
+//!
+//! Tokens are not signed: what one says is checked like any parameter. None is of more than [`MAX_SKEW_NANOS`] hence, so each expires.
+//!
 //! Nothing has to be fetched from afar: the traces are read when they are listed, and a retrieval is `COMPLETE` as soon as it is there.
 //!
 //! A page holds [`MAX_TRACES`] traces and [`MAX_SPANS`] documents; a trace of more goes on on the next page under the same ID. Its documents
@@ -10,6 +14,7 @@
 //! `TraceFormat` is `XRAY` (segment documents as `BatchGetTraces` has them) or `OTEL` (one document a span, as CloudWatch keeps spans).
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,6 +24,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::reads::{documents_of, readable};
 use super::{Error, Receiver, Result, missing};
@@ -31,8 +37,12 @@ use crate::query::{Attributes, SpanHit, Trace};
 const MAX_IN_TOKEN: usize = 45;
 /// What tokens begin with that say their retrieval.
 const TOLD: &str = "r1.";
-/// Retrievals that are remembered; beyond, the oldest is forgotten.
+/// Retrievals that are remembered; beyond, the one that was stored first is forgotten.
 const MAX_RETRIEVALS: usize = 1_000;
+/// Cancellations of retrievals that their tokens say; as above.
+const MAX_CANCELLED: usize = 10_000;
+/// How far the clock of the node that a retrieval was started at may be ahead of ours.
+const MAX_SKEW_NANOS: i64 = 300_000_000_000;
 /// How long one is good for.
 const KEPT_NANOS: i64 = 3_600_000_000_000;
 /// Traces of one retrieval.
@@ -120,10 +130,45 @@ struct Rendered {
     bytes: usize,
 }
 
+/// What was stored last, by name.
+#[derive(Debug)]
+struct LastStored<K, V> {
+    by_name: HashMap<K, V>,
+    /// In the order in which they were stored.
+    names: VecDeque<K>,
+}
+
+impl<K, V> Default for LastStored<K, V> {
+    fn default() -> Self {
+        Self {
+            by_name: HashMap::new(),
+            names: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> LastStored<K, V> {
+    /// Stores one, without those that are not good any more; of more than `most`, those stored first go, whatever they say of themselves.
+    fn store(&mut self, name: K, value: V, most: usize, is_good: impl Fn(&V) -> bool) {
+        self.by_name.retain(|_, value| is_good(value));
+        if self.by_name.insert(name.clone(), value).is_none() {
+            self.names.retain(|known| *known != name && self.by_name.contains_key(known));
+            self.names.push_back(name);
+        }
+        while self.by_name.len() > most
+            && let Some(first) = self.names.pop_front()
+        {
+            self.by_name.remove(&first);
+        }
+    }
+}
+
 /// The retrievals that are remembered, by token; and the last traces that were listed in part.
 #[derive(Debug, Default)]
 pub(super) struct Retrievals {
-    known: Mutex<HashMap<String, Retrieval>>,
+    known: Mutex<LastStored<String, Retrieval>>,
+    /// Those that their tokens say and that were cancelled here, by a digest of the token; when they started.
+    cancelled: Mutex<LastStored<u128, i64>>,
     rendered: Mutex<VecDeque<Rendered>>,
 }
 
@@ -133,33 +178,31 @@ impl Retrievals {
             return token;
         }
         let token = super::super::answer::request_id();
-        self.remember(token.clone(), retrieval.started_nanos, retrieval);
+        let now_nanos = retrieval.started_nanos;
+        let is_good = |known: &Retrieval| is_good(known.started_nanos, now_nanos);
+        self.known.lock().store(token.clone(), retrieval, MAX_RETRIEVALS, is_good);
         token
     }
 
-    fn remember(&self, token: String, now_nanos: i64, retrieval: Retrieval) {
-        let mut known = self.known.lock();
-        known.retain(|_, known| is_good(known, now_nanos));
-        if known.len() >= MAX_RETRIEVALS
-            && let Some(oldest) = known.iter().min_by_key(|(_, known)| known.started_nanos).map(|(token, _)| token.clone())
-        {
-            known.remove(&oldest);
-        }
-        known.insert(token, retrieval);
-    }
-
     fn find(&self, token: &str, now_nanos: i64) -> Result<Retrieval> {
-        let known = self.known.lock().get(token).cloned();
-        let known = known.or_else(|| Retrieval::told(token)).filter(|known| is_good(known, now_nanos));
-        known.ok_or_else(|| unknown(token))
+        let known = self.known.lock().by_name.get(token).cloned();
+        let told = || {
+            let is_cancelled = self.cancelled.lock().by_name.contains_key(&digest(token));
+            Retrieval::told(token).map(|told| Retrieval { is_cancelled, ..told })
+        };
+        let found = known.or_else(told).filter(|found| is_good(found.started_nanos, now_nanos));
+        found.ok_or_else(|| unknown(token))
     }
 
     fn cancel(&self, token: &str, now_nanos: i64) -> Result<()> {
-        let cancelled = Retrieval {
-            is_cancelled: true,
-            ..self.find(token, now_nanos)?
-        };
-        self.remember(token.to_string(), now_nanos, cancelled);
+        let started_nanos = self.find(token, now_nanos)?.started_nanos;
+        match self.known.lock().by_name.get_mut(token) {
+            Some(known) => known.is_cancelled = true,
+            None => {
+                let is_good = |started: &i64| is_good(*started, now_nanos);
+                self.cancelled.lock().store(digest(token), started_nanos, MAX_CANCELLED, is_good);
+            }
+        }
         Ok(())
     }
 
@@ -181,8 +224,15 @@ impl Retrievals {
     }
 }
 
-fn is_good(retrieval: &Retrieval, now_nanos: i64) -> bool {
-    now_nanos.saturating_sub(retrieval.started_nanos) < KEPT_NANOS
+/// Whether a retrieval that was started then is good now.
+fn is_good(started_nanos: i64, now_nanos: i64) -> bool {
+    let age_nanos = now_nanos.saturating_sub(started_nanos);
+    (-MAX_SKEW_NANOS..KEPT_NANOS).contains(&age_nanos)
+}
+
+/// What stands for a token in the list of those cancelled.
+fn digest(token: &str) -> u128 {
+    xxh3_128(token.as_bytes())
 }
 
 fn unknown(token: &str) -> Error {
@@ -375,81 +425,4 @@ fn otel_document(span: &SpanHit) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_are_kept_for_the_next_page_within_a_bound() {
-        let retrievals = Retrievals::default();
-        let of = |at: usize| ("token".to_string(), at, Format::Xray);
-        let long = || Arc::new(vec![("id".to_string(), "x".repeat(MAX_RENDERED_BYTES / 3))]);
-        for at in 0..5 {
-            retrievals.keep(of(at), 1.5, long());
-        }
-        assert!(
-            retrievals.take(&of(0)).is_none() && retrievals.take(&of(2)).is_none(),
-            "no more than the bound is kept"
-        );
-        assert_eq!(retrievals.take(&of(4)).map(|(seconds, documents)| (seconds, documents.len())), Some((1.5, 1)));
-        assert!(retrievals.take(&of(4)).is_none() && retrievals.take(&(of(3).0, 3, Format::Otel)).is_none());
-        assert!(retrievals.take(&of(3)).is_some());
-    }
-
-    fn of(n_ids: u8, started_nanos: i64) -> Retrieval {
-        Retrieval {
-            ids: (1..=n_ids).map(|n| TraceId::from_bytes(&[n; 16]).expect("an ID")).collect(),
-            range: TimeRange::new(-5, i64::MAX),
-            started_nanos,
-            is_cancelled: false,
-        }
-    }
-
-    #[test]
-    fn retrievals_of_many_traces_are_bounded_and_expire() {
-        let retrievals = Retrievals::default();
-        let start = |at: i64| retrievals.start(of(46, at));
-        let first = start(1);
-        assert_eq!(retrievals.find(&first, KEPT_NANOS).expect("there").ids.len(), 46);
-        assert!(retrievals.find(&first, KEPT_NANOS + 1).is_err());
-        let second = start(2);
-        for at in 3..=MAX_RETRIEVALS as i64 + 1 {
-            start(at);
-        }
-        assert!(retrievals.find(&first, 10).is_err(), "the oldest is forgotten");
-        retrievals.cancel(&second, 10).expect("there");
-        assert!(retrievals.find(&second, 10).expect("there").is_cancelled);
-        assert!(retrievals.cancel("what", 10).is_err());
-        start(3 + KEPT_NANOS);
-        assert!(retrievals.known.lock().len() < MAX_RETRIEVALS);
-    }
-
-    #[test]
-    fn a_token_says_what_was_asked_for_to_any_node() {
-        let (one, other) = (Retrievals::default(), Retrievals::default());
-        for n_ids in [0, 1, 5, MAX_IN_TOKEN as u8] {
-            let token = one.start(of(n_ids, 7));
-            assert!(token.len() <= 1_020, "{}", token.len());
-            assert_eq!(other.find(&token, 8).expect("it says it"), of(n_ids, 7));
-            assert!(other.find(&token, 7 + KEPT_NANOS).is_err(), "no longer");
-            assert_ne!(token, one.start(of(n_ids, 7)), "one is cancelled without the other");
-            assert!(other.find(&token[..token.len() - 3], 8).is_err());
-        }
-        assert!(one.known.lock().is_empty(), "nothing is kept");
-        let token = one.start(of(2, 7));
-        one.cancel(&token, 8).expect("known");
-        assert!(one.find(&token, 9).expect("known").is_cancelled && !other.find(&token, 9).expect("known").is_cancelled);
-        let too_many = format!("{TOLD}{}", URL_SAFE_NO_PAD.encode([1; 32 + 46 * 16]));
-        for bad in ["", TOLD, "r1.AAAA", "r1.\u{fc}", &too_many, &token[1..]] {
-            assert!(other.find(bad, 8).is_err(), "{bad}");
-        }
-        assert!(other.cancel(TOLD, 8).is_err());
-    }
-
-    #[test]
-    fn tokens_name_a_trace_and_a_document() {
-        assert_eq!(read_token("3.100"), Some((3, 100)));
-        for bad in ["", "3", "3.", "x.1", "-1.0"] {
-            assert_eq!(read_token(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;
