@@ -5,7 +5,8 @@
 //! call: who runs it again, after a crash too, sends what was not taken, and at most one call twice. The file is left as it is, since a
 //! server may be writing to it, and may rename it: what was not taken is still in it.
 //!
-//! A note is 32 hexadecimal digits and a newline. All are dropped once no file of the folder has any letter that they are of.
+//! A note is 32 hexadecimal digits and a newline. All are dropped at a run of a `.ndjson` file, as servers write them, once no such file of the
+//! folder has any letter that they are of. A run of a file of another name, a copy say, drops none: which others hold letters, nothing tells.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{File, TryLockError};
@@ -74,7 +75,7 @@ impl Retry {
         };
         Ok(Self {
             sinks,
-            notes: Notes::open(folder)?,
+            notes: Notes::open(folder, is_of_server(file))?,
             away: HashSet::new(),
             wait_scale,
             done: Retried::default(),
@@ -187,6 +188,11 @@ impl Retry {
     }
 }
 
+/// Whether a file has the name of those that servers write.
+fn is_of_server(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "ndjson")
+}
+
 /// Which letters were taken.
 #[derive(Debug)]
 struct Notes {
@@ -195,7 +201,8 @@ struct Notes {
 }
 
 impl Notes {
-    fn open(folder: &Path) -> std::io::Result<Notes> {
+    /// Those of a folder; `may_drop` says whether its `.ndjson` files are all that they can be of.
+    fn open(folder: &Path, may_drop: bool) -> std::io::Result<Notes> {
         let path = folder.join("dead-letters.sent");
         let mut file = File::options().read(true).append(true).create(true).open(&path)?;
         match file.try_lock() {
@@ -220,7 +227,7 @@ impl Notes {
             sent.insert(digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()).ok_or_else(damaged)?);
         }
         let mut notes = Notes { file, sent };
-        if !notes.sent.is_empty() && !notes.are_of_any_file(folder)? {
+        if may_drop && !notes.sent.is_empty() && !notes.are_of_any_file(folder)? {
             notes.file.set_len(0)?;
             notes.sent.clear();
         }
@@ -230,7 +237,7 @@ impl Notes {
     fn are_of_any_file(&self, folder: &Path) -> std::io::Result<bool> {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "ndjson") {
+            if !is_of_server(&path) {
                 continue;
             }
             let mut lines = BufReader::new(File::open(path)?);

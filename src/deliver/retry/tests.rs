@@ -125,6 +125,23 @@ async fn what_was_noted_before_a_crash_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn letters_of_a_file_of_any_name_are_sent_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copies = ["to-send.txt", "others"].map(|name| folder.path().join(name));
+    for copy in &copies {
+        std::fs::write(copy, line("kinesis:k", &copy.display().to_string())).expect("written");
+    }
+    for (n_before, n_runs) in [(0, 1), (1, 2)] {
+        for _ in 0..n_runs {
+            for copy in &copies {
+                let (done, calls) = run(copy, &[]).await;
+                assert_eq!((done.sent_before, calls.len() as u64), (n_before, 1 - n_before), "{}", copy.display());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_taken_is_tried_again_and_stays_for_the_next_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = letters(&folder, &["a", "x1", "b"].map(|data| line("kinesis:k", data)));
