@@ -1,5 +1,6 @@
 """Logs by what else their trace has: X-Ray segments and OpenTelemetry spans by one condition, records that came by the awslogs face."""
 
+import json
 import os
 import subprocess
 import time
@@ -161,6 +162,17 @@ def test_two_sets_of_rows_are_compared(make_lake):
     fields = {field["field"]: field for field in told["fields"]}
     assert told["fields"][0]["field"] == "status" and fields["status"]["difference"] == 1.0, told
     assert {"value": "cart", "selection": 1, "baseline": 0} in fields["service.name"]["values"], told
+    # IDs as keys: bounded, and told
+    rows = [{"level": "bad" if number < 15 else "good", **{f"k{number}_{key}": 1 for key in range(800)}} for number in range(30)]
+    logs = lake.boto3("logs")
+    logs.create_log_group(logGroupName="wide")
+    logs.create_log_stream(logGroupName="wide", logStreamName="1")
+    events = [{"timestamp": int(start * 1000) + number, "message": json.dumps(row)} for number, row in enumerate(rows)]
+    logs.put_log_events(logGroupName="wide", logStreamName="1", logEvents=events)
+    told = lake.get("/api/v1/compare", q="$.level:bad", start="-1h")
+    assert [told[side]["sampled"] for side in ("selection", "baseline")] == [15, 15], told["coverage"]
+    assert told["fields"][0]["field"] == "$.level" and len(told["fields"]) == 20, told["fields"]
+    assert ("limit", "fields") in {(problem["kind"], problem["what"]) for problem in told["coverage"]["problems"]}, told["coverage"]
     wrong = requests.get(f"{lake.url}/api/v1/compare", params={"q": "a", "baseline": "(b"}, timeout=20)
     assert wrong.status_code == 400 and "never closed" in wrong.text, wrong.text
 

@@ -8,25 +8,45 @@
 //! name of a column and is none is told as searches ask for it, with `$.` before.
 //!
 //! Numbers of many values, such as times taken, are compared by range: [`MAX_VALUES`] at most, with about as many rows of both sets in each, told
-//! as a search has them (`[12 TO 40]`). Whole numbers of [`ID_DIGITS`] digits and more are IDs, or points in time.
+//! as a search has them (`[12 TO 40]`). Numbers that are names (of [`ID_DIGITS`] digits and more), points in time around that of the rows, and
+//! counters (of nearly every row another, all of one set behind all of the other) are not: they would come first wherever times are compared.
+//!
+//! Rows say what they like, so fields are bounded ([`MAX_FIELDS`], [`MAX_LEAVES`]) and memory is ([`MAX_BYTES`]); what is over is told.
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::super::Hit;
 use super::super::fields::Field;
+use super::super::{Engine, Hit, Result};
 use crate::model::{Table, json, severity};
 
 /// Values of a field that are listed.
 const MAX_VALUES: usize = 10;
 /// A field with at least this many values, and with more than half as many as rows have it, tells rows apart; one of numbers is compared by range.
 const MIN_VALUES_OF_IDS: usize = 20;
-/// Digits of whole numbers that count nothing.
+/// Digits of whole numbers that count nothing, if at least nine of ten have so many.
 const ID_DIGITS: usize = 12;
+/// Points in time lie at most so far from the rows, and behind the year 2000.
+const NEAR_NANOS: i64 = 2 * 366 * 86_400 * 1_000_000_000;
+const YEAR_2000_NANOS: i64 = 946_684_800 * 1_000_000_000;
+/// Nanoseconds of what times are told in: seconds, milliseconds, microseconds, nanoseconds.
+const UNITS: [i64; 4] = [1_000_000_000, 1_000_000, 1_000, 1];
 /// Bytes of a value that are compared.
 const MAX_VALUE_BYTES: usize = 256;
+/// Different fields that are compared; leaves of bodies leave some room to attributes.
+const MAX_FIELDS: usize = 10_000;
+const MAX_FIELDS_WITH_LEAVES: usize = 8_000;
+/// Leaves of a body that are compared, and bytes of their names.
+const MAX_LEAVES: usize = 1_000;
+const MAX_LEAF_NAME_BYTES: usize = 512;
+/// Memory of what is counted, about; no further rows are looked at beyond. (Little in tests, which have few rows.)
+const MAX_BYTES: usize = if cfg!(test) { 4 << 20 } else { 128 << 20 };
+/// What a field, and a value of it, takes beside its text.
+const FIELD_BYTES: usize = 256;
+const VALUE_BYTES: usize = 64;
 
 /// What two sets of rows differ by.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +55,10 @@ pub struct Comparison {
     pub fields: Vec<Difference>,
     /// Fields that tell nearly every row from every other, in order of their names.
     pub identifiers: Vec<String>,
+    /// Rows of both sets that were compared.
+    pub compared: [u64; 2],
+    /// Bounds that were reached: which, and what is lacking.
+    pub bounds: Vec<(&'static str, String)>,
 }
 
 /// A field that both sets differ by.
@@ -48,14 +72,14 @@ pub struct Difference {
     pub values: Vec<(Option<String>, u64, u64)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counts<'h> {
     values: HashMap<Cow<'h, str>, [u64; 2]>,
     having: [u64; 2],
 }
 
 /// A field: columns stand apart from attributes of the same name.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Name<'h> {
     is_column: bool,
     text: Cow<'h, str>,
@@ -75,8 +99,8 @@ fn cut(value: &str) -> &str {
     &value[..value.floor_char_boundary(MAX_VALUE_BYTES)]
 }
 
-/// Calls `seen` with each field of a row, once.
-fn each_field<'h>(hit: &'h Hit, seen: &mut dyn FnMut(Name<'h>, Cow<'h, str>)) {
+/// Calls `seen` with each field of a row, once; gives whether its body has more leaves than are looked at. Names of leaves are owned.
+fn each_field<'h>(hit: &'h Hit, seen: &mut dyn FnMut(Name<'h>, Cow<'h, str>)) -> bool {
     let mut column = |name: &'static str, value: &'h str| {
         let name = Name {
             is_column: true,
@@ -105,11 +129,85 @@ fn each_field<'h>(hit: &'h Hit, seen: &mut dyn FnMut(Name<'h>, Cow<'h, str>)) {
         }
     }
     let mut in_body: HashSet<String> = HashSet::new();
+    let (mut n_leaves, mut is_cut) = (0, false);
     json::for_each_leaf(body.unwrap_or_default(), &mut |name, value| {
-        if !known.contains(name) && in_body.insert(name.to_string()) {
+        n_leaves += 1;
+        if n_leaves > MAX_LEAVES || name.len() > MAX_LEAF_NAME_BYTES {
+            is_cut = true;
+        } else if !known.contains(name) && in_body.insert(name.to_string()) {
             seen(attribute(name.to_string().into()), cut(value).to_string().into());
         }
     });
+    is_cut
+}
+
+/// What is counted of two sets.
+#[derive(Debug, Default)]
+struct Counted<'h> {
+    fields: BTreeMap<Name<'h>, Counts<'h>>,
+    bytes: usize,
+    /// Rows of both that were looked at.
+    rows: [u64; 2],
+    /// Rows whose bodies have more leaves than are looked at.
+    n_cut: u64,
+    /// Whether there are fields beyond those that are counted.
+    has_more: bool,
+}
+
+impl<'h> Counted<'h> {
+    fn take_in(&mut self, side: usize, hit: &'h Hit) {
+        let (fields, bytes, has_more) = (&mut self.fields, &mut self.bytes, &mut self.has_more);
+        let is_cut = each_field(hit, &mut |field, value| {
+            let is_leaf = matches!(field.text, Cow::Owned(_));
+            let is_full = fields.len() >= if is_leaf { MAX_FIELDS_WITH_LEAVES } else { MAX_FIELDS };
+            let counts = match fields.entry(field) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if is_full => {
+                    *has_more = true;
+                    return;
+                }
+                Entry::Vacant(new) => {
+                    *bytes += FIELD_BYTES + new.key().text.len();
+                    new.insert(Counts::default())
+                }
+            };
+            let n_bytes = VALUE_BYTES + if is_leaf { value.len() } else { 0 };
+            let of_value = counts.values.entry(value).or_insert_with(|| {
+                *bytes += n_bytes;
+                [0; 2]
+            });
+            of_value[side] += 1;
+            counts.having[side] += 1;
+        });
+        self.rows[side] += 1;
+        self.n_cut += u64::from(is_cut);
+    }
+
+    /// The bounds that were reached, of sets of so many rows.
+    fn bounds(&self, of: [usize; 2]) -> Vec<(&'static str, String)> {
+        let mut bounds = Vec::new();
+        if self.has_more {
+            let message = format!("there are more than {MAX_FIELDS_WITH_LEAVES} different fields: those of later rows are not compared");
+            bounds.push(("fields", message));
+        }
+        if self.n_cut > 0 {
+            let message = format!(
+                "the bodies of {} rows have more than {MAX_LEAVES} leaves, or names of more than {MAX_LEAF_NAME_BYTES} bytes: those are not compared",
+                self.n_cut
+            );
+            bounds.push(("leaves of bodies", message));
+        }
+        if self.rows.iter().zip(of).any(|(rows, of)| *rows < of as u64) {
+            let message = format!(
+                "the values of {} and {} rows filled {} MiB: no more are compared",
+                self.rows[0],
+                self.rows[1],
+                MAX_BYTES >> 20
+            );
+            bounds.push(("memory", message));
+        }
+        bounds
+    }
 }
 
 /// A finite number.
@@ -120,15 +218,44 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| is_plain && number.is_finite())
 }
 
-/// The ranges of a field all of whose values are numbers that count something, with the rows of both sets in each; `None` of another.
-fn in_ranges(counts: &Counts<'_>) -> Option<Vec<(Option<String>, u64, u64)>> {
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether numbers are names: at least nine of ten are long.
+fn are_ids(values: &[(f64, String, [u64; 2])]) -> bool {
+    let n_long = values.iter().filter(|(_, text, _)| text.len() >= ID_DIGITS && is_digits(text)).count();
+    n_long * 10 >= values.len() * 9
+}
+
+/// Whether numbers are points in time near rows whose first and last are of these times.
+fn are_times(values: &[(f64, String, [u64; 2])], rows: (i64, i64)) -> bool {
+    let first = rows.0.saturating_sub(NEAR_NANOS).max(YEAR_2000_NANOS);
+    let last = rows.1.saturating_add(NEAR_NANOS);
+    UNITS.iter().any(|unit| {
+        let near = (first / unit) as f64..=(last / unit) as f64;
+        values.iter().all(|(value, ..)| near.contains(value))
+    })
+}
+
+/// Whether numbers, in their order, only tell when or in which turn: whole, of nearly each row of either set another, and all of one set
+/// behind all of the other.
+fn are_counters(values: &[(f64, String, [u64; 2])], having: [u64; 2]) -> bool {
+    let of = |side: usize| values.iter().filter(move |(.., rows)| rows[side] > 0);
+    let are_different = |side: usize| of(side).count() as u64 * 2 > having[side];
+    let is_behind = |a: usize, b: usize| of(a).next().zip(of(b).next_back()).is_some_and(|((first, ..), (last, ..))| first > last);
+    values.iter().all(|(_, text, _)| is_digits(text)) && are_different(0) && are_different(1) && (is_behind(0, 1) || is_behind(1, 0))
+}
+
+/// The ranges of a field all of whose values are numbers that count something, with the rows of both sets in each; `None` of another. The
+/// rows are of times between these.
+fn in_ranges(counts: &Counts<'_>, times: (i64, i64)) -> Option<Vec<(Option<String>, u64, u64)>> {
     let read = |(text, rows): (&'_ Cow<'_, str>, &[u64; 2])| Some((number(text)?, text.to_string(), *rows));
     let mut values: Vec<(f64, String, [u64; 2])> = counts.values.iter().map(read).collect::<Option<_>>()?;
-    let is_id = |text: &str| text.len() >= ID_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
-    if values.iter().all(|(_, text, _)| is_id(text)) {
+    values.sort_by(|(a, a_text, _), (b, b_text, _)| a.total_cmp(b).then_with(|| a_text.cmp(b_text)));
+    if are_ids(&values) || are_times(&values, times) || are_counters(&values, counts.having) {
         return None;
     }
-    values.sort_by(|(a, a_text, _), (b, b_text, _)| a.total_cmp(b).then_with(|| a_text.cmp(b_text)));
     // both sets have the same say, however many rows they have
     let weight = |rows: [u64; 2]| [0, 1].map(|side| rows[side] as f64 / counts.having[side].max(1) as f64).iter().sum::<f64>();
     let whole = weight(counts.having);
@@ -151,33 +278,51 @@ fn in_ranges(counts: &Counts<'_>) -> Option<Vec<(Option<String>, u64, u64)>> {
     Some(ranges)
 }
 
-/// Compares two samples, and gives at most `limit` fields.
-pub fn compare(selection: &[Hit], baseline: &[Hit], limit: usize) -> Comparison {
-    let mut fields: BTreeMap<Name<'_>, Counts<'_>> = BTreeMap::new();
+/// The most different fields first, `limit` at most.
+fn rank(fields: &mut Vec<Difference>, limit: usize) {
+    fields.sort_by(|a, b| b.difference.total_cmp(&a.difference).then_with(|| a.field.cmp(&b.field)));
+    fields.truncate(limit);
+}
+
+impl Engine {
+    /// Compares two samples on the threads of reports, and gives at most `limit` fields.
+    pub async fn compare(&self, selection: Vec<Hit>, baseline: Vec<Hit>, limit: usize) -> Result<Comparison> {
+        self.compute_for_report(move || Ok(compare(&selection, &baseline, limit))).await
+    }
+}
+
+fn compare(selection: &[Hit], baseline: &[Hit], limit: usize) -> Comparison {
     let table = match selection.first().or(baseline.first()) {
         Some(Hit::Span(_)) => Table::Spans,
         _ => Table::Logs,
     };
-    for (side, hits) in [selection, baseline].into_iter().enumerate() {
-        for hit in hits {
-            each_field(hit, &mut |field, value| {
-                let counts = fields.entry(field).or_default();
-                counts.values.entry(value).or_default()[side] += 1;
-                counts.having[side] += 1;
-            });
+    let mut counted = Counted::default();
+    // in turns, so that bounds meet both alike
+    for row in 0..selection.len().max(baseline.len()) {
+        if counted.bytes > MAX_BYTES {
+            break;
+        }
+        for (side, hits) in [selection, baseline].into_iter().enumerate() {
+            if let Some(hit) = hits.get(row) {
+                counted.take_in(side, hit);
+            }
         }
     }
-    let totals = [selection.len() as u64, baseline.len() as u64];
+    let totals = counted.rows;
+    let times = selection.iter().chain(baseline).map(Hit::time_unix_nano);
+    let times = (times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
     let share = |rows: u64, side: usize| rows as f64 / totals[side].max(1) as f64;
     let mut comparison = Comparison {
         fields: Vec::new(),
         identifiers: Vec::new(),
+        compared: totals,
+        bounds: counted.bounds([selection.len(), baseline.len()]),
     };
-    for (field, counts) in fields {
+    for (field, counts) in counted.fields {
         let field = field.written(table);
         let n_having: u64 = counts.having.iter().sum();
         let has_many = counts.values.len() >= MIN_VALUES_OF_IDS;
-        let mut values = match has_many.then(|| in_ranges(&counts)).flatten() {
+        let mut values = match has_many.then(|| in_ranges(&counts, times)).flatten() {
             Some(ranges) => ranges,
             None if has_many && counts.values.len() as u64 * 2 > n_having => {
                 comparison.identifiers.push(field);
@@ -201,152 +346,14 @@ pub fn compare(selection: &[Hit], baseline: &[Hit], limit: usize) -> Comparison 
             difference: (difference * 1e4).round() / 1e4,
             values,
         });
+        if comparison.fields.len() >= limit.saturating_mul(2).max(100) {
+            rank(&mut comparison.fields, limit);
+        }
     }
-    comparison
-        .fields
-        .sort_by(|a, b| b.difference.total_cmp(&a.difference).then_with(|| a.field.cmp(&b.field)));
-    comparison.fields.truncate(limit);
+    rank(&mut comparison.fields, limit);
     comparison.identifiers.sort();
     comparison
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::query::LogHit;
-
-    fn log(number: usize, pairs: &[(&str, &str)]) -> Hit {
-        let mut attributes: Vec<(String, String)> = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        attributes.push(("request.id".into(), format!("r{number}")));
-        Hit::Log(Box::new(LogHit {
-            attributes,
-            severity_number: 9,
-            ..LogHit::default()
-        }))
-    }
-
-    #[test]
-    fn what_is_distributed_most_differently_comes_first() {
-        let version = |bad: bool| if bad { "2.1" } else { "2.0" };
-        // nine of ten of the selection have the new version, one of ten of the others; the zone tells nothing
-        let rows = |bad: usize| -> Vec<Hit> {
-            (0..40)
-                .map(|number| {
-                    let mut pairs = vec![("version", version(number % 10 < bad)), ("zone", ["a", "b"][number % 2])];
-                    if number % 4 == 0 && bad > 5 {
-                        pairs.push(("retry", "yes"));
-                    }
-                    log(number + bad * 100, &pairs)
-                })
-                .collect()
-        };
-        let (selection, baseline) = (rows(9), rows(1));
-        let comparison = compare(&selection, &baseline, 10);
-        let told: Vec<(&str, f64)> = comparison.fields.iter().map(|field| (field.field.as_str(), field.difference)).collect();
-        assert_eq!(told, [("version", 0.8), ("retry", 0.25)]);
-        assert_eq!(
-            comparison.fields[0].values,
-            [(Some("2.0".to_string()), 4, 36), (Some("2.1".to_string()), 36, 4)]
-        );
-        assert_eq!(comparison.fields[1].values, [(None, 30, 40), (Some("yes".to_string()), 10, 0)]);
-        assert_eq!(comparison.identifiers, ["request.id"]);
-        assert_eq!(compare(&selection, &baseline, 1).fields.len(), 1);
-    }
-
-    #[test]
-    fn leaves_of_json_bodies_are_fields_too() {
-        let row = |number: usize, tenant: &str, tags: &str| {
-            let body = format!(r#"{{"request.id":"b{number}","order":{{"tenant":"{tenant}","zone":"a"}},"tags":{tags},"level":"{tenant}"}}"#);
-            let log = LogHit {
-                body: Some(body),
-                attributes: vec![("order.zone".into(), "own".into())],
-                resource_attributes: vec![("order.zone".into(), "resource".into())],
-                severity_number: 9,
-                ..LogHit::default()
-            };
-            Hit::Log(Box::new(log))
-        };
-        let selection: Vec<Hit> = (0..30).map(|number| row(number, "bad", r#"["x","y","x"]"#)).collect();
-        let baseline: Vec<Hit> = (30..60)
-            .map(|number| row(number, if number % 3 == 0 { "bad" } else { "good" }, r#"["x"]"#))
-            .collect();
-        let told = compare(&selection, &baseline, 10);
-        let fields: Vec<(&str, f64)> = told.fields.iter().map(|field| (field.field.as_str(), field.difference)).collect();
-        assert_eq!(
-            fields,
-            [("$.level", 0.6667), ("order.tenant", 0.6667)],
-            "of an array the first, of equal names the record's own"
-        );
-        assert_eq!(told.identifiers, ["request.id"]);
-    }
-
-    #[test]
-    fn an_attribute_of_a_columns_name_is_told_from_the_column() {
-        let span = |number: usize, status: &str| {
-            let span = crate::query::SpanHit {
-                name: "GET /".into(),
-                kind: "SERVER".into(),
-                status_code: "UNSET".into(),
-                attributes: [("status", status), ("name", "n"), ("kind", "k"), ("http.route", "/")]
-                    .map(|(key, value)| (key.to_string(), value.to_string()))
-                    .to_vec(),
-                ingest_id: number as i64,
-                ..crate::query::SpanHit::default()
-            };
-            Hit::Span(Box::new(span))
-        };
-        let (selection, baseline): (Vec<Hit>, Vec<Hit>) = ((0..10).map(|n| span(n, "late")).collect(), (0..10).map(|n| span(n, "early")).collect());
-        let told = compare(&selection, &baseline, 10);
-        let fields: Vec<(&str, f64)> = told.fields.iter().map(|field| (field.field.as_str(), field.difference)).collect();
-        assert_eq!(fields, [("$.status", 1.0)], "no share is above 1, and the columns are alike");
-    }
-
-    #[test]
-    fn numbers_of_many_values_are_compared_by_range() {
-        // of the selection a third takes ten times as long; IDs and times are no numbers that count
-        let rows = |slow: usize| -> Vec<Hit> {
-            (0..300usize)
-                .map(|number| {
-                    let millis = number + if number % 3 < slow { 3_000 } else { 0 };
-                    let (millis, id, time) = (
-                        millis.to_string(),
-                        (100_000_000_000 + number + slow * 1_000).to_string(),
-                        format!("{}.5", number % 7),
-                    );
-                    log(number + slow * 1_000, &[("took_ms", &millis), ("order", &id), ("few", &time)])
-                })
-                .collect()
-        };
-        let told = compare(&rows(1), &rows(0), 10);
-        let fields: Vec<(&str, f64)> = told.fields.iter().map(|field| (field.field.as_str(), field.difference)).collect();
-        assert_eq!(fields.len(), 1, "{fields:?}");
-        let (field, difference) = fields[0];
-        assert!(field == "took_ms" && (0.3..0.4).contains(&difference), "{fields:?}");
-        let values = &told.fields[0].values;
-        assert!(values.len() <= MAX_VALUES && values.len() > 5, "{values:?}");
-        let slow = values
-            .iter()
-            .find(|(value, ..)| value.as_deref().is_some_and(|value| value.ends_with(" TO 3297]")));
-        let (_, selection, baseline) = slow.expect("the slowest range");
-        assert!(*selection > 20 && *baseline == 0, "{values:?}");
-        assert_eq!(values.iter().map(|(_, a, _)| a).sum::<u64>(), 300, "each row is in one range");
-        assert_eq!(told.identifiers, ["order", "request.id"]);
-        assert!(compare(&rows(0), &rows(0), 10).fields.is_empty());
-        // the same number in two spellings is in one range
-        let spelled: Vec<Hit> = (0..60)
-            .map(|number| log(number, &[("n", &format!("{}{}", number / 2, if number % 2 == 0 { "" } else { ".0" }))]))
-            .collect();
-        assert!(compare(&spelled, &spelled, 10).fields.is_empty());
-        assert_eq!([number("1e400"), number("inf"), number("nan"), number(""), number("0x1")], [None; 5]);
-        assert_eq!([number("-1.5e3"), number("007")], [Some(-1_500.0), Some(7.0)]);
-    }
-
-    #[test]
-    fn samples_that_are_alike_or_empty_differ_by_nothing() {
-        let rows: Vec<Hit> = (0..5).map(|_| log(1, &[("a", "b")])).collect();
-        assert_eq!(compare(&rows, &rows, 10).fields, []);
-        assert_eq!(compare(&[], &[], 10).fields, []);
-        // nothing to compare with: every field has gone
-        assert!(compare(&rows, &[], 10).fields.iter().all(|field| field.difference <= 1.0));
-    }
-}
+mod tests;

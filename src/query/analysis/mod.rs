@@ -5,5 +5,5 @@
 mod compare;
 mod path;
 
-pub use compare::{Comparison, Difference, compare};
+pub use compare::{Comparison, Difference};
 pub use path::{Analysis, OperationTime, Section};

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::traces::find;
 use super::{ApiError, Params, Question};
 use crate::model::{Table, TimeRange, parse_duration_nanos};
-use crate::query::analysis::{Analysis, OperationTime, compare};
-use crate::query::{self, Bound, Coverage, Hit, Query, SearchRequest, Test, Trace};
+use crate::query::analysis::{Analysis, OperationTime};
+use crate::query::{self, Bound, Coverage, Hit, ProblemKind, Query, SearchRequest, Test, Trace};
 use crate::serve::Server;
 
 /// How long before a trace the others are that it is compared with, unless the client asks otherwise.
@@ -120,10 +120,16 @@ pub(super) async fn difference(
     let mut coverage = Coverage::new(range);
     let selection = sample(&server, table, selected, range, limit, &mut coverage).await?;
     let others = sample(&server, table, other, other_range, limit, &mut coverage).await?;
-    let comparison = compare(&selection.hits, &others.hits, baseline.limit.unwrap_or(DEFAULT_FIELDS));
+    let comparison = server
+        .engine
+        .compare(selection.hits, others.hits, baseline.limit.unwrap_or(DEFAULT_FIELDS))
+        .await?;
+    for (what, message) in comparison.bounds {
+        coverage.note(ProblemKind::Limit, what, message);
+    }
     Ok(Json(json!({
-        "selection": { "rows": selection.rows, "sampled": selection.hits.len() },
-        "baseline": { "rows": others.rows, "sampled": others.hits.len() },
+        "selection": { "rows": selection.rows, "sampled": comparison.compared[0] },
+        "baseline": { "rows": others.rows, "sampled": comparison.compared[1] },
         "fields": comparison.fields.iter().map(|field| json!({
             "field": field.field,
             "difference": field.difference,
