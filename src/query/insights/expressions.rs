@@ -11,7 +11,7 @@ use super::functions::{self, Takes};
 use super::lexer::{Kind, Token, malformed};
 use super::parser::{Parser, Result};
 use super::syntax::{AggregateCall, AggregateKind, Arithmetic, Comparison, Expression, FieldName, Sought};
-use super::value::{Number, Value, is_long};
+use super::value::{Number, Value, is_long, negative_of_long};
 use crate::model::Table;
 use crate::query;
 
@@ -199,6 +199,7 @@ impl Parser {
             return Ok(match inner? {
                 Expression::Literal(Value::Whole(whole)) => Expression::Literal(Value::Whole(whole.wrapping_neg())),
                 Expression::Literal(Value::Double(double)) => Expression::Literal(Value::Double(-double)),
+                Expression::Literal(Value::Text(text)) if is_long(&text) => Expression::Literal(negative_of_long(&text)),
                 other => Expression::Negative(Box::new(other)),
             });
         }

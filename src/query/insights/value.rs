@@ -95,6 +95,18 @@ pub(super) fn is_long(text: &str) -> bool {
     long_digits(text).is_some()
 }
 
+/// What a whole number is below 0 that only a text holds; the least of 64 bits is one to which it is not so above 0.
+pub(super) fn negative_of_long(text: &str) -> Value {
+    let negative = match text.strip_prefix('-') {
+        Some(digits) => digits.to_string(),
+        None => format!("-{}", text.trim_start_matches('+')),
+    };
+    match Number::read(&negative) {
+        Some(number) if !is_long(&negative) => number.into(),
+        _ => Value::text(negative.as_str()),
+    }
+}
+
 /// The order of texts that are the same number to [`Number::compare`]; others stand between long numbers below and above 0.
 fn order_of_long(a: &str, b: &str) -> Ordering {
     let place = |long: Option<(bool, _)>| long.map_or(0, |(is_below, _)| if is_below { -1 } else { 1 });
