@@ -261,7 +261,7 @@ def test_its_commands_and_clients_work(tmp_path):
     checks = {"tracelake lake verify", "tracelake wal verify"}
     lake = "tracelake lake ddl athena --location s3://bucket/prefix"
     letters = "tracelake deliver retry FILE"
-    # needs a second node: test_two_nodes.py has it
+    # needs a second node: test_delete.py has it
     forget = "tracelake node forget ID"
     assert inline == {"tracelake config check FILE", "tracelake rules check config/rules", lake, letters, forget} | checks, inline
     (tmp_path / "letters.ndjson").touch()
