@@ -162,6 +162,10 @@ impl Update {
     fn take_in(&mut self, tailed: TailEvent, session: &Session, receiver: &Receiver) {
         self.is_sampled |= tailed.dropped > 0 || tailed.missed_batches > 0;
         for event in tailed.hits.into_iter().filter_map(Event::of) {
+            // nothing that comes now changes the update
+            if self.results.len() >= MAX_RESULTS && self.is_sampled {
+                return;
+            }
             let Some((_, identifier)) = session.groups.iter().find(|(name, _)| *name == event.group) else {
                 continue;
             };
