@@ -64,7 +64,7 @@ impl Registry {
     }
 
     /// Hands a request over whose events are for these streams, and notes that they came: to its end even if its client hangs up, since
-    /// nobody would note it later. Of one that came again, when its events were is noted once more, and not how many bytes they have.
+    /// nobody would note it later. Of one that came again, when its events were is noted once more, and not how many bytes they have, nor when it came.
     pub async fn accept(self: &Arc<Self>, received: Received, decoded: Decoded, mut streams: Arrived) -> std::result::Result<Ack, Refused> {
         let registry = self.clone();
         let work = async move {
@@ -72,10 +72,12 @@ impl Registry {
             if ack.is_repeat {
                 // it may have been for an earlier stream of that name
                 streams.retain(|(group, stream), _| registry.shows_all(group, stream) == Some(true));
-                streams.values_mut().for_each(|written| written.bytes = 0);
             }
             for ((group, stream), written) in &streams {
-                registry.written(group, stream, written);
+                match ack.is_repeat {
+                    true => registry.repeated(group, stream, written),
+                    false => registry.written(group, stream, written),
+                }
             }
             Ok(ack)
         };

@@ -316,6 +316,15 @@ impl Registry {
 
     /// Notes that events were taken.
     pub fn written(&self, group_name: &str, stream_name: &str, written: &Written) {
+        self.note(group_name, stream_name, written, false);
+    }
+
+    /// Notes that events were taken which came again: no bytes more, and ingested when they came first, if the stream has been told that.
+    pub(super) fn repeated(&self, group_name: &str, stream_name: &str, written: &Written) {
+        self.note(group_name, stream_name, &Written { bytes: 0, ..*written }, true);
+    }
+
+    fn note(&self, group_name: &str, stream_name: &str, written: &Written, is_repeat: bool) {
         let mut groups = self.groups.write();
         let Some(group) = groups.by_name.get_mut(group_name) else { return };
         let changed = group.streams.change(stream_name, |stream| {
@@ -324,7 +333,9 @@ impl Registry {
                 .map_or(written.first_event_millis, |first| first.min(written.first_event_millis));
             stream.first_event_millis = Some(earliest);
             stream.last_event_millis = stream.last_event_millis.max(Some(written.last_event_millis));
-            stream.last_ingestion_millis = stream.last_ingestion_millis.max(Some(written.received_millis));
+            if !is_repeat || stream.last_ingestion_millis.is_none() {
+                stream.last_ingestion_millis = stream.last_ingestion_millis.max(Some(written.received_millis));
+            }
             stream.bytes += written.bytes;
         });
         let Some(stream) = changed else { return };

@@ -234,8 +234,20 @@ async fn a_client_that_hangs_up_leaves_no_stream_without_its_times() {
 
 #[tokio::test]
 async fn a_request_that_comes_again_widens_times_and_adds_no_bytes() {
-    let server = Server::with_stream().await;
+    let memory = Arc::new(Memory::default());
+    let clock = Arc::new(ManualClock::new(NOW_MILLIS * 1_000_000));
+    let receiver = Receiver::new(Config::default(), memory.clone(), clock.clone(), ample());
+    let server = Server {
+        router: router(receiver.clone(), open_gate()),
+        memory,
+        receiver,
+    };
+    server.ok("CreateLogGroup", json!({"logGroupName": "g"})).await;
+    for stream in ["s", "t"] {
+        server.ok("CreateLogStream", json!({"logGroupName": "g", "logStreamName": stream})).await;
+    }
     server.ok("PutLogEvents", events(&[-5, -1])).await;
+    clock.advance(60_000 * 1_000_000);
     server.memory.is_repeating.store(true, std::sync::atomic::Ordering::Relaxed);
     server.ok("PutLogEvents", events(&[-2, 0])).await;
     let stream = stream_of(&server, "s");
@@ -243,6 +255,12 @@ async fn a_request_that_comes_again_widens_times_and_adds_no_bytes() {
         (&stream["firstEventTimestamp"], &stream["lastEventTimestamp"]),
         (&json!(NOW_MILLIS - 5), &json!(NOW_MILLIS))
     );
+    assert_eq!(stream["lastIngestionTime"], NOW_MILLIS, "they were ingested when they came first");
+    // of which it was not noted, as before a crash
+    let mut other = events(&[0]);
+    other["logStreamName"] = "t".into();
+    server.ok("PutLogEvents", other).await;
+    assert_eq!(stream_of(&server, "t")["lastIngestionTime"], NOW_MILLIS + 60_000);
     let groups = server.ok("DescribeLogGroups", json!({})).await;
     assert_eq!(groups["logGroups"][0]["storedBytes"], 2 * 31);
 }
