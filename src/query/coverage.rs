@@ -66,6 +66,8 @@ pub struct Coverage {
     pub problems: Vec<Problem>,
     /// Problems beyond those that are listed.
     pub further_problems: u64,
+    /// Whether a problem that cost rows, listed or not, was another than that time was up.
+    lacks_more_than_time: bool,
 }
 
 impl Coverage {
@@ -84,12 +86,15 @@ impl Coverage {
             complete: true,
             problems: Vec::new(),
             further_problems: 0,
+            lacks_more_than_time: false,
         }
     }
 
     /// Notes a problem through which rows may be missing.
     pub fn incomplete(&mut self, kind: ProblemKind, what: impl Into<String>, message: impl Into<String>) {
+        let what = what.into();
         self.complete = false;
+        self.lacks_more_than_time |= kind != ProblemKind::Timeout || what != TIME_LIMIT;
         self.note(kind, what, message);
     }
 
@@ -124,11 +129,10 @@ impl Coverage {
         self.problems.iter().any(|problem| problem.kind == ProblemKind::Timeout)
     }
 
-    /// Whether nothing went wrong but that: what is asked for is more than there is time for.
+    /// Whether rows are missing for nothing but that: what is asked for is more than there is time for. Problems that cost no rows do not
+    /// count.
     pub fn lacks_time_alone(&self) -> bool {
-        self.problems
-            .iter()
-            .all(|problem| problem.kind == ProblemKind::Timeout && problem.what == TIME_LIMIT)
+        !self.complete && !self.lacks_more_than_time
     }
 
     /// Notes a problem that cost no rows.
@@ -186,6 +190,7 @@ impl Coverage {
         self.head_rows += other.head_rows;
         self.rows_matched_at_least += other.rows_matched_at_least;
         self.complete &= other.complete;
+        self.lacks_more_than_time |= other.lacks_more_than_time;
         self.further_problems += other.further_problems;
         for problem in other.problems {
             self.note(problem.kind, problem.what, problem.message);
@@ -220,5 +225,45 @@ impl Coverage {
             self.range = scan.range;
         }
         self.merge(scan);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cost_no_rows_is_no_reason_why_rows_are_missing() {
+        let late = |notes: &[(ProblemKind, &str)]| {
+            let mut coverage = Coverage::new(TimeRange::ALL);
+            notes.iter().for_each(|(kind, what)| coverage.note(*kind, *what, "it went on"));
+            coverage.is_late();
+            coverage
+        };
+        assert!(!Coverage::new(TimeRange::ALL).lacks_time_alone());
+        let noted = late(&[(ProblemKind::Limit, "query.max_answer_bytes"), (ProblemKind::Corrupt, "a block")]);
+        assert!(noted.lacks_time_alone() && noted.is_time_up(), "{noted:?}");
+        // the same again, and now it cost rows
+        let mut more = noted.clone();
+        more.incomplete(ProblemKind::Corrupt, "a block", "it went on");
+        assert!(!more.lacks_time_alone() && more.problems == noted.problems, "{more:?}");
+        // a store that did not give a block in time is not time alone
+        let mut stuck = late(&[]);
+        stuck.incomplete(ProblemKind::Timeout, "a block", "time was up while the block was being fetched");
+        assert!(!stuck.lacks_time_alone());
+        // nor is what is not listed any more
+        let names: Vec<String> = (0..MAX_PROBLEMS).map(|n| format!("block {n}")).collect();
+        let listed: Vec<(ProblemKind, &str)> = names.iter().map(|name| (ProblemKind::Corrupt, name.as_str())).collect();
+        let mut many = late(&listed);
+        assert!(many.lacks_time_alone());
+        many.incomplete(ProblemKind::Unreachable, "one more", "the store is away");
+        assert!(!many.lacks_time_alone() && many.further_problems == 2, "{many:?}");
+        // a part of an answer brings its reasons along
+        let mut both = late(&[]);
+        both.merge(many);
+        assert!(!both.lacks_time_alone());
+        both = late(&[]);
+        both.merge(noted);
+        assert!(both.lacks_time_alone());
     }
 }

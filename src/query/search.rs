@@ -229,7 +229,10 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
         number = end;
         window = (window * 2).min(MAX_WINDOW);
     }
-    unread = unread.max((number..metas.len()).filter_map(first_rank).max());
+    // time may have ended just before blocks that do not matter
+    let down_to = first.full_down_to();
+    let rest = (number..metas.len()).filter_map(first_rank);
+    unread = unread.max(rest.filter(|rank| down_to.is_none_or(|last| last <= *rank)).max());
     let mut found: Vec<Found> = first.heap.into_iter().map(|Reverse(found)| found).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     let has_more = found.len() > n_rows;
@@ -255,11 +258,13 @@ async fn locate(job: &mut Job, blocks: &Arc<Blocks>, order: Order, n_rows: usize
 
 /// The first rows of a job behind a cursor.
 pub(super) async fn page(job: &mut Job, blocks: &Arc<Blocks>, order: Order, bounds: Bounds, cursor: Option<Cursor>) -> Result<Page> {
+    // what is missing already may have been anywhere: lost frames of the log, traces that were not found
+    let anywhere = (!job.coverage.complete).then_some(i64::MAX);
     let located = locate(job, blocks, order, bounds.rows, cursor).await?;
     let fetched = fetch(job, &located.found, &located.opened, &blocks.rows, bounds.bytes).await?;
     let unreadable = fetched.unreadable.keys().filter_map(|number| located.metas.get(*number));
     let unreadable = unreadable.map(|meta| order.first_rank((meta.min_time_nanos, meta.max_time_nanos))).max();
-    let unread = located.unread.max(unreadable);
+    let unread = anywhere.max(located.unread).max(unreadable);
     for (number, (problem, error)) in fetched.unreadable {
         job.coverage.incomplete(problem, located.metas[number].id.as_str(), error);
     }
