@@ -10,10 +10,12 @@
 //! | of | holds | stays valid |
 //! |---|---|---|
 //! | `FilterLogEvents` | the order, the last event looked at, a digest of the request, how much of its range is asked for at once if that was too much | for the same group, streams, times and pattern |
-//! | `GetLogEvents` | `f/` or `b/`, and a gap between two events of the stream: before the one whose name it holds ([`EventId`]) | for the stream |
+//! | `GetLogEvents` | `f/` or `b/`, and a gap between two events of the stream: before the one whose name it holds ([`EventId`]); then, behind `/s/`, how often what is left was halved if it was too much | for the stream |
 //!
 //! They are places among the events, not in memory: they outlive restarts. At the end of a stream the caller's own token comes
 //! back; what arrives later, at a later time, is behind it.
+
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::describe::{check_group, one_group};
 use super::error::{Error, Result};
-use super::pages::{self, Place};
+use super::pages::{self, Place, Searched};
 use super::{Receiver, Registry, wire};
 use crate::decode::awslogs::Validation;
 use crate::model::{EventId, TimeRange};
@@ -240,7 +242,7 @@ impl Receiver {
             limit,
             pattern,
         };
-        let page = pages::gather(self.engine()?, &self.registry, &asked, place).await?;
+        let page = pages::gather(self.engine()?, &self.registry, &asked, place, Instant::now()).await?;
         let events: Vec<Value> = page
             .events
             .iter()
@@ -262,6 +264,12 @@ impl Receiver {
     }
 
     pub(super) async fn get_log_events(&self, call: &wire::GetLogEvents) -> Result<Value> {
+        self.get_log_events_of(self.engine()?, call).await
+    }
+
+    /// The same of any rows.
+    pub(super) async fn get_log_events_of(&self, rows: &impl Searched, call: &wire::GetLogEvents) -> Result<Value> {
+        let begun = Instant::now();
         let mut validation = Validation::new();
         check_group(&mut validation, &call.log_group_name, &call.log_group_identifier);
         if let Some(name) = validation.required(&call.log_stream_name, "logStreamName") {
@@ -279,7 +287,7 @@ impl Receiver {
             None => None,
         };
         let order = match &token {
-            Some((order, _)) => *order,
+            Some((order, ..)) => *order,
             None if call.start_from_head == Some(true) => Order::OldestFirst,
             None => Order::NewestFirst,
         };
@@ -292,19 +300,28 @@ impl Receiver {
             limit,
             pattern: None,
         };
-        let mut place = Place {
-            cursor: token.map(|(order, gap)| gap.cursor(order)),
-            ..Place::default()
-        };
+        let mut place = token.map_or(Place::default(), |(order, gap, halvings)| Place {
+            cursor: Some(gap.cursor(order)),
+            halvings,
+        });
         // a helping may be of rows that are not shown: an empty page whose token stays is the end
-        let (mut events, reached) = loop {
-            let page = pages::gather(self.engine()?, &self.registry, &asked, place).await?;
+        let (mut events, next) = loop {
+            let page = pages::gather(rows, &self.registry, &asked, place, begun).await?;
             match page.next {
                 Some(next) if page.events.is_empty() && !page.is_late => place = next,
-                next => break (page.events, next.and_then(|next| next.cursor)),
+                next => break (page.events, next),
             }
         };
-        let reached = reached.filter(|_| events.is_empty()).map(|cursor| Gap::reached(cursor, order));
+        let reached = next
+            .and_then(|next| next.cursor)
+            .filter(|_| events.is_empty())
+            .map(|cursor| Gap::reached(cursor, order));
+        // the token that goes on keeps them, and so does the one that comes back at the end
+        let halvings = match (next, token) {
+            (Some(next), _) => next.halvings,
+            (None, Some((_, _, halvings))) if events.is_empty() => halvings,
+            (None, _) => 0,
+        };
         if order == Order::NewestFirst {
             events.reverse();
         }
@@ -316,7 +333,7 @@ impl Receiver {
                     time_unix_nano: range.start_nanos.max(0),
                     ingest_id: 0,
                 };
-                let gap = reached.or(token.map(|(_, gap)| gap)).unwrap_or(start);
+                let gap = reached.or(token.map(|(_, gap, _)| gap)).unwrap_or(start);
                 (gap, gap)
             }
         };
@@ -324,10 +341,11 @@ impl Receiver {
             .iter()
             .map(|event| json!({ "timestamp": event.timestamp_millis(), "message": event.message, "ingestionTime": event.ingestion_millis }))
             .collect();
+        let token = |gap: Gap, its: Order| gap.token(its, if its == order { halvings } else { 0 }, group, stream);
         Ok(json!({
             "events": events,
-            "nextForwardToken": behind.token(Order::OldestFirst, group, stream),
-            "nextBackwardToken": before.token(Order::NewestFirst, group, stream),
+            "nextForwardToken": token(behind, Order::OldestFirst),
+            "nextBackwardToken": token(before, Order::NewestFirst),
         }))
     }
 }
@@ -376,27 +394,41 @@ impl Gap {
         }
     }
 
-    fn token(self, order: Order, group: &str, stream: &str) -> String {
+    /// `f/…/s`, or `f/…/s/2` where what is left was halved so often.
+    fn token(self, order: Order, halvings: u8, group: &str, stream: &str) -> String {
         let direction = match order {
             Order::OldestFirst => 'f',
             Order::NewestFirst => 'b',
         };
-        format!("{direction}/{}/s", EventId::new(self.time_unix_nano, self.ingest_id, group, stream))
+        let token = format!("{direction}/{}/s", EventId::new(self.time_unix_nano, self.ingest_id, group, stream));
+        match halvings {
+            0 => token,
+            _ => format!("{token}/{halvings}"),
+        }
     }
 
-    fn read(token: &str, group: &str, stream: &str) -> Option<(Order, Gap)> {
+    fn read(token: &str, group: &str, stream: &str) -> Option<(Order, Gap, u8)> {
         let (direction, rest) = token.split_once('/')?;
         let order = match direction {
             "f" => Order::OldestFirst,
             "b" => Order::NewestFirst,
             _ => return None,
         };
-        let id = EventId::parse(rest.strip_suffix("/s")?)?;
+        let (id, rest) = rest.split_once('/')?;
+        let halvings = match rest.strip_prefix('s')? {
+            "" => 0,
+            rest => rest
+                .strip_prefix('/')?
+                .parse()
+                .ok()
+                .filter(|halvings| (1..=pages::MAX_HALVINGS).contains(halvings))?,
+        };
+        let id = EventId::parse(id)?;
         let gap = Gap {
             time_unix_nano: id.time_unix_nano,
             ingest_id: id.ingest_id,
         };
-        (EventId::new(gap.time_unix_nano, gap.ingest_id, group, stream) == id).then_some((order, gap))
+        (EventId::new(gap.time_unix_nano, gap.ingest_id, group, stream) == id).then_some((order, gap, halvings))
     }
 }
 
@@ -452,10 +484,10 @@ mod tests {
             ingest_id: 7 << 20,
         };
         for order in [Order::OldestFirst, Order::NewestFirst] {
-            let token = gap.token(order, "g", "s");
-            assert_eq!(Gap::read(&token, "g", "s"), Some((order, gap)));
-            assert_eq!(Gap::read(&token, "g", "t"), None);
             for halvings in [0, pages::MAX_HALVINGS] {
+                let token = gap.token(order, halvings, "g", "s");
+                assert_eq!(Gap::read(&token, "g", "s"), Some((order, gap, halvings)));
+                assert_eq!(Gap::read(&token, "g", "t"), None);
                 let cursor = Some(gap.cursor(order));
                 let place = Place { cursor, halvings };
                 let token = write_filter_token(order, place, 5).expect("a token");
@@ -463,6 +495,12 @@ mod tests {
                 assert_eq!(read_filter_token(&token, 6), None);
             }
             assert_eq!(Gap::reached(gap.cursor(order), order), gap);
+            // as it was before there were halvings
+            let plain = gap.token(order, 0, "g", "s");
+            assert!(plain.len() == 60 && plain.ends_with("/s"), "{plain}");
+            for more in ["/", "/0", "/13", "/2/", "/-1", "/x", "s"] {
+                assert_eq!(Gap::read(&format!("{plain}{more}"), "g", "s"), None, "{more}");
+            }
         }
         for bad in ["", "f", "f/", "f/1/s", "x/1/s", "b/é/s", "AAAA", "!"] {
             assert_eq!(Gap::read(bad, "g", "s"), None, "{bad}");

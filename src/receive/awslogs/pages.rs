@@ -3,7 +3,8 @@
 //! A client waits a minute for an answer, and asks the same again when it has none. So what there is no time for is no failure: the page
 //! ends, perhaps empty, and its token goes on behind what was looked at ([`SearchResponse::whole_until`]). Where time was up before anything
 //! was looked at whole, the next call asks for a quarter of the range, and so on ([`Place::halvings`]); what is still too much then
-//! is the store's fault, and is told as one.
+//! is the store's fault, and is told as one. A call begins no further search when half of its time is over, and waits for none beyond
+//! [`MAX_TIME`].
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::error::{Error, Result};
 use super::events::{Asked, Event};
 use crate::decode::awslogs::EVENT_OVERHEAD_BYTES;
 use crate::model::{Table, TimeRange};
-use crate::query::{self, Coverage, Cursor, Engine, Extent, Hit, Order, SearchRequest, SearchResponse};
+use crate::query::{self, Coverage, Cursor, Engine, Extent, Order, SearchRequest, SearchResponse};
 
 /// Bytes of a page's messages, each with its overhead.
 const MAX_PAGE_BYTES: usize = 1_048_576;
@@ -21,6 +22,8 @@ const MAX_PAGE_BYTES: usize = 1_048_576;
 const HELPING: usize = if cfg!(test) { 8 } else { 2_500 };
 /// Rows that are looked at for one page; then it ends, and its token goes on.
 const MAX_LOOKED_AT: usize = 50_000;
+/// How long a call may take: clients wait a minute.
+pub(super) const MAX_TIME: Duration = Duration::from_secs(55);
 /// How often a range is halved at most, and how often at once.
 pub(super) const MAX_HALVINGS: u8 = 12;
 const HALVINGS_AT_ONCE: u8 = 2;
@@ -31,6 +34,10 @@ pub(super) trait Searched: Sync {
     fn extent(&self, range: TimeRange) -> Extent;
     /// How long a search may take.
     fn patience(&self) -> Duration;
+    /// How long all of a call's may take.
+    fn max_time(&self) -> Duration {
+        MAX_TIME
+    }
 }
 
 impl Searched for Engine {
@@ -105,11 +112,15 @@ impl Place {
     }
 
     /// The same for less of what is left; `None` if that is in vain.
-    fn narrower(self, left: TimeRange, order: Order) -> Option<Place> {
+    fn narrower(self, left: TimeRange, order: Order, rows: &impl Searched) -> Option<Place> {
         let place = match (self.cursor, order) {
             (Some(_), _) => self,
             (None, Order::OldestFirst) => self.at(left.start_nanos, order),
-            (None, Order::NewestFirst) => self.at(left.end_nanos.saturating_sub(1), order),
+            (None, Order::NewestFirst) => {
+                // behind what there is, and before what comes: who goes on from here the other way misses nothing
+                let last = rows.extent(left).last_nanos.max(left.start_nanos);
+                self.at(last.min(left.end_nanos.saturating_sub(1)), order)
+            }
         };
         let halvings = self.halvings + HALVINGS_AT_ONCE;
         (halvings <= MAX_HALVINGS).then_some(Place { halvings, ..place })
@@ -122,7 +133,7 @@ pub(super) struct Page {
     pub(super) events: Vec<Event>,
     /// Where the next one begins, if there may be more.
     pub(super) next: Option<Place>,
-    /// Whether time ended it, behind some rows.
+    /// Whether time ended it: there is none for another.
     pub(super) is_late: bool,
 }
 
@@ -161,19 +172,23 @@ fn whole(answer: &SearchResponse, left: TimeRange, order: Order) -> Result<Whole
         Order::OldestFirst => time > left.start_nanos,
         Order::NewestFirst => time < left.end_nanos.saturating_sub(1),
     };
+    let ends_before = |time: i64| answer.next_cursor.is_some_and(|cursor| comes_before(cursor.time_unix_nano, time, order));
+    let lacks_time_alone = answer.coverage.lacks_time_alone();
     match answer.whole_until {
-        Some(time) if is_further(time) => Ok(Whole::Until(time)),
-        _ if !answer.coverage.lacks_time_alone() => Err(unread(&answer.coverage)),
-        Some(_) => Ok(Whole::Nothing),
         // time was up as the last row was read
-        None => Ok(Whole::All),
+        None if lacks_time_alone => Ok(Whole::All),
+        // the page was full before: there may be more rows between its last one and what was not looked at
+        Some(time) if ends_before(time) => Ok(Whole::All),
+        Some(time) if is_further(time) => Ok(Whole::Until(time)),
+        Some(_) if lacks_time_alone => Ok(Whole::Nothing),
+        _ => Err(unread(&answer.coverage)),
     }
 }
 
-/// The events behind a place.
-pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &Asked<'_>, mut place: Place) -> Result<Page> {
-    let begun = Instant::now();
+/// The events behind a place, for a call that began then.
+pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &Asked<'_>, from: Place, begun: Instant) -> Result<Page> {
     let (query, order) = (asked.query(), asked.order);
+    let mut place = from;
     let mut events: Vec<Event> = Vec::new();
     let (mut bytes, mut looked_at) = (0, 0);
     // behind the last row of another time or ID
@@ -191,19 +206,32 @@ pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &As
             cursor: place.cursor,
             order,
         };
-        let mut answer = rows.search(&request).await?;
-        let until = match whole(&answer, left, order) {
+        let found = tokio::time::timeout(rows.max_time().saturating_sub(begun.elapsed()), rows.search(&request)).await;
+        let (mut answer, whole) = match found {
+            Ok(answer) => {
+                let answer = answer?;
+                let whole = whole(&answer, left, order);
+                (answer, whole)
+            }
+            // the searches before took some of its time
+            Err(_) if place != from => return Ok(Page::late(events, place)),
+            Err(_) => match place.narrower(left, order, rows) {
+                Some(next) => return Ok(Page::late(events, next)),
+                None => return Err(unavailable("time was up")),
+            },
+        };
+        let until = match whole {
             Ok(Whole::All) => None,
             Ok(Whole::Until(time)) => {
-                answer.hits.retain(|hit| comes_before(hit, time, order));
+                answer.hits.retain(|hit| comes_before(hit.time_unix_nano(), time, order));
                 Some(time)
             }
             // what was found is found; the next call says what is wrong
             Err(_) if !events.is_empty() => return Ok(Page::upto(events, Some(place))),
             Err(error) => return Err(error),
-            Ok(Whole::Nothing) => match place.narrower(left, order) {
-                Some(next) => return Ok(Page::upto(events, Some(next))),
-                None if !events.is_empty() => return Ok(Page::upto(events, Some(place))),
+            Ok(Whole::Nothing) => match place.narrower(left, order, rows) {
+                Some(next) => return Ok(Page::late(events, next)),
+                None if !events.is_empty() => return Ok(Page::late(events, place)),
                 None => return Err(unread(&answer.coverage)),
             },
         };
@@ -242,21 +270,21 @@ pub(super) async fn gather(rows: &impl Searched, registry: &Registry, asked: &As
             None if answer.next_cursor.is_none() => place = place.behind(slice, order),
             None => {}
         }
+        // another helping may take all of its time
+        if begun.elapsed() >= rows.patience().min(rows.max_time()) / 2 {
+            return Ok(Page::late(events, place));
+        }
         if looked_at >= MAX_LOOKED_AT || events.len() == asked.limit {
             return Ok(Page::upto(events, Some(place)));
-        }
-        // another helping may take all of its time
-        if begun.elapsed() >= rows.patience() / 2 {
-            return Ok(Page::late(events, place));
         }
         helping = (helping * 4).min(HELPING);
     }
 }
 
-fn comes_before(hit: &Hit, time: i64, order: Order) -> bool {
+fn comes_before(one: i64, other: i64, order: Order) -> bool {
     match order {
-        Order::OldestFirst => hit.time_unix_nano() < time,
-        Order::NewestFirst => hit.time_unix_nano() > time,
+        Order::OldestFirst => one < other,
+        Order::NewestFirst => one > other,
     }
 }
 
@@ -266,6 +294,10 @@ pub(super) fn unread(coverage: &Coverage) -> Error {
         .problems
         .first()
         .map_or("not everything could be read", |problem| problem.message.as_str());
+    unavailable(why)
+}
+
+fn unavailable(why: &str) -> Error {
     Error::Unavailable {
         message: format!("The log events could not all be read: {why}"),
         retry_after: BUSY_RETRY_AFTER,
