@@ -108,7 +108,7 @@ fn blocks_that_were_live_are_looked_at_one_by_one_for_each_delete() {
     let (one, two) = (log.order(1, 3), log.order(1, 3));
     let later = block(3);
     log.flush(1, (4, 5), std::slice::from_ref(&later)).expect("flushed");
-    let todo = |snapshot: &Snapshot, id: &CommitId| snapshot.deletes()[id].todo.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+    let todo = |snapshot: &Snapshot, id: &CommitId| snapshot.deletes()[id].todo.iter().cloned().collect::<BTreeSet<_>>();
     assert_eq!(todo(&log.0.snapshot(), &one), [a.id.clone(), b.id.clone()].into());
     assert!(
         log.replace(&one, &later, None).is_err() && log.clean(&one, &outside).is_err(),
