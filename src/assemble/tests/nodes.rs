@@ -67,13 +67,13 @@ impl Shared {
     fn recomputed(&self) -> (Calls, BTreeMap<String, Summary>) {
         let (mut calls, mut summaries) = (Calls::default(), BTreeMap::new());
         for id in self.spans.iter().map(|(_, span)| span.trace_id.clone()) {
-            if !summaries.contains_key(&id) {
-                let spans = self.spans.iter().filter(|(_, span)| span.trace_id == id);
-                let trace = trace_of(&id, spans.map(|(_, span)| span)).expect("it has spans");
+            summaries.entry(id).or_insert_with_key(|id| {
+                let spans = self.spans.iter().filter(|(_, span)| span.trace_id == *id);
+                let trace = trace_of(id, spans.map(|(_, span)| span)).expect("it has spans");
                 let summary = Summary::of(&TraceFacts::of(&trace), Logged::default());
                 calls.add(&summary.calls);
-                summaries.insert(id, summary);
-            }
+                summary
+            });
         }
         (calls, summaries)
     }
@@ -364,13 +364,16 @@ fn the_second_node_waits_until_it_sees_what_the_first_wrote() {
         world.shared.lock().put(0, caller);
         world.shared.lock().put(1, called);
         let step = async |number: usize| world.nodes[number].step(10 * SECOND).await.expect("a step");
-        (step(0).await, step(1).await);
+        step(0).await;
+        step(1).await;
         world.clock.advance(10 * SECOND);
-        (step(0).await, step(1).await);
+        step(0).await;
+        step(1).await;
         assert_eq!(world.shared.lock().rows.len(), 1, "the first has written, the second waits");
         world.shared.lock().show_all();
         world.clock.advance(7 * SECOND);
-        (step(0).await, step(1).await);
+        step(0).await;
+        step(1).await;
         assert_eq!(world.shared.lock().rows.len(), 2);
         world.shared.lock().check(0);
     });

@@ -102,14 +102,14 @@ impl Maintainer {
         let found = futures::future::join_all(tasks.iter().map(|task| self.look(task))).await;
         for (task, found) in tasks.into_iter().zip(found) {
             if found.as_ref().is_some_and(|found| !found.contains(&true)) {
-                task.is_clean(clean);
+                task.note_clean(clean);
                 continue;
             }
             // a block that cannot be read must not keep the others; as long as it is there, its deletes are not done
             let erased = self.erase_block(&task, found).await;
             self.note_damage(&task.meta, erased.as_ref().err());
             match erased {
-                Ok(None) => task.is_clean(clean),
+                Ok(None) => task.note_clean(clean),
                 Ok(Some(n_rows)) => report.rows_erased += n_rows,
                 Err(error) => self.note(report, Step::Erase, &error),
             }
@@ -223,7 +223,7 @@ impl Task {
         deletes.map(|(_, (_, erasure))| erasure.clone()).collect()
     }
 
-    fn is_clean(self, clean: &mut Clean) {
+    fn note_clean(self, clean: &mut Clean) {
         for (id, _) in self.deletes {
             clean.entry(id).or_default().push(self.meta.id.clone());
         }

@@ -44,7 +44,7 @@ async fn a_damaged_frame_is_told_until_it_is_acknowledged_and_outlives_its_log()
 
     let second = open(image.path(), store.clone(), clock.clone()).await;
     let id = format!("{}-{}", last_lsn - 1, last_lsn - 1);
-    assert_eq!(ids(&second), [id.clone()]);
+    assert_eq!(ids(&second), std::slice::from_ref(&id));
     let lost = second.lost_frames()[0].clone();
     assert_eq!((lost.received_from_nanos, lost.received_to_nanos), (Some(START + SECOND), START + 3 * SECOND));
     assert_eq!(lost.events, (START + SECOND - 30 * DAY, START + 3 * SECOND + 2 * HOUR), "what is taken at all");
@@ -58,7 +58,7 @@ async fn a_damaged_frame_is_told_until_it_is_acknowledged_and_outlives_its_log()
     assert!(may_lie_in(START, START + 1) && !may_lie_in(START + 3 * HOUR, i64::MAX) && !may_lie_in(0, START - 31 * DAY));
     // before a flush it is found again, and not twice
     let (crashed, third) = start_again(image.path(), &store).await;
-    assert_eq!(ids(&third), [id.clone()]);
+    assert_eq!(ids(&third), std::slice::from_ref(&id));
     // and behind it the log has it no more
     third.flush().await;
     third.drain(Duration::from_secs(60)).await;

@@ -186,6 +186,16 @@ const VALUES: [&str; 18] = [
     r#"["a","k-1"]"#,
 ];
 
+/// What is drawn of a span: its kind, parent, service, marks of how it came, attributes, and whether it failed.
+type Drawn = (
+    &'static str,
+    u64,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+    Vec<(&'static str, &'static str)>,
+    bool,
+);
+
 /// A trace of random spans with any of the attributes that are looked at, of any of these values.
 fn traces() -> impl Strategy<Value = Vec<Trace>> {
     let mut keys: Vec<&str> = names::CALLEES.concat();
@@ -218,10 +228,7 @@ fn traces() -> impl Strategy<Value = Vec<Trace>> {
     );
     let spans = proptest::collection::vec(span, 1..5);
     proptest::collection::vec(spans, 1..12).prop_map(|traces| {
-        let span = |(id, (kind, parent, service, came_as, attributes, has_failed)): (
-            u64,
-            (&str, u64, &str, Option<(&'static str, &'static str)>, Vec<(&str, &str)>, bool),
-        )| {
+        let span = |(id, (kind, parent, service, came_as, attributes, has_failed)): (u64, Drawn)| {
             let attributes: std::collections::BTreeMap<&str, &str> = attributes.into_iter().collect();
             let attributes: Vec<(&str, &str)> = attributes.into_iter().chain(came_as).collect();
             let listed = ("aws.xray.annotations", r#"["k-1","k_1","k.1"]"#);

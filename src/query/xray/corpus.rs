@@ -218,8 +218,11 @@ pub(crate) fn corpus() -> Vec<Trace> {
     ]
 }
 
+/// A call's name, its attributes, and the name of who is called.
+pub(crate) type Spelling = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 /// Who is called, in each spelling that clients have for it: the call's name, its attributes, the name of who is called.
-pub(crate) const SPELLINGS: &[(&str, &[(&str, &str)], &str)] = &[
+pub(crate) const SPELLINGS: &[Spelling] = &[
     ("PutRecord", &[("aws.service", "Kinesis")], "Kinesis"),
     ("Invoke", &[("rpc.system", "aws-api"), ("rpc.service", "Lambda")], "Lambda"),
     ("PutItem", &[("aws.service", "DynamoDB"), ("aws.table_name", "carts")], "carts"),
@@ -319,7 +322,7 @@ pub(crate) const SPELLINGS: &[(&str, &[(&str, &str)], &str)] = &[
 
 /// A trace for each of [`SPELLINGS`], of a service `caller`; the names of its call's callee. Every other call of another protocol stands in no segment.
 pub(crate) fn spelled() -> Vec<(Trace, &'static str)> {
-    let of = |(number, (name, attributes, called)): (usize, &(&'static str, &[(&str, &str)], &'static str))| {
+    let of = |(number, (name, attributes, called)): (usize, &Spelling)| {
         let alone = number % 2 == 1 && !attributes.contains(&SUBSEGMENT);
         let call = Span::new(2, u64::from(!alone), name, "CLIENT", "caller", (1, 5)).with(attributes);
         let mut spans = vec![call];

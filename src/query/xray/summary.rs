@@ -12,6 +12,9 @@ use super::causes::RootCause;
 use super::expression::CauseKind;
 use super::facts::{Service, TraceFacts, annotations, names, of_resource, of_span, seconds};
 
+/// Of each value of an annotation, and whether it is a text, the services that said it.
+type Annotated<'a> = BTreeMap<(&'a str, bool), Vec<&'a Service>>;
+
 /// Keys of annotations.
 const MAX_ANNOTATIONS: usize = 50;
 /// Values of a list.
@@ -82,7 +85,7 @@ impl TraceFacts<'_> {
     }
 
     fn all_annotations(&self) -> Value {
-        let mut by_key: BTreeMap<Cow<'_, str>, BTreeMap<(&str, bool), Vec<&Service>>> = BTreeMap::new();
+        let mut by_key: BTreeMap<Cow<'_, str>, Annotated<'_>> = BTreeMap::new();
         for (at, placed) in self.trace.spans.iter().enumerate() {
             for one in annotations(&placed.span) {
                 let services = by_key.entry(one.name()).or_default().entry((one.value, one.is_text)).or_default();
@@ -98,8 +101,7 @@ impl TraceFacts<'_> {
                 "ServiceIds": services.into_iter().map(Service::to_json).collect::<Vec<_>>(),
             })
         };
-        let key =
-            |(key, values): (Cow<'_, str>, BTreeMap<(&str, bool), Vec<&Service>>)| (key.into_owned(), values.into_iter().take(MAX_LISTED).map(value).collect());
+        let key = |(key, values): (Cow<'_, str>, Annotated<'_>)| (key.into_owned(), values.into_iter().take(MAX_LISTED).map(value).collect());
         Value::Object(by_key.into_iter().take(MAX_ANNOTATIONS).map(key).collect())
     }
 

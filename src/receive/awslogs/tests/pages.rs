@@ -83,10 +83,6 @@ impl Searched for Slow {
         if self.is_stuck {
             std::future::pending::<()>().await;
         }
-        // what costs no row changes nothing
-        answer
-            .coverage
-            .note(ProblemKind::Corrupt, "an object", "it was damaged here, and fetched again");
         let (mut spent, mut n_blocks) = (0, 0);
         let copies = if self.is_doubled { 2 } else { 1 };
         for block in rows.chunk_by(|a, b| a / BLOCK == b / BLOCK) {
@@ -117,6 +113,10 @@ impl Searched for Slow {
         if spent >= self.time_for {
             answer.coverage.incomplete(ProblemKind::Timeout, "time limit", "time was up");
         }
+        // what costs no row changes nothing
+        answer
+            .coverage
+            .note(ProblemKind::Corrupt, "an object", "it was damaged here, and fetched again");
         if answer.hits.len() > request.limit {
             // copies come together
             answer.hits.truncate(request.limit - request.limit % copies);
