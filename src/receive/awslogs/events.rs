@@ -264,11 +264,11 @@ impl Receiver {
     }
 
     pub(super) async fn get_log_events(&self, call: &wire::GetLogEvents) -> Result<Value> {
-        self.get_log_events_of(self.engine()?, call).await
+        self.get_log_events_of(self.engine(), call).await
     }
 
     /// The same of any rows.
-    pub(super) async fn get_log_events_of(&self, rows: &impl Searched, call: &wire::GetLogEvents) -> Result<Value> {
+    pub(super) async fn get_log_events_of(&self, rows: Result<&impl Searched>, call: &wire::GetLogEvents) -> Result<Value> {
         let begun = Instant::now();
         let mut validation = Validation::new();
         check_group(&mut validation, &call.log_group_name, &call.log_group_identifier);
@@ -282,6 +282,7 @@ impl Receiver {
         let stream = call.log_stream_name.as_deref().unwrap_or_default();
         let streams = Streams::Named(vec![stream.to_string()]);
         self.registry.check_streams_exist(group, &streams)?;
+        let rows = rows?;
         let token = match &call.next_token {
             Some(token) => Some(Gap::read(token, group, stream).ok_or_else(invalid_token)?),
             None => None,

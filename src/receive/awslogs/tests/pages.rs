@@ -271,7 +271,7 @@ async fn stream_pages(server: &Server, slow: &Slow, order: Order, limit: i64) ->
     };
     let mut pages = Vec::new();
     loop {
-        let answer = match server.receiver.get_log_events_of(slow, &call).await {
+        let answer = match server.receiver.get_log_events_of(Ok(slow), &call).await {
             Ok(answer) => answer,
             Err(error) => return Err((pages, error)),
         };
@@ -331,11 +331,11 @@ async fn whoever_goes_forward_from_a_page_without_time_misses_nothing_that_comes
         log_stream_name: Some("s".into()),
         ..wire::GetLogEvents::default()
     };
-    let answer = server.receiver.get_log_events_of(&slow, &call).await.expect("a page");
+    let answer = server.receiver.get_log_events_of(Ok(&slow), &call).await.expect("a page");
     assert_eq!(answer["events"], json!([]));
     call.next_token = answer["nextForwardToken"].as_str().map(String::from);
     (slow.n_rows, slow.time_for) = (1_050, 10_000);
-    let answer = server.receiver.get_log_events_of(&slow, &call).await.expect("a page");
+    let answer = server.receiver.get_log_events_of(Ok(&slow), &call).await.expect("a page");
     let expected: Vec<String> = (1_000..1_050).filter(|row| matches(*row)).map(|row| format!("line {row}")).collect();
     assert_eq!(names(&answer["events"], "message"), expected);
 }
