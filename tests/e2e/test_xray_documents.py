@@ -189,7 +189,7 @@ def test_spans_are_documents_as_opentelemetrys_exporter_writes_them(make_lake, s
         (found,) = [one for one in summaries if one["Id"] == trace]
         return {key: [one["AnnotationValue"] for one in of_it] for key, of_it in found["Annotations"].items()}
 
-    assert values(trace) == {"order-id": [{"StringValue": "12345"}], "items": [{"NumberValue": 5.0}], "vip": [{"StringValue": "true"}]}
+    assert values(trace) == {"order_id": [{"StringValue": "12345"}], "items": [{"NumberValue": 5.0}], "vip": [{"StringValue": "true"}]}
     assert values(other) == {
         "zip": [{"StringValue": "12345"}],
         "n": [{"NumberValue": 12345.0}],
@@ -203,4 +203,4 @@ def test_spans_are_documents_as_opentelemetrys_exporter_writes_them(make_lake, s
 
     assert found('annotation.zip = "12345"') == {other} and found("annotation.zip = 12345") == set()
     assert found("annotation.n = 12345") == {other} and found("annotation.flag = false") == set()
-    assert found('annotation[order-id] = "12345"') == {trace} and found("annotation.items = 5") == {trace}
+    assert found('annotation[order-id] = "12345"') == {trace} == found('annotation.order_id = "12345"') and found("annotation.items = 5") == {trace}

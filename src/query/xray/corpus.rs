@@ -323,7 +323,7 @@ pub(crate) const SPELLINGS: &[Spelling] = &[
 /// A trace for each of [`SPELLINGS`], of a service `caller`; the names of its call's callee. Every other call of another protocol stands in no segment.
 pub(crate) fn spelled() -> Vec<(Trace, &'static str)> {
     let of = |(number, (name, attributes, called)): (usize, &Spelling)| {
-        let alone = number % 2 == 1 && !attributes.contains(&SUBSEGMENT);
+        let alone = number % 2 == 1 && !attributes.is_empty() && !attributes.contains(&SUBSEGMENT);
         let call = Span::new(2, u64::from(!alone), name, "CLIENT", "caller", (1, 5)).with(attributes);
         let mut spans = vec![call];
         if !alone {

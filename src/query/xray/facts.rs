@@ -11,7 +11,7 @@
 //! The attributes are those of [`names`], from which what the index is asked is made too ([`super::needs`]): nothing here reads a name from elsewhere.
 //!
 //! A call that begins its segment itself, as the only span of a script with instrumentation of its client alone does, is both: the segment
-//! of who calls, and the call within it ([`TraceFacts::is_split`]).
+//! of who calls, and the call within it ([`TraceFacts::is_split`]). Of such a one that says nothing of whom it is for, nobody is inferred.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -356,6 +356,11 @@ pub(super) fn callee(span: &SpanHit) -> Service {
     called(name, "remote".into())
 }
 
+/// Whether a call says whom it is for, beside its own name.
+fn names_callee(span: &SpanHit) -> bool {
+    is_aws_call(span) || names::CALLEES.iter().any(|names| of_span(span, names).is_some())
+}
+
 impl<'a> TraceFacts<'a> {
     /// Looks through a trace.
     pub fn of(trace: &'a Trace) -> Self {
@@ -398,7 +403,8 @@ impl<'a> TraceFacts<'a> {
             }
         }
         for (at, placed) in trace.spans.iter().enumerate() {
-            let is_within = facts.segments[facts.segment_of[at]].span != at || facts.is_split(at);
+            let is_own_segment = facts.segments[facts.segment_of[at]].span == at;
+            let is_within = !is_own_segment || (facts.is_split(at) && names_callee(&placed.span));
             if is_call(&placed.span) && is_within && !has_segment_below[at] {
                 let service = number_of(&mut numbers, callee(&placed.span));
                 facts.segments.push(Segment {

@@ -199,6 +199,9 @@ fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
     ] {
         assert_eq!(Expression::parse(expression).expect(expression).holds(&facts), expected, "{expression}");
     }
+    // its name alone is no service
+    let of_nobody = trace(16, vec![Span::new(2, 0, "GET /cart", "CLIENT", "nightly", (0, 5))]);
+    assert_eq!(TraceFacts::of(&of_nobody).services.len(), 1);
     // what came as an X-Ray document is what it says: a subsegment whose segment is not here has no known caller
     let of_xray = trace(14, vec![Span::new(2, 1, "pay.example", "CLIENT", "pay.example", (0, 5)).with(&[SUBSEGMENT])]);
     assert!(TraceFacts::of(&of_xray).segments.iter().all(|segment| !segment.is_inferred));
