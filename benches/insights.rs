@@ -119,7 +119,11 @@ async fn run() {
     let bytes: u64 = commit.adds.iter().map(|meta| meta.parquet_bytes + meta.index_bytes).sum();
     let snapshot = catalog.commit(commit).await.expect("a commit");
     let source = Fixed {
-        view: View { head: Arc::from([]), snapshot },
+        view: View {
+            head: Arc::from([]),
+            snapshot,
+            lost: Arc::default(),
+        },
         batches: broadcast::channel(1).0,
     };
     let engine = Engine::new(Arc::new(source), cache, Config::default(), Arc::new(SystemClock));
@@ -197,6 +201,7 @@ async fn scripts(engine: &Engine) {
                 account_id: "000000000000".into(),
                 region: "us-east-1".into(),
                 answers: vec![],
+                memory: Arc::default(),
             },
             limits: Limits::default(),
             first: vec![],
