@@ -63,8 +63,8 @@ fn main() {
         let book = Book::new(100_000);
         for (batch, names) in batches.iter().zip(&names) {
             let known = Known::new(book.traces_of(names.wanted(batch)));
-            let (batch, told) = link::link(batch.clone(), names, &known);
-            book.learn(&told);
+            let (batch, found) = link::link(batch.clone(), names, &known);
+            book.learn(&found.told);
             std::hint::black_box(batch);
         }
     });

@@ -66,6 +66,7 @@ async fn run() {
     let view = |head: &[Rows]| View {
         head: head.into(),
         snapshot: snapshot.clone(),
+        lost: Arc::default(),
     };
     let engine = |view: View| {
         let source = Fixed {
