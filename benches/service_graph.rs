@@ -140,15 +140,9 @@ async fn measure(n: usize) {
     }
     lake.ingest.flush().await;
     let range = TimeRange::new(START_NANOS, START_NANOS + HOUR_NANOS);
-    let told = graphs.calls(range).await.expect("a graph");
-    let graph = ServiceGraph::of(&told.calls);
+    let graph = graphs.graph(range, &Expression::All, true).await.expect("a graph").found;
     let requests: i64 = graph.nodes.iter().map(|node| node.statistics.requests).sum();
-    println!(
-        "{n} spans: {} services, {} edges, {requests} requests, {} rows summed",
-        graph.nodes.len(),
-        graph.edges.len(),
-        told.calls.rows().len()
-    );
+    println!("{n} spans: {} services, {} edges, {requests} requests", graph.nodes.len(), graph.edges.len(),);
     println!(
         "  taken in {:.2} s, assembled in {:.2} s ({:.0} spans/s)",
         taken.as_secs_f64(),
@@ -157,11 +151,15 @@ async fn measure(n: usize) {
     );
     println!(
         "  graph of the hour from its table: {:.1} ms",
-        median(async || graphs.calls(range).await.expect("a graph")).await.as_secs_f64() * 1e3
+        median(async || graphs.graph(range, &Expression::All, true).await.expect("a graph"))
+            .await
+            .as_secs_f64()
+            * 1e3
     );
     if n / SPANS_A_TRACE <= 100_000 {
         let started = Instant::now();
-        let from_spans = graphs.calls_of_spans(range, &Expression::All).await.expect("a graph");
+        let of_spans = Graphs::new(lake.engine.clone(), None);
+        let from_spans = of_spans.graph(range, &Expression::All, true).await.expect("a graph").found;
         println!("  the same from the spans: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         let total = |graph: &ServiceGraph| {
             graph
@@ -170,7 +168,7 @@ async fn measure(n: usize) {
                 .map(|node| (node.service.name.clone(), node.statistics.requests))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(total(&ServiceGraph::of(&from_spans.calls)), total(&graph), "both say the same");
+        assert_eq!(total(&from_spans), total(&graph), "both say the same");
     }
 }
 
