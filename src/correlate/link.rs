@@ -273,7 +273,7 @@ pub fn count_late(links: &HashMap<usize, Link>) {
     }
 }
 
-/// Counts records that cannot wait for their trace, since too many do.
+/// Counts records that are no longer waited for to be told their trace, since many came later.
 pub fn count_not_awaited(n_records: u64) {
     METRICS.not_awaited.inc_by(n_records);
 }

@@ -152,16 +152,7 @@ async fn counts_by_part_of_an_hour_keep_to_the_range_and_the_limit() {
 #[tokio::test]
 async fn an_answer_that_lost_frames_of_the_log_may_concern_is_not_complete() {
     let lake = lake().await;
-    lake.lose(vec![crate::ingest::LostFrames {
-        first_lsn: 5,
-        last_lsn: 6,
-        frames: 2,
-        received_from_nanos: Some(T0),
-        received_to_nanos: T0 + SECOND,
-        events: (T0, T0 + SECOND),
-        why: "damaged or missing".into(),
-        copy: String::new(),
-    }]);
+    lake.lose_frames();
     let query = parse("*", Table::Logs).expect("a query");
     for (start, end, is_complete) in [
         (i64::MIN, i64::MAX, false),

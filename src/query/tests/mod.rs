@@ -115,9 +115,19 @@ impl Lake {
         self.source.view.lock().head = parts.into();
     }
 
-    /// Lets frames of the log be lost.
-    pub(super) fn lose(&self, lost: Vec<crate::ingest::LostFrames>) {
-        self.source.view.lock().lost = lost.into();
+    /// Lets frames of the log be lost that held records of the first second.
+    pub(super) fn lose_frames(&self) {
+        let lost = crate::ingest::LostFrames {
+            first_lsn: 5,
+            last_lsn: 6,
+            frames: 2,
+            received_from_nanos: Some(T0),
+            received_to_nanos: T0 + SECOND,
+            events: (T0, T0 + SECOND),
+            why: "damaged or missing".into(),
+            copy: String::new(),
+        };
+        self.source.view.lock().lost = Arc::from([lost]);
     }
 
     /// Acknowledges a batch to whoever watches.

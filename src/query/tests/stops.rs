@@ -259,16 +259,7 @@ async fn a_page_that_lacks_what_may_have_been_anywhere_is_whole_nowhere() {
         ..Config::default()
     };
     let lake = lake(&store, config).await;
-    lake.lose(vec![crate::ingest::LostFrames {
-        first_lsn: 5,
-        last_lsn: 6,
-        frames: 2,
-        received_from_nanos: Some(T0),
-        received_to_nanos: T0 + SECOND,
-        events: (T0, T0 + SECOND),
-        why: "damaged or missing".into(),
-        copy: String::new(),
-    }]);
+    lake.lose_frames();
     for is_stuck in [true, false] {
         store.stick(is_stuck);
         for (order, nowhere) in [(Order::NewestFirst, i64::MAX), (Order::OldestFirst, i64::MIN)] {
