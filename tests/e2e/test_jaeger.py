@@ -247,6 +247,7 @@ def test_the_grpc_query_service_wants_a_token_and_cuts_large_traces_into_message
         with pytest.raises(grpc.RpcError) as failed:
             call(lake, "GetServices", {}, V3["GetServicesResponse"], wrong)
         assert failed.value.code() == grpc.StatusCode.UNAUTHENTICATED, failed.value
+        assert "asks for a token" in failed.value.details(), "in gRPC's own words, not those of a 401"
 
 
 def test_dependencies_are_calls_between_services(shop):
