@@ -231,8 +231,10 @@ fn compared_as_number<'e>(side: &'e Expr, op: Operator, other: &Expr) -> Option<
     }
     let condition = match (target, number) {
         (DataType::Float64, ScalarValue::Float64(Some(end))) => {
-            let end = *end;
-            Condition::new(move |value| Float64Type::parse(value).map_or(otherwise, |number| is_of(op, number.total_cmp(&end)).into()))
+            // DataFusion takes -0 for 0 on both sides
+            let end = *end + 0.0;
+            let order = move |number: f64| (number + 0.0).total_cmp(&end);
+            Condition::new(move |value| Float64Type::parse(value).map_or(otherwise, |number| is_of(op, order(number)).into()))
         }
         (DataType::Int64, ScalarValue::Int64(Some(end))) => {
             let end = *end;

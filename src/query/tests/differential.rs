@@ -34,7 +34,7 @@ pub(super) const WORDS: [&str; 22] = [
 /// An array that the index knows by its beginning only.
 const LONG: &str = r#"["xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","x"]"#;
 const KEYS: [&str; 5] = ["k", "n", "host", "service.name", "a.b"];
-pub(super) const VALUES: [&str; 20] = [
+pub(super) const VALUES: [&str; 21] = [
     r#"["x","42"]"#,
     r#"{"b":"x","a":{"b":42}}"#,
     r#"[{"b":"x"}]"#,
@@ -48,6 +48,7 @@ pub(super) const VALUES: [&str; 20] = [
     "42",
     "42.0",
     "-1",
+    "-0",
     "",
     "a b",
     "*",

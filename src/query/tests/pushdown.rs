@@ -79,6 +79,8 @@ fn condition(of: &'static Subjects) -> impl Strategy<Value = String> {
     let figure = || {
         prop_oneof![
             (0..26i64).prop_map(|n| n.to_string()),
+            Just("0".to_string()),
+            Just("-0.0".to_string()),
             Just("17.5".to_string()),
             Just("-1".to_string()),
             Just("4.2".to_string()),

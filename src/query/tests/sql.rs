@@ -306,6 +306,42 @@ async fn explain_tells_what_is_pruned_and_explain_analyze_what_was_read() {
     assert!(metric(&step, "blocks_pruned") >= 9, "{step}");
 }
 
+/// A log record for each value of the attribute `n`.
+fn logs_of(values: &[&str]) -> Rows {
+    let mut builder = LogsBuilder::default();
+    for value in values {
+        let context = builder.context(ContextBuilder::new().build());
+        builder.attribute("n", Value::Str(value));
+        builder.push(context, &LogRecord::default());
+    }
+    builder.finish().expect("rows").with_ingest_ids(1)
+}
+
+#[tokio::test]
+async fn a_zero_below_zero_is_zero_wherever_the_condition_stands() {
+    let (head, block) = (Lake::new().await, Lake::new().await);
+    let rows = logs_of(&["-0", "0", "5", "-0.0"]);
+    block.block(&rows, true).await;
+    head.head(vec![rows]);
+    for (condition, n) in [
+        ("= 0", 3),
+        ("IN (0)", 3),
+        (">= 0", 4),
+        ("< 0", 0),
+        ("<> 0", 1),
+        ("<= -0.0", 3),
+        ("BETWEEN 0 AND 1", 3),
+    ] {
+        let condition = format!("TRY_CAST(attributes['n'] AS DOUBLE) {condition}");
+        for lake in [&head, &block] {
+            let asked = format!(
+                "SELECT count(*), (SELECT count(*) FROM logs WHERE {condition}) AS n FROM logs WHERE CASE WHEN {condition} THEN length(body) IS NULL ELSE false END"
+            );
+            assert_eq!(run(lake, &asked).await, format!("{n}|{n}"), "{condition}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn functions_that_make_much_of_nothing_are_not_served() {
     let lake = Lake::new().await;
