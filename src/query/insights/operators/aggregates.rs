@@ -10,6 +10,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Shared;
+use super::sums::{ExactSum, variance};
 use crate::query::insights::Failed;
 use crate::query::insights::evaluate::key;
 use crate::query::insights::syntax::AggregateKind;
@@ -37,22 +38,22 @@ pub(super) enum State {
     Distinct(BTreeSet<u64>),
     Sum {
         whole: i128,
-        double: f64,
+        double: ExactSum,
         n: u64,
         is_whole: bool,
     },
     Average {
-        sum: f64,
+        sum: ExactSum,
         n: u64,
     },
     Minimum(Option<Value>),
     Maximum(Option<Value>),
     Percentile(f64, Sketch),
-    /// Mean and sum of squares of differences, and whether the root is wanted.
+    /// Sum and sum of squares, and whether the root is wanted.
     Spread {
         n: u64,
-        mean: f64,
-        squares: f64,
+        sum: ExactSum,
+        squares: ExactSum,
         root: bool,
     },
     Values(BTreeMap<String, Value>),
@@ -74,18 +75,21 @@ impl State {
             AggregateKind::CountDistinct => State::Distinct(BTreeSet::new()),
             AggregateKind::Sum => State::Sum {
                 whole: 0,
-                double: 0.0,
+                double: ExactSum::default(),
                 n: 0,
                 is_whole: true,
             },
-            AggregateKind::Average => State::Average { sum: 0.0, n: 0 },
+            AggregateKind::Average => State::Average {
+                sum: ExactSum::default(),
+                n: 0,
+            },
             AggregateKind::Minimum | AggregateKind::SortsFirst => State::Minimum(None),
             AggregateKind::Maximum | AggregateKind::SortsLast => State::Maximum(None),
             AggregateKind::Percentile(percent) => State::Percentile(*percent, Sketch::Exact(Vec::new())),
             AggregateKind::Deviation | AggregateKind::Variance => State::Spread {
                 n: 0,
-                mean: 0.0,
-                squares: 0.0,
+                sum: ExactSum::default(),
+                squares: ExactSum::default(),
                 root: *kind == AggregateKind::Deviation,
             },
             AggregateKind::Values => State::Values(BTreeMap::new()),
@@ -115,7 +119,7 @@ impl State {
                 match number {
                     Some(Number::Whole(number)) => *whole += i128::from(number),
                     Some(Number::Double(number)) => {
-                        *double += number;
+                        double.add(number);
                         *is_whole = false;
                     }
                     None => return Ok(()),
@@ -124,7 +128,7 @@ impl State {
             }
             State::Average { sum, n } => {
                 if let Some(number) = number {
-                    *sum += number.as_f64();
+                    sum.add(number.as_f64());
                     *n += 1;
                 }
             }
@@ -135,12 +139,11 @@ impl State {
                     sketch.add(number.as_f64(), shared)?;
                 }
             }
-            State::Spread { n, mean, squares, .. } => {
+            State::Spread { n, sum, squares, .. } => {
                 if let Some(number) = number {
                     *n += 1;
-                    let difference = number.as_f64() - *mean;
-                    *mean += difference / *n as f64;
-                    *squares += difference * (number.as_f64() - *mean);
+                    sum.add(number.as_f64());
+                    squares.add_square(number.as_f64());
                 }
             }
             State::Values(values) => {
@@ -213,29 +216,28 @@ impl State {
                 },
             ) => {
                 *whole += more_whole;
-                *double += more_double;
+                double.absorb(more_double);
                 *n += more;
                 *is_whole &= is_more_whole;
             }
             (State::Average { sum, n }, State::Average { sum: more_sum, n: more }) => {
-                *sum += more_sum;
+                sum.absorb(more_sum);
                 *n += more;
             }
             (State::Minimum(best), State::Minimum(Some(value))) => keep(best, value, |order| order.is_lt(), shared)?,
             (State::Maximum(best), State::Maximum(Some(value))) => keep(best, value, |order| order.is_gt(), shared)?,
             (State::Percentile(_, sketch), State::Percentile(_, more)) => sketch.absorb(more, shared)?,
             (
-                State::Spread { n, mean, squares, .. },
+                State::Spread { n, sum, squares, .. },
                 State::Spread {
                     n: more,
-                    mean: more_mean,
+                    sum: more_sum,
                     squares: more_squares,
                     ..
                 },
-            ) if more > 0 => {
-                let (of_both, difference) = ((*n + more) as f64, more_mean - *mean);
-                *squares += more_squares + difference * difference * (*n as f64) * (more as f64) / of_both;
-                *mean += difference * more as f64 / of_both;
+            ) => {
+                sum.absorb(more_sum);
+                squares.absorb(more_squares);
                 *n += more;
             }
             (State::Values(values), State::Values(more)) => {
@@ -318,15 +320,15 @@ impl State {
             State::Sum { n: 0, .. } => Value::Null,
             State::Sum { whole, double, is_whole, .. } => match i64::try_from(*whole) {
                 Ok(whole) if *is_whole => Value::Whole(whole),
-                _ => Value::double(*whole as f64 + *double),
+                _ => Value::double(double.with_whole(*whole)),
             },
             State::Average { n: 0, .. } => Value::Null,
-            State::Average { sum, n } => Value::double(sum / *n as f64),
+            State::Average { sum, n } => Value::double(sum.value() / *n as f64),
             State::Minimum(best) | State::Maximum(best) => best.clone().unwrap_or_default(),
             State::Percentile(percent, sketch) => sketch.percentile(*percent).map_or(Value::Null, Value::double),
             State::Spread { n: 0, .. } => Value::Null,
-            State::Spread { n, squares, root, .. } => {
-                let variance = squares / *n as f64;
+            State::Spread { n, sum, squares, root } => {
+                let variance = variance(*n, *sum, *squares);
                 Value::double(if *root { variance.sqrt() } else { variance })
             }
             State::Values(values) => {

@@ -10,6 +10,7 @@ mod rows;
 mod series;
 mod sort;
 mod stats;
+mod sums;
 
 use std::any::Any;
 use std::collections::HashSet;
