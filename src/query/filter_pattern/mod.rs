@@ -154,6 +154,9 @@ impl FilterPattern {
     /// Reads what a metric filter takes out of events that match: `$.a.b` of JSON patterns, whether the pattern asks for it or not;
     /// `$name` of delimited patterns, a field of theirs.
     pub fn values(&self, written: &[&str]) -> Result<Values> {
+        if let Some(text) = written.iter().find(|text| !text.starts_with('$')) {
+            return Err(Error(format!("'{text}' is no field such as $.name or $name, and no number")));
+        }
         match &self.kind {
             _ if written.is_empty() => Ok(Values(ValueKind::None)),
             Kind::Json(_) => Ok(Values(ValueKind::Json(JsonPattern::of_selectors(written)?))),
@@ -188,6 +191,8 @@ impl FilterPattern {
     }
 }
 
+const REGEX_ALONE: &str = "a regular expression stands alone, or behind an operator";
+
 /// A regular expression that is the whole pattern.
 fn alone(text: &str) -> Result<Regex> {
     let mut cursor = cursor::Cursor::new(text);
@@ -195,7 +200,7 @@ fn alone(text: &str) -> Result<Regex> {
     cursor.skip_space();
     match cursor.peek() {
         None => Ok(regex),
-        Some(_) => Err(Error::new("a regular expression stands alone, or behind an operator")),
+        Some(_) => Err(Error::new(REGEX_ALONE)),
     }
 }
 

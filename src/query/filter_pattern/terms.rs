@@ -74,6 +74,7 @@ fn term(cursor: &mut Cursor<'_>) -> Result<String> {
     match written.chars().all(|c| c.is_alphanumeric() || c == '_') {
         true if !written.is_empty() => Ok(written.to_string()),
         true => Err(Error::new("a term is missing behind `-` or `?`")),
+        false if written.len() > 1 && written.starts_with('%') && written.ends_with('%') => Err(Error::new(super::REGEX_ALONE)),
         false => Err(Error(format!("Invalid character(s) in term '{written}'"))),
     }
 }

@@ -130,6 +130,10 @@ impl Parser {
     fn membership(&mut self, value: Box<Expression>, negated: bool) -> Result<Expression> {
         let open = self.lexer.next()?;
         if open.is_sign("(") {
+            let first = self.lexer.peek()?;
+            if matches!(first.kind, Kind::Quoted(_) | Kind::Number(_)) {
+                return malformed("a list is written `[..]`; in parentheses stands a subquery", open.start, first.end);
+            }
             let subscript = self.inner_script(open.start, super::MAX_IN_VALUES, true)?;
             return Ok(Expression::InAnswer { value, subscript, negated });
         }
@@ -340,6 +344,15 @@ impl Parser {
                 (least, most) => format!("{least} to {most}"),
             };
             return malformed(format!("'{}' takes {expected} arguments, and these are {n}", function.name), token.start, end);
+        }
+        if let Some(Expression::Literal(Value::Text(format))) = arguments.get(1)
+            && let Some(letter) = functions::unknown_letter(function, format)
+        {
+            return malformed(
+                format!("the letter '{letter}' is not supported in the format '{format}' of {name}"),
+                token.start,
+                end,
+            );
         }
         if arguments.is_empty() && plain == "messagesize" {
             arguments.push(Expression::Field(self.named(FieldName::new(["@message"]))));

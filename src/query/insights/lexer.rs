@@ -195,7 +195,14 @@ impl Lexer {
                 let stands_here = |sign: &&str| sign.chars().enumerate().all(|(i, c)| self.characters.get(start + i) == Some(&c));
                 match SIGNS.into_iter().find(stands_here) {
                     Some(sign) => token(Kind::Sign(sign), start + sign.len()),
-                    None => malformed(format!("unexpected character '{first}'"), start, start + 1),
+                    None => {
+                        let instead = match first {
+                            '!' => ": write `not`, or `!=`",
+                            '&' => ": write `and`",
+                            _ => "",
+                        };
+                        malformed(format!("unexpected character '{first}'{instead}"), start, start + 1)
+                    }
                 }
             }
         }

@@ -69,10 +69,25 @@ impl Parser {
     /// What stands here is not what should.
     pub(super) fn unexpected<T>(&self, token: &Token, expected: &str) -> Result<T> {
         let found = match &token.kind {
-            Kind::End => "the end".to_string(),
+            Kind::End => "end of the query".to_string(),
             _ => format!("'{}'", self.lexer.text(token.start, token.end)),
         };
-        malformed(format!("unexpected {found}: expected {expected}"), token.start, token.end)
+        let instead = self.other_languages_sign(token).map_or(String::new(), |instead| format!(": write {instead}"));
+        malformed(format!("unexpected {found}: expected {expected}{instead}"), token.start, token.end)
+    }
+
+    /// What a sign that other languages have is here.
+    fn other_languages_sign(&self, token: &Token) -> Option<&'static str> {
+        let before = match token.start {
+            0 => String::new(),
+            start => self.lexer.text(start - 1, start),
+        };
+        match (&*before, &token.kind) {
+            ("=", Kind::Sign("=")) => Some("`=`"),
+            ("<", Kind::Sign(">")) => Some("`!=`"),
+            ("|", Kind::Sign("|")) => Some("`or`"),
+            _ => None,
+        }
     }
 
     pub(super) fn eat_word(&mut self, word: &str) -> Result<bool> {

@@ -358,6 +358,8 @@ fn value_tests(operator: Comparison, value: &Value) -> Vec<Test> {
     let flags = ["true", "false"].map(|flag| Test::Equals(flag.into()));
     match (value.number(), operator) {
         (Some(number), _) if number.as_f64().abs() >= MAX_EXACT => vec![Test::Exists],
+        // a text that reads as a number is before and behind words too, by its characters
+        (Some(_), operator) if operator != Comparison::Equal && matches!(value, Value::Text(_)) => vec![Test::Exists],
         (Some(number), operator) => {
             let text = match number {
                 Number::Whole(whole) => whole.to_string(),

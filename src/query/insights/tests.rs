@@ -490,6 +490,48 @@ fn prefilters_say_what_they_can() {
 }
 
 #[test]
+fn quoted_numbers_are_ordered_among_words_by_their_characters() {
+    let events: Vec<Event> = ["2025-12-31", "2026-11-22", "2027"]
+        .iter()
+        .map(|day| Event {
+            timestamp_millis: START_MILLIS,
+            message: serde_json::json!({ "day": day }).to_string().into(),
+            ..Event::default()
+        })
+        .collect();
+    for (condition, prefilter, n) in [
+        (r#"day >= "2026""#, "$.day:* OR ", 2),
+        (r#"not (day >= "2026")"#, "*", 1),
+        (r#""2026" > day"#, "$.day:* OR ", 1),
+        (r#"day = "2027""#, "$.day:[2027 TO 2027] OR ", 1),
+    ] {
+        let script = parsed(&format!("filter {condition}"));
+        let found = run(&script, &events, Limits::default()).expect("an answer");
+        assert_eq!(found.n_matched, n, "{condition}");
+        let asked = script.prefilter().to_string();
+        assert!(asked.starts_with(prefilter), "{condition}: {asked}");
+    }
+}
+
+#[test]
+fn signs_of_other_languages_are_told_apart() {
+    for (script, told) in [
+        ("filter a == 1", "write `=`"),
+        ("filter a <> 1", "write `!=`"),
+        ("filter !ispresent(a)", "write `not`"),
+        ("filter a && b", "write `and`"),
+        ("filter a || b", "write `or`"),
+        ("filter", "unexpected end of the query"),
+        (r#"filter level in ("INFO")"#, "a list is written `[..]`"),
+        (r#"fields formatDate(@timestamp, "yyyy-'W'ww")"#, "letter 'w'"),
+        (r#"fields parseDate(day, "yyyy-Q")"#, "letter 'Q'"),
+    ] {
+        let error = Script::parse(script).expect_err("malformed").to_string();
+        assert!(error.contains(told), "{script}: {error}");
+    }
+}
+
+#[test]
 fn positions_are_counted_in_characters() {
     let error = Script::parse("fields `größe` | nope").expect_err("malformed");
     assert_eq!((error.start, error.end), (17, 21));

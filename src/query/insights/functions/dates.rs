@@ -137,6 +137,23 @@ fn pieces(format: &str) -> Vec<Piece> {
     pieces
 }
 
+/// Letters that [`java_format`] and [`java_parse`] know.
+const FORMATTED: &str = "yuYMLdDHkhKmsSaEeZXxzVQq";
+const PARSED: &str = "yuMLdDHkhKmsSaEZXxzV";
+
+/// A letter of a Java format that a function does not know, if this is a function that takes one.
+pub(super) fn unknown_letter(function: &str, format: &str) -> Option<char> {
+    let known = match function {
+        "formatdate" => FORMATTED,
+        "parsedate" => PARSED,
+        _ => return None,
+    };
+    pieces(format).iter().find_map(|piece| match piece {
+        Piece::Letters(letter, _) if !known.contains(*letter) => Some(*letter),
+        _ => None,
+    })
+}
+
 fn format_date(arguments: &Arguments<'_>) -> Value {
     let formatted = || {
         let time = in_zone(arguments, 2, arguments.whole(0)?)?;
@@ -166,6 +183,11 @@ fn java_format(time: &DateTime<FixedOffset>, format: &str) -> Option<String> {
                 let name = MONTHS[time.month0() as usize];
                 out.push_str(if n == 3 { &name[..3] } else { name });
             }
+            'Q' | 'q' => match (time.month0() / 3 + 1, n) {
+                (quarter, 1 | 2) => number(i64::from(quarter)),
+                (quarter, 3) => out.push_str(&format!("Q{quarter}")),
+                (quarter, _) => out.push_str(&format!("{quarter}{} quarter", ["st", "nd", "rd", "th"][quarter as usize - 1])),
+            },
             'd' => number(i64::from(time.day())),
             'D' => number(i64::from(time.ordinal())),
             'H' => number(i64::from(time.hour())),

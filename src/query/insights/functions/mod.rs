@@ -81,6 +81,11 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
     .find(|function| function.name == name)
 }
 
+/// A letter of a format that a function of times does not know: its answer would have no value, whatever the time.
+pub(super) fn unknown_letter(function: &Function, format: &str) -> Option<char> {
+    dates::unknown_letter(function.name, format)
+}
+
 const fn function(name: &'static str, least: usize, most: usize, call: fn(&Arguments<'_>) -> Value) -> Function {
     Function {
         name,

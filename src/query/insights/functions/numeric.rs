@@ -61,7 +61,8 @@ fn round(arguments: &Arguments<'_>) -> Value {
 fn whole(arguments: &Arguments<'_>, least: i64, most: i64) -> Value {
     match arguments.value(0).number() {
         Some(Number::Whole(whole)) if (least..=most).contains(&whole) => Value::Whole(whole),
-        Some(Number::Double(double)) if double >= least as f64 && double <= most as f64 => Value::Whole(double as i64),
+        // as a double, the most of 64 bits is one more than it is
+        Some(Number::Double(double)) if double.trunc() >= least as f64 && double.trunc() < most as f64 + 1.0 => Value::Whole(double as i64),
         _ => Value::Null,
     }
 }

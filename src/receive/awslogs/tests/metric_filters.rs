@@ -147,6 +147,11 @@ async fn limits_are_taken_at_the_bound_and_refused_one_past_it() {
         (json!({"filterName": ""}), "greater than or equal to 1"),
         (json!({"filterPattern": long(1_025)}), "filterPattern"),
         (json!({"filterPattern": "{ $.a"}), "Invalid filter pattern"),
+        (json!({"filterPattern": "INFO %x%"}), "a regular expression stands alone"),
+        (
+            json!({"filterPattern": "{ $.a = 1 }", "metricValue": "abc"}),
+            "Invalid metric transformation: 'abc' is no field",
+        ),
         (json!({"metricName": long(256)}), "metricTransformations.1.member.metricName"),
         (json!({"metricName": "a$"}), "[^:*$]*"),
         (json!({"metricNamespace": "a:b"}), "[^:*$]*"),
