@@ -20,13 +20,14 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::ast::{Query, Relation, Spans, Test};
-use super::blocks::{Blocks, Matcher, visit};
+use super::blocks::Blocks;
 use super::coverage::Coverage;
 use super::fields::{self, Anchors};
 use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
 use super::linked::Most;
+use super::matcher::{Matcher, visit};
 use super::pool::Workers;
 use super::{Error, Result, View, linked};
 use crate::model::{Column, Rows, Table, TimeRange, TraceId};

@@ -12,12 +12,13 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::Int64Type;
 
 use super::answer::{Facet, FacetValue};
-use super::blocks::{Blocks, Matcher, visit};
+use super::blocks::Blocks;
 use super::coverage::ProblemKind;
 use super::fields::Field;
 use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
+use super::matcher::{Matcher, visit};
 use super::values::{Reader, columns};
 use super::{Error, Result, labels, terms};
 use crate::block::Block;

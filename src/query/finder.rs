@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use arrow::buffer::BooleanBuffer;
 
-use super::blocks::Matcher;
 use super::fields;
 use super::filter::Filter;
 use super::limits::Stop;
+use super::matcher::Matcher;
 use super::parse::parse;
 use super::scan::{self, Chunk};
 use crate::block::Block;

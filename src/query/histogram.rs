@@ -7,10 +7,11 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Int32Type, Int64Type};
 
 use super::answer::Bucket;
-use super::blocks::{Blocks, Matcher, visit};
+use super::blocks::Blocks;
 use super::filter::Filter;
 use super::job::Job;
 use super::limits::Stop;
+use super::matcher::{Matcher, visit};
 use super::{Error, Result};
 use crate::block::{Block, IndexQuery, RawField};
 use crate::model::{STATUS_CODES, Table, TimeRange, severity};

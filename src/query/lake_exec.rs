@@ -30,11 +30,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions};
 use parking_lot::Mutex;
 
-use super::blocks::{Blocks, Matcher, Visit};
+use super::blocks::Blocks;
 use super::coverage::{Coverage, ProblemKind};
 use super::filter::Filter;
 use super::job::open_in_time;
 use super::limits::Stop;
+use super::matcher::{Matcher, Visit};
 use super::plan::Plan;
 use super::scan::{self, Chunk};
 use super::whole_maps::WholeMaps;

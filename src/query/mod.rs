@@ -45,7 +45,7 @@
 //!   ledger and the list of blocks, and nothing else of the machine.
 //!
 //! datafusion is named nowhere else. Start at [`Engine`]; the rooms follow a question's way: [`parse`](mod@parse) and
-//! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`] and [`blocks`] (matching),
+//! [`ast`], [`conditions`], [`filter`] and [`fields`] (tests and names), [`scan`], [`plan`], [`matcher`] and [`blocks`] (matching),
 //! [`job`] (the work over a view) on the threads of [`pool`], then one room a kind of answer; SQL has [`sql`], its tables
 //! ([`table`], [`inventory`]) and the step of a plan that reads them ([`lake_exec`]).
 
@@ -67,6 +67,7 @@ mod scan;
 mod plan;
 mod refine;
 mod rows;
+mod matcher;
 mod blocks;
 mod metrics;
 mod job;

@@ -57,9 +57,9 @@ impl Plan {
         self.few.get_or_init(find).is_some()
     }
 
-    /// The question that names few rows and all that match, once [`Self::is_refined_cheaply`] found that there is one.
-    pub(super) fn few(&self) -> Option<&IndexQuery> {
-        self.few.get()?.as_ref()
+    /// The question that names few rows and all that match, if [`Self::is_refined_cheaply`] found one; `None` before that was asked.
+    pub(super) fn few(&self) -> Option<Option<&IndexQuery>> {
+        self.few.get().map(Option::as_ref)
     }
 }
 

@@ -13,10 +13,11 @@ use arrow::array::RecordBatch;
 use arrow::buffer::BooleanBuffer;
 use parking_lot::Mutex;
 
-use super::blocks::{Blocks, Matcher, Visit};
+use super::blocks::Blocks;
 use super::filter::Filter;
 use super::job::{Job, PARALLEL_BLOCKS};
 use super::limits::Stop;
+use super::matcher::{Matcher, Visit};
 use super::plan::Plan;
 use super::scan::{self, Chunk};
 use super::{Error, Result};

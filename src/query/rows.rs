@@ -62,6 +62,11 @@ impl RowCache {
         found.map(|hit| Hit::clone(&hit))
     }
 
+    /// A row for whoever only looks at it: no answer, so it is not counted as one that was spared.
+    pub(super) fn peek(&self, key: RowKey) -> Option<Arc<Hit>> {
+        self.kept.get(&key)
+    }
+
     pub(super) fn keep(&self, key: RowKey, hit: &Hit) {
         let n_bytes = kept_bytes(hit);
         if self.kept.takes(n_bytes) {

@@ -17,11 +17,12 @@ use arrow::array::{AsArray, Int64Array, UInt32Array};
 use arrow::datatypes::Int64Type;
 
 use super::answer::{Cursor, Order, SearchResponse};
-use super::blocks::{Blocks, Matcher, rows_at_once};
+use super::blocks::Blocks;
 use super::filter::Filter;
 use super::hit::Hit;
 use super::job::{Job, PARALLEL_BLOCKS};
 use super::limits::Stop;
+use super::matcher::{Matcher, rows_at_once};
 use super::rows::{RowCache, RowKey};
 use super::scan::{self, Chunk};
 use super::{Coverage, Error, ProblemKind, Result};
@@ -413,10 +414,10 @@ async fn search_blocks(job: &mut Job, blocks: &Arc<Blocks>, numbers: Range<usize
     let pieces: Vec<_> = opened
         .chunks(share)
         .map(|share| {
-            let (share, filter, stop) = (share.to_vec(), job.filter.clone(), job.stop.clone());
+            let (share, filter, kept, stop) = (share.to_vec(), job.filter.clone(), blocks.rows.clone(), job.stop.clone());
             move || -> Vec<(usize, Block, Result<Keys>)> {
                 let search = |(number, block): (usize, Block)| {
-                    let keys = wanted.of_block(&block, &filter, &stop);
+                    let keys = wanted.of_block(&block, &filter, &kept, &stop);
                     (number, block, keys)
                 };
                 share.into_iter().map(search).collect()
@@ -437,8 +438,8 @@ struct Wanted {
 
 impl Wanted {
     /// Time, `ingest_id` and number of a block's first matching rows behind the cursor.
-    fn of_block(&self, block: &Block, filter: &Filter, stop: &Stop) -> Result<Keys> {
-        let matcher = Matcher::new(block, filter, stop)?;
+    fn of_block(&self, block: &Block, filter: &Filter, kept: &RowCache, stop: &Stop) -> Result<Keys> {
+        let matcher = Matcher::new(block, filter, stop)?.knowing(kept);
         let mut rows = block.rows_in(&self.range)?;
         if let Some(cursor) = self.cursor {
             let border = border(block, cursor, self.order)?;

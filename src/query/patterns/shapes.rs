@@ -12,11 +12,12 @@ use super::{MAX_SERVICES, MAX_SHAPES};
 use crate::block::Block;
 use crate::model::{Column, Rows, TimeRange, severity};
 use crate::pattern::{Miner, PatternId, template_of};
-use crate::query::blocks::{Blocks, Matcher, rows_at_once, visit};
+use crate::query::blocks::Blocks;
 use crate::query::filter::Filter;
 use crate::query::histogram::{Buckets, LOG_SERIES};
 use crate::query::job::Job;
 use crate::query::limits::Stop;
+use crate::query::matcher::{Matcher, rows_at_once, visit};
 use crate::query::typed::{numbers, text_at, texts};
 use crate::query::{DEFAULT_MAX_BODY, Error, Result};
 

@@ -144,3 +144,56 @@ async fn a_rare_word_among_many_numbers_is_found_in_both_orders_by_pages_without
         }
     }
 }
+
+#[tokio::test]
+async fn rows_that_were_answered_are_verified_by_what_is_kept_of_them() {
+    let (lake, plain) = (Lake::new().await, Lake::new().await);
+    let events: Vec<String> = (0..2_000)
+        .map(|number| match number % 200 {
+            117 => format!("request {number} of a heliotrope"),
+            118 => format!("request {number} of a Marigold"),
+            119 => format!("request {number} of marigolds"),
+            _ => format!("request {number} completed"),
+        })
+        .collect();
+    let rows = rows_of(&events);
+    lake.block(&rows, true).await;
+    plain.block(&rows, false).await;
+    let page = async |lake: &Lake, query: &Query, order: Order, limit: usize, cursor: Option<Cursor>| {
+        let request = SearchRequest {
+            table: Table::Logs,
+            query: query.clone(),
+            range: TimeRange::ALL,
+            limit,
+            cursor,
+            order,
+        };
+        lake.engine.search(&request).await.expect("an answer")
+    };
+    let pattern = |text: &str| FilterPattern::parse(text).expect("parses").prefilter();
+    // twice: first they are read, then they are known
+    for round in 0..2 {
+        for (text, expected) in [("heliotrope", 10), ("marigold", 10), ("-completed -Marigold -heliotrope", 10), ("absent", 0)] {
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let query = pattern(text);
+                let whole = page(&plain, &query, order, 1_000, None).await;
+                assert_eq!(whole.hits.len(), expected, "{text}");
+                assert_eq!(page(&lake, &query, order, 1_000, None).await.hits, whole.hits, "{text}, {order:?}, {round}");
+                let (mut paged, mut cursor) = (Vec::new(), None);
+                loop {
+                    let next = page(&lake, &query, order, 3, cursor).await;
+                    paged.extend(next.hits);
+                    cursor = next.next_cursor;
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(paged, whole.hits, "{text}, {order:?}, {round}");
+            }
+        }
+    }
+    let bytes_read = async |query: &Query| page(&lake, query, Order::NewestFirst, 100, None).await.coverage.bytes_read;
+    let (rare, mixed) = (bytes_read(&pattern("heliotrope")).await, bytes_read(&pattern("marigold")).await);
+    assert_eq!(rare, bytes_read(&Query::phrase("heliotrope")).await, "no text is read for them");
+    assert!(rare < mixed, "what did not pass was not answered: {mixed} bytes after {rare}");
+}
