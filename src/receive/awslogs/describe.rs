@@ -11,8 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::arn::group_of_identifier;
+use super::changes::{check_tag_key, is_tag_char};
 use super::error::{Error, Result};
-use super::registry::{Group, Registry, StreamRecord, check_class, check_tag_key, is_tag_char};
+use super::registry::{Group, Registry, StreamRecord, check_class};
 use super::stream_table::last_event;
 use super::wire;
 use crate::access::Caller;

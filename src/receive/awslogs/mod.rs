@@ -39,6 +39,7 @@ mod arn;
 mod wire;
 mod allowed;
 mod registry;
+mod changes;
 mod stream_table;
 mod arrived;
 mod describe;
@@ -67,9 +68,10 @@ use serde_json::{Value, json};
 
 pub use arn::Arns;
 pub use arrived::{Arrived, arrived};
+pub use changes::{MAX_TAGS, RETENTION_DAYS};
 pub use error::{Error, Result};
 pub use insights::Config as InsightsConfig;
-pub use registry::{CLASSES, Limits, MAX_TAGS, RETENTION_DAYS, Registry, Written};
+pub use registry::{CLASSES, Limits, Registry, Written};
 pub use wire::{
     CreateLogGroup, CreateLogStream, Delete, DeleteMetricFilter, DescribeLogGroups, DescribeLogStreams, DescribeMetricFilters, ListLogGroups,
     MetricTransformation, PutMetricFilter, RetentionPolicy, SubscriptionFilter, TagFilter, TagLogGroup, TagResource, UntagLogGroup,
