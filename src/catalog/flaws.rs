@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::document::copy_of;
 use super::read::{list_checkpoints, read_checkpoint, read_record_at, read_state_at};
-use super::{Catalog, Error, Result, Snapshot};
+use super::{Catalog, Error, NodeState, Result, Snapshot};
 use crate::storage::paths::CatalogPath;
 use crate::storage::{Key, Store};
 
@@ -39,7 +39,7 @@ impl Catalog {
             flaws.extend(flaw);
         }
         if let Some(snapshot) = snapshot {
-            let states = snapshot.nodes().values().filter_map(|node| node.state.as_ref());
+            let states = snapshot.nodes().values().flat_map(NodeState::states);
             let open = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
             for key in states.chain(open.map(|delete| &delete.order.query)) {
                 flaws.extend(state(store, key).await?);

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::record::{FORMAT_VERSION, Record, VERSION_OF_DELETES};
+use super::record::{FORMAT_VERSION, Record, VERSION_OF_DELETES, VERSION_OF_LEAVING};
 use super::{Away, Commit, CommitId, CommitKind, Delete, Forgotten, Gone, Incarnation, NodeId, NodeState, OpenIntent, Removed, Snapshot, deletes};
 use crate::block::{BlockId, BlockMeta, Level};
 use crate::model::Table;
+use crate::storage::Key;
 
 /// How long a removed block is remembered, counted in the records' own times. Longer than any grace period, and than
 /// the age from which an unnamed object is an orphan.
@@ -37,15 +38,14 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let has_deletes = !snapshot.deletes.is_empty() || snapshot.all_blocks().any(|meta| !meta.hidden.is_empty());
+        let says = [
+            (snapshot.nodes.values().any(|node| !node.state_parts.is_empty()), FORMAT_VERSION),
+            (snapshot.nodes.values().any(|node| node.away.is_some()), VERSION_OF_LEAVING),
+            (has_deletes, VERSION_OF_DELETES),
+        ];
         Self {
-            v: match (
-                snapshot.nodes.values().any(|node| node.away.is_some()),
-                snapshot.deletes.is_empty() && snapshot.all_blocks().all(|meta| meta.hidden.is_empty()),
-            ) {
-                (true, _) => FORMAT_VERSION,
-                (false, false) => VERSION_OF_DELETES,
-                (false, true) => 1,
-            },
+            v: says.iter().find(|(is_said, _)| *is_said).map_or(1, |(_, version)| *version),
             seq: snapshot.seq,
             blocks: snapshot.all_blocks().cloned().collect(),
             nodes: snapshot.nodes.as_ref().clone(),
@@ -179,6 +179,11 @@ impl Live {
                 return Err(format!("the state of node {node} has changed, or it leads"));
             }
         }
+        // a sweep may have taken what is not the node's any more
+        let is_ours = |part: &Key| self.snapshot.nodes.get(node).is_some_and(|node| node.states().any(|state| state == part));
+        if !commit.state_parts.is_empty() && (commit.state.is_none() || !commit.state_parts.iter().all(is_ours)) {
+            return Err("the node's state is not the one to which changes are said: another node has taken it over".into());
+        }
         if let Some(wal) = commit.wal {
             let flushed = self.snapshot.flushed_lsn(node);
             if wal.from > wal.to || wal.from <= flushed {
@@ -258,7 +263,8 @@ impl Live {
             self.snapshot.leader = Some(record.node.clone());
         }
         for Forgotten { node, .. } in commit.forgets {
-            Arc::make_mut(&mut self.snapshot.nodes).entry(node).or_default().state = None;
+            let node = Arc::make_mut(&mut self.snapshot.nodes).entry(node).or_default();
+            (node.state, node.state_parts) = (None, Vec::new());
         }
         if let Some(given_up) = commit.gives_up
             && let Some(node) = Arc::make_mut(&mut self.snapshot.nodes).get_mut(&given_up)
@@ -277,7 +283,9 @@ impl Live {
                 node.incarnation = record.incarnation;
             }
             node.flushed_lsn = commit.wal.map_or(node.flushed_lsn, |wal| wal.to);
-            node.state = commit.state.or(node.state.take());
+            if commit.state.is_some() {
+                (node.state, node.state_parts) = (commit.state, commit.state_parts);
+            }
             node.ledger = commit.ledger.or(node.ledger.take());
             node.away = commit.leaves.then_some(Away::Left { at_nanos: commit.at_nanos });
         }

@@ -184,7 +184,7 @@ impl Catalog {
         Ok(self.snapshot())
     }
 
-    /// Writes a state object and its copy; name its key in a [`Commit`], which makes it this node's state.
+    /// Writes a state object and its copy; name its key in a [`Commit`], which makes it this node's state, or the last part of it.
     pub async fn put_state(&self, bytes: Bytes) -> Result<Key> {
         let key = document::name_of(&bytes);
         let copy = async {
@@ -197,12 +197,16 @@ impl Catalog {
         Ok(key)
     }
 
-    /// Reads this node's last committed state; `None` before the first.
-    pub async fn read_state(&self) -> Result<Option<Bytes>> {
-        match self.snapshot().state(&self.node) {
-            Some(key) => self.read_state_at(key).await.map(Some),
-            None => Ok(None),
+    /// Reads all parts of this node's last committed state, oldest first; none before the first.
+    pub async fn read_state(&self) -> Result<Vec<(Key, Bytes)>> {
+        let keys = self.snapshot().nodes().get(&self.node).map(|node| node.states().cloned().collect());
+        let keys: Vec<Key> = keys.unwrap_or_default();
+        let mut parts = Vec::with_capacity(keys.len());
+        for key in keys {
+            let bytes = self.read_state_at(&key).await?;
+            parts.push((key, bytes));
         }
+        Ok(parts)
     }
 
     /// The query of a delete that has not ended.
@@ -224,7 +228,7 @@ impl Catalog {
         self.delete_seen.notified().await;
     }
 
-    /// Reads the last committed state of any node, by the key that a snapshot gives.
+    /// Reads a part of the last committed state of any node, by the key that a snapshot gives.
     pub async fn read_state_at(&self, key: &Key) -> Result<Bytes> {
         read_state(&*self.store, key).await
     }

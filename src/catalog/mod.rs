@@ -5,10 +5,10 @@
 //!
 //! | object | holds |
 //! |---|---|
-//! | `_catalog/log/<seq>.json` | record number seq, version 1, 2 if it speaks of deletes or hidden rows, 3 if a node leaves or is given up, or one block is replaced for several deletes: created with put-if-absent, never changed, never deleted |
+//! | `_catalog/log/<seq>.json` | record number seq, version 1, 2 if it speaks of deletes or hidden rows, 3 if a node leaves or is given up, or one block is replaced for several deletes, 4 if a state is in parts: created with put-if-absent, never changed, never deleted |
 //! | `_catalog/copy/<seq mod 1024>.json` | the record again, by the node that made it, until a record 1,024 later takes its place |
-//! | `_catalog/checkpoint/<seq>.json` | everything live after record seq, each 256 records and at an orderly stop; the newest two are kept. Version 3 while a node is away, 2 with deletes or hidden rows |
-//! | `_catalog/state/<name>.json` | what a node wants to find again, or the query of a delete; named by the record that committed it |
+//! | `_catalog/checkpoint/<seq>.json` | everything live after record seq, each 256 records and at an orderly stop; the newest two are kept. Version 4 while a state is in parts, 3 while a node is away, 2 with deletes or hidden rows |
+//! | `_catalog/state/<name>.json` | what a node wants to find again, or what has changed of it since the parts that the record names beside it; or the query of a delete; named by the record that committed it |
 //! | `_catalog/state/<name>copy.json` | the same again |
 //! | `_catalog/node/<node>.json` | a node's heartbeat, which says where it comes from: rewritten while it lives, deleted when it stops in order |
 //!

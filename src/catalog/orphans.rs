@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::document::copy_of;
 use super::live::REMOVED_KEPT_NANOS;
-use super::{Catalog, Result, block_path};
+use super::{Catalog, NodeState, Result, block_path};
 use crate::model::Table;
 use crate::storage::paths::{self, BlockPath, CatalogPath};
 use crate::storage::{Key, Listed};
@@ -37,7 +37,7 @@ impl Catalog {
                 [path.data(), path.index()]
             })
             .collect();
-        named.extend(snapshot.nodes().values().filter_map(|node| node.state.clone()));
+        named.extend(snapshot.nodes().values().flat_map(NodeState::states).cloned());
         let under_way = snapshot.deletes().values().filter(|delete| delete.ended_at_nanos.is_none());
         named.extend(under_way.map(|delete| delete.order.query.clone()));
         let copies: Vec<Key> = named.iter().filter_map(copy_of).collect();

@@ -11,9 +11,11 @@ use super::{Begin, Incarnation, NodeId};
 
 /// Newest version of records and checkpoints that this program reads. What says nothing that an older version does not know is
 /// written as that, so that an older program goes on reading it.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 /// The version that knows deletes by query and hidden rows.
 pub(super) const VERSION_OF_DELETES: u32 = 2;
+/// The version that knows nodes that are away, and blocks that are replaced for several deletes at once.
+pub(super) const VERSION_OF_LEAVING: u32 = 3;
 
 /// Why a commit is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -180,6 +182,11 @@ pub struct Commit {
     /// The committing node's state from now on: see [`super::Catalog::put_state`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Key>,
+    /// States that `state` says only the changes to, oldest first; all are the node's until then ([`NodeState::states`]). Only with `state`.
+    ///
+    /// [`NodeState::states`]: super::NodeState::states
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_parts: Vec<Key>,
     /// What the committing node has counted so far, for all nodes to sum up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<serde_json::Value>,
@@ -239,6 +246,7 @@ impl Commit {
             removes: Vec::new(),
             wal: None,
             state: None,
+            state_parts: Vec::new(),
             ledger: None,
             begins: None,
             lead: None,
@@ -277,12 +285,14 @@ impl Commit {
         let hides_nothing = self.hides.is_empty() && self.saw_hidden.is_empty() && self.adds.iter().all(|meta| meta.hidden.is_empty());
         // one block that is replaced for several deletes at once
         let is_for_several = self.wal.is_none() && self.erased.len() > 1;
-        match (self.leaves || self.gives_up.is_some() || is_for_several, is_plain && hides_nothing) {
+        let says = [
+            // who does not know it would take the changes for all
+            (!self.state_parts.is_empty(), FORMAT_VERSION),
             // who does not know it would see a delete under way that has ended, or look again for some of several
-            (true, _) => FORMAT_VERSION,
-            (false, false) => VERSION_OF_DELETES,
-            (false, true) => 1,
-        }
+            (self.leaves || self.gives_up.is_some() || is_for_several, VERSION_OF_LEAVING),
+            (!is_plain || !hides_nothing, VERSION_OF_DELETES),
+        ];
+        says.iter().find(|(is_said, _)| *is_said).map_or(1, |(_, version)| *version)
     }
 }
 

@@ -14,9 +14,12 @@ use crate::wal::Lsn;
 pub struct NodeState {
     /// The last position of its WAL that blocks cover; 0 = none.
     pub flushed_lsn: Lsn,
-    /// The object that holds its state.
+    /// The object that holds its state, or what has changed of it since the last of `state_parts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Key>,
+    /// The objects to which `state` says the changes, oldest first; each but the first says the changes to those before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_parts: Vec<Key>,
     /// What it had counted with its last flush.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<serde_json::Value>,
@@ -48,6 +51,11 @@ pub enum Away {
 }
 
 impl NodeState {
+    /// All objects that together are its state, oldest first; the last one names the whole.
+    pub fn states(&self) -> impl Iterator<Item = &Key> {
+        self.state_parts.iter().chain(&self.state)
+    }
+
     /// Deletes that have ended without a node that was given up: see [`Away::GivenUp`].
     pub fn missed(&self) -> u64 {
         match self.away {
@@ -176,7 +184,7 @@ impl Snapshot {
     pub fn incarnation(&self, node: &NodeId) -> Option<&Incarnation> {
         self.nodes.get(node)?.incarnation.as_ref()
     }
-    /// Where the state of `node` lies.
+    /// Where the state of `node` lies; its name is that of all its parts ([`NodeState::states`]).
     pub fn state(&self, node: &NodeId) -> Option<&Key> {
         self.nodes.get(node).and_then(|state| state.state.as_ref())
     }

@@ -8,13 +8,13 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::log::CHECKPOINT_EVERY;
-use super::record::Record;
+use super::record::{FORMAT_VERSION, Record};
 use super::*;
 use crate::block::BlockId;
 use crate::model::{Clock, SystemClock, Table, TimeRange};
 use crate::storage::faulty::{Fault, FaultyStore, ReadFault};
 use crate::storage::paths::CatalogPath;
-use crate::storage::{BucketStore, Store};
+use crate::storage::{BucketStore, Key, Store};
 
 mod damage;
 
@@ -36,6 +36,10 @@ fn adding(blocks: Vec<BlockMeta>) -> Commit {
         adds: blocks,
         ..Commit::new(CommitKind::Flush, 0)
     }
+}
+
+fn is_conflict(result: &Result<Arc<Snapshot>>) -> bool {
+    matches!(result, Err(Error::Conflict { .. }))
 }
 
 fn removing(ids: Vec<BlockId>) -> Commit {
@@ -77,8 +81,8 @@ async fn a_commit_is_seen_by_this_node_at_once_and_by_others_on_refresh() {
     assert_eq!((new.seq(), new.flushed_lsn(&node(1)), new.flushed_lsn(&node(2))), (1, 7, 0));
     assert_eq!(two.snapshot().seq(), 0);
     assert_eq!(two.refresh().await.expect("reads"), new);
-    assert_eq!(one.read_state().await.expect("reads").expect("there"), "{}");
-    assert_eq!(two.read_state().await.expect("reads"), None);
+    assert_eq!(one.read_state().await.expect("reads")[0].1, "{}");
+    assert_eq!(two.read_state().await.expect("reads"), []);
 }
 
 #[tokio::test]
@@ -329,10 +333,7 @@ async fn orphans_are_old_ours_and_unnamed() {
         "other/file",
         "metric_points/dt=2026-11-22/abc.parquet",
     ] {
-        store
-            .put(&storage::Key::parse(foreign).expect("legal"), Bytes::from_static(b"x"))
-            .await
-            .expect("put");
+        store.put(&Key::parse(foreign).expect("legal"), Bytes::from_static(b"x")).await.expect("put");
     }
     let (old_state, state) = (one.put_state(Bytes::new()).await.expect("put"), one.put_state(Bytes::new()).await.expect("put"));
     let old_copy = document::copy_of(&old_state).expect("it has one");
@@ -351,6 +352,70 @@ async fn orphans_are_old_ours_and_unnamed() {
         found,
         BTreeSet::from([block_path(&orphan).data(), block_path(&orphan).index(), old_copy, old_state])
     );
+}
+
+#[tokio::test]
+async fn parts_of_a_state_are_the_nodes_own_until_another_forgets_them() {
+    let store = memory();
+    let (one, two) = (open(&store, 1).await, open(&store, 2).await);
+    let mut keys = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        keys.push(one.put_state(Bytes::from(text)).await.expect("put"));
+    }
+    let state = |state: &Key, parts: &[&Key]| Commit {
+        state: Some(state.clone()),
+        state_parts: parts.iter().map(|key| (*key).clone()).collect(),
+        ..Commit::new(CommitKind::State, 1)
+    };
+    let [a, b, c, d] = &keys[..] else { unreachable!("there are four") };
+    assert!(is_conflict(&one.commit(state(b, &[a])).await), "a is nobody's");
+    one.commit(state(a, &[])).await.expect("commits");
+    let in_parts = state(b, &[a]);
+    assert_eq!((in_parts.version(), state(a, &[]).version()), (FORMAT_VERSION, 1));
+    one.commit(in_parts).await.expect("commits");
+    two.refresh().await.expect("reads");
+    assert!(is_conflict(&two.commit(state(c, &[a])).await), "a is the other's");
+    let only_parts = Commit { state: None, ..state(c, &[a]) };
+    assert!(is_conflict(&one.commit(only_parts).await), "no change to them is said");
+    // one that says nothing of it changes nothing of it
+    one.commit(adding(vec![block(Table::Logs, 1, 2)])).await.expect("commits");
+    let snapshot = one.commit(state(c, &[a, b])).await.expect("commits");
+    let states = |snapshot: &Snapshot| snapshot.nodes()[&node(1)].states().cloned().collect::<Vec<_>>();
+    assert_eq!((states(&snapshot), snapshot.state(&node(1))), (vec![a.clone(), b.clone(), c.clone()], Some(c)));
+    let texts: Vec<Bytes> = one.read_state().await.expect("reads").into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(texts, ["a", "b", "c"]);
+    let later = SystemClock.now_nanos() + ORPHAN_AGE_NANOS + HOUR;
+    let orphans = async || {
+        one.orphans(later)
+            .await
+            .expect("lists")
+            .into_iter()
+            .map(|object| object.key)
+            .collect::<BTreeSet<_>>()
+    };
+    let with_copy = |key: &Key| [key.clone(), document::copy_of(key).expect("it has one")];
+    assert_eq!(orphans().await, BTreeSet::from(with_copy(d)), "what is named stays");
+    for damaged in [a, b] {
+        store.put(damaged, Bytes::from_static(b"?")).await.expect("put");
+    }
+    assert_eq!(Catalog::flaws(&*store, Some(&snapshot)).await.expect("looked at").len(), 2);
+    // a checkpoint says the same, and an older program does not take the changes for all
+    one.leave_checkpoint().await;
+    let checkpoint = store.get(&CatalogPath::Checkpoint(snapshot.seq()).key()).await.expect("there");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&checkpoint).expect("JSON")["v"], FORMAT_VERSION);
+    assert_eq!(open(&store, 3).await.snapshot(), snapshot);
+
+    let forgets = Commit {
+        forgets: vec![Forgotten {
+            node: node(1),
+            state: c.clone(),
+        }],
+        ..Commit::new(CommitKind::State, 2)
+    };
+    two.commit(forgets).await.expect("forgotten");
+    assert!(is_conflict(&one.commit(state(d, &[a])).await), "a sweep may have taken it");
+    assert_eq!(states(&one.snapshot()), []);
+    assert_eq!(orphans().await.len(), 8);
 }
 
 #[tokio::test]

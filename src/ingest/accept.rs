@@ -364,10 +364,7 @@ impl Inner {
             return;
         }
         lsns.insert(key.clone(), lsn);
-        match value {
-            Some(value) => states.insert(key, value),
-            None => states.remove(&key),
-        };
+        states.set(key, value);
     }
 }
 

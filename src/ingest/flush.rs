@@ -7,11 +7,11 @@ use arrow::array::Int64Array;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tracing::Instrument as _;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::erase::LeftOut;
 use super::repeats::REPEATS_KEY;
-use super::replay::{WATERMARKS_KEY, write_states};
+use super::replay::WATERMARKS_KEY;
+use super::states::{self, Draft, Part};
 use super::{Ingest, Inner, LakeVisible, metrics};
 use crate::block::{self, BlockMeta, BuiltBlock, Level};
 use crate::catalog::{Commit, CommitId, CommitKind, Intent, ORPHAN_AGE_NANOS, OpenIntent, Snapshot, WalRange, block_path};
@@ -203,11 +203,8 @@ impl Inner {
         let repeats = self.repeats.to_bytes(self.clock.now_nanos());
         {
             let mut states = self.states.lock();
-            states.insert(WATERMARKS_KEY.into(), self.watermarks.to_json().into());
-            match repeats {
-                Some(bytes) => states.insert(REPEATS_KEY.into(), bytes.into()),
-                None => states.remove(REPEATS_KEY),
-            };
+            states.set(WATERMARKS_KEY, Some(self.watermarks.to_json().into()));
+            states.set(REPEATS_KEY, repeats.map(Bytes::from));
         }
         Cut {
             lsn,
@@ -416,36 +413,58 @@ impl Inner {
         self.commit_with_state(commit, began_nanos).await.map_err(|setback| format!("{setback:?}"))
     }
 
-    /// Puts the state documents, and commits them together with what else `commit` says; does nothing if that is nothing and
-    /// the catalog has the documents.
+    /// Puts what has changed of the state documents, and commits it together with what else `commit` says; does nothing if that is
+    /// nothing and the catalog has the documents.
     async fn commit_with_state(&self, mut commit: Commit, began_nanos: i64) -> Result<(), Setback> {
         let _in_order = self.committing_state.lock().await;
-        let documents = self.state_documents().await?;
-        let hash = xxh3_128(&documents);
-        // another node may have taken over our facts and forgotten our documents
-        let is_kept = self.catalog.snapshot().state(self.catalog.node()).is_some();
-        let is_known = is_kept && *self.committed_state.lock() == Some(hash);
-        let says_nothing = commit.kind == CommitKind::State && commit.ledger.is_none() && commit.lead.is_none() && commit.forgets.is_empty();
-        if is_known && says_nothing && !commit.leaves {
-            return Ok(());
+        loop {
+            let parts = self.parts_of_state();
+            if !states::has_changed(&self.states, &parts) {
+                let says_nothing = commit.kind == CommitKind::State && commit.ledger.is_none() && commit.lead.is_none() && commit.forgets.is_empty();
+                return match says_nothing && !commit.leaves {
+                    true => Ok(()),
+                    false => self.commit_and_note(commit, began_nanos).await,
+                };
+            }
+            let draft = self.draft_of_state(parts).await?;
+            let attempt = || {
+                let (catalog, bytes) = (self.catalog.clone(), draft.bytes.clone());
+                async move { catalog.put_state(bytes).await }
+            };
+            let key = self.until_stored("the state documents", began_nanos, attempt).await?;
+            commit.state = Some(key.clone());
+            commit.state_parts = draft.parts.iter().map(|part| part.key.clone()).collect();
+            match self.commit_and_note(commit.clone(), began_nanos).await {
+                // another node has taken the parts over meanwhile, and may delete them: all is written once more
+                Err(Setback::Overtaken(_)) if !draft.parts.is_empty() && self.parts_of_state().is_empty() => {}
+                Err(setback) => return Err(setback),
+                Ok(()) => {
+                    *self.committed_state.lock() = states::committed(&self.states, draft, key);
+                    return Ok(());
+                }
+            }
         }
-        let attempt = || {
-            let (catalog, documents) = (self.catalog.clone(), documents.clone());
-            async move { catalog.put_state(documents).await }
-        };
-        if !is_known {
-            commit.state = Some(self.until_stored("the state documents", began_nanos, attempt).await?);
-        }
+    }
+
+    async fn commit_and_note(&self, commit: Commit, began_nanos: i64) -> Result<(), Setback> {
         let ledger = commit.ledger.clone();
         if commit.kind == CommitKind::Flush {
             fail_point::hit("flush.before_commit");
         }
         self.commit(commit, began_nanos).await?;
-        *self.committed_state.lock() = Some(hash);
         if let Some(ledger) = ledger {
             self.ledger.note_committed(ledger);
         }
         Ok(())
+    }
+
+    /// The parts of our state, if they are those that the catalog has: not so if another node has taken over our facts and forgotten
+    /// them, or the answer to a commit was lost.
+    fn parts_of_state(&self) -> Vec<Part> {
+        let parts = self.committed_state.lock().clone();
+        let snapshot = self.catalog.snapshot();
+        let is_kept = parts.last().is_some_and(|last| snapshot.state(self.catalog.node()) == Some(&last.key));
+        if is_kept { parts } else { Vec::new() }
     }
 
     /// Whether another process is known to write as this node.
@@ -585,11 +604,10 @@ impl Inner {
         }
     }
 
-    /// The state documents, as one object. There may be hundreds of thousands: nobody waits for more than a few of them.
-    async fn state_documents(&self) -> Result<Bytes, block::Error> {
-        let states = self.states.clone();
-        let write = move || write_states(&states).map_err(|error| block::Error::Build(error.to_string()));
-        Ok(off_the_runtime(write).await?.into())
+    /// What is to be written of the state documents. There may be hundreds of thousands: nobody waits for more than a few of them.
+    async fn draft_of_state(&self, parts: Vec<Part>) -> Result<Draft, block::Error> {
+        let documents = self.states.clone();
+        off_the_runtime(move || states::draft(&documents, parts).map_err(|error| block::Error::Build(error.to_string()))).await
     }
 }
 

@@ -151,7 +151,7 @@ impl Inner {
         self.note_state_waits();
         let mut states = self.states.lock();
         for (number, note) in lost.notes().into_iter().enumerate() {
-            states.insert(format!("{PREFIX}flush/{flushed_up_to}/{number}"), note);
+            states.set(format!("{PREFIX}flush/{flushed_up_to}/{number}"), Some(note));
         }
     }
 }

@@ -195,7 +195,7 @@ impl Inner {
         }
         let is_collected = {
             let states = self.states.lock();
-            states.range(COLLECTED.to_string()..).next().is_some_and(|(key, _)| key.starts_with(COLLECTED))
+            states.under(COLLECTED).next().is_some()
         };
         let age_nanos = i64::from(self.config.max_age_days.max(MIN_AGE_DAYS)) * DAY_NANOS;
         let first = from.filter(|_| !is_collected).map_or(i64::MIN, |from| from.saturating_sub(age_nanos));
@@ -214,10 +214,7 @@ impl Inner {
         document.acknowledged.retain(|(_, last)| *last > flushed);
         let after = document.to_bytes();
         if before != after.as_ref() {
-            match after {
-                Some(bytes) => states.insert(KEY.into(), bytes),
-                None => states.remove(KEY),
-            };
+            states.set(KEY, after);
             drop(states);
             self.note_state_waits();
         }

@@ -40,6 +40,7 @@ mod repeats;
 mod replay;
 mod retry;
 mod rules;
+mod states;
 mod streams;
 mod supersede;
 #[cfg(test)]
@@ -306,9 +307,6 @@ pub struct Ingest {
     inner: Arc<Inner>,
 }
 
-/// Documents by key.
-type States = Mutex<BTreeMap<String, Bytes>>;
-
 #[derive(Debug)]
 struct Inner {
     config: Config,
@@ -320,11 +318,11 @@ struct Inner {
     wal: Wal,
     head: Mutex<Head>,
     /// Small durable documents of other parts (log groups, alert states), by key.
-    states: Arc<States>,
+    states: Arc<Mutex<states::Documents>>,
     /// The frame that set each document last, of those since the last flush.
     state_lsns: Mutex<HashMap<String, Lsn>>,
-    /// What of the state documents and ledger the catalog has: their hash.
-    committed_state: Mutex<Option<u128>>,
+    /// What of the state documents the catalog has.
+    committed_state: Mutex<Vec<states::Part>>,
     /// Held from reading the documents until their commit, so that older ones never replace newer ones.
     committing_state: tokio::sync::Mutex<()>,
     /// Since when a document waits for a flush.
@@ -401,16 +399,13 @@ impl Ingest {
     /// Sets a small document in memory; the next flush stores it. For figures that may fall back a little in a crash.
     pub fn put_state_relaxed(&self, key: &str, value: Bytes) {
         self.inner.note_state_waits();
-        self.inner.states.lock().insert(key.to_string(), value);
+        self.inner.states.lock().set(key, Some(value));
     }
 
     /// The documents whose key starts with `prefix`, in order of key.
     pub fn states(&self, prefix: &str) -> Vec<(String, Bytes)> {
         let states = self.inner.states.lock();
-        let from = states.range(prefix.to_string()..);
-        from.take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        states.under(prefix).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// The last position of the log.

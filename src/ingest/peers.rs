@@ -15,6 +15,7 @@
 //!   ([`Ingest::may_tell`]); one that cannot reach the store goes on, since told twice is better than not told.
 //! - while others live, rows and documents are flushed after `share_seconds`, and the catalog is read as often: what one node
 //!   took, the others see soon.
+//! - of what a node commits again and again only what is new is read ([`super::states`]);
 //! - documents of nodes that are gone are read once: the leader commits their facts as its own and forgets them.
 
 use std::collections::BTreeMap;
@@ -26,9 +27,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::replay::{WATERMARKS_KEY, read_states};
-use super::{Ingest, Outcomes};
-use crate::catalog::{Away, Commit, CommitKind, Forgotten, Lead, NodeId, Peer, Snapshot};
+use super::replay::WATERMARKS_KEY;
+use super::{Ingest, Outcomes, states};
+use crate::catalog::{Away, Commit, CommitKind, Forgotten, Lead, NodeId, NodeState, Peer, Snapshot};
 use crate::storage::Key;
 
 /// How long a notification waits for the store to say whether we may still tell it.
@@ -239,13 +240,24 @@ pub struct Peers {
     facts: Arc<dyn Facts>,
     /// Prefix of the documents that go with the lead.
     led: &'static str,
-    /// Of each node, the state that was read last.
-    learned: Mutex<BTreeMap<NodeId, Key>>,
+    learned: Mutex<BTreeMap<NodeId, Learned>>,
     last_beat: Mutex<Option<Instant>>,
 }
 
 /// Documents by key.
 type Documents = BTreeMap<String, Bytes>;
+
+/// What was read of a node's state.
+#[derive(Clone, Debug, Default)]
+struct Learned {
+    /// The parts, oldest first.
+    parts: Vec<Key>,
+    /// The documents in it that go with the lead.
+    led: Documents,
+}
+
+/// What a part of a state, or several, say; `None` for what is no more.
+type Changes = BTreeMap<String, Option<Bytes>>;
 
 impl Peers {
     /// Nothing happens until it is run. Documents under the prefix `led` go with the lead.
@@ -359,40 +371,53 @@ impl Peers {
     async fn learn(&self, snapshot: &Snapshot) {
         let us = self.ingest.inner.catalog.node();
         for (node, state) in snapshot.nodes().iter().filter(|(node, _)| *node != us) {
-            let Some(key) = &state.state else { continue };
-            if self.learned.lock().get(node) == Some(key) {
+            let parts: Vec<Key> = state.states().cloned().collect();
+            let mut learned = self.learned.lock().get(node).cloned().unwrap_or_default();
+            if parts.is_empty() || learned.parts == parts {
                 continue;
             }
-            let documents = match self.documents(key).await {
-                Ok(documents) => documents,
+            // parts that were read say nothing new; one that took the place of several stands behind all that stay
+            let n_known = learned.parts.iter().zip(&parts).take_while(|(known, part)| known == part).count();
+            let changes = match self.changes(&parts[n_known..]).await {
+                Ok(changes) => changes,
                 Err(error) => {
                     tracing::warn!(%node, error, "what another node knows could not be read");
                     continue;
                 }
             };
             for prefix in self.facts.prefixes() {
-                for (key, value) in documents.range(prefix.to_string()..).take_while(|(key, _)| key.starts_with(prefix)) {
-                    self.facts.learn(key, value).await;
+                for (key, value) in changes.range(prefix.to_string()..).take_while(|(key, _)| key.starts_with(prefix)) {
+                    if let Some(value) = value {
+                        self.facts.learn(key, value).await;
+                    }
                 }
             }
-            if let Some(json) = documents.get(WATERMARKS_KEY)
+            if let Some(Some(json)) = changes.get(WATERMARKS_KEY)
                 && let Err(error) = self.ingest.inner.watermarks.restore(json)
             {
                 tracing::warn!(%node, %error, "another node's watermarks are damaged");
             }
+            if n_known == 0 {
+                learned.led.clear();
+            }
+            change(&mut learned.led, changes.into_iter().filter(|(key, _)| key.starts_with(self.led)));
             if snapshot.leader() == Some(node) {
-                let led = documents.into_iter().filter(|(key, _)| key.starts_with(self.led));
-                self.ingest.inner.known.lock().leader_documents = led.collect();
+                self.ingest.inner.known.lock().leader_documents = learned.led.clone();
                 self.ingest.inner.duty.send_modify(|duty| duty.version += 1);
             }
-            self.learned.lock().insert(node.clone(), key.clone());
+            learned.parts = parts;
+            self.learned.lock().insert(node.clone(), learned);
         }
     }
 
-    /// The documents in a state.
-    async fn documents(&self, key: &Key) -> Result<Documents, String> {
-        let bytes = self.ingest.inner.catalog.read_state_at(key).await.map_err(|error| error.to_string())?;
-        read_states(&bytes).map_err(|error| format!("{key} is damaged: {error}"))
+    /// What parts of a state say together, of which the later ones change what the earlier ones say.
+    async fn changes(&self, parts: &[Key]) -> Result<Changes, String> {
+        let mut changes = Changes::new();
+        for key in parts {
+            let bytes = self.ingest.inner.catalog.read_state_at(key).await.map_err(|error| error.to_string())?;
+            changes.extend(states::read(&bytes).map_err(|error| format!("{key} is damaged: {error}"))?);
+        }
+        Ok(changes)
     }
 
     async fn lead_or_follow(&self, snapshot: &Snapshot, peers: &[Peer]) -> Result<(), String> {
@@ -445,13 +470,16 @@ impl Peers {
         let own: Documents = self.ingest.states(self.led).into_iter().collect();
         let from_state = from.and_then(|from| snapshot.state(from)).cloned();
         let mut taken = Documents::new();
-        match (from, &from_state) {
-            (Some(_), Some(key)) => taken = self.led_documents(key).await?,
-            // a leader that kept nothing
-            (Some(_), None) => {}
+        match from {
+            // none if it kept nothing
+            Some(from) => {
+                if let Some(state) = snapshot.nodes().get(from) {
+                    taken = self.led_documents(state).await?;
+                }
+            }
             // as written before there was a lead: everybody's, our own first
-            (None, _) => {
-                for state in snapshot.nodes().values().filter_map(|node| node.state.as_ref()) {
+            None => {
+                for state in snapshot.nodes().values() {
                     taken.extend(self.led_documents(state).await?);
                 }
                 taken.extend(own.clone());
@@ -473,17 +501,20 @@ impl Peers {
         inner.share(commit).await
     }
 
-    /// The documents in a state that go with the lead; none if it is gone.
-    async fn led_documents(&self, key: &Key) -> Result<Documents, String> {
-        let mut documents = match self.ingest.inner.catalog.read_state_at(key).await {
-            Ok(bytes) => read_states(&bytes).map_err(|error| format!("{key} is damaged: {error}"))?,
-            Err(crate::catalog::Error::Store(error)) if error.is_not_found() => {
-                tracing::error!(%key, "the state of the node that led is gone");
-                Documents::new()
-            }
-            Err(error) => return Err(error.to_string()),
-        };
-        documents.retain(|key, _| key.starts_with(self.led));
+    /// The documents in a node's state that go with the lead; what is gone of it is told and left out.
+    async fn led_documents(&self, state: &NodeState) -> Result<Documents, String> {
+        let mut documents = Documents::new();
+        for key in state.states() {
+            let changes = match self.ingest.inner.catalog.read_state_at(key).await {
+                Ok(bytes) => states::read(&bytes).map_err(|error| format!("{key} is damaged: {error}"))?,
+                Err(crate::catalog::Error::Store(error)) if error.is_not_found() => {
+                    tracing::error!(%key, "the state of the node that led is gone, or a part of it");
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+            change(&mut documents, changes.into_iter().filter(|(key, _)| key.starts_with(self.led)));
+        }
         Ok(documents)
     }
 
@@ -498,7 +529,8 @@ impl Peers {
         let forgets: Vec<Forgotten> = gone
             .filter_map(|(node, state)| {
                 let state = state.state.clone()?;
-                (learned.get(node) == Some(&state)).then(|| Forgotten { node: node.clone(), state })
+                let is_learned = learned.get(node).is_some_and(|learned| learned.parts.last() == Some(&state));
+                is_learned.then(|| Forgotten { node: node.clone(), state })
             })
             .collect();
         if !forgets.is_empty() {
@@ -510,6 +542,16 @@ impl Peers {
             inner.catalog.end_heartbeat(&peer.node).await.map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+/// Makes changes to documents.
+fn change(documents: &mut Documents, changes: impl Iterator<Item = (String, Option<Bytes>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => documents.insert(key, value),
+            None => documents.remove(&key),
+        };
     }
 }
 

@@ -1,23 +1,21 @@
 //! Start-up: what the log holds above the catalog's position comes back into the head.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::accept::{RecordCounts, permits, read_state, with_ids};
 use super::erase::Erasures;
 use super::ledger::{Senders, Told};
 use super::lost_frames;
 use super::repeats::{REPEATS_KEY, Repeats};
+use super::states::{self, Documents, Part};
 use super::streams::Streams;
 use super::watermark::Watermarks;
-use super::{COUNTS_FRAME, Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, States, TAIL_CAPACITY, counts, links, metrics, rules};
+use super::{COUNTS_FRAME, Error, Head, Ingest, Inner, Ledger, Parts, STATE_FRAME, TAIL_CAPACITY, counts, links, metrics, rules};
 use crate::catalog::{self, Commit, CommitKind};
 use crate::correlate::{book::Book, link};
 use crate::decode::{Context, Kind, decode};
@@ -77,14 +75,18 @@ impl Ingest {
         }
         let flushed = snapshot.flushed_lsn(catalog.node());
         let ledger = Ledger::new(config.max_sources);
-        let mut states = BTreeMap::new();
-        let mut committed_state = None;
-        if let Some(bytes) = catalog.read_state().await? {
-            states = read_states(&bytes).map_err(Error::State)?;
-            if let Some(sums) = states.remove(LEDGER_KEY) {
-                ledger.restore(&sums).map_err(Error::State)?;
-            }
-            committed_state = Some(xxh3_128(&bytes));
+        let mut states = Documents::default();
+        let mut committed_state = Vec::new();
+        for (key, bytes) in catalog.read_state().await? {
+            committed_state.push(Part {
+                key,
+                bytes: bytes.len() as u64,
+                up_to: states.load(states::read(&bytes).map_err(Error::State)?),
+            });
+        }
+        if let Some(sums) = states.get(LEDGER_KEY).cloned() {
+            states.set(LEDGER_KEY, None);
+            ledger.restore(&sums).map_err(Error::State)?;
         }
         if let Some(sums) = snapshot.nodes().get(catalog.node()).and_then(|node| node.ledger.as_ref()) {
             ledger.restore(sums.to_string().as_bytes()).map_err(Error::State)?;
@@ -266,57 +268,4 @@ impl Inner {
         head.link(lsn, &found);
         Ok(())
     }
-}
-
-/// Documents copied at a time: the lock is free in between.
-const STATES_AT_A_TIME: usize = 4_096;
-
-/// State documents as one object in the store: a JSON object of key → base64.
-///
-/// Each document is read as it stands when its turn comes. One that changed after the flush's cut is therefore newer
-/// than the cut, which does no harm: the log has the change too, and says it again at the next start.
-pub(super) fn write_states(states: &States) -> Result<Vec<u8>, serde_json::Error> {
-    let mut out = vec![b'{'];
-    let mut after: Option<String> = None;
-    loop {
-        let some: Vec<(String, bytes::Bytes)> = {
-            let states = states.lock();
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let some = states.range::<String, _>((from, Bound::Unbounded)).take(STATES_AT_A_TIME);
-            some.map(|(key, value)| (key.clone(), value.clone())).collect()
-        };
-        for (key, value) in &some {
-            if out.len() > 1 {
-                out.push(b',');
-            }
-            write_state(&mut out, key, value)?;
-        }
-        match some.into_iter().next_back() {
-            Some((last, _)) => after = Some(last),
-            None => break,
-        }
-    }
-    out.push(b'}');
-    Ok(out)
-}
-
-fn write_state(out: &mut Vec<u8>, key: &str, value: &[u8]) -> Result<(), serde_json::Error> {
-    use base64::Engine as _;
-    serde_json::to_writer(&mut *out, key)?;
-    out.extend_from_slice(b":\"");
-    out.extend_from_slice(base64::engine::general_purpose::STANDARD.encode(value).as_bytes());
-    out.push(b'"');
-    Ok(())
-}
-
-pub(super) fn read_states(bytes: &[u8]) -> Result<BTreeMap<String, bytes::Bytes>, serde_json::Error> {
-    use base64::Engine as _;
-    use serde::de::Error as _;
-    let map: BTreeMap<String, String> = serde_json::from_slice(bytes)?;
-    map.into_iter()
-        .map(|(key, text)| {
-            let value = base64::engine::general_purpose::STANDARD.decode(text).map_err(serde_json::Error::custom)?;
-            Ok((key, value.into()))
-        })
-        .collect()
 }

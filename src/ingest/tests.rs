@@ -10,6 +10,7 @@ mod lost_frames;
 mod repeats;
 mod retries;
 mod rules;
+mod states;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -199,7 +199,7 @@ async fn a_damaged_state_or_query_gives_way_to_its_copy_and_is_never_reset() {
             let mut flipped = good.to_vec();
             flipped[at] ^= 1 << bit;
             store.put(&key, flipped.into()).await.expect("put");
-            assert_eq!(one.read_state().await.expect("reads"), Some(document.clone()));
+            assert_eq!(one.read_state().await.expect("reads"), [(key.clone(), document.clone())]);
         }
     }
     for how in WAYS {
@@ -207,7 +207,7 @@ async fn a_damaged_state_or_query_gives_way_to_its_copy_and_is_never_reset() {
             store.put(&key, document.clone()).await.expect("put");
             store.put(&copy, document.clone()).await.expect("put");
             spoil(&*store, damaged, how).await;
-            assert_eq!(one.read_state().await.expect("reads"), Some(document.clone()), "{how}");
+            assert_eq!(one.read_state().await.expect("reads"), [(key.clone(), document.clone())], "{how}");
             let flaws = Catalog::flaws(&*store, Some(&snapshot)).await.expect("looked at");
             assert!(flaws.len() == 1 && flaws[0].contains(damaged.as_str()), "{how}: {flaws:?}");
             spoil(&*store, other, "torn").await;

@@ -166,6 +166,46 @@ async fn an_empty_disk_knows_what_gone_nodes_knew_and_their_states_are_given_up(
 }
 
 #[tokio::test]
+async fn of_a_state_in_parts_only_the_new_ones_are_read_and_what_is_removed_is_no_more() {
+    let faulty = FaultyStore::new(memory());
+    let store: Arc<dyn Store> = faulty.clone();
+    let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    look(&one, 3600).await;
+    let peers = Peers::new(Config::default(), two.clone(), Arc::new(Keep(two.clone())), "alert/");
+    for n in 0..100 {
+        one.put_state_relaxed(&format!("fact/{n}"), Bytes::from_static(b"is so"));
+    }
+    put(&one, "alert/a", "fires").await;
+    put(&one, "alert/b", "fires").await;
+    assert!(one.may_tell().await);
+    peers.try_look(true).await.expect("looks");
+    let base = one.view().snapshot.state(one.inner.catalog.node()).expect("a state").clone();
+    // the first part is read no more
+    let read = Arc::new(Mutex::new(0));
+    let (counts, first) = (read.clone(), base.clone());
+    faulty.choose_reads(move |key| {
+        *counts.lock() += u32::from(key == first.as_str());
+        None
+    });
+    for (n, value) in ["a", "b", "c"].into_iter().enumerate() {
+        put(&one, &format!("fact/{n}"), value).await;
+        one.put_state("alert/a", None).await.expect("put");
+        put(&one, "alert/b", value).await;
+        assert!(one.may_tell().await);
+        peers.try_look(false).await.expect("looks");
+        let states: Vec<Key> = one.view().snapshot.nodes()[one.inner.catalog.node()].states().cloned().collect();
+        assert!(states.len() > 1 && states[0] == base);
+        assert_eq!(all(two.leader_states("alert/")), pairs([("alert/b", value)]));
+        assert_eq!(all(two.states(&format!("fact/{n}")))[0].1, value);
+    }
+    assert_eq!((two.states("fact/").len(), *read.lock()), (100, 0));
+    // who takes the lead reads all of it
+    look(&two, 0).await;
+    assert_eq!(all(two.states("alert/")), pairs([("alert/b", "c")]));
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_keeps_nobody_from_telling() {
     let faulty = FaultyStore::new(memory());
     let dir = tempfile::tempdir().expect("a directory");
