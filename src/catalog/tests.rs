@@ -242,8 +242,8 @@ async fn gaps_damage_and_newer_formats_are_errors() {
         store.put(&key, Bytes::copy_from_slice(bad)).await.expect("put");
         assert!(matches!(reopened().await, Err(Error::Corrupt { key: at, .. }) if at == key));
     }
-    store.put(&key, Bytes::from_static(b"{\"v\":4,\"anything\":[]}")).await.expect("put");
-    assert!(matches!(reopened().await, Err(Error::Newer { found: 4, .. })));
+    store.put(&key, Bytes::from_static(b"{\"v\":5,\"anything\":[]}")).await.expect("put");
+    assert!(matches!(reopened().await, Err(Error::Newer { found: 5, .. })));
     store.put(&key, good).await.expect("put");
     reopened().await.expect("opens");
 }
