@@ -5,9 +5,14 @@
 //! them, and found anew at each start before that. What a person has acknowledged stands in it too, for as long as a start
 //! could find the same frames again.
 //!
+//! Other nodes on the store are told by the state that holds the document, and keep a copy of it, one for each node: their answers say so
+//! too, also when that node is gone for good. A person says it to any of them. What was acknowledged stands in the copies, so it comes back
+//! to the node whose frames they were; a copy in which they are still missing tells of them for longer than it need, never shorter.
+//!
 //! Which records they held nobody knows, and so neither how many: they are counted as frames, not in the ledger. Of their events it
 //! is known when they came, from the frames around them, and therefore between which times they can lie ([`LostFrames::events`]).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +20,20 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::states::Documents;
 use super::{Ingest, Inner, Refused};
+use crate::catalog::NodeId;
 use crate::model::TimeRange;
 use crate::wal::{Hole, Lsn};
 
 /// The state document.
 const KEY: &str = "lost_frames";
+/// The same of other nodes, by name: what was learnt of them.
+const COPIES: &str = "lost_frames/";
 /// Entries of it; what is lost beyond goes into the last one.
 const MAX_ENTRIES: usize = 100;
+/// Acknowledgements remembered of it; then the oldest are forgotten first.
+const MAX_ACKNOWLEDGED: usize = 1_000;
 /// The furthest that an event's time is behind its receipt, whatever the settings say: CloudWatch Logs has its own bound.
 const MIN_AGE_DAYS: u16 = 14;
 const DAY_NANOS: i64 = 24 * 3_600_000_000_000;
@@ -34,6 +45,9 @@ const COLLECTED: &str = "collect/";
 /// Frames next to each other, or, in the last of a long list, not next to each other.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LostFrames {
+    /// Of whose log; `None`: that of this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
     /// Log position of the first.
     pub first_lsn: Lsn,
     /// Log position of the last.
@@ -60,7 +74,8 @@ impl LostFrames {
 
     /// What a person names to acknowledge just these.
     pub fn id(&self) -> String {
-        format!("{}-{}", self.first_lsn, self.last_lsn)
+        let positions = format!("{}-{}", self.first_lsn, self.last_lsn);
+        self.node.as_ref().map_or_else(|| positions.clone(), |node| format!("{node}:{positions}"))
     }
 
     fn has(&self, other: &LostFrames) -> bool {
@@ -111,12 +126,45 @@ impl Document {
 
     /// Adds what a start has found, unless it is known.
     fn add(&mut self, found: &LostFrames) {
-        let is_acknowledged = self
-            .acknowledged
-            .iter()
-            .any(|(first, last)| *first <= found.first_lsn && found.last_lsn <= *last);
-        if !is_acknowledged {
+        if !self.is_acknowledged((found.first_lsn, found.last_lsn)) {
             add(&mut self.lost, found.clone());
+        }
+    }
+
+    fn is_acknowledged(&self, (from, to): (Lsn, Lsn)) -> bool {
+        self.acknowledged.iter().any(|(first, last)| *first <= from && to <= *last)
+    }
+
+    /// A person knows of these positions.
+    fn acknowledge(&mut self, positions: (Lsn, Lsn)) {
+        if !self.is_acknowledged(positions) {
+            self.acknowledged.push(positions);
+            let n_over = self.acknowledged.len().saturating_sub(MAX_ACKNOWLEDGED);
+            self.acknowledged.drain(..n_over);
+        }
+        let (first, last) = positions;
+        self.lost.retain(|lost| lost.first_lsn < first || last < lost.last_lsn);
+    }
+
+    /// Makes a copy what the node itself says. What it says no more was acknowledged there.
+    fn follow(&mut self, own: Document) {
+        let known: Vec<(Lsn, Lsn)> = self
+            .lost
+            .iter()
+            .filter(|lost| !own.lost.iter().any(|theirs| theirs.has(lost)))
+            .map(|lost| (lost.first_lsn, lost.last_lsn))
+            .collect();
+        known.into_iter().chain(own.acknowledged).for_each(|positions| self.acknowledge(positions));
+        self.lost = own.lost;
+        let (lost, copy) = (std::mem::take(&mut self.lost), &*self);
+        self.lost = lost.into_iter().filter(|lost| !copy.is_acknowledged((lost.first_lsn, lost.last_lsn))).collect();
+    }
+
+    /// Adds to a copy what another copy says; of what is lost only if the node itself says nothing any more.
+    fn hear(&mut self, copy: Document, is_gone: bool) {
+        copy.acknowledged.into_iter().for_each(|positions| self.acknowledge(positions));
+        if is_gone {
+            copy.lost.iter().for_each(|lost| self.add(lost));
         }
     }
 }
@@ -176,6 +224,7 @@ impl Inner {
         // clocks may be set back
         let (from, to) = (from.map(|from| from.min(to)), from.map_or(to, |from| from.max(to)));
         let lost = LostFrames {
+            node: None,
             first_lsn,
             last_lsn,
             frames: last_lsn - first_lsn + 1,
@@ -215,15 +264,78 @@ impl Inner {
         let after = document.to_bytes();
         if before != after.as_ref() {
             states.set(KEY, after);
-            drop(states);
             self.note_state_waits();
         }
-        *self.lost_frames.lost.lock() = document.lost.into();
+        self.show_lost_frames(&states);
+    }
+
+    /// Lets answers tell what the documents say.
+    fn show_lost_frames(&self, states: &Documents) {
+        let own = Document::read(states.get(KEY)).lost;
+        let of_others = states.under(COPIES).flat_map(|(key, bytes)| {
+            let node = key.strip_prefix(COPIES).and_then(NodeId::parse);
+            let of_node = move |lost: LostFrames| LostFrames { node: node.clone(), ..lost };
+            Document::read(Some(bytes)).lost.into_iter().map(of_node)
+        });
+        *self.lost_frames.lost.lock() = own.into_iter().chain(of_others).collect();
+    }
+
+    /// Takes over what the state of another node says of lost frames: of its own, and of those of others. `is_whole`: what the changes do
+    /// not name is not in it.
+    pub(super) async fn learn_of_lost_frames(&self, from: &NodeId, changes: &BTreeMap<String, Option<Bytes>>, is_whole: bool) {
+        let copies = changes.range(COPIES.to_string()..).take_while(|(key, _)| key.starts_with(COPIES));
+        let copies: Vec<(NodeId, &Bytes)> = copies
+            .filter_map(|(key, value)| Some((NodeId::parse(key.strip_prefix(COPIES)?)?, value.as_ref()?)))
+            .collect();
+        let own = changes.get(KEY);
+        if !is_whole && own.is_none() && copies.is_empty() {
+            return;
+        }
+        let snapshot = self.catalog.snapshot();
+        let _one_at_a_time = self.lost_frames.changing.lock().await;
+        let mut states = self.states.lock();
+        let mut has_changed = false;
+        let mut change = |key: String, change: &mut dyn FnMut(&mut Document)| {
+            let before = states.get(&key).cloned();
+            let mut document = Document::read(before.as_ref());
+            document.v = 1;
+            change(&mut document);
+            let after = document.to_bytes();
+            has_changed |= before != after;
+            states.set(key, after);
+        };
+        if is_whole || own.is_some() {
+            let bytes = own.and_then(Option::as_ref);
+            change(format!("{COPIES}{from}"), &mut |copy| copy.follow(Document::read(bytes)));
+        }
+        let flushed = self.flushed_lsn.load(Ordering::Acquire);
+        for (node, bytes) in copies.into_iter().filter(|(node, _)| node != from) {
+            let copy = Document::read(Some(bytes));
+            if node == *self.catalog.node() {
+                change(KEY.into(), &mut |own| {
+                    // what no start finds again need not be remembered
+                    let of_us = |positions: &&(Lsn, Lsn)| {
+                        let (first, last) = **positions;
+                        last > flushed || own.lost.iter().any(|lost| first <= lost.first_lsn && lost.last_lsn <= last)
+                    };
+                    let known: Vec<(Lsn, Lsn)> = copy.acknowledged.iter().filter(of_us).copied().collect();
+                    known.into_iter().for_each(|positions| own.acknowledge(positions));
+                });
+            } else {
+                let is_gone = snapshot.state(&node).is_none();
+                change(format!("{COPIES}{node}"), &mut |ours| ours.hear(Document::read(Some(bytes)), is_gone));
+            }
+        }
+        self.show_lost_frames(&states);
+        drop(states);
+        if has_changed {
+            self.note_state_waits();
+        }
     }
 }
 
 impl Ingest {
-    /// Frames of the log that were lost, and that no person has acknowledged.
+    /// Frames of the log that were lost, and that no person has acknowledged; then those of other nodes, as far as is known here.
     pub fn lost_frames(&self) -> Arc<[LostFrames]> {
         self.inner.lost_frames.get()
     }
@@ -232,15 +344,18 @@ impl Ingest {
     /// none of that name.
     pub async fn acknowledge_lost_frames(&self, id: &str) -> Result<Option<LostFrames>, Refused> {
         let _one_at_a_time = self.inner.lost_frames.changing.lock().await;
-        let mut document = Document::read(self.inner.states.lock().get(KEY));
-        let Some(at) = document.lost.iter().position(|lost| lost.id() == id) else {
+        let us = self.inner.catalog.node();
+        let shown = self.inner.lost_frames.get();
+        let is_meant = |lost: &&LostFrames| lost.id() == id || (lost.node.is_none() && id == format!("{us}:{}", lost.id()));
+        let Some(lost) = shown.iter().find(is_meant).cloned() else {
             return Ok(None);
         };
-        let lost = document.lost.remove(at);
+        let key = lost.node.as_ref().map_or_else(|| KEY.to_string(), |node| format!("{COPIES}{node}"));
+        let mut document = Document::read(self.inner.states.lock().get(&key));
         document.v = 1;
-        document.acknowledged.push((lost.first_lsn, lost.last_lsn));
-        self.put_state(KEY, document.to_bytes()).await?;
-        *self.inner.lost_frames.lost.lock() = document.lost.into();
+        document.acknowledge((lost.first_lsn, lost.last_lsn));
+        self.put_state(&key, document.to_bytes()).await?;
+        self.inner.show_lost_frames(&self.inner.states.lock());
         tracing::warn!(
             id,
             frames = lost.frames,
@@ -257,6 +372,7 @@ mod tests {
 
     fn lost(first_lsn: Lsn, last_lsn: Lsn, why: &str) -> LostFrames {
         LostFrames {
+            node: None,
             first_lsn,
             last_lsn,
             frames: last_lsn - first_lsn + 1,
@@ -293,5 +409,51 @@ mod tests {
         let again = Document::read(document.to_bytes().as_ref());
         assert_eq!((again.lost, again.acknowledged), (document.lost, document.acknowledged));
         assert!(Document::read(Some(&Bytes::from_static(b"torn"))).lost.is_empty());
+    }
+
+    fn ids(document: &Document) -> Vec<String> {
+        document.lost.iter().map(LostFrames::id).collect()
+    }
+
+    fn copy_of(document: &Document) -> Document {
+        Document::read(document.to_bytes().as_ref())
+    }
+
+    #[test]
+    fn copies_come_to_say_the_same_whoever_acknowledges() {
+        let (mut own, mut one, mut two) = (Document::default(), Document::default(), Document::default());
+        for lsn in [1, 5, 9] {
+            own.add(&lost(lsn, lsn + 1, "a"));
+        }
+        one.follow(copy_of(&own));
+        two.follow(copy_of(&own));
+        assert_eq!((ids(&one), ids(&two)), (ids(&own), ids(&own)));
+        // told to one copy, it reaches the other; and the node's own word, which does not know it yet, does not bring it back
+        one.acknowledge((1, 2));
+        two.hear(copy_of(&one), false);
+        two.follow(copy_of(&own));
+        assert_eq!(ids(&two), ["5-6", "9-10"]);
+        // told to the node itself, which then forgets it
+        own.acknowledge((5, 6));
+        own.acknowledged.clear();
+        one.follow(copy_of(&own));
+        two.hear(copy_of(&one), false);
+        assert_eq!((ids(&one), ids(&two)), (vec!["9-10".to_string()], vec!["9-10".to_string()]));
+        // of a node that is gone a copy is all there is; of one that is not, a copy that is older says nothing
+        let mut new = Document::default();
+        new.hear(copy_of(&two), false);
+        assert_eq!(ids(&new), Vec::<String>::new());
+        new.hear(copy_of(&two), true);
+        new.hear(copy_of(&two), true);
+        assert_eq!(ids(&new), ["9-10"]);
+        // what has grown since is told anew
+        let mut grown = Document::default();
+        grown.add(&lost(1, 4, "a"));
+        one.follow(grown);
+        assert_eq!(ids(&one), ["1-4"]);
+        for lsn in 100..100 + 2 * MAX_ACKNOWLEDGED as u64 {
+            one.acknowledge((2 * lsn, 2 * lsn));
+        }
+        assert_eq!(one.acknowledged.len(), MAX_ACKNOWLEDGED);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | documents | rule |
 //! |---|---|
-//! | facts about the store (log groups and streams) | every node takes over those of all others, living or gone; who keeps them decides which of two is newer |
+//! | facts about the store (log groups and streams, lost frames of the log) | every node takes over those of all others, living or gone; who keeps them decides which of two is newer |
 //! | what is done once (alerts with their outbox) | belongs to the leader; a node takes the lead, and these documents with it, in one commit, once the leader is silent for `lease_seconds`, has stopped in order, or is named by `--adopt` |
 //! | the ledger | stays its node's; all are summed up |
 //!
@@ -397,6 +397,7 @@ impl Peers {
             {
                 tracing::warn!(%node, %error, "another node's watermarks are damaged");
             }
+            self.ingest.inner.learn_of_lost_frames(node, &changes, n_known == 0).await;
             if n_known == 0 {
                 learned.led.clear();
             }

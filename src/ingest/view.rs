@@ -15,7 +15,7 @@ pub struct View {
     pub head: Arc<[Rows]>,
     /// The blocks.
     pub snapshot: Arc<Snapshot>,
-    /// Frames of this node's log whose records are lost, as far as no person has acknowledged it.
+    /// Frames of this node's log, and of other nodes', whose records are lost, as far as no person has acknowledged it.
     pub lost: Arc<[LostFrames]>,
 }
 

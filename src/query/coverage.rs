@@ -103,9 +103,10 @@ impl Coverage {
         let range = self.range;
         for frames in lost.iter().filter(|frames| frames.may_lie_in(&range)) {
             let (id, n, why) = (frames.id(), frames.frames, &frames.why);
+            let of = frames.node.as_ref().map(|node| format!(" of node {node}")).unwrap_or_default();
             let since = frames.received_from_nanos.map(|nanos| format!("from {} ", format_time(nanos)));
             let message = format!(
-                "{n} frames of the log, received {}to {}, were lost at a start ({why}): records of this answer may have been in them. \
+                "{n} frames of the log{of}, received {}to {}, were lost at a start ({why}): records of this answer may have been in them. \
                  The status has more under lost_frames; POST /api/v1/lost-frames ends this note once it is known",
                 since.unwrap_or_default(),
                 format_time(frames.received_to_nanos),

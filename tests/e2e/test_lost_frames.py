@@ -4,6 +4,8 @@ import time
 
 import requests
 
+import lake as lakes
+
 
 def send(lake, text):
     record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": text}}
@@ -59,3 +61,34 @@ def test_answers_are_not_called_complete_where_acknowledged_records_were_lost(ma
     lake.kill()
     lake.start()
     assert lake.status()["lost_frames"] == [] and check(is_complete=True) == []
+
+
+def test_all_nodes_of_a_store_tell_what_one_has_lost(make_lake, tmp_path):
+    # alone it flushes late: what it takes is in its log
+    one = make_lake("one", store=tmp_path / "store")
+    for text in ("before", "stricken", "after"):
+        send(one, text)
+    one.kill()
+    (segment,) = (one.data_dir / "wal").glob("*.wal")
+    content = bytearray(segment.read_bytes())
+    content[content.rindex(b"stricken")] ^= 4
+    segment.write_bytes(content)
+    one.config = {"ingest": {"flush_age_seconds": 1}, "node": {"lease_seconds": 6, "share_seconds": 1}}
+    one.start()
+    two = make_lake("two", config=one.config, store=tmp_path / "store")
+    for node in (one, two):
+        node.no_ledger("a frame of one log was damaged: what was accepted is lost, and told")
+
+    def problems(lake):
+        return [problem["what"] for problem in lake.get("/api/v1/search", q="*", start="-1h")["coverage"]["problems"]]
+
+    (lost,) = one.status()["lost_frames"]
+    lakes.wait_until(lambda: two.status()["lost_frames"], what="the other node to hear of it")
+    (heard,) = two.status()["lost_frames"]
+    assert heard == {**lost, "id": f"{lost['node']}:{lost['id']}"}, heard
+    assert problems(one) == [f"log positions {lost['id']}"] and problems(two) == [f"log positions {heard['id']}"]
+    known = requests.post(two.url + "/api/v1/lost-frames", json={"acknowledge": heard["id"]}, timeout=20)
+    assert known.status_code == 200 and known.json()["acknowledged"] == heard, known.text
+    assert problems(two) == []
+    lakes.wait_until(lambda: not one.status()["lost_frames"], what="the node itself to hear that it is known")
+    assert problems(one) == []

@@ -206,6 +206,65 @@ async fn of_a_state_in_parts_only_the_new_ones_are_read_and_what_is_removed_is_n
 }
 
 #[tokio::test]
+async fn lost_frames_of_one_node_are_told_by_all_until_any_is_told_that_they_are_known() {
+    let store = memory();
+    let dirs = [(); 3].map(|()| tempfile::tempdir().expect("a directory"));
+    let (log, _) = wal::Wal::open(&dirs[0].path().join("wal"), &wal::Config::default(), 0).expect("a log");
+    for lsn in 1..=5 {
+        // a kind that nobody knows; a document between them
+        let mut frame = wal::Frame {
+            kind: 99,
+            flags: 0,
+            source: 0,
+            received_at_nanos: START,
+            payload: Bytes::from_static(b"of a newer program"),
+        };
+        if lsn % 2 == 0 {
+            frame = ingest::accept::state_frame("fact/a", Some(b"is so"), START);
+        }
+        log.append(frame).await.expect("taken");
+    }
+    log.close().await;
+    drop(log);
+    let (one, two) = (open(dirs[0].path(), &store).await, open(dirs[1].path(), &store).await);
+    let node = one.inner.catalog.node().clone();
+    let ids = |ingest: &Ingest| ingest.view().lost.iter().map(ingest::LostFrames::id).collect::<Vec<_>>();
+    let of_one = |ids: &[&str]| ids.iter().map(|id| format!("{node}:{id}")).collect::<Vec<_>>();
+    assert_eq!(ids(&one), ["1-1", "3-3", "5-5"]);
+    one.flush().await;
+    look(&two, 3600).await;
+    assert_eq!(ids(&two), of_one(&["1-1", "3-3", "5-5"]));
+    // on the other node, which survives a crash of it; the node itself hears of it
+    assert_eq!(two.acknowledge_lost_frames("1-1").await.expect("taken"), None, "it is another's");
+    let known = two.acknowledge_lost_frames(&of_one(&["1-1"])[0]).await.expect("taken").expect("known");
+    assert_eq!((known.node.as_ref(), known.first_lsn), (Some(&node), 1));
+    drop(two);
+    let two = open(dirs[1].path(), &store).await;
+    assert_eq!(ids(&two), of_one(&["3-3", "5-5"]));
+    two.flush().await;
+    look(&one, 3600).await;
+    assert_eq!(ids(&one), ["3-3", "5-5"]);
+    // on the node itself, under either name; the other one hears of it
+    one.acknowledge_lost_frames(&of_one(&["3-3"])[0]).await.expect("taken").expect("known");
+    one.flush().await;
+    look(&two, 3600).await;
+    assert_eq!((ids(&one), ids(&two)), (vec!["5-5".to_string()], of_one(&["5-5"])));
+    // the node is gone for good, and its state forgotten: a third one learns of it from the second
+    one.drain(Duration::from_secs(60)).await;
+    drop(one);
+    look(&two, 0).await;
+    two.flush().await;
+    assert_eq!(two.view().snapshot.state(&node), None);
+    let three = open(dirs[2].path(), &store).await;
+    look(&three, 3600).await;
+    assert_eq!(ids(&three), of_one(&["5-5"]));
+    three.acknowledge_lost_frames(&of_one(&["5-5"])[0]).await.expect("taken").expect("known");
+    three.flush().await;
+    look(&two, 3600).await;
+    assert_eq!((ids(&two), ids(&three)), (vec![], vec![]));
+}
+
+#[tokio::test]
 async fn a_store_that_is_away_keeps_nobody_from_telling() {
     let faulty = FaultyStore::new(memory());
     let dir = tempfile::tempdir().expect("a directory");

@@ -118,6 +118,7 @@ impl Lake {
     /// Lets frames of the log be lost that held records of the first second.
     pub(super) fn lose_frames(&self) {
         let lost = crate::ingest::LostFrames {
+            node: None,
             first_lsn: 5,
             last_lsn: 6,
             frames: 2,

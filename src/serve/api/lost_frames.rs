@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{ApiError, check_is_json};
+use crate::catalog::NodeId;
 use crate::ingest::LostFrames;
 use crate::serve::Server;
 
@@ -33,14 +34,15 @@ pub(super) async fn acknowledge(State(server): State<Arc<Server>>, headers: Head
         )
         .hint("GET /api/v1/status lists lost_frames, each with its id")
     })?;
-    Ok(Json(json!({ "acknowledged": one(&lost) })))
+    Ok(Json(json!({ "acknowledged": one(&lost, server.ingest.catalog().node()) })))
 }
 
-/// As the status shows them.
-pub(super) fn one(lost: &LostFrames) -> Value {
+/// As the status of node `us` shows them.
+pub(super) fn one(lost: &LostFrames, us: &NodeId) -> Value {
     let bounded = |nanos: i64| (nanos != i64::MIN && nanos != i64::MAX).then(|| nanos.to_string());
     json!({
         "id": lost.id(),
+        "node": lost.node.as_ref().unwrap_or(us),
         "first_lsn": lost.first_lsn,
         "last_lsn": lost.last_lsn,
         "frames": lost.frames,

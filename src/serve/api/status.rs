@@ -39,7 +39,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         "wal": ingest.wal,
         "flushed_lsn": ingest.flushed_lsn,
         "replay": ingest.replay,
-        "lost_frames": server.ingest.lost_frames().iter().map(lost_frames::one).collect::<Vec<Value>>(),
+        "lost_frames": server.ingest.lost_frames().iter().map(|lost| lost_frames::one(lost, server.ingest.catalog().node())).collect::<Vec<Value>>(),
         "head": { "rows": ingest.head_rows, "bytes": ingest.head_bytes },
         "store": { "url": server.store.url(), "reachable": is_store_reachable, "blocks": blocks, "catalog_seq": snapshot.seq() },
         "lake": lake(&snapshot),
