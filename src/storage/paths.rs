@@ -9,7 +9,7 @@
 //! | `_catalog/log/<20 digits>.json` | one record of the catalog |
 //! | `_catalog/copy/<4 digits>.json` | one of the last records again |
 //! | `_catalog/checkpoint/<20 digits>.json` | all that is live after that record |
-//! | `_catalog/state/<name>.json` | a node's state, named by the record that committed it, or its copy |
+//! | `_catalog/state/<name>.json` | a node's state or a part of it, named by the record that committed it, or its copy |
 //! | `_catalog/probe/<name>` | short-lived, written at start to see whether the store keeps its promises |
 
 use std::fmt;
