@@ -66,7 +66,7 @@ impl Graphs {
     pub async fn graph(&self, range: TimeRange, filter: &Expression, with_operations: bool) -> query::Result<Told<ServiceGraph>> {
         let range = whole_minutes(range);
         let Source::Tables(behind) = self.source(range, filter).await? else {
-            let told = calls_of_spans(&self.engine, range, filter).await?;
+            let told = calls_of_spans(&self.engine, range, filter, filter).await?;
             return Ok(told.map(|calls| ServiceGraph::of(&calls)));
         };
         let found = graph_of_table(&self.engine, range, with_operations).await?;
@@ -77,7 +77,8 @@ impl Graphs {
     pub async fn series(&self, range: TimeRange, period_nanos: i64, entity: &Entity, filter: &Expression) -> query::Result<Told<Series>> {
         let range = whole_minutes(range);
         let Source::Tables(behind) = self.source(range, filter).await? else {
-            let told = calls_of_spans(&self.engine, range, filter).await?;
+            let asked_of = Expression::And(vec![filter.clone(), entity.traces()]);
+            let told = calls_of_spans(&self.engine, range, &asked_of, filter).await?;
             return Ok(told.map(|calls| entity.series_of(&calls, period_nanos)));
         };
         let found = series_of_table(&self.engine, range, period_nanos, entity).await?;

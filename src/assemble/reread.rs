@@ -4,7 +4,7 @@
 //! Times are whole minutes: those that a time frame touches.
 
 use crate::model::{TimeRange, TraceId};
-use crate::query::xray::walk::AtOnce;
+use crate::query::xray::walk::{self, AtOnce};
 use crate::query::xray::{Expression, TraceFacts};
 use crate::query::{self, Engine, Trace};
 
@@ -27,10 +27,17 @@ pub(super) fn whole_minutes(range: TimeRange) -> TimeRange {
     TimeRange::new(minute_of(range.start_nanos), end)
 }
 
-/// The calls, in a time, of traces that a filter lets through.
-pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &Expression) -> query::Result<Told<Calls>> {
+/// Where the spans of a time's traces are looked for.
+pub(super) fn around_of(range: TimeRange) -> TimeRange {
+    TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.end_nanos.saturating_add(REACH_NANOS))
+}
+
+/// The calls, in a time, of traces that a filter lets through; of others, where `asked_of` does not let them through, they may be left out.
+/// Traces of which no span may be what `asked_of` needs are not read: of a group of few traces few are.
+pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, asked_of: &Expression, filter: &Expression) -> query::Result<Told<Calls>> {
     let range = whole_minutes(range);
-    let found = engine.trace_ids(range, MAX_TRACES).await?;
+    let around = around_of(range);
+    let found = walk::traces_that_may_pass(engine, asked_of, range, around, MAX_TRACES).await?;
     let mut told = Told {
         found: Calls::default(),
         range,
@@ -40,7 +47,6 @@ pub(super) async fn calls_of_spans(engine: &Engine, range: TimeRange, filter: &E
     // what lies together is read together
     ids.sort_by_key(|(_, arrived)| arrived.first_nanos);
     let ids: Vec<TraceId> = ids.into_iter().map(|(id, _)| id).collect();
-    let around = TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.end_nanos.saturating_add(REACH_NANOS));
     let mut waiting = &ids[..];
     let mut at_once = AtOnce::most(TRACES_AT_ONCE);
     while !waiting.is_empty() {

@@ -145,14 +145,15 @@ mod tests {
     use super::super::tests::{assemble, span};
     use super::*;
     use crate::query::Logged;
-    use crate::query::xray::TraceFacts;
+    use crate::query::xray::{Expression, TraceFacts};
 
     #[test]
     fn rows_have_the_schema_of_their_tables() {
         let mut root = span(1, None, "web", "SERVER", 5, 7);
         root.attributes = [
-            ("aws.xray.annotations", "[\"tenant\"]"),
+            ("aws.xray.annotations", "[\"tenant\",\"order-id\"]"),
             ("tenant", "a"),
+            ("order-id", "7"),
             ("enduser.id", "anna"),
             ("http.response.status_code", "503"),
         ]
@@ -168,6 +169,13 @@ mod tests {
             (summary.users.as_slice(), summary.annotations["tenant"].as_str()),
             (&["anna".to_string()][..], "a")
         );
+        // by the keys that filter expressions know
+        let keys: Vec<&str> = summary.annotations.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["order-id", "order_id", "tenant"]);
+        for key in &keys {
+            let filter = Expression::parse(&format!("annotation[{key}] = \"{}\"", summary.annotations[*key])).expect("an expression");
+            assert!(filter.holds(&TraceFacts::of(&trace)), "{key}");
+        }
         assert_eq!((summary.flags.fault, summary.http_status_code, summary.span_count), (true, Some(503), 2));
         assert_eq!((summary.response_time_nano, summary.is_partial), (Some(7), false));
         let row = |node: Option<NodeId>| Correction {

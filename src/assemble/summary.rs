@@ -8,7 +8,7 @@ use super::calls::Calls;
 use crate::model::{TraceId, format_time};
 use crate::query::Logged;
 use crate::query::SpanHit;
-use crate::query::xray::facts::{self, Annotation, Flags, TraceFacts, names};
+use crate::query::xray::facts::{self, Flags, TraceFacts, names};
 
 /// Values of a list in one row; a trace of a hundred thousand spans may have as many users.
 const MAX_VALUES: usize = 100;
@@ -46,7 +46,8 @@ pub(super) struct Summary {
     pub(super) client_ip: Option<String>,
     /// Whom the requests were for.
     pub(super) users: Vec<String>,
-    /// X-Ray's annotations; of a key with several values, the first in order of text.
+    /// X-Ray's annotations; of a key with several values, the first in order of text. One whose key X-Ray's rule changes (`order-id`) stands under
+    /// the changed one (`order_id`) too, as `annotation[…]` finds it by either.
     pub(super) annotations: BTreeMap<String, String>,
     /// Spans and subsegments.
     pub(super) span_count: usize,
@@ -67,14 +68,19 @@ impl Summary {
         let of_root = |names: &[&str]| root.and_then(|root| facts::of_span(root, names)).map(str::to_string);
         let spans = || trace.trace.spans.iter().map(|placed| &placed.span);
         let mut annotations: BTreeMap<String, String> = BTreeMap::new();
-        for Annotation { key, value, .. } in spans().flat_map(facts::annotations) {
-            let is_full = annotations.len() >= MAX_VALUES;
-            match annotations.get_mut(key) {
-                Some(known) if known.as_str() <= value => {}
-                Some(known) => *known = value.to_string(),
-                None if is_full => {}
-                None => {
-                    annotations.insert(key.to_string(), value.to_string());
+        for one in spans().flat_map(facts::annotations) {
+            // as filter expressions know it: by the key that was sent, and by the one that clients see
+            let (sent, seen) = (one.key, one.name());
+            let keys = [sent, seen.as_ref()];
+            for key in &keys[..if sent == seen { 1 } else { 2 }] {
+                let is_full = annotations.len() >= MAX_VALUES;
+                match annotations.get_mut(*key) {
+                    Some(known) if known.as_str() <= one.value => {}
+                    Some(known) => *known = one.value.to_string(),
+                    None if is_full => {}
+                    None => {
+                        annotations.insert((*key).to_string(), one.value.to_string());
+                    }
                 }
             }
         }

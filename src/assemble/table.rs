@@ -10,6 +10,7 @@ use super::lake::{rows_of, whole};
 use super::latency::Histogram;
 use super::{CLIENT, CallKey, Calls, MINUTE_NANOS, Series};
 use crate::model::TimeRange;
+use crate::query::xray::Expression;
 use crate::query::xray::expression::Id;
 use crate::query::xray::facts::Service;
 use crate::query::{self, Coverage, Engine};
@@ -41,6 +42,15 @@ impl Entity {
             Entity::Entries => key.client.as_ref().is_some_and(|client| client.kind == CLIENT),
             Entity::Service(id) => id.is_of(&key.server),
             Entity::Edge(from, to) => key.client.as_ref().is_some_and(|client| from.is_of(client)) && to.is_of(&key.server),
+        }
+    }
+
+    /// What lets every trace through that has such requests.
+    pub(super) fn traces(&self) -> Expression {
+        match self {
+            Entity::Entries => Expression::All,
+            Entity::Service(id) => Expression::Service(id.clone(), Box::new(Expression::All)),
+            Entity::Edge(from, to) => Expression::Edge(from.clone(), to.clone(), Box::new(Expression::All)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod alone;
 mod erased;
+mod group;
 mod many;
 mod nodes;
 mod random;

@@ -529,7 +529,7 @@ impl Engine {
         self.inner.pool.workers(priority)
     }
 
-    fn compile(&self, table: Table, query: &Query) -> Result<Filter> {
+    pub(super) fn compile(&self, table: Table, query: &Query) -> Result<Filter> {
         Ok(fields::compile(query, table, self.inner.clock.now_nanos())?)
     }
 

@@ -18,7 +18,7 @@ use super::job::Job;
 use super::pool::Priority;
 use super::report::{self, Taker};
 use super::search;
-use super::{Coverage, Error, Order, ProblemKind, Result, Trace};
+use super::{Coverage, Error, Order, ProblemKind, Query, Result, Trace};
 use crate::catalog::NodeId;
 use crate::ingest::INGEST_ID_ROW_BITS;
 use crate::model::{Rows, Table, TimeRange, TraceId};
@@ -119,6 +119,21 @@ fn one_of<'a>(ids: impl IntoIterator<Item = &'a TraceId>) -> Filter {
     Filter::of_traces(Arc::new(ids.into_iter().map(TraceId::to_string).collect()))
 }
 
+/// In order, at most so many.
+fn trace_ids(traces: HashMap<TraceId, Arrived>, max_traces: usize, mut coverage: Coverage) -> TraceIds {
+    let mut ids: Vec<(TraceId, Arrived)> = traces.into_iter().collect();
+    ids.sort_unstable_by_key(|(id, _)| *id.as_bytes());
+    if ids.len() > max_traces {
+        ids.truncate(max_traces);
+        coverage.incomplete(
+            ProblemKind::Limit,
+            MAX_TRACES,
+            format!("there are more traces; {max_traces} of them are looked at"),
+        );
+    }
+    TraceIds { ids, coverage }
+}
+
 impl Engine {
     /// The traces of which `node` was sent rows of `spans` or `logs` at these positions: a follower's question, as [`Engine::arrived`]. All
     /// could be read, or it is an error.
@@ -140,18 +155,22 @@ impl Engine {
 
     /// The traces with spans that began in a time: at most so many, then the coverage says so.
     pub async fn trace_ids(&self, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
-        let (traces, mut coverage) = self.gather_ids(Table::Spans, Filter::All, range, max_traces, |_, _| {}).await?;
-        let mut ids: Vec<(TraceId, Arrived)> = traces.into_iter().collect();
-        ids.sort_unstable_by_key(|(id, _)| *id.as_bytes());
-        if ids.len() > max_traces {
-            ids.truncate(max_traces);
-            coverage.incomplete(
-                ProblemKind::Limit,
-                MAX_TRACES,
-                format!("there are more traces; {max_traces} of them are looked at"),
-            );
+        let (traces, coverage) = self.gather_ids(Table::Spans, Filter::All, range, max_traces, |_, _| {}).await?;
+        Ok(trace_ids(traces, max_traces, coverage))
+    }
+
+    /// Those among them of which some span that began in `around` meets a query, which has no conditions on traces; others may be told too.
+    pub async fn trace_ids_meeting(&self, need: &Query, around: TimeRange, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
+        let need = self.compile(Table::Spans, need)?;
+        let (meeting, looked_at) = self.gather_ids(Table::Spans, need, around, max_traces, |_, _| {}).await?;
+        if meeting.len() > max_traces {
+            return self.trace_ids(range, max_traces).await;
         }
-        Ok(TraceIds { ids, coverage })
+        // whatever lies around it, a trace is told by a span of the time itself
+        let (traces, mut coverage) = self.gather_ids(Table::Spans, one_of(meeting.keys()), range, max_traces, |_, _| {}).await?;
+        coverage.merge(looked_at);
+        coverage.range = range;
+        Ok(trace_ids(traces, max_traces, coverage))
     }
 
     async fn gather_ids(

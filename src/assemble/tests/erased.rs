@@ -120,7 +120,13 @@ impl Life {
             }
             json!({"resource": {"attributes": [text("service.name", service)]}, "scopeSpans": [{"spans": [record]}]})
         };
-        let body = json!({"resourceSpans": spans.iter().map(of_service).collect::<Vec<_>>()}).to_string();
+        self.send_json(&json!({"resourceSpans": spans.iter().map(of_service).collect::<Vec<_>>()}))
+            .await;
+    }
+
+    /// Sends spans of OpenTelemetry.
+    pub(super) async fn send_json(&self, body: &Value) {
+        let body = body.to_string();
         let context = Context {
             received_at_nanos: self.ingest.clock().now_nanos(),
             retention_days: 0,

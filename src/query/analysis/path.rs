@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::super::{Trace, TraceSpan};
+use super::super::pool::Priority;
+use super::super::{Engine, Result, Trace, TraceSpan};
 
 /// A stretch of the critical path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,18 @@ fn end(span: &TraceSpan) -> i64 {
 
 fn has_failed(span: &TraceSpan) -> bool {
     span.span.status_code == "ERROR"
+}
+
+impl Engine {
+    /// Looks through a trace on the threads of questions, as it may have a hundred thousand spans. Gives it back, and what was found as JSON too.
+    pub async fn analyze(&self, trace: Trace) -> Result<(Trace, Analysis, Value)> {
+        let work = move || {
+            let analysis = Analysis::of(&trace);
+            let told = analysis.to_json(&trace);
+            Ok((trace, analysis, told))
+        };
+        self.workers(Priority::Interactive).run(work).await
+    }
 }
 
 impl Analysis {

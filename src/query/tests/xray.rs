@@ -200,6 +200,7 @@ type Drawn = (
 fn traces() -> impl Strategy<Value = Vec<Trace>> {
     let mut keys: Vec<&str> = names::CALLEES.concat();
     for names in [
+        names::LOCAL,
         names::URL,
         names::METHOD,
         names::USER,
@@ -221,7 +222,7 @@ fn traces() -> impl Strategy<Value = Vec<Trace>> {
     let span = (
         proptest::sample::select(vec!["SERVER", "CLIENT", "INTERNAL", "PRODUCER", "CONSUMER"]),
         0..6u64,
-        proptest::sample::select(vec!["a", "b", "c@d", ""]),
+        proptest::sample::select(vec!["a", "b", "c@d", "", "unknown_service:go"]),
         proptest::sample::select(vec![None, None, Some(SEGMENT), Some(SUBSEGMENT)]),
         proptest::collection::vec(attribute, 0..5),
         any::<bool>(),

@@ -144,6 +144,9 @@ pub mod names {
     /// Who the request is for.
     pub const USER: &[&str] = &["enduser.id", "user.id"];
 
+    /// The service that sends a span, as AWS's instrumentation for Application Signals finds it out.
+    pub const LOCAL: &[&str] = &["aws.local.service"];
+
     /// The AWS service that is called.
     pub const AWS_SERVICE: &[&str] = &["aws.service", "rpc.service"];
     /// Its table: a name, or a list of names.
@@ -263,11 +266,21 @@ pub fn annotations(span: &SpanHit) -> Vec<Annotation<'_>> {
     all.collect()
 }
 
+/// The name of whoever sent a segment: `service.name` of its resource. Where there is none, or one that SDKs make up (`unknown_service:java`),
+/// `aws.local.service` says more, of which AWS's instrumentation makes `UnknownService` where it knows none either; else the span's own name.
+/// What came as an X-Ray document has the document's name.
+pub(super) fn own_service(span: &SpanHit) -> &str {
+    let told = of_resource(span, &["service.name"]);
+    let is_made_up = told.is_none_or(|name| name.starts_with("unknown_service"));
+    let local = of_span(span, names::LOCAL).filter(|local| is_made_up && *local != "UnknownService" && !naming::is_of_xray(span));
+    local.or(told).unwrap_or(&span.name)
+}
+
 /// Who sent a segment.
 fn sender(span: &SpanHit) -> Service {
     let kind = naming::origin(span);
     Service {
-        name: of_resource(span, &["service.name"]).unwrap_or(&span.name).to_string(),
+        name: own_service(span).to_string(),
         kind: kind.unwrap_or_default().to_string(),
         account_id: of_resource(span, &["cloud.account.id"]).unwrap_or_default().to_string(),
     }

@@ -2,7 +2,7 @@
 //!
 //! | | name |
 //! |---|---|
-//! | a segment | its service |
+//! | a segment | its service ([`facts::own_service`]) |
 //! | a call | `aws.remote.service`, `peer.service`; of AWS the service; else whom it calls ([`facts::callee`]): a database `@` its host, the RPC service, the host |
 //! | another subsegment | the span's name |
 //!
@@ -27,7 +27,7 @@ pub(super) fn is_of_xray(span: &SpanHit) -> bool {
 /// The name of a segment or subsegment.
 pub(super) fn name(span: &SpanHit, is_segment: bool) -> Cow<'_, str> {
     let own = match is_segment {
-        true => of_resource(span, &["service.name"]).unwrap_or(&span.name),
+        true => facts::own_service(span),
         false => &span.name,
     };
     if is_of_xray(span) {
@@ -124,7 +124,7 @@ pub(super) fn origin(span: &SpanHit) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::corpus::{SUBSEGMENT, Span};
+    use super::super::corpus::{self, SEGMENT, SUBSEGMENT, Span};
     use super::*;
 
     fn of(kind: &str, name: &str, attributes: &[(&str, &str)]) -> SpanHit {
@@ -153,6 +153,31 @@ mod tests {
         // whatever is no call keeps its name, and a segment is its service
         assert_eq!(name(&of("INTERNAL", "load", &[("peer.service", "ledger")]), false), "load");
         assert_eq!(name(&of("SERVER", "GET /", &[("peer.service", "ledger")]), true), "shop");
+    }
+
+    #[test]
+    fn a_service_without_a_name_has_the_one_that_its_instrumentation_found() {
+        let local = ("aws.local.service", "orders");
+        for (resource, attributes, named) in [
+            (Some("shop"), &[local][..], "shop"),
+            (Some("unknown_service"), &[local], "orders"),
+            (Some("unknown_service:java"), &[local], "orders"),
+            (None, &[local], "orders"),
+            (Some("unknown_service:java"), &[], "unknown_service:java"),
+            (None, &[], "GET /"),
+            // it knows none either
+            (Some("unknown_service:java"), &[("aws.local.service", "UnknownService")], "unknown_service:java"),
+            (None, &[("aws.local.service", "")], "GET /"),
+            // a document's name is its own
+            (Some("unknown_service"), &[local, SEGMENT], "unknown_service"),
+        ] {
+            let mut span = of("SERVER", "GET /", attributes);
+            span.resource_attributes = resource.map(|name| ("service.name".to_string(), name.to_string())).into_iter().collect();
+            assert_eq!(name(&span, true), named, "{resource:?} {attributes:?}");
+            let trace = corpus::trace(1, vec![Span(span)]);
+            let facts = facts::TraceFacts::of(&trace);
+            assert_eq!(facts.services[0].name, named, "{resource:?} {attributes:?}");
+        }
     }
 
     #[test]

@@ -87,7 +87,12 @@ fn of_name(name: &str) -> Query {
     let mut callees: Vec<&str> = names::CALLEES.concat();
     callees.sort_unstable();
     callees.dedup();
-    let mut any = vec![field("service", is(name)), field("name", is(name)), any_of(&callees, &is(name))];
+    let mut any = vec![
+        field("service", is(name)),
+        field("name", is(name)),
+        any_of(names::LOCAL, &is(name)),
+        any_of(&callees, &is(name)),
+    ];
     // a database at a host; where one of them has an `@` too, all that is sure is how the host ends
     if let Some((database, host)) = name.rsplit_once('@') {
         let host = if database.contains('@') { ends(host) } else { is(host) };

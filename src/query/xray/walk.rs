@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Expression;
 use crate::model::{Table, TimeRange, TraceId, format_time};
-use crate::query::{Bound, Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Test, Trace};
+use crate::query::{Bound, Coverage, Cursor, Engine, Error, ProblemKind, Query, Result, Test, Trace, TraceIds};
 
 /// Spans gone through for one page. (Few in tests.)
 pub const SPANS_A_PAGE: usize = if cfg!(test) { 6 } else { 2_000 };
@@ -122,15 +122,17 @@ impl Plan {
         let (query, range) = match way {
             Way::All => (looked_at.spans.clone(), range),
             Way::Asked => (asked.clone(), range),
-            Way::Need(number) => {
-                let range = TimeRange::new(
-                    range.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
-                    range.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
-                );
-                (filter.needs().into_iter().take(MAX_NEEDS).nth(number)?, range)
-            }
+            Way::Need(number) => (filter.needs().into_iter().take(MAX_NEEDS).nth(number)?, Plan::around_of(range)),
         };
         Some(Plan { way, query, range })
+    }
+
+    /// Where spans lie that meet a need of traces of a time.
+    fn around_of(range: TimeRange) -> TimeRange {
+        TimeRange::new(
+            range.start_nanos.saturating_sub(LONGEST_SEGMENT_NANOS),
+            range.end_nanos.saturating_add(LONGEST_SEGMENT_NANOS),
+        )
     }
 
     /// The one with the fewest spans; all that are looked at, unless another has less than half of them.
@@ -139,23 +141,14 @@ impl Plan {
             return Ok(Plan::of(filter, asked, Way::Asked, looked_at));
         }
         let mut best = Plan::of(filter, asked, Way::All, looked_at);
-        let n_needs = filter.needs().len().min(MAX_NEEDS);
-        if n_needs == 0 {
+        let needs = filter.needs();
+        if needs.is_empty() {
             return Ok(best);
         }
         let n_all = engine.count(Table::Spans, &looked_at.spans, looked_at.range).await?.count;
-        if n_all <= SPANS_A_PAGE as u64 {
-            return Ok(best);
-        }
-        let mut fewest = n_all / 2;
-        for need in 0..n_needs {
-            let Some(plan) = Plan::of(filter, asked, Way::Need(need), looked_at) else {
-                break;
-            };
-            let n_spans = engine.count(Table::Spans, &plan.query, plan.range).await?.count;
-            if n_spans < fewest {
-                (best, fewest) = (Some(plan), n_spans);
-            }
+        let around = Plan::around_of(looked_at.range);
+        if let Some(need) = fewest(engine, &needs, around, n_all).await? {
+            best = Plan::of(filter, asked, Way::Need(need), looked_at);
         }
         Ok(best)
     }
@@ -189,6 +182,35 @@ impl Plan {
         }
         let place = |(id, (of_then, of_all)): (TraceId, (Option<Cursor>, Cursor))| (id, of_then.unwrap_or(of_all));
         Ok(newest.into_iter().map(place).collect())
+    }
+}
+
+/// The number of the need that fewest spans of a time meet, if those are less than half of so many, and these more than a page.
+async fn fewest(engine: &Engine, needs: &[Query], around: TimeRange, n_all: u64) -> Result<Option<usize>> {
+    if n_all <= SPANS_A_PAGE as u64 {
+        return Ok(None);
+    }
+    let (mut best, mut fewest) = (None, n_all / 2);
+    for (number, need) in needs.iter().enumerate().take(MAX_NEEDS) {
+        let n_spans = engine.count(Table::Spans, need, around).await?.count;
+        if n_spans < fewest {
+            (best, fewest) = (Some(number), n_spans);
+        }
+    }
+    Ok(best)
+}
+
+/// The traces, of those with a span in `range`, that an expression may let through, as long as their spans of `around` are all that it is asked of;
+/// others may be told too. At most so many, then the coverage says so.
+pub async fn traces_that_may_pass(engine: &Engine, filter: &Expression, range: TimeRange, around: TimeRange, max_traces: usize) -> Result<TraceIds> {
+    let mut needs = filter.needs();
+    if needs.is_empty() {
+        return engine.trace_ids(range, max_traces).await;
+    }
+    let n_all = engine.count(Table::Spans, &Query::All, range).await?.count;
+    match fewest(engine, &needs, around, n_all).await? {
+        Some(number) => engine.trace_ids_meeting(&needs.swap_remove(number), around, range, max_traces).await,
+        None => engine.trace_ids(range, max_traces).await,
     }
 }
 

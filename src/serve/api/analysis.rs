@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::traces::find;
 use super::{ApiError, Params, Question};
 use crate::model::{Table, TimeRange, parse_duration_nanos};
-use crate::query::analysis::{Analysis, OperationTime};
+use crate::query::analysis::OperationTime;
 use crate::query::{self, Bound, Coverage, Hit, ProblemKind, Query, SearchRequest, Test, Trace};
 use crate::serve::Server;
 
@@ -35,14 +35,13 @@ pub(super) async fn trace(State(server): State<Arc<Server>>, Path(id): Path<Stri
         .filter(|nanos| *nanos > 0)
         .ok_or_else(|| ApiError::bad("bad_usual", format!("usual: {text:?} is not a length of time")).hint("give it a unit: 15m, 1h, 1d"))?;
     let trace = find(&server, &id).await?;
-    let analysis = Analysis::of(&trace);
+    let (trace, analysis, mut out) = server.engine.analyze(trace).await?;
     let mut coverage = trace.coverage.clone();
     let range = TimeRange::new(trace.start_unix_nano.saturating_sub(before), trace.start_unix_nano);
     let mut places = Vec::new();
     for operation in analysis.operations.iter().filter(|operation| operation.critical_nano > 0).take(MAX_USUAL) {
         places.extend(place(&server, &trace, operation, range, &mut coverage).await?);
     }
-    let mut out = analysis.to_json(&trace);
     out["usual"] = places.into();
     out["coverage"] = json!(coverage);
     out["took_ms"] = took_ms(begun).into();
