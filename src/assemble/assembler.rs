@@ -26,6 +26,9 @@ pub(super) const POSITIONS_AT_ONCE: i64 = 512;
 pub(super) const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
 /// How long before and after a span that it has lost the rest of a trace, and its row, is looked for: a day.
 const LONGEST_NANOS: i64 = 24 * REACH_NANOS;
+/// Hours of traces of before the start that are remembered, and traces at most, those that start last. (Few in tests.)
+const HOURS_OF_BEFORE: usize = 24;
+const MAX_OF_BEFORE: usize = if cfg!(test) { 4 } else { 500_000 };
 /// A graph is asked to be fresh no more often than this.
 const FRESH_FOR_NANOS: i64 = 1_000_000_000;
 /// A trace that gets something new all the time is written all the same after so long.
@@ -247,11 +250,42 @@ impl Assembler {
             others,
             kept,
             open: HashMap::new(),
-            known: Known::covering_from(self.lake.newest_start().saturating_add(1)),
+            known: self.remember().await,
             may_be_told: false,
             fresh_at_nanos: i64::MIN,
             failing_notes: HashMap::new(),
         })
+    }
+
+    /// The traces that have rows, those of the last hours: what comes late of one is put to its other parts, however far apart they lie.
+    async fn remember(&self) -> Known {
+        let newest_nanos = self.lake.newest_start();
+        let mut known = Known::covering_from(newest_nanos.saturating_add(1));
+        if newest_nanos == i64::MIN {
+            return known;
+        }
+        let last_hour = newest_nanos.min(self.clock.now_nanos()).div_euclid(REACH_NANOS).saturating_mul(REACH_NANOS);
+        let mut range = TimeRange::new(last_hour, i64::MAX);
+        let mut room = MAX_OF_BEFORE;
+        for _ in 0..HOURS_OF_BEFORE {
+            match self.lake.with_rows(range, room).await {
+                Ok(Some(found)) => {
+                    room = room.saturating_sub(found.len());
+                    found.iter().for_each(|(id, arrived)| known.note_earlier(id, arrived));
+                    known.covers_from(range.start_nanos);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        error,
+                        "rows of traces of before the start could not be read: what comes more than an hour after such a trace makes another of it"
+                    );
+                    break;
+                }
+            }
+            range = TimeRange::new(range.start_nanos.saturating_sub(REACH_NANOS), range.start_nanos);
+        }
+        known
     }
 
     async fn step_with(&self, state: &mut State, quiet_nanos: i64) -> Result<(), String> {
@@ -268,7 +302,7 @@ impl Assembler {
             let touched_at_nanos = self.clock.now_nanos();
             // a trace's record alone is none: it has a row if it has a span
             let logs = logs.into_iter().filter(|(id, _)| !spans.contains_key(id));
-            let logs: Vec<(TraceId, Arrived)> = logs.filter(|(id, _)| !state.open.contains_key(id) && state.known.has(id)).collect();
+            let logs: Vec<(TraceId, Arrived)> = logs.filter(|(id, _)| !state.open.contains_key(id) && state.known.has_written(id)).collect();
             for (id, arrived) in spans.into_iter().chain(logs) {
                 let open = state.open.entry(id).or_insert_with(|| Open::new(arrived, touched_at_nanos));
                 open.arrived.merge(arrived);
@@ -367,9 +401,7 @@ impl Assembler {
 
     async fn write_some(&self, state: &mut State, due: &[(TraceId, Arrived)]) -> Result<(), Failed> {
         // of a trace that takes hours the parts come hours apart
-        let first = |(id, arrived): &(TraceId, Arrived)| state.known.first_nanos(id).unwrap_or(arrived.first_nanos).min(arrived.first_nanos);
-        let first = due.iter().map(first).min().unwrap_or_default();
-        let last = due.iter().map(|(_, arrived)| arrived.last_nanos).max().unwrap_or_default();
+        let (first, last) = state.known.extent_of_all(due);
         let ids: Vec<TraceId> = due.iter().map(|(id, _)| *id).collect();
         let maybe_written: Vec<TraceId> = due
             .iter()
@@ -401,12 +433,12 @@ impl Assembler {
         self.reread_longer(&mut traces, &written, around.read).await?;
         let us = self.us.clone();
         let compared = aside(move || compare(&us, &traces, &logged, &written, around.have_lost)).await;
-        let Compared { rows, change, starts, old } = compared.map_err(again)?;
+        let Compared { rows, change, extents, old } = compared.map_err(again)?;
         let n_corrected = rows.iter().filter(|row| row.revision > 1).count() as u64;
         let n_written = rows.len() as u64;
         // before the write: should nobody be left when it is done, or should it fail and be there all the same, the next look asks
-        for (id, start_nanos) in &starts {
-            state.known.note(id, *start_nanos);
+        for (id, start_nanos, end_nanos) in &extents {
+            state.known.note(id, *start_nanos, *end_nanos);
         }
         if !rows.is_empty() {
             let mut tables: Vec<Rows> = vec![rows::traces(&rows).map_err(again)?];

@@ -91,8 +91,8 @@ pub(super) struct Compared {
     pub(super) rows: Vec<Correction>,
     /// What is added to the edges, and taken from them.
     pub(super) change: Calls,
-    /// Every trace that was read, with its start.
-    pub(super) starts: Vec<(TraceId, i64)>,
+    /// Every trace that was read, with its first start and its last end.
+    pub(super) extents: Vec<(TraceId, i64, i64)>,
     /// Of traces that have lost spans.
     pub(super) old: Old,
 }
@@ -106,7 +106,8 @@ pub(super) fn compare(us: &NodeId, traces: &[Trace], logged: &HashMap<TraceId, L
     for trace in traces.iter().filter(|trace| seen.insert(trace.trace_id)) {
         let id = trace.trace_id;
         let summary = Summary::of(&TraceFacts::of(trace), logged.get(&id).copied().unwrap_or_default());
-        out.starts.push((id, summary.start_unix_nano));
+        let end_nanos = summary.start_unix_nano.saturating_add(summary.duration_nano);
+        out.extents.push((id, summary.start_unix_nano, end_nanos));
         let known = written.get(&id).unwrap_or(&nothing);
         let change = summary.calls.since(&known.calls);
         // rows of others are deleted with what they added only if one stands for them

@@ -51,6 +51,8 @@ pub(super) trait Lake: Send + Sync + std::fmt::Debug {
     async fn delete_old(&self, below: &[(TraceId, i32)], range: TimeRange) -> Result<(), String>;
     /// The last start of a trace that has a row; `i64::MIN` if none has.
     fn newest_start(&self) -> i64;
+    /// Which traces have rows that start in a time, each with the first start and the last end that these tell; `None` if they are more than so many.
+    async fn with_rows(&self, range: TimeRange, most: usize) -> Result<Option<HashMap<TraceId, Arrived>>, String>;
     /// What was kept.
     fn checkpoint(&self) -> Option<Checkpoint>;
     /// The last position before those that are assembled from the beginning, and whether nothing lies before it.
@@ -120,6 +122,9 @@ impl Lake for EngineLake {
     }
     fn newest_start(&self) -> i64 {
         self.engine.extent(Table::Traces, TimeRange::ALL).last_nanos
+    }
+    async fn with_rows(&self, range: TimeRange, most: usize) -> Result<Option<HashMap<TraceId, Arrived>>, String> {
+        self.engine.traces_with_rows(range, most).await.map_err(text)
     }
     fn checkpoint(&self) -> Option<Checkpoint> {
         let kept = self.ingest.states(CHECKPOINT_KEY).into_iter().find(|(key, _)| key == CHECKPOINT_KEY)?;

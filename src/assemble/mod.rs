@@ -28,8 +28,9 @@
 //!   both with a computation anew, over random traces with all of the above. Whoever asked for a graph may hang up: what was begun is done
 //!   and noted.
 //! - A graph that is asked for is as fresh as a search: traces that wait are written first ([`Assembler::freshen`]).
-//! - The parts of a trace are looked for up to an hour around those that came, from the first start to the last end, and from where its row
-//!   begins if this process wrote it. Others that come more than an hour apart from all that is known make it two, as long as they do.
+//! - The parts of a trace are looked for up to an hour around those that came, from the first start to the last end, and around all that its rows
+//!   tell of, if this process wrote them or they start within the day before it began (the newest 500,000 traces of that day). Others that come more
+//!   than an hour apart from all that is known make it two, as long as they do.
 //! - Bounds: [`Config::max_open_traces`] (then the quietest are written early, and corrected later); a trace is cut at the bounds of an
 //!   answer (`is_partial`); a summary that is too large for the log is left out, told and counted.
 //! - Each node assembles what it was sent. Of a trace of which several nodes were sent parts, the same holds once each sees the others' rows:

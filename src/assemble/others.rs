@@ -72,9 +72,7 @@ impl Assembler {
 
     async fn reopen(&self, state: &mut State, others: &Others, some: &[(TraceId, Arrived)], told_by: (&NodeId, i64)) -> Result<(), String> {
         let ids: Vec<TraceId> = some.iter().map(|(id, _)| *id).collect();
-        let first = |(id, arrived): &(TraceId, Arrived)| state.known.first_nanos(id).unwrap_or(arrived.first_nanos).min(arrived.first_nanos);
-        let start = some.iter().map(first).min().unwrap_or_default();
-        let end = some.iter().map(|(_, arrived)| arrived.last_nanos).max().unwrap_or_default();
+        let (start, end) = state.known.extent_of_all(some);
         let range = TimeRange::new(start.saturating_sub(REACH_NANOS), end.saturating_add(REACH_NANOS));
         let written = self.written(&ids, range).await?;
         let now_nanos = self.clock().now_nanos();

@@ -153,6 +153,17 @@ impl Engine {
         Ok(traces)
     }
 
+    /// The traces with rows in `traces` that start in a time, each with the first start and the last end of them; `None` if they are more than so many.
+    /// All could be read, but what damaged blocks held, or it is an error.
+    pub async fn traces_with_rows(&self, range: TimeRange, most: usize) -> Result<Option<HashMap<TraceId, Arrived>>> {
+        let (traces, coverage) = self.gather_ids(Table::Traces, Filter::All, range, most, |_, _| {}).await?;
+        match traces.len() > most {
+            true => Ok(None),
+            false if coverage.lacks_more_than_damage() => Err(unread("rows of traces", coverage)),
+            false => Ok(Some(traces)),
+        }
+    }
+
     /// The traces with spans that began in a time: at most so many, then the coverage says so.
     pub async fn trace_ids(&self, range: TimeRange, max_traces: usize) -> Result<TraceIds> {
         let (traces, coverage) = self.gather_ids(Table::Spans, Filter::All, range, max_traces, |_, _| {}).await?;

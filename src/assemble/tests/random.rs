@@ -38,6 +38,8 @@ struct Inner {
     logs: Vec<(i64, TraceId, i64)>,
     last_lsn: i64,
     rows: HashMap<TraceId, Vec<WrittenRow>>,
+    /// Of each row the trace, its start and its end.
+    extents: Vec<(TraceId, i64, i64)>,
     edges: Calls,
     checkpoint: Option<Checkpoint>,
     durable: Option<Checkpoint>,
@@ -131,7 +133,14 @@ impl Memory {
                 inner.edges.add(&change);
                 continue;
             }
-            for (id, written) in rows_of(&rows) {
+            let durations = rows
+                .batch()
+                .column_by_name("duration_nano")
+                .expect("a column")
+                .as_primitive::<Int64Type>()
+                .clone();
+            for (row, (id, written)) in rows_of(&rows).into_iter().enumerate() {
+                inner.extents.push((id, written.start_nanos, written.start_nanos + durations.value(row)));
                 let of_trace = inner.rows.entry(id).or_default();
                 assert!(of_trace.iter().all(|row| row.revision < written.revision), "a revision is given twice");
                 of_trace.push(written);
@@ -161,6 +170,13 @@ pub(super) fn arrived_of(rows: impl Iterator<Item = (i64, TraceId, i64, i64)>, p
         found.entry(id).and_modify(|known| known.merge(arrived)).or_insert(arrived);
     }
     found
+}
+
+/// Traces with rows that start in a time, of rows with their start and end.
+pub(super) fn starting(rows: impl Iterator<Item = (TraceId, i64, i64)>, range: TimeRange, most: usize) -> Option<HashMap<TraceId, Arrived>> {
+    let starts = rows.filter(|(_, start, _)| range.contains(*start));
+    let found = arrived_of(starts.map(|(id, start, end)| (0, id, start, end)), 0..=0);
+    (found.len() <= most).then_some(found)
 }
 
 /// A node's name.
@@ -297,6 +313,10 @@ impl Lake for Memory {
         let inner = self.0.lock();
         inner.rows.values().flatten().map(|row| row.start_nanos).max().unwrap_or(i64::MIN)
     }
+    async fn with_rows(&self, range: TimeRange, most: usize) -> Result<Option<HashMap<TraceId, Arrived>>, String> {
+        let inner = self.0.lock();
+        Ok(starting(inner.extents.iter().copied(), range, most))
+    }
     fn checkpoint(&self) -> Option<Checkpoint> {
         self.0.lock().checkpoint.clone()
     }
@@ -348,6 +368,23 @@ pub(super) fn random_trace(rng: &mut StdRng, number: u64) -> Vec<SpanHit> {
 
 async fn check(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
+    let spans = (0..rng.random_range(1..12)).flat_map(|number| random_trace(&mut rng, number)).collect();
+    check_spans(seed, rng, spans).await;
+}
+
+/// Traces whose parts lie hours apart, no more of them than are remembered.
+async fn check_hours_apart(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut spans: Vec<SpanHit> = (0..rng.random_range(1..5)).flat_map(|number| random_trace(&mut rng, number)).collect();
+    for span in &mut spans {
+        // all that is sent of a span has one start; the last part lies before the end of the day that is remembered
+        let hours = (span.start_time_unix_nano / SECOND + span.span_id.len() as i64).rem_euclid(9);
+        span.start_time_unix_nano += (hours - 8) * HOUR;
+    }
+    check_spans(seed, rng, spans).await;
+}
+
+async fn check_spans(seed: u64, mut rng: StdRng, mut spans: Vec<SpanHit>) {
     let lake = Arc::new(Memory::default());
     let clock = Arc::new(ManualClock::new(NOW));
     let config = Config {
@@ -356,7 +393,6 @@ async fn check(seed: u64) {
     };
     let start = || Assembler::new(config.clone(), lake.clone(), clock.clone() as Arc<dyn Clock>);
     let mut assembler = start();
-    let mut spans: Vec<SpanHit> = (0..rng.random_range(1..12)).flat_map(|number| random_trace(&mut rng, number)).collect();
     spans.shuffle(&mut rng);
     for span in spans {
         lake.put(span);
@@ -402,6 +438,11 @@ proptest! {
     #[test]
     fn what_is_kept_step_by_step_is_what_the_spans_say(seed: u64) {
         now(check(seed));
+    }
+
+    #[test]
+    fn parts_of_a_trace_that_lie_hours_apart_make_one_also_with_restarts_in_between(seed: u64) {
+        now(check_hours_apart(seed));
     }
 }
 
@@ -615,6 +656,32 @@ fn a_trace_of_many_hours_is_one_whichever_of_its_parts_comes_last() {
                 "{restarts}"
             );
             assert_eq!(inner.edges, calls);
+        }
+    });
+}
+
+#[test]
+fn what_comes_late_of_a_trace_that_takes_hours_drops_none_of_its_other_parts() {
+    now(async {
+        for restarts in [false, true] {
+            // the middle of it last, or the beginning, or the end
+            for last in [2, 0, 5] {
+                let (lake, clock) = (Arc::new(Memory::default()), Arc::new(ManualClock::new(NOW)));
+                let start = || Assembler::new(Config::default(), lake.clone(), clock.clone() as Arc<dyn Clock>);
+                let mut assembler = start();
+                for hour in (0..6).filter(|hour| *hour != last).chain([last]) {
+                    lake.put(web(1, hour + 1, NOW - 10 * HOUR + hour as i64 * 3 / 2 * HOUR));
+                    if restarts {
+                        assembler = start();
+                    }
+                    assembler.step(0).await.expect("a step");
+                }
+                let (calls, summaries) = lake.recomputed();
+                let inner = lake.0.lock();
+                let newest = inner.rows.values().flatten().max_by_key(|row| row.revision).expect("a row");
+                let expected = summaries.values().next().expect("one").digest();
+                assert_eq!((newest.digest, &inner.edges), (expected, &calls), "hour {last} last, restarts: {restarts}");
+            }
         }
     });
 }
