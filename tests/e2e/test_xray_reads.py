@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+import requests
 from botocore.exceptions import ClientError
 
 import lake as lakes
@@ -196,3 +197,41 @@ def test_wrong_calls_are_told_what_is_wrong(lake):
     assert "before EndTime" in refused(asked, StartTime=now, EndTime=now - 1)
     assert "FixedRate" in refused(asked, **frame, SamplingStrategy={"Name": "FixedRate", "Value": 2})
     assert asked(**frame)["TraceSummaries"] == []
+
+
+def test_the_graph_of_a_group_is_that_of_its_traces_and_of_the_time_alone(lake):
+    """Requests of two hours, a few of them of a service whose only name is the one that AWS's instrumentation found out."""
+    client = lake.boto3("xray")
+    now = time.time()
+    base = now - now % 60 - 600
+    sent = []
+    for hour in (0, 1):
+        # so many spans that it is worth it to look for those that are needed
+        for number in range(1100):
+            user = {"user": "alice"} if number < 3 else {}
+            start = base - 3600 * hour + number % 60
+            within = {"id": f"{10_000 + number:016x}", "name": "load", "start_time": start, "end_time": start + 0.05}
+            sent.append(document(2000 * hour + number + 1, start, **user, subsegments=[within])[1])
+    put(client, sent)
+    local = {"key": "aws.local.service", "value": {"stringValue": "orders"}}
+    span = {"traceId": f"{int(base):08x}{9000:024x}", "spanId": f"{900:016x}", "name": "GET /", "kind": 2, "attributes": [local]}
+    span |= {"startTimeUnixNano": str(int(base) * 10**9), "endTimeUnixNano": str(int(base + 1) * 10**9)}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "unknown_service:java"}}]}
+    body = {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
+    assert requests.post(lake.otlp_http_url + "/v1/traces", json=body, timeout=30).status_code == 200
+
+    def services(start, group):
+        graph = client.get_service_graph(StartTime=start, EndTime=start + 120, GroupName=group)
+        return {one["Name"]: one["SummaryStatistics"]["TotalCount"] for one in graph["Services"] if "SummaryStatistics" in one}
+
+    groups = {"alice": 'user = "alice"', "others": '!user = "alice"', "orders": 'service("orders")', "nobody": 'user = "nobody"'}
+    for name, expression in groups.items():
+        client.create_group(GroupName=name, FilterExpression=expression)
+    assert services(base, "alice") == {"shop": 3} == services(base - 3600, "alice")
+    assert services(base, "others") == {"shop": 1097, "orders": 1} and services(base - 3600, "others") == {"shop": 1097}
+    assert services(base, "orders") == {"orders": 1} and services(base - 3600, "orders") == {}
+    assert services(base, "nobody") == {}
+    of_alice = {"StartTime": base, "EndTime": base + 120, "GroupName": "alice", "EntitySelectorExpression": 'service("shop")'}
+    series = client.get_time_series_service_statistics(**of_alice)["TimeSeriesServiceStatistics"]
+    assert sum(one["ServiceSummaryStatistics"]["TotalCount"] for one in series) == 3
+    assert [one["ServiceIds"][0]["Name"] for one in summaries(client, 3600, FilterExpression='service("orders")')] == ["orders"]
