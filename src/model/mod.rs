@@ -19,6 +19,7 @@ pub mod schema;
 pub mod severity;
 mod spans;
 mod time;
+mod typed;
 mod value;
 
 pub use context::{Context, ContextBuilder};
@@ -31,6 +32,7 @@ pub(crate) use rows::{conform, string_map_builder};
 pub use schema::Table;
 pub use spans::{SPAN_KINDS, STATUS_CODES, SpanEvent, SpanLink, SpanRecord, SpansBuilder};
 pub use time::{Clock, ManualClock, SystemClock, TimeRange, format_time, parse_duration_nanos, parse_time};
+pub use typed::{MAX_SAFE, Typed};
 pub use value::Value;
 pub(crate) use value::push_double;
 

@@ -29,7 +29,7 @@ use serde_json::{Map, Value, json};
 use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource, of_span, seconds};
 use super::kept::{Place, places};
 use super::naming;
-use crate::model::TraceId;
+use crate::model::{TraceId, Typed};
 use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
@@ -228,7 +228,7 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
         ("aws.xray.traced", "traced"),
     ] {
         if let Some(value) = of_span(span, &[name]) {
-            out.insert(member.into(), typed(value));
+            out.insert(member.into(), read(value));
         }
     }
     out
@@ -246,8 +246,8 @@ fn insert_object(out: &mut Map<String, Value>, member: &str, value: Map<String, 
     }
 }
 
-/// A stored value with its type: the store keeps text.
-fn typed(text: &str) -> Value {
+/// What is known to be JSON: a part of a document, or metadata.
+fn read(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Null) | Err(_) => text.into(),
         Ok(value) => value,
@@ -255,7 +255,7 @@ fn typed(text: &str) -> Value {
 }
 
 fn object(attributes: &Attributes) -> Map<String, Value> {
-    attributes.iter().map(|(key, value)| (key.clone(), typed(value))).collect()
+    attributes.iter().map(|(key, value)| (key.clone(), Typed::json(key, value))).collect()
 }
 
 fn http(span: &SpanHit) -> Map<String, Value> {
@@ -269,11 +269,11 @@ fn http(span: &SpanHit) -> Map<String, Value> {
         insert_text(&mut request, member, of_span(span, names));
     }
     if let Some(value) = of_span(span, &["aws.xray.x_forwarded_for"]) {
-        request.insert("x_forwarded_for".into(), typed(value));
+        request.insert("x_forwarded_for".into(), Typed::json("", value));
     }
     for (member, names) in [("status", names::STATUS), ("content_length", names::LENGTH)] {
         if let Some(value) = of_span(span, names) {
-            response.insert(member.into(), typed(value));
+            response.insert(member.into(), Typed::json("", value));
         }
     }
     insert_object(&mut out, "request", request);
@@ -298,11 +298,34 @@ fn sql(span: &SpanHit) -> Map<String, Value> {
     insert_text(&mut out, "url", url.as_deref());
     for (key, value) in &span.attributes {
         if let Some(member) = key.strip_prefix("aws.xray.sql.").filter(|member| *member != "url") {
-            out.insert(member.into(), typed(value));
+            insert_text(&mut out, member, Some(value));
         }
     }
     out
 }
+
+/// Members of `aws` that are text, though some are digits alone.
+const AWS_TEXTS: [&str; 17] = [
+    "operation",
+    "account_id",
+    "region",
+    "request_id",
+    "queue_url",
+    "table_name",
+    "remote_region",
+    "id_2",
+    "bucket_name",
+    "key",
+    "version_id",
+    "index_name",
+    "function_name",
+    "qualifier",
+    "message_id",
+    "topic_arn",
+    "stream_name",
+];
+/// Those that are lists, as a document had them.
+const AWS_LISTS: [&str; 3] = ["table_names", "resource_names", "cloudwatch_logs"];
 
 /// What of a call's attributes `aws.*` is not of X-Ray's own.
 fn aws_member(key: &str) -> Option<&str> {
@@ -317,7 +340,12 @@ fn aws(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     let mut out = Map::new();
     for (key, value) in &span.attributes {
         if let Some(member) = aws_member(key) {
-            out.insert(member.into(), typed(value));
+            let value = match member {
+                text if AWS_TEXTS.contains(&text) => value.as_str().into(),
+                list if AWS_LISTS.contains(&list) => read(value),
+                _ => Typed::json(key, value),
+            };
+            out.insert(member.into(), value);
         }
     }
     if !is_segment {
@@ -367,8 +395,10 @@ fn aws(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
 fn cause(span: &SpanHit) -> Map<String, Value> {
     let mut out = Map::new();
     for (key, value) in &span.attributes {
-        if let Some(member) = key.strip_prefix("aws.xray.cause.") {
-            out.insert(member.into(), typed(value));
+        match key.strip_prefix("aws.xray.cause.") {
+            Some("working_directory") => insert_text(&mut out, "working_directory", Some(value)),
+            Some(member) => _ = out.insert(member.into(), read(value)),
+            None => {}
         }
     }
     let exceptions = span.events.iter().filter(|event| event.name.as_deref() == Some("exception")).map(|event| {
@@ -378,11 +408,12 @@ fn cause(span: &SpanHit) -> Map<String, Value> {
                 "exception.type" => insert_text(&mut out, "type", Some(value)),
                 "exception.message" => insert_text(&mut out, "message", Some(value)),
                 "exception.stacktrace" => insert_object_list(&mut out, "stack", stack(value)),
-                _ => {
-                    if let Some(member) = key.strip_prefix("aws.xray.exception.") {
-                        out.insert(member.into(), typed(value));
-                    }
-                }
+                _ => match key.strip_prefix("aws.xray.exception.") {
+                    // IDs, which may be of digits alone
+                    Some(member @ ("id" | "cause")) => insert_text(&mut out, member, Some(value)),
+                    Some(member) => _ = out.insert(member.into(), read(value)),
+                    None => {}
+                },
             }
         }
         Value::Object(out)
@@ -417,7 +448,12 @@ fn stack(text: &str) -> Vec<Value> {
 /// keys, end in `_2`, `_3`, ….
 fn annotated(listed: &[Annotation<'_>], is_of_xray: bool) -> Map<String, Value> {
     let mut out = Map::new();
-    let value = |one: &Annotation<'_>| if one.is_text { one.value.into() } else { typed(one.value) };
+    let value = |one: &Annotation<'_>| match Typed::of("", one.value) {
+        _ if one.is_text => one.value.into(),
+        // of those it is known that they are no text
+        Typed::Int(number) => number.into(),
+        _ => Typed::json("", one.value),
+    };
     let is_changed = |key: &str| !is_of_xray && naming::annotation_key(key) != key;
     let (mut changed, unchanged): (Vec<&Annotation<'_>>, Vec<&Annotation<'_>>) = listed.iter().partition(|one| is_changed(one.key));
     out.extend(unchanged.into_iter().map(|one| (one.key.to_string(), value(one))));
@@ -453,19 +489,19 @@ fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotat
         match key.strip_prefix("aws.xray.") {
             Some(own) => {
                 if let Some(namespace) = own.strip_prefix("metadata.") {
-                    out.insert(namespace.into(), typed(value));
+                    out.insert(namespace.into(), read(value));
                 }
             }
             None if is_told || key == "aws.service" => {}
             None => {
-                rest.insert(key.clone(), typed(value));
+                rest.insert(key.clone(), Typed::json(key, value));
             }
         }
     }
     if !naming::is_of_xray(span) {
         // as the exporter has it: what the spans of a segment share stands in the segment
         let of_resource = span.resource_attributes.iter().filter(|_| is_segment);
-        rest.extend(of_resource.map(|(key, value)| (format!("otel.resource.{key}"), typed(value))));
+        rest.extend(of_resource.map(|(key, value)| (format!("otel.resource.{key}"), Typed::json(key, value))));
         if name != span.name {
             insert_once(&mut rest, "otel.span.name", span.name.as_str().into());
         }

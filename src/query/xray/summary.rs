@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::causes::RootCause;
 use super::expression::CauseKind;
 use super::facts::{Service, TraceFacts, annotations, names, of_resource, of_span, seconds};
+use crate::model::Typed;
 
 /// Of each value of an annotation, and whether it is a text, the services that said it.
 type Annotated<'a> = BTreeMap<(&'a str, bool), Vec<&'a Service>>;
@@ -126,10 +127,11 @@ impl TraceFacts<'_> {
 
 /// A stored value as `AnnotationValue` of the API.
 fn annotation_value(text: &str, is_text: bool) -> Value {
-    match serde_json::from_str::<Value>(text) {
+    match Typed::of("", text) {
         _ if is_text => json!({ "StringValue": text }),
-        Ok(Value::Bool(value)) => json!({ "BooleanValue": value }),
-        Ok(Value::Number(number)) => json!({ "NumberValue": number.as_f64() }),
-        _ => json!({ "StringValue": text }),
+        Typed::Bool(value) => json!({ "BooleanValue": value }),
+        Typed::Int(number) => json!({ "NumberValue": number as f64 }),
+        Typed::Double(number) => json!({ "NumberValue": number }),
+        Typed::Text => json!({ "StringValue": text }),
     }
 }

@@ -28,8 +28,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::reads::{documents_of, readable};
 use super::{Error, Receiver, Result, missing};
-use crate::decode::AtMost;
-use crate::model::{TimeRange, TraceId};
+use crate::decode::{AtMost, TEXT_ANNOTATIONS};
+use crate::model::{TimeRange, TraceId, Typed};
 use crate::query::xray::{aside, facts};
 use crate::query::{Attributes, SpanHit, Trace};
 
@@ -374,11 +374,9 @@ fn is_in(trace: &Trace, range: TimeRange) -> bool {
 }
 
 fn object(attributes: &Attributes) -> Value {
-    let typed = |text: &str| match serde_json::from_str(text) {
-        Ok(Value::Null) | Err(_) => text.into(),
-        Ok(value) => value,
-    };
-    Value::Object(attributes.iter().map(|(key, value)| (key.clone(), typed(value))).collect())
+    // what the store notes beside annotations is no attribute that was sent
+    let sent = attributes.iter().filter(|(key, _)| key != TEXT_ANNOTATIONS);
+    Value::Object(sent.map(|(key, value)| (key.clone(), Typed::json(key, value))).collect())
 }
 
 /// A span as CloudWatch keeps it in the log group `aws/spans`.

@@ -29,9 +29,9 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message;
 
 use super::search::{self, Asked};
-use super::typed::Typed;
 use super::{Error, Params, Result, Server, operations_as, trace_id};
-use crate::model::{SpanId, TimeRange, TraceId};
+use crate::decode::TEXT_ANNOTATIONS;
+use crate::model::{SpanId, TimeRange, TraceId, Typed};
 use crate::net::{Budget, Encoding, body};
 use crate::query::{Attributes, Query, SpanHit, Trace};
 
@@ -403,7 +403,7 @@ fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
         value: Some(AnyValue { value: Some(value(key, text)) }),
         ..KeyValue::default()
     };
-    attributes.iter().map(pair).collect()
+    attributes.iter().filter(|(key, _)| key != TEXT_ANNOTATIONS).map(pair).collect()
 }
 
 #[cfg(test)]
@@ -422,7 +422,7 @@ mod tests {
             duration_nano: 7,
             scope_name: scope.map(str::to_string),
             resource_attributes: attributes(&[("service.name", service)]),
-            attributes: attributes(&[("n", "5"), ("share", "0.5"), ("vip", "true"), ("name", "x"), ("list", "[1]")]),
+            attributes: attributes(&[("n", "5"), ("share", "0.5"), ("vip", "true"), ("name", "x"), ("list", "[1]"), (TEXT_ANNOTATIONS, "[]")]),
             ..SpanHit::default()
         };
         let hits = [

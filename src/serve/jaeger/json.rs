@@ -14,11 +14,9 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::typed::Typed;
+use crate::decode::TEXT_ANNOTATIONS;
+use crate::model::{MAX_SAFE, Typed};
 use crate::query::{Attributes, SpanHit, Trace, TraceSpan};
-
-/// The greatest whole number that JavaScript has exactly.
-const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// `SERVER` as Jaeger writes it.
 pub(super) fn span_kind(kind: &str) -> String {
@@ -124,7 +122,9 @@ fn references(trace: &Trace, span: &SpanHit) -> Vec<Value> {
 }
 
 fn tags(span: &SpanHit) -> Vec<Value> {
-    let mut tags: Vec<Value> = span.attributes.iter().map(|(key, value)| tag(key, value)).collect();
+    // what the store notes beside annotations is no attribute that was sent
+    let sent = span.attributes.iter().filter(|(key, _)| key != TEXT_ANNOTATIONS);
+    let mut tags: Vec<Value> = sent.map(|(key, value)| tag(key, value)).collect();
     let has = |key: &str| span.attributes.iter().any(|(own, _)| own == key);
     let kind = span_kind(&span.kind);
     if !kind.is_empty() && kind != "unspecified" {
@@ -190,6 +190,7 @@ mod tests {
             ("safe", "-9007199254740991"),
             ("long", "9007199254740992"),
             ("version", "1.10"),
+            (TEXT_ANNOTATIONS, r#"["n"]"#),
         ]);
         first.span.events = vec![SpanEventHit {
             time_unix_nano: 1_795_000_000_000_003_000,
@@ -261,6 +262,7 @@ mod tests {
         ] {
             assert_eq!(of(key), Some((json!(kind), value)), "{key}");
         }
+        assert_eq!(of(TEXT_ANNOTATIONS), None);
         assert_eq!(
             first["logs"],
             json!([{"timestamp": 1_795_000_000_000_003i64, "fields": [{"key": "event", "type": "string", "value": "exception"}, {"key": "exception.type", "type": "string", "value": "E"}]}])

@@ -20,7 +20,6 @@ mod dependencies;
 mod grpc;
 mod json;
 mod search;
-mod typed;
 
 pub(super) use grpc::router as grpc_router;
 

@@ -319,6 +319,46 @@ fn a_text_that_reads_as_a_number_stays_a_text() {
 }
 
 #[test]
+fn a_document_has_the_very_texts_that_were_sent() {
+    let listed = [
+        ("release", "1.10"),
+        ("card", "123456789012345678901234"),
+        ("exp", "1e3"),
+        ("big", "9007199254740993"),
+        ("j", r#"{"b": 1}"#),
+        ("list", r#"["b",1]"#),
+        ("n", "5"),
+        ("aws.service", "DynamoDB"),
+        ("aws.request_id", "12345678"),
+        ("aws.account_id", "123456789012"),
+        ("aws.table_name", "42"),
+        ("aws.xray.retries", "3"),
+        ("price", "1.10"),
+        ("aws.xray.annotations", r#"["price"]"#),
+    ];
+    let root = Span::new(1, 0, "api", "SERVER", "api", (0, 9)).of(&[("service.version", "7"), ("cloud.account.id", "123456789012")]);
+    let told = bodies(&trace(31, vec![root, Span::new(2, 1, "get", "CLIENT", "api", (0, 5)).with(&listed)]));
+    let call = &told[0]["subsegments"][0];
+    assert_eq!(
+        call["metadata"]["default"],
+        json!({
+            "release": "1.10", "card": "123456789012345678901234", "exp": "1e3", "big": "9007199254740993", "j": r#"{"b": 1}"#,
+            "list": ["b", 1], "n": 5, "otel.span.name": "get",
+        })
+    );
+    assert_eq!(
+        call["aws"],
+        json!({"request_id": "12345678", "account_id": "123456789012", "table_name": "42", "retries": 3})
+    );
+    assert_eq!(call["annotations"], json!({"price": "1.10"}), "a list that is text itself says nothing of types");
+    let of_resource = &told[0]["metadata"]["default"];
+    assert_eq!(
+        (&of_resource["otel.resource.service.version"], &of_resource["otel.resource.cloud.account.id"]),
+        (&json!("7"), &json!("123456789012"))
+    );
+}
+
+#[test]
 fn lists_of_a_summary_are_bounded() {
     let spans = (1..=300).map(|n| {
         let keys: Vec<String> = (0..10).map(|key| format!("key{}", n * 10 + key)).collect();

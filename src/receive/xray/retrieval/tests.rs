@@ -105,3 +105,25 @@ fn tokens_name_a_trace_and_a_document() {
         assert_eq!(read_token(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn values_of_the_otel_format_are_those_that_were_sent() {
+    let listed = [
+        ("release", "1.10"),
+        ("card", "123456789012345678901234"),
+        ("exp", "1e3"),
+        ("items", "5"),
+        ("tags", "[1,\"a\"]"),
+        ("aws.request_id", "12345678"),
+        ("aws.xray.annotations.text", "[\"items\"]"),
+    ];
+    let attributes = listed.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
+    let told = otel_document(&SpanHit {
+        attributes,
+        ..SpanHit::default()
+    });
+    let expected = json!({
+        "release": "1.10", "card": "123456789012345678901234", "exp": "1e3", "items": 5, "tags": [1, "a"], "aws.request_id": "12345678",
+    });
+    assert_eq!(told["attributes"], expected);
+}
