@@ -8,7 +8,8 @@
 //! | HTTP attributes, old names and new | `http.request`, `http.response` |
 //! | `db.*` | `sql` |
 //! | `aws.*` of the call | `aws` |
-//! | events `exception` | `cause.exceptions` |
+//! | events `exception`; without one, the message of the status `ERROR` | `cause.exceptions`, each with an ID |
+//! | other events | in `metadata.default`, as `otel.events` |
 //! | annotations of a document, attributes that `aws.xray.annotations` lists | `annotations` |
 //! | name, and that of whom it calls | `name` ([`naming`](mod@super::naming)); a span's own in `metadata.default`, `otel.span.name`, where that is another |
 //! | the resource of spans of other protocols | in segments' `metadata.default`, as `otel.resource.<name>` |
@@ -30,7 +31,7 @@ use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource
 use super::kept::{Place, places};
 use super::naming;
 use crate::model::{TraceId, Typed};
-use crate::query::{Attributes, SpanHit};
+use crate::query::{Attributes, SpanEventHit, SpanHit};
 
 /// Levels of subsegments within a document.
 pub const MAX_DEPTH: usize = 40;
@@ -144,6 +145,7 @@ fn caller(call: &SpanHit, id: &str) -> Map<String, Value> {
         span_id: id.to_string(),
         name: of_resource(call, &["service.name"]).unwrap_or(&call.name).to_string(),
         attributes,
+        events: call.events.iter().filter(|event| is_exception(event)).cloned().collect(),
         links: Vec::new(),
         ..call.clone()
     };
@@ -200,7 +202,11 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     insert_object(&mut out, "http", http(span));
     insert_object(&mut out, "sql", sql(span));
     insert_object(&mut out, "aws", aws(span, is_segment));
-    insert_object(&mut out, "cause", cause(span));
+    match of_span(span, &["aws.xray.cause"]) {
+        // of an exception that another segment tells
+        Some(id) => insert_text(&mut out, "cause", Some(id)),
+        None => insert_object(&mut out, "cause", cause(span)),
+    }
     if is_segment {
         insert_text(&mut out, "origin", naming::origin(span));
         insert_text(&mut out, "resource_arn", of_resource(span, &["aws.xray.resource_arn"]));
@@ -401,8 +407,12 @@ fn cause(span: &SpanHit) -> Map<String, Value> {
             None => {}
         }
     }
-    let exceptions = span.events.iter().filter(|event| event.name.as_deref() == Some("exception")).map(|event| {
+    let is_of_xray = naming::is_of_xray(span);
+    let exceptions = span.events.iter().filter(|event| is_exception(event)).enumerate().map(|(nth, event)| {
         let mut out = Map::new();
+        if !is_of_xray {
+            out.insert("id".into(), id_of_exception(span, nth).into());
+        }
         for (key, value) in &event.attributes {
             match key.as_str() {
                 "exception.type" => insert_text(&mut out, "type", Some(value)),
@@ -418,9 +428,24 @@ fn cause(span: &SpanHit) -> Map<String, Value> {
         }
         Value::Object(out)
     });
-    let exceptions: Vec<Value> = exceptions.collect();
+    let mut exceptions: Vec<Value> = exceptions.collect();
+    // a document's own exceptions are all that it has
+    let message = span.status_message.as_deref().filter(|message| !message.is_empty() && !is_of_xray && span.status_code == "ERROR");
+    if let Some(message) = message.filter(|_| exceptions.is_empty()) {
+        exceptions.push(json!({ "id": id_of_exception(span, 0), "message": message }));
+    }
     insert_object_list(&mut out, "exceptions", exceptions);
     out
+}
+
+fn is_exception(event: &SpanEventHit) -> bool {
+    event.name.as_deref() == Some("exception")
+}
+
+/// The ID of a span's exception: the same each time that it is asked for.
+fn id_of_exception(span: &SpanHit, nth: usize) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_64(format!("exception {} {} {nth}", span.trace_id, span.span_id).as_bytes());
+    format!("{:016x}", hash.max(1))
 }
 
 fn insert_object_list(out: &mut Map<String, Value>, member: &str, values: Vec<Value>) {
@@ -505,6 +530,17 @@ fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotat
         if name != span.name {
             insert_once(&mut rest, "otel.span.name", span.name.as_str().into());
         }
+    }
+    let events = span.events.iter().filter(|event| !is_exception(event)).map(|event| {
+        let mut out = Map::new();
+        insert_text(&mut out, "name", event.name.as_deref());
+        out.insert("time".into(), seconds(event.time_unix_nano).into());
+        insert_object(&mut out, "attributes", object(&event.attributes));
+        Value::Object(out)
+    });
+    let events: Vec<Value> = events.collect();
+    if !events.is_empty() {
+        insert_once(&mut rest, "otel.events", events.into());
     }
     // stacks of other languages than Java are text
     let stacks = span

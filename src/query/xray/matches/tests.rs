@@ -359,6 +359,40 @@ fn a_document_has_the_very_texts_that_were_sent() {
 }
 
 #[test]
+fn what_a_span_failed_with_is_its_cause() {
+    let call = |id: u64| Span::new(id, 1, "S3.GetObject", "CLIENT", "api", (id as i64, 5));
+    let told_by_status = call(2).failed("Access to bucket denied");
+    let mut raised = call(3).failed("told by its exceptions").raised("A", "one").raised("B", "two");
+    raised.0.events.push(crate::query::SpanEventHit {
+        time_unix_nano: super::super::corpus::START,
+        name: Some("cache miss".into()),
+        attributes: vec![("key".into(), "1.10".into())],
+    });
+    let (silent, mut fine) = (call(4).failed(""), call(5));
+    fine.0.status_message = Some("no failure".into());
+    let of_xray = call(6).failed("boom").with(&[SUBSEGMENT, ("aws.xray.cause", "1234567890123456")]);
+    let root = Span::new(1, 0, "api", "SERVER", "api", (0, 9));
+    let trace = trace(32, vec![root, told_by_status, raised, silent, fine, of_xray]);
+    let told = bodies(&trace);
+    let causes: Vec<_> = (0..5).map(|nth| told[0]["subsegments"][nth]["cause"].clone()).collect();
+    let id = |cause: usize, nth: usize| causes[cause]["exceptions"][nth]["id"].as_str().expect("an ID").to_string();
+    assert_eq!(causes[0], json!({"exceptions": [{"id": id(0, 0), "message": "Access to bucket denied"}]}));
+    assert_eq!(
+        causes[1],
+        json!({"exceptions": [{"id": id(1, 0), "type": "A", "message": "one"}, {"id": id(1, 1), "type": "B", "message": "two"}]})
+    );
+    assert_eq!((&causes[2], &causes[3]), (&json!(null), &json!(null)));
+    assert_eq!(causes[4], json!("1234567890123456"), "as it was sent");
+    let mut ids = vec![id(0, 0), id(1, 0), id(1, 1)];
+    assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())), "{ids:?}");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), bodies(&trace)), (3, told.clone()), "the same each time");
+    let events = &told[0]["subsegments"][1]["metadata"]["default"]["otel.events"];
+    assert_eq!(*events, json!([{"name": "cache miss", "time": 1_795_000_000.0, "attributes": {"key": "1.10"}}]));
+}
+
+#[test]
 fn lists_of_a_summary_are_bounded() {
     let spans = (1..=300).map(|n| {
         let keys: Vec<String> = (0..10).map(|key| format!("key{}", n * 10 + key)).collect();
