@@ -6,8 +6,8 @@
 //! | `CLIENT`, `PRODUCER` | `namespace` `remote`, or `aws` for a call of an AWS service |
 //! | the flags of [`super`] | `error`, `fault`, `throttle` |
 //! | HTTP attributes, old names and new | `http.request`, `http.response` |
-//! | `db.*` | `sql` |
-//! | `aws.*` of the call | `aws` |
+//! | `db.*` of a system that speaks SQL | `sql`: `url` is the span's name, as the exporter has it |
+//! | `aws.*` of the call, `rpc.method` of a call of AWS, tables and queues in all spellings | `aws` |
 //! | events `exception`; without one, the message of the status `ERROR` | `cause.exceptions`, each with an ID |
 //! | other events | in `metadata.default`, as `otel.events` |
 //! | annotations of a document, attributes that `aws.xray.annotations` lists | `annotations` |
@@ -25,13 +25,17 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::facts::{self, Annotation, TraceFacts, annotations, names, of_resource, of_span, seconds};
 use super::kept::{Place, places};
+use super::members::{
+    AWS_SPELLINGS, DATABASE_QUERY, aws, aws_member, aws_spelled, cause, http, insert_object, insert_once, insert_text, is_exception, object, read, sql,
+    sql_system, stack,
+};
 use super::naming;
 use crate::model::{TraceId, Typed};
-use crate::query::{Attributes, SpanEventHit, SpanHit};
+use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
 pub const MAX_DEPTH: usize = 40;
@@ -169,7 +173,6 @@ const TOLD: [&[&str]; 10] = [
     DATABASE_QUERY,
     names::DATABASE,
 ];
-const DATABASE_QUERY: &[&str] = &["db.query.text", "db.statement", "db.query.summary"];
 
 fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     let mut out = Map::new();
@@ -240,235 +243,6 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     out
 }
 
-fn insert_text(out: &mut Map<String, Value>, member: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        out.insert(member.into(), value.into());
-    }
-}
-
-fn insert_object(out: &mut Map<String, Value>, member: &str, value: Map<String, Value>) {
-    if !value.is_empty() {
-        out.insert(member.into(), value.into());
-    }
-}
-
-/// What is known to be JSON: a part of a document, or metadata.
-fn read(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(Value::Null) | Err(_) => text.into(),
-        Ok(value) => value,
-    }
-}
-
-fn object(attributes: &Attributes) -> Map<String, Value> {
-    attributes.iter().map(|(key, value)| (key.clone(), Typed::json(key, value))).collect()
-}
-
-fn http(span: &SpanHit) -> Map<String, Value> {
-    let (mut request, mut response, mut out) = (Map::new(), Map::new(), Map::new());
-    for (member, names) in [
-        ("method", names::METHOD),
-        ("url", names::URL),
-        ("user_agent", names::USER_AGENT),
-        ("client_ip", names::CLIENT_IP),
-    ] {
-        insert_text(&mut request, member, of_span(span, names));
-    }
-    if let Some(value) = of_span(span, &["aws.xray.x_forwarded_for"]) {
-        request.insert("x_forwarded_for".into(), Typed::json("", value));
-    }
-    for (member, names) in [("status", names::STATUS), ("content_length", names::LENGTH)] {
-        if let Some(value) = of_span(span, names) {
-            response.insert(member.into(), Typed::json("", value));
-        }
-    }
-    insert_object(&mut out, "request", request);
-    insert_object(&mut out, "response", response);
-    out
-}
-
-fn sql(span: &SpanHit) -> Map<String, Value> {
-    let mut out = Map::new();
-    let Some(system) = of_span(span, names::DATABASE_SYSTEM) else {
-        return out;
-    };
-    insert_text(&mut out, "database_type", Some(system));
-    insert_text(&mut out, "sanitized_query", of_span(span, DATABASE_QUERY));
-    insert_text(&mut out, "user", of_span(span, &["db.user"]));
-    let connection = of_span(span, &["db.connection_string"]);
-    let url = match (of_span(span, &["aws.xray.sql.url"]), connection, of_span(span, names::DATABASE)) {
-        (Some(url), ..) => Some(url.to_string()),
-        (None, Some(connection), Some(database)) => Some(format!("{connection}/{database}")),
-        (None, connection, database) => connection.or(database).map(str::to_string),
-    };
-    insert_text(&mut out, "url", url.as_deref());
-    for (key, value) in &span.attributes {
-        if let Some(member) = key.strip_prefix("aws.xray.sql.").filter(|member| *member != "url") {
-            insert_text(&mut out, member, Some(value));
-        }
-    }
-    out
-}
-
-/// Members of `aws` that are text, though some are digits alone.
-const AWS_TEXTS: [&str; 17] = [
-    "operation",
-    "account_id",
-    "region",
-    "request_id",
-    "queue_url",
-    "table_name",
-    "remote_region",
-    "id_2",
-    "bucket_name",
-    "key",
-    "version_id",
-    "index_name",
-    "function_name",
-    "qualifier",
-    "message_id",
-    "topic_arn",
-    "stream_name",
-];
-/// Those that are lists, as a document had them.
-const AWS_LISTS: [&str; 3] = ["table_names", "resource_names", "cloudwatch_logs"];
-
-/// What of a call's attributes `aws.*` is not of X-Ray's own.
-fn aws_member(key: &str) -> Option<&str> {
-    match key {
-        "aws.service" => None,
-        "aws.xray.retries" => Some("retries"),
-        _ => key.strip_prefix("aws.").filter(|member| !member.starts_with("xray.") && !member.contains('.')),
-    }
-}
-
-fn aws(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
-    let mut out = Map::new();
-    for (key, value) in &span.attributes {
-        if let Some(member) = aws_member(key) {
-            let value = match member {
-                text if AWS_TEXTS.contains(&text) => value.as_str().into(),
-                list if AWS_LISTS.contains(&list) => read(value),
-                _ => Typed::json(key, value),
-            };
-            out.insert(member.into(), value);
-        }
-    }
-    if !is_segment {
-        return out;
-    }
-    insert_text(&mut out, "account_id", of_resource(span, &["cloud.account.id"]));
-    let platform = of_resource(span, &["aws.xray.origin", "cloud.platform"]).unwrap_or_default().to_lowercase();
-    if platform.contains("ec2") {
-        let mut ec2 = Map::new();
-        for (member, name) in [
-            ("instance_id", "host.id"),
-            ("availability_zone", "cloud.availability_zone"),
-            ("instance_size", "host.type"),
-            ("ami_id", "host.image.id"),
-        ] {
-            insert_text(&mut ec2, member, of_resource(span, &[name]));
-        }
-        insert_object(&mut out, "ec2", ec2);
-    }
-    let mut ecs = Map::new();
-    for (member, name) in [
-        ("container_arn", "aws.ecs.container.arn"),
-        ("task_arn", "aws.ecs.task.arn"),
-        ("task_family", "aws.ecs.task.family"),
-        ("cluster_arn", "aws.ecs.cluster.arn"),
-        ("launch_type", "aws.ecs.launchtype"),
-    ] {
-        insert_text(&mut ecs, member, of_resource(span, &[name]));
-    }
-    if platform.contains("ecs") {
-        insert_text(&mut ecs, "container", of_resource(span, &["container.name"]));
-        insert_text(&mut ecs, "container_id", of_resource(span, &["container.id"]));
-    }
-    insert_object(&mut out, "ecs", ecs);
-    let mut eks = Map::new();
-    insert_text(&mut eks, "cluster_name", of_resource(span, &["k8s.cluster.name"]));
-    insert_text(&mut eks, "pod", of_resource(span, &["k8s.pod.name"]));
-    insert_object(&mut out, "eks", eks);
-    let mut xray = Map::new();
-    insert_text(&mut xray, "sdk", of_resource(span, &["telemetry.sdk.name"]));
-    insert_text(&mut xray, "sdk_version", of_resource(span, &["telemetry.sdk.version"]));
-    insert_text(&mut xray, "sampling_rule_name", of_span(span, &["aws.xray.sampling_rule_name"]));
-    insert_object(&mut out, "xray", xray);
-    out
-}
-
-fn cause(span: &SpanHit) -> Map<String, Value> {
-    let mut out = Map::new();
-    for (key, value) in &span.attributes {
-        match key.strip_prefix("aws.xray.cause.") {
-            Some("working_directory") => insert_text(&mut out, "working_directory", Some(value)),
-            Some(member) => _ = out.insert(member.into(), read(value)),
-            None => {}
-        }
-    }
-    let is_of_xray = naming::is_of_xray(span);
-    let exceptions = span.events.iter().filter(|event| is_exception(event)).enumerate().map(|(nth, event)| {
-        let mut out = Map::new();
-        if !is_of_xray {
-            out.insert("id".into(), id_of_exception(span, nth).into());
-        }
-        for (key, value) in &event.attributes {
-            match key.as_str() {
-                "exception.type" => insert_text(&mut out, "type", Some(value)),
-                "exception.message" => insert_text(&mut out, "message", Some(value)),
-                "exception.stacktrace" => insert_object_list(&mut out, "stack", stack(value)),
-                _ => match key.strip_prefix("aws.xray.exception.") {
-                    // IDs, which may be of digits alone
-                    Some(member @ ("id" | "cause")) => insert_text(&mut out, member, Some(value)),
-                    Some(member) => _ = out.insert(member.into(), read(value)),
-                    None => {}
-                },
-            }
-        }
-        Value::Object(out)
-    });
-    let mut exceptions: Vec<Value> = exceptions.collect();
-    // a document's own exceptions are all that it has
-    let message = span.status_message.as_deref().filter(|message| !message.is_empty() && !is_of_xray && span.status_code == "ERROR");
-    if let Some(message) = message.filter(|_| exceptions.is_empty()) {
-        exceptions.push(json!({ "id": id_of_exception(span, 0), "message": message }));
-    }
-    insert_object_list(&mut out, "exceptions", exceptions);
-    out
-}
-
-fn is_exception(event: &SpanEventHit) -> bool {
-    event.name.as_deref() == Some("exception")
-}
-
-/// The ID of a span's exception: the same each time that it is asked for.
-fn id_of_exception(span: &SpanHit, nth: usize) -> String {
-    let hash = xxhash_rust::xxh3::xxh3_64(format!("exception {} {} {nth}", span.trace_id, span.span_id).as_bytes());
-    format!("{:016x}", hash.max(1))
-}
-
-fn insert_object_list(out: &mut Map<String, Value>, member: &str, values: Vec<Value>) {
-    if !values.is_empty() {
-        out.insert(member.into(), values.into());
-    }
-}
-
-fn insert_once(out: &mut Map<String, Value>, member: &str, value: Value) {
-    out.entry(member).or_insert(value);
-}
-
-/// Frames of a stack as Java prints it: `at label(path: line)`. Of other stacks there are none.
-fn stack(text: &str) -> Vec<Value> {
-    let frame = |line: &str| {
-        let (label, place) = line.trim().strip_prefix("at ")?.strip_suffix(')')?.rsplit_once('(')?;
-        let (path, number) = place.rsplit_once(':').unwrap_or((place, "0"));
-        let number: i64 = number.trim().parse().unwrap_or_default();
-        Some(json!({ "path": path, "line": number, "label": label }))
-    };
-    text.lines().filter_map(frame).collect()
-}
-
 /// Annotations under keys that X-Ray allows. Of several that become the same, the one that was so keeps it; the others, in order of their own
 /// keys, end in `_2`, `_3`, ….
 fn annotated(listed: &[Annotation<'_>], is_of_xray: bool) -> Map<String, Value> {
@@ -502,7 +276,7 @@ fn annotated(listed: &[Annotation<'_>], is_of_xray: bool) -> Map<String, Value> 
 
 fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotation<'_>]) -> Map<String, Value> {
     let (mut out, mut rest) = (Map::new(), Map::new());
-    let has_database = of_span(span, names::DATABASE_SYSTEM).is_some();
+    let has_database = sql_system(span).is_some();
     for (key, value) in &span.attributes {
         // of several names of one thing the first is told, the others say something else or the same
         let told_as = TOLD.iter().find(|names| names.contains(&key.as_str())).and_then(|names| of_span(span, names));
@@ -510,6 +284,7 @@ fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotat
         let is_told = (told_as == Some(value.as_str()) && (has_database || !is_of_database))
             || (has_database && matches!(key.as_str(), "db.user" | "db.connection_string"))
             || aws_member(key).is_some()
+            || AWS_SPELLINGS.iter().any(|(_, names)| names.contains(&key.as_str()) && aws_spelled(span, names) == Some(value.as_str()))
             || annotations.iter().any(|annotated| annotated.key == key);
         match key.strip_prefix("aws.xray.") {
             Some(own) => {

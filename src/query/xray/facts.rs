@@ -320,7 +320,7 @@ fn aws_name(service: &str) -> &str {
 }
 
 /// The one table that is named; a list of several names none.
-fn table_of(span: &SpanHit) -> Option<Cow<'_, str>> {
+pub(super) fn table_of(span: &SpanHit) -> Option<Cow<'_, str>> {
     let told = of_span(span, names::TABLE)?;
     match serde_json::from_str::<Vec<String>>(told) {
         Ok(mut tables) if tables.len() == 1 => tables.pop().filter(|table| !table.is_empty()).map(Cow::Owned),

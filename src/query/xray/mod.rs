@@ -22,6 +22,7 @@ pub mod expression;
 pub mod facts;
 pub mod kept;
 mod matches;
+mod members;
 mod naming;
 mod needs;
 mod summary;

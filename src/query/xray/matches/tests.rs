@@ -109,7 +109,7 @@ fn spans_of_any_protocol_are_documents() {
     assert_eq!(second[1]["cause"]["exceptions"][0], json!({"type": "CardError", "message": "card declined"}));
     let fifth = of(5);
     let select = &fifth[0]["subsegments"][0]["subsegments"][0];
-    assert_eq!(select["sql"], json!({"database_type": "postgresql", "url": "shop"}));
+    assert_eq!(select["sql"], json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"}));
     assert_eq!(select["name"], "shop@db1", "an inferred database has the name of the call");
     assert_eq!(select["metadata"]["default"], json!({"server.address": "db1", "otel.span.name": "SELECT shop"}));
     assert_eq!(fifth[0]["origin"], "AWS::EKS::Container");
@@ -163,7 +163,7 @@ fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
         (&call["id"], &call["name"], &call["namespace"]),
         (&json!("0000000000000002"), &json!("shop@db1"), &json!("remote"))
     );
-    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "shop"}));
+    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"}));
     assert_eq!((&call["annotations"], &call["fault"]), (&json!({"tenant": "a"}), &json!(true)));
     assert_eq!(call["subsegments"][0]["name"], "wait", "what it did is below the call");
     // the segment's ID is its own, and the same whenever it is asked for
@@ -249,7 +249,7 @@ fn what_a_document_has_no_member_for_is_metadata() {
         }})
     );
     let call = &root["subsegments"][0];
-    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "shop"}));
+    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "charge", "connection_string": "localhost/shop"}));
     let rest = json!({"db.operation.name": "SELECT", "db.collection.name": "orders", "exception.stacktrace": python, "otel.span.name": "charge"});
     assert_eq!(call["metadata"]["default"], rest);
 }
@@ -390,6 +390,36 @@ fn what_a_span_failed_with_is_its_cause() {
     assert_eq!((ids.len(), bodies(&trace)), (3, told.clone()), "the same each time");
     let events = &told[0]["subsegments"][1]["metadata"]["default"]["otel.events"];
     assert_eq!(*events, json!([{"name": "cache miss", "time": 1_795_000_000.0, "attributes": {"key": "1.10"}}]));
+}
+
+#[test]
+fn calls_of_aws_and_of_databases_are_told_as_the_exporter_does() {
+    let call = |id: u64, name: &str, attributes: &[(&str, &str)]| Span::new(id, 1, name, "CLIENT", "api", (id as i64, 5)).with(attributes);
+    let dynamo = [("rpc.system", "aws-api"), ("rpc.service", "DynamoDB"), ("rpc.method", "GetItem")];
+    let told = bodies(&trace(
+        33,
+        vec![
+            Span::new(1, 0, "api", "SERVER", "api", (0, 99)),
+            call(2, "get", &dynamo).with(&[("aws.dynamodb.table_names", r#"["T1"]"#), ("aws.requestId", "123")]),
+            call(3, "batch", &dynamo).with(&[("aws.dynamodb.table_names", r#"["T1","T2"]"#), ("aws.operation", "BatchGetItem")]),
+            call(4, "SELECT x", &[("db.system", "postgresql"), ("db.name", "ledgerdb"), ("db.statement", "SELECT ?")]),
+            call(5, "GET", &[("db.system", "redis"), ("db.name", "0"), ("db.statement", "GET ?")]),
+            call(6, "rpc", &[("rpc.system", "grpc"), ("rpc.method", "Get")]),
+        ],
+    ));
+    let of = |nth: usize, member: &str| told[0]["subsegments"][nth][member].clone();
+    assert_eq!(of(0, "aws"), json!({"operation": "GetItem", "table_name": "T1", "request_id": "123"}));
+    let rest = &of(0, "metadata")["default"];
+    assert!(rest.get("rpc.method").is_none() && rest.get("aws.requestId").is_none(), "told once: {rest}");
+    assert_eq!(of(1, "aws"), json!({"operation": "BatchGetItem", "table_names": ["T1", "T2"]}));
+    assert_eq!(
+        of(2, "sql"),
+        json!({"url": "SELECT x", "connection_string": "localhost/ledgerdb", "database_type": "postgresql", "sanitized_query": "SELECT ?"})
+    );
+    assert_eq!((of(3, "sql"), of(4, "aws")), (json!(null), json!(null)));
+    let rest = &of(3, "metadata")["default"];
+    assert_eq!((&rest["db.system"], &rest["db.statement"]), (&json!("redis"), &json!("GET ?")));
+    assert_eq!(of(4, "metadata")["default"]["rpc.method"], "Get");
 }
 
 #[test]
