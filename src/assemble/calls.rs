@@ -263,3 +263,22 @@ fn operation(span: &SpanHit) -> String {
     let name = told.unwrap_or(&span.name);
     name[..name.floor_char_boundary(MAX_OPERATION_BYTES)].to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_that_is_told_alone_is_no_success() {
+        let told = |more: &[(&str, &str)]| {
+            outcome(&SpanHit {
+                attributes: more.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect(),
+                ..SpanHit::default()
+            })
+        };
+        assert_eq!(told(&[("aws.xray.throttle", "true"), ("http.status_code", "429")]), [1, 0, 1]);
+        assert_eq!(told(&[("aws.xray.throttle", "true"), ("aws.xray.error", "true")]), [1, 0, 1]);
+        assert_eq!(told(&[("http.status_code", "429")]), [1, 0, 1]);
+        assert_eq!(told(&[("aws.xray.throttle", "false")]), [0, 0, 0]);
+    }
+}

@@ -188,7 +188,10 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
         ),
     };
     let flags = facts::flags(span);
-    for (member, flag) in [("error", flags.error), ("fault", flags.fault), ("throttle", flags.throttle)] {
+    // a document that says throttle alone is told so
+    let is_told = |name: &str| of_span(span, &[name]) == Some("true");
+    let is_sent_alone = naming::is_of_xray(span) && is_told("aws.xray.throttle") && !is_told("aws.xray.error");
+    for (member, flag) in [("error", flags.error && !is_sent_alone), ("fault", flags.fault), ("throttle", flags.throttle)] {
         if flag {
             out.insert(member.into(), true.into());
         }

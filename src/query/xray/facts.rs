@@ -169,13 +169,13 @@ pub mod names {
     pub const CALLEES: [&[&str]; 9] = [AWS_SERVICE, TABLE, AWS_QUEUE, HOST, DATABASE_SYSTEM, DATABASE, QUEUE_SYSTEM, QUEUE, REMOTE];
 }
 
-/// The flags of one span.
+/// The flags of one span. A throttle is an error, whether its document says so or not.
 pub fn flags(span: &SpanHit) -> Flags {
     let told = |name: &str| of_span(span, &[name]).map(|value| value == "true");
     let (error, fault, throttle) = (told("aws.xray.error"), told("aws.xray.fault"), told("aws.xray.throttle"));
     if error.or(fault).or(throttle).is_some() {
         return Flags {
-            error: error == Some(true),
+            error: error == Some(true) || throttle == Some(true),
             fault: fault == Some(true),
             throttle: throttle == Some(true),
         };

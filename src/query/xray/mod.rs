@@ -13,7 +13,7 @@
 //!
 //! # What is an error, a fault, a throttle
 //!
-//! What an X-Ray document says; else, from the HTTP status: 429 is a throttle and an error, other 4xx an error, 5xx a fault; else a
+//! What an X-Ray document says, and where it says throttle, an error too; else, from the HTTP status: 429 is a throttle and an error, other 4xx an error, 5xx a fault; else a
 //! status of `ERROR` is a fault.
 
 pub mod causes;

@@ -73,7 +73,11 @@ fn flagged(flag: Flag) -> Query {
         Flag::Throttle => ("aws.xray.throttle", 429, 429),
         _ => ("aws.xray.fault", 500, 599),
     };
-    let mut any = vec![field(told, yes), any_of(names::STATUS, &between(from, to))];
+    let mut any = vec![field(told, yes.clone()), any_of(names::STATUS, &between(from, to))];
+    if flag == Flag::Error {
+        // of documents that tell a throttle alone
+        any.push(field("aws.xray.throttle", yes));
+    }
     if flag == Flag::Fault {
         any.push(field("status", SpanTest::Equals("ERROR".into())));
     }

@@ -423,6 +423,26 @@ fn calls_of_aws_and_of_databases_are_told_as_the_exporter_does() {
 }
 
 #[test]
+fn a_throttle_is_an_error_whether_its_document_says_so_or_not() {
+    let of = |more: &[(&str, &str)]| trace(34, vec![Span::new(1, 0, "api", "SERVER", "api", (0, 9)).with(&[SEGMENT]).with(more)]);
+    let throttle = ("aws.xray.throttle", "true");
+    for more in [&[throttle, ("http.status_code", "429")][..], &[throttle, ("aws.xray.error", "false")], &[throttle]] {
+        let trace = of(more);
+        let facts = TraceFacts::of(&trace);
+        let summary = facts.summary();
+        let flags = ["HasError", "HasFault", "HasThrottle"].map(|flag| summary[flag].clone());
+        assert_eq!(flags, [json!(true), json!(false), json!(true)], "{more:?}");
+        assert!(bodies(&trace)[0].get("error").is_none(), "as it was sent");
+        for (asked, expected) in [("error", true), ("throttle", true), ("ok", false), ("service(\"api\") { error }", true)] {
+            let asked = Expression::parse(asked).expect(asked);
+            assert_eq!(asked.holds(&facts), expected, "{asked:?}");
+        }
+    }
+    let needs = Expression::parse("error").expect("an expression").needs();
+    assert!(format!("{needs:?}").contains("aws.xray.throttle"), "or the index would not find it: {needs:?}");
+}
+
+#[test]
 fn lists_of_a_summary_are_bounded() {
     let spans = (1..=300).map(|n| {
         let keys: Vec<String> = (0..10).map(|key| format!("key{}", n * 10 + key)).collect();
