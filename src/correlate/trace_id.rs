@@ -10,7 +10,7 @@
 //!
 //! **Text.** The X-Ray form `1-8hex-24hex` stands for itself, with the span in `@…`, `Parent=…` or `SegmentId: …` near it
 //! (Lambda's `REPORT` lines, the log4j form, field 18 of ALB access logs); a `Root=` beats a `Self=`. Any other form needs one of the
-//! names above before it, with `=`, `:` or quotes between; after a bare space only 32 hex digits count.
+//! names above before it, with `=`, `:` or quotes between; after a bare space only 32 hex digits count, and after `b3` only a trace with its span.
 
 use std::sync::LazyLock;
 
@@ -273,7 +273,11 @@ pub fn xray_at(text: &str, start: usize) -> Option<TraceId> {
 
 /// The trace that a text names first.
 pub fn in_text(text: &str) -> Option<Trace> {
-    let named = ENDS_OF_TRACE.iter().filter_map(|end| first_named(text, end)).min_by_key(|(start, _)| *start);
+    let by_trace = ENDS_OF_TRACE.iter().filter_map(|end| first_named(text, end));
+    // most lines are too short for a `b3` with its value
+    let is_room = text.len() >= MIN_B3_BYTES;
+    let by_b3 = B3.iter().filter(|_| is_room).filter_map(|name| first_b3(text, name));
+    let named = by_trace.chain(by_b3).min_by_key(|(start, _)| *start);
     let before = named.map_or(text.len(), |(start, _)| start);
     first_xray(text, before).or(named.map(|(_, trace)| trace))
 }
@@ -285,14 +289,30 @@ pub fn xray_in_text(text: &str) -> Option<Trace> {
 
 /// Names write it `trace`, `Trace` or `TRACE`: two ends serve.
 static ENDS_OF_TRACE: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new("race"), Finder::new("RACE")]);
+/// As headers are written, and as Go prints them.
+static B3: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new("b3"), Finder::new("B3")]);
+/// `b3=`, 16 digits of a trace, `-`, 16 of a span.
+const MIN_B3_BYTES: usize = 3 + 16 + 1 + 16;
 static BEGIN_OF_XRAY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("1-"));
 
 /// The first name that is followed by a trace ID, and where it begins.
 fn first_named(text: &str, end_of_trace: &Finder<'_>) -> Option<(usize, Trace)> {
     end_of_trace.find_iter(text.as_bytes()).find_map(|at| {
         let is_trace = at > 0 && matches!(text.as_bytes()[at - 1], b't' | b'T');
-        let trace = is_trace.then(|| after_name(text, at + 4)).flatten()?;
+        let trace = is_trace.then(|| after_name(text, at - 1, at + 4)).flatten()?;
         Some((at, trace))
+    })
+}
+
+/// The first `b3` that is followed by a trace and a span, and where it begins. Hex digits have those two characters often: what is no name of
+/// its own with a sign after it is passed over at once.
+fn first_b3(text: &str, name: &Finder<'_>) -> Option<(usize, Trace)> {
+    let bytes = text.as_bytes();
+    name.find_iter(bytes).find_map(|at| {
+        let begins = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
+        let ends = matches!(bytes.get(at + 2), Some(b':' | b'=' | b'"' | b'\'' | b'\\' | b' '));
+        let trace = (begins && ends).then(|| after_name(text, at, at + 2)).flatten()?;
+        trace.span_id.is_some().then_some((at, trace))
     })
 }
 
@@ -335,18 +355,18 @@ fn span_near(text: &str, start: usize) -> Option<SpanId> {
     if header.len() <= MAX_VALUE_BYTES { span_of_header(header) } else { None }
 }
 
-/// The value after a name whose `trace` ends at byte `end_of_trace`.
-fn after_name(text: &str, end_of_trace: usize) -> Option<Trace> {
+/// The value after a name of which a word, `trace` or `b3`, stands at these bytes.
+fn after_name(text: &str, start_of_word: usize, end_of_word: usize) -> Option<Trace> {
     let bytes = text.as_bytes();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let mut end = end_of_trace;
+    let mut end = end_of_word;
     // "trace id" in two words
     let spaced = bytes.get(end) == Some(&b' ') && bytes.get(end + 1..end + 3).is_some_and(|word| word.eq_ignore_ascii_case(b"id"));
     end += if spaced { 3 } else { 0 };
-    while end < bytes.len() && is_name(bytes[end]) && end - end_of_trace < 16 {
+    while end < bytes.len() && is_name(bytes[end]) && end - end_of_word < 16 {
         end += 1;
     }
-    let mut start = end_of_trace - "trace".len();
+    let mut start = start_of_word;
     while start > 0 && is_name(bytes[start - 1]) && end - start < MAX_NAME_BYTES {
         start -= 1;
     }
