@@ -94,14 +94,16 @@ impl Expression {
                 let mut entries = trace.segments.iter().enumerate().filter(|(_, segment)| id.is_client_of(trace, segment));
                 entries.any(|(at, segment)| inner.holds_of(trace, Subject::Segment(at, segment)))
             }
-            Expression::Edge(from, to, inner) if from.is_client() => trace.segments.iter().enumerate().any(|(at, segment)| {
-                from.is_client_of(trace, segment) && to.is_of(trace.service(segment)) && inner.holds_of(trace, Subject::Segment(at, segment))
-            }),
             Expression::Service(id, inner) => {
                 let of_id = trace.segments.iter().enumerate().filter(|(_, segment)| id.is_of(trace.service(segment)));
                 of_id.into_iter().any(|(at, segment)| inner.holds_of(trace, Subject::Segment(at, segment)))
             }
             Expression::Edge(from, to, inner) => trace.segments.iter().enumerate().any(|(at, segment)| {
+                // that of the client outside too: of one that is not named, or is by its type
+                let may_be_client = from.is_client() || (from.name.is_none() && from.kind.is_none());
+                if may_be_client && from.is_client_of(trace, segment) {
+                    return to.is_of(trace.service(segment)) && inner.holds_of(trace, Subject::Segment(at, segment));
+                }
                 let call = segment.caller.zip(segment.call);
                 call.is_some_and(|(caller, call)| {
                     from.is_of(trace.service(&trace.segments[caller]))
