@@ -55,8 +55,11 @@ pub struct TraceSpan {
     pub depth: usize,
     /// Log records of it.
     pub n_logs: usize,
-    /// It names a parent that is not here (or that would close a circle).
+    /// It names a parent that is not here.
     pub missing_parent: bool,
+    /// It is one of several whose parents go in a circle, or its own parent. The first of them in order of start stands without its parent; the times of
+    /// none of them say anything of clocks.
+    pub in_circle: bool,
     /// It starts before its parent, or, a synchronous call, ends after it: only differing clocks explain that.
     pub skewed: bool,
 }
@@ -233,6 +236,7 @@ impl Trace {
                 "status_code": spans(&|s| s.span.status_code.clone().into()),
                 "n_logs": spans(&|s| s.n_logs.into()),
                 "missing_parent": spans(&|s| s.missing_parent.into()),
+                "in_circle": spans(&|s| s.in_circle.into()),
                 "skewed": spans(&|s| s.skewed.into()),
                 "in_progress": spans(&|s| s.span.in_progress.into()),
             }),
@@ -303,6 +307,7 @@ impl Serialize for PlacedSpan<'_> {
         out.serialize_entry("depth", &self.0.depth)?;
         out.serialize_entry("n_logs", &self.0.n_logs)?;
         out.serialize_entry("missing_parent", &self.0.missing_parent)?;
+        out.serialize_entry("in_circle", &self.0.in_circle)?;
         out.serialize_entry("skewed", &self.0.skewed)?;
         out.end()
     }
@@ -346,7 +351,7 @@ fn in_display_order(mut spans: Vec<SpanHit>) -> Vec<TraceSpan> {
         .map(|span| span.parent_span_id.as_deref().and_then(|id| numbers.get(id).copied()))
         .collect();
     drop(numbers);
-    break_circles(&mut parents);
+    let in_circle = break_circles(&mut parents);
     let mut children: Vec<Vec<usize>> = vec![Vec::new(); spans.len()];
     let mut roots = Vec::new();
     for (i, parent) in parents.iter().enumerate() {
@@ -361,8 +366,9 @@ fn in_display_order(mut spans: Vec<SpanHit>) -> Vec<TraceSpan> {
     let mut ordered: Vec<TraceSpan> = Vec::with_capacity(spans.len());
     while let Some((number, parent, depth)) = waiting.pop() {
         let Some(span) = spans[number].take() else { continue };
-        let missing_parent = parent.is_none() && span.parent_span_id.is_some();
-        let skewed = parent.is_some_and(|parent: usize| is_skewed(&span, &ordered[parent].span));
+        let in_circle = in_circle[number];
+        let missing_parent = parent.is_none() && span.parent_span_id.is_some() && !in_circle;
+        let skewed = !in_circle && parent.is_some_and(|parent: usize| is_skewed(&span, &ordered[parent].span));
         let place = ordered.len();
         ordered.push(TraceSpan {
             span,
@@ -370,6 +376,7 @@ fn in_display_order(mut spans: Vec<SpanHit>) -> Vec<TraceSpan> {
             depth,
             n_logs: 0,
             missing_parent,
+            in_circle,
             skewed,
         });
         waiting.extend(children[number].iter().rev().map(|child| (*child, Some(place), depth + 1)));
@@ -377,8 +384,9 @@ fn in_display_order(mut spans: Vec<SpanHit>) -> Vec<TraceSpan> {
     ordered
 }
 
-/// Takes the parent from one span of each circle, the first in order of start.
-fn break_circles(parents: &mut [Option<usize>]) {
+/// Takes the parent from one span of each circle, the first in order of start; says which spans are in one.
+fn break_circles(parents: &mut [Option<usize>]) -> Vec<bool> {
+    let mut in_circle = vec![false; parents.len()];
     // 0 = not seen, else the number of the walk that saw it first
     let mut seen = vec![0usize; parents.len()];
     for start in 0..parents.len() {
@@ -399,10 +407,16 @@ fn break_circles(parents: &mut [Option<usize>]) {
                 next = parents[number];
             }
             if next == Some(at) {
+                let mut member = at;
+                while !in_circle[member] {
+                    in_circle[member] = true;
+                    member = parents[member].unwrap_or(member);
+                }
                 parents[first] = None;
             }
         }
     }
+    in_circle
 }
 
 /// Whether a child's times contradict its parent's. Messages and work that outlives its parent are not calls, so only a

@@ -111,11 +111,11 @@ def test_circles_duplicates_missing_parents_and_many_levels_break_nothing(make_l
     columns = lake.get(f"/api/v1/traces/{odd}", format="columns")
     assert sorted(columns["spans"]["span_id"]) == ids, "each span once"
     is_a_tree(columns)
-    by_id = dict(zip(columns["spans"]["span_id"], zip(columns["spans"]["parent"], columns["spans"]["missing_parent"])))
-    missing = {span for span, (_, is_missing) in by_id.items() if is_missing}
+    by_id = dict(zip(columns["spans"]["span_id"], zip(columns["spans"]["parent"], columns["spans"]["missing_parent"], columns["spans"]["in_circle"])))
+    assert {span for span, (_, is_missing, _) in by_id.items() if is_missing} == {f"{n:016x}" for n in (3, 4)}
+    assert {span for span, (_, _, in_circle) in by_id.items() if in_circle} == {f"{n:016x}" for n in (11, 12, 13, 14)}
     # a circle begins with its earliest span
-    assert missing == {f"{n:016x}" for n in (3, 4, 11, 14)}
-    assert {span for span, (parent, _) in by_id.items() if parent < 0} == missing | {f"{1:016x}"}
+    assert {span for span, (parent, _, _) in by_id.items() if parent < 0} == {f"{n:016x}" for n in (1, 3, 4, 11, 14)}
     assert columns["spans"]["span_id"][by_id[f"{15:016x}"][0]] == f"{12:016x}"
     _, nodes = by_xray(client, odd)
     assert sorted(one["id"] for one, _, _ in nodes) == ids
@@ -128,7 +128,7 @@ def test_circles_duplicates_missing_parents_and_many_levels_break_nothing(make_l
         (shop,) = [service for service in services if "SummaryStatistics" in service]
         assert (shop["Name"], shop["SummaryStatistics"]["TotalCount"]) == ("shop", n_entries), trace
     listed = lake.get("/api/v1/traces", start="-1h")["traces"]
-    assert {trace["trace_id"]: (trace["span_count"], trace["missing_parents"]) for trace in listed} == {deep: (LEVELS, 0), odd: (9, 4)}
+    assert {trace["trace_id"]: (trace["span_count"], trace["missing_parents"]) for trace in listed} == {deep: (LEVELS, 0), odd: (9, 2)}
     for trace in (deep, odd):
         analysis = lake.get(f"/api/v1/traces/{trace}/analysis")
         assert analysis["coverage"]["complete"], analysis["coverage"]

@@ -24,15 +24,16 @@ fn assemble(spans: Vec<SpanHit>, logs: Vec<LogHit>) -> Trace {
     Trace::assemble(id, spans, logs, Coverage::new(TimeRange::ALL), Duration::ZERO).expect("a trace")
 }
 
-/// `id` with dots for its depth, `!` for a missing parent, `~` for skew, `*` while in progress.
+/// `id` with dots for its depth, `!` for a missing parent, `@` in a circle, `~` for skew, `*` while in progress.
 fn outline(trace: &Trace) -> String {
     let line = |span: &TraceSpan| {
         let sign = |flag: bool, sign: &'static str| if flag { sign } else { "" };
         format!(
-            "{}{}{}{}{}",
+            "{}{}{}{}{}{}",
             ".".repeat(span.depth),
             span.span.span_id,
             sign(span.missing_parent, "!"),
+            sign(span.in_circle, "@"),
             sign(span.skewed, "~"),
             sign(span.span.in_progress, "*")
         )
@@ -63,21 +64,29 @@ fn spans_stand_depth_first_by_start() {
 #[test]
 fn missing_parents_and_circles_make_roots() {
     assert_eq!(outline(&assemble(vec![span("a", None, 0, 9), span("b", Some("x"), 1, 1)], vec![])), "a b!");
-    assert_eq!(outline(&assemble(vec![span("a", Some("a"), 0, 9)], vec![])), "a!");
+    assert_eq!(outline(&assemble(vec![span("a", Some("a"), 0, 9)], vec![])), "a@");
     let circle = vec![
         span("a", Some("c"), 0, 9),
         span("b", Some("a"), 1, 1),
         span("c", Some("b"), 2, 1),
         span("d", Some("c"), 3, 1),
     ];
-    assert_eq!(outline(&assemble(circle, vec![])), "a! .b ..c ...d");
+    assert_eq!(outline(&assemble(circle, vec![])), "a@ .b@ ..c@ ...d");
     let two = vec![
         span("a", Some("b"), 5, 1),
         span("b", Some("a"), 0, 9),
         span("x", Some("y"), 7, 1),
         span("y", Some("x"), 8, 1),
     ];
-    assert_eq!(outline(&assemble(two, vec![])), "b! .a x! .y");
+    assert_eq!(outline(&assemble(two, vec![])), "b@ .a@ x@ .y@");
+    // what hangs at a circle is judged by its own parent; the circle's own times say nothing of clocks
+    let timed = vec![
+        span("r", Some("a"), 0, 9),
+        span("a", Some("b"), 1, 5),
+        span("b", Some("r"), 2, 3),
+        span("late", Some("b"), 1, 1),
+    ];
+    assert_eq!(outline(&assemble(timed, vec![])), "r@ .b@ ..a@ ..late~");
 }
 
 #[test]

@@ -101,6 +101,7 @@ mod tests {
                 depth: 0,
                 n_logs: 0,
                 missing_parent: false,
+                in_circle: false,
                 skewed: false,
             }],
             logs: vec![],

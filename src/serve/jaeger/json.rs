@@ -8,7 +8,7 @@
 //! | attributes | tags, with the type that their text reads as; whole numbers beyond 2^53 are text of type `int64`, as Jaeger has them |
 //! | kind, status, scope, trace state | tags `span.kind`, `otel.status_code`, `otel.status_description`, `error`, `otel.scope.name`, `w3c.tracestate` |
 //! | events | logs; the event's name is the field `event` |
-//! | a missing parent, a clock that differs, a part in progress, a trace that is cut | warnings |
+//! | a missing parent, a circle of parents, a clock that differs, a part in progress, a trace that is cut | warnings |
 
 use std::collections::HashMap;
 
@@ -83,6 +83,12 @@ fn span(trace: &Trace, placed: &TraceSpan, process_id: &str) -> Value {
     let mut warnings = Vec::new();
     if placed.missing_parent {
         warnings.push(format!("its parent {} is not here", span.parent_span_id.as_deref().unwrap_or_default()));
+    }
+    if placed.in_circle && placed.parent.is_none() {
+        warnings.push(format!(
+            "its parent {} is below it: their parents go in a circle",
+            span.parent_span_id.as_deref().unwrap_or_default()
+        ));
     }
     if placed.skewed {
         warnings.push("its times contradict its parent's: their clocks differ".into());
@@ -176,6 +182,7 @@ mod tests {
             depth: 0,
             n_logs: 0,
             missing_parent,
+            in_circle: false,
             skewed: false,
         };
         let mut first = placed("00000000000000aa", None, "api", false);
@@ -270,6 +277,10 @@ mod tests {
         assert_eq!(first["warnings"], Value::Null);
         assert_eq!(spans[1]["references"][0]["refType"], "CHILD_OF");
         assert_eq!(spans[1]["warnings"], json!(["its parent 00000000000000aa is not here"]));
+        whole.spans[1].missing_parent = false;
+        whole.spans[1].in_circle = true;
+        let circle = "its parent 00000000000000aa is below it: their parents go in a circle";
+        assert_eq!(read(&whole)["spans"][1]["warnings"], json!([circle]));
         whole.coverage.incomplete(ProblemKind::Limit, "spans of a trace", "the trace has more");
         assert_eq!(read(&whole)["warnings"], json!(["the trace has more"]));
     }
