@@ -1,5 +1,7 @@
 //! What X-Ray's clients read of whole traces: `BatchGetTraces`; and what reading traces takes ([`super::summaries`]).
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use axum::http::Request;
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Receiver, Result, missing};
 use crate::decode::AtMost;
+use crate::model::TraceId;
 use crate::query::xray::{TraceFacts, aside, documents, facts, walk};
 use crate::query::{self, Trace};
 
@@ -54,7 +57,7 @@ impl Receiver {
         super::one_page(call.next_token.as_deref())?;
         let (mut traces, mut unprocessed) = (Vec::new(), Vec::new());
         let mut bytes_left = MAX_DOCUMENT_BYTES;
-        for text in ids {
+        for text in once(ids, |text| facts::trace_id(text)) {
             let found = match facts::trace_id(&text) {
                 Some(id) => self.engine()?.documents_of_trace(id).await?.map(readable).transpose()?,
                 None => None,
@@ -69,6 +72,12 @@ impl Receiver {
         }
         Ok(json!({ "Traces": traces, "UnprocessedTraceIds": unprocessed }))
     }
+}
+
+/// Each trace once, where it was named first, in whatever spelling; what is no ID stays as it is.
+pub(super) fn once<T>(ids: Vec<T>, id_of: impl Fn(&T) -> Option<TraceId>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|one| id_of(one).is_none_or(|id| seen.insert(id))).collect()
 }
 
 pub(super) fn unreadable() -> Error {
@@ -123,8 +132,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{TimeRange, TraceId};
+    use crate::model::TimeRange;
     use crate::query::{Coverage, Problem, ProblemKind};
+
+    #[test]
+    fn a_trace_that_is_named_twice_is_answered_once() {
+        let named = ["1-5759e988-bd862e3fe1be46a994272793", "no ID", "5759e988bd862e3fe1be46a994272793", "no ID"];
+        let others = ["1-5759e988-bd862e3fe1be46a994272794", named[0]];
+        let asked: Vec<&str> = named.into_iter().chain(others).collect();
+        assert_eq!(once(asked, |text| facts::trace_id(text)), [named[0], "no ID", "no ID", others[0]]);
+    }
 
     #[test]
     fn a_trace_that_cannot_be_read_is_no_answer_and_one_that_is_cut_is() {

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::reads::{documents_of, readable};
+use super::reads::{documents_of, once, readable};
 use super::{Error, Receiver, Result, missing};
 use crate::decode::{AtMost, TEXT_ANNOTATIONS};
 use crate::model::{TimeRange, TraceId, Typed};
@@ -263,7 +263,7 @@ impl Receiver {
             return Err(Error::InvalidRequest("StartTime must not be after EndTime".into()));
         }
         let token = self.retrievals.start(Retrieval {
-            ids: ids.iter().map(id).collect::<Result<_>>()?,
+            ids: once(ids.iter().map(id).collect::<Result<_>>()?, |id| Some(*id)),
             // both ends count; i64 saturates
             range: TimeRange::new((start * 1e9) as i64, ((end * 1e9) as i64).saturating_add(1)),
             started_nanos: self.clock.now_nanos(),
