@@ -287,7 +287,9 @@ fn metadata(span: &SpanHit, is_segment: bool, name: &str, annotations: &[Annotat
         let is_told = (told_as == Some(value.as_str()) && (has_database || !is_of_database))
             || (has_database && matches!(key.as_str(), "db.user" | "db.connection_string"))
             || aws_member(key).is_some()
-            || AWS_SPELLINGS.iter().any(|(_, names)| names.contains(&key.as_str()) && aws_spelled(span, names) == Some(value.as_str()))
+            || AWS_SPELLINGS
+                .iter()
+                .any(|(_, names)| names.contains(&key.as_str()) && aws_spelled(span, names) == Some(value.as_str()))
             || annotations.iter().any(|annotated| annotated.key == key);
         match key.strip_prefix("aws.xray.") {
             Some(own) => {

@@ -257,7 +257,10 @@ pub(super) fn cause(span: &SpanHit) -> Map<String, Value> {
     });
     let mut exceptions: Vec<Value> = exceptions.collect();
     // a document's own exceptions are all that it has
-    let message = span.status_message.as_deref().filter(|message| !message.is_empty() && !is_of_xray && span.status_code == "ERROR");
+    let message = span
+        .status_message
+        .as_deref()
+        .filter(|message| !message.is_empty() && !is_of_xray && span.status_code == "ERROR");
     if let Some(message) = message.filter(|_| exceptions.is_empty()) {
         exceptions.push(json!({ "id": id_of_exception(span, 0), "message": message }));
     }

@@ -422,7 +422,14 @@ mod tests {
             duration_nano: 7,
             scope_name: scope.map(str::to_string),
             resource_attributes: attributes(&[("service.name", service)]),
-            attributes: attributes(&[("n", "5"), ("share", "0.5"), ("vip", "true"), ("name", "x"), ("list", "[1]"), (TEXT_ANNOTATIONS, "[]")]),
+            attributes: attributes(&[
+                ("n", "5"),
+                ("share", "0.5"),
+                ("vip", "true"),
+                ("name", "x"),
+                ("list", "[1]"),
+                (TEXT_ANNOTATIONS, "[]"),
+            ]),
             ..SpanHit::default()
         };
         let hits = [

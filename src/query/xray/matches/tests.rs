@@ -109,7 +109,10 @@ fn spans_of_any_protocol_are_documents() {
     assert_eq!(second[1]["cause"]["exceptions"][0], json!({"type": "CardError", "message": "card declined"}));
     let fifth = of(5);
     let select = &fifth[0]["subsegments"][0]["subsegments"][0];
-    assert_eq!(select["sql"], json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"}));
+    assert_eq!(
+        select["sql"],
+        json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"})
+    );
     assert_eq!(select["name"], "shop@db1", "an inferred database has the name of the call");
     assert_eq!(select["metadata"]["default"], json!({"server.address": "db1", "otel.span.name": "SELECT shop"}));
     assert_eq!(fifth[0]["origin"], "AWS::EKS::Container");
@@ -163,7 +166,10 @@ fn a_call_in_no_segment_is_a_segment_and_a_subsegment() {
         (&call["id"], &call["name"], &call["namespace"]),
         (&json!("0000000000000002"), &json!("shop@db1"), &json!("remote"))
     );
-    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"}));
+    assert_eq!(
+        call["sql"],
+        json!({"database_type": "postgresql", "url": "SELECT shop", "connection_string": "localhost/shop"})
+    );
     assert_eq!((&call["annotations"], &call["fault"]), (&json!({"tenant": "a"}), &json!(true)));
     assert_eq!(call["subsegments"][0]["name"], "wait", "what it did is below the call");
     // the segment's ID is its own, and the same whenever it is asked for
@@ -249,7 +255,10 @@ fn what_a_document_has_no_member_for_is_metadata() {
         }})
     );
     let call = &root["subsegments"][0];
-    assert_eq!(call["sql"], json!({"database_type": "postgresql", "url": "charge", "connection_string": "localhost/shop"}));
+    assert_eq!(
+        call["sql"],
+        json!({"database_type": "postgresql", "url": "charge", "connection_string": "localhost/shop"})
+    );
     let rest = json!({"db.operation.name": "SELECT", "db.collection.name": "orders", "exception.stacktrace": python, "otel.span.name": "charge"});
     assert_eq!(call["metadata"]["default"], rest);
 }
@@ -350,7 +359,11 @@ fn a_document_has_the_very_texts_that_were_sent() {
         call["aws"],
         json!({"request_id": "12345678", "account_id": "123456789012", "table_name": "42", "retries": 3})
     );
-    assert_eq!(call["annotations"], json!({"price": "1.10"}), "a list that is text itself says nothing of types");
+    assert_eq!(
+        call["annotations"],
+        json!({"price": "1.10"}),
+        "a list that is text itself says nothing of types"
+    );
     let of_resource = &told[0]["metadata"]["default"];
     assert_eq!(
         (&of_resource["otel.resource.service.version"], &of_resource["otel.resource.cloud.account.id"]),
@@ -384,7 +397,10 @@ fn what_a_span_failed_with_is_its_cause() {
     assert_eq!((&causes[2], &causes[3]), (&json!(null), &json!(null)));
     assert_eq!(causes[4], json!("1234567890123456"), "as it was sent");
     let mut ids = vec![id(0, 0), id(1, 0), id(1, 1)];
-    assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())), "{ids:?}");
+    assert!(
+        ids.iter().all(|id| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())),
+        "{ids:?}"
+    );
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((ids.len(), bodies(&trace)), (3, told.clone()), "the same each time");
@@ -402,7 +418,11 @@ fn calls_of_aws_and_of_databases_are_told_as_the_exporter_does() {
             Span::new(1, 0, "api", "SERVER", "api", (0, 99)),
             call(2, "get", &dynamo).with(&[("aws.dynamodb.table_names", r#"["T1"]"#), ("aws.requestId", "123")]),
             call(3, "batch", &dynamo).with(&[("aws.dynamodb.table_names", r#"["T1","T2"]"#), ("aws.operation", "BatchGetItem")]),
-            call(4, "SELECT x", &[("db.system", "postgresql"), ("db.name", "ledgerdb"), ("db.statement", "SELECT ?")]),
+            call(
+                4,
+                "SELECT x",
+                &[("db.system", "postgresql"), ("db.name", "ledgerdb"), ("db.statement", "SELECT ?")],
+            ),
             call(5, "GET", &[("db.system", "redis"), ("db.name", "0"), ("db.statement", "GET ?")]),
             call(6, "rpc", &[("rpc.system", "grpc"), ("rpc.method", "Get")]),
         ],
@@ -426,7 +446,11 @@ fn calls_of_aws_and_of_databases_are_told_as_the_exporter_does() {
 fn a_throttle_is_an_error_whether_its_document_says_so_or_not() {
     let of = |more: &[(&str, &str)]| trace(34, vec![Span::new(1, 0, "api", "SERVER", "api", (0, 9)).with(&[SEGMENT]).with(more)]);
     let throttle = ("aws.xray.throttle", "true");
-    for more in [&[throttle, ("http.status_code", "429")][..], &[throttle, ("aws.xray.error", "false")], &[throttle]] {
+    for more in [
+        &[throttle, ("http.status_code", "429")][..],
+        &[throttle, ("aws.xray.error", "false")],
+        &[throttle],
+    ] {
         let trace = of(more);
         let facts = TraceFacts::of(&trace);
         let summary = facts.summary();
