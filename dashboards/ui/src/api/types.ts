@@ -19,6 +19,8 @@ export interface Coverage {
   rows_matched_at_least: number;
   complete: boolean;
   problems: Problem[];
+  /** How many more there were than are told. */
+  further_problems?: number;
 }
 
 export type Leaf = string | number | boolean | null;

@@ -3,6 +3,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import type { ApiError } from '../api/client';
 import type { Coverage } from '../api/types';
+import { count, plural } from '../text/number';
 import { Icon } from './icons';
 
 /** Only shown when there is no older content to keep. */
@@ -38,17 +39,34 @@ export function Failure({ error, children, onRetry }: { error: ApiError; childre
   );
 }
 
-/** A partial answer says so, and why. */
+function told(coverage: Coverage): JSX.Element[] {
+  const lines = coverage.problems.map((p, i) => <li key={i}><strong>{p.kind}</strong> {p.what}: {p.message}</li>);
+  if (coverage.further_problems) lines.push(<li key="more">and {count(coverage.further_problems)} more</li>);
+  return lines;
+}
+
+/** A partial answer says so, and why. What is told beside a complete one is no warning: see Notes. */
 export function Problems({ coverage }: { coverage: Coverage | null }): JSX.Element | null {
-  if (!coverage || (coverage.complete && coverage.problems.length === 0)) return null;
-  const n = coverage.problems.length;
+  if (!coverage || coverage.complete) return null;
+  const n = coverage.problems.length + (coverage.further_problems ?? 0);
   return (
     <details class="partial">
-      <summary><Icon name="warn" /> Partial answer{n ? `: ${n} ${n === 1 ? 'problem' : 'problems'}` : ''}</summary>
+      <summary><Icon name="warn" /> Partial answer{n ? `: ${plural(n, 'problem')}` : ''}</summary>
       <ul>
-        {coverage.problems.map((p, i) => <li key={i}><strong>{p.kind}</strong> {p.what}: {p.message}</li>)}
+        {told(coverage)}
         {n === 0 ? <li>The server could not read all of the range and gave no reason.</li> : null}
       </ul>
+    </details>
+  );
+}
+
+/** What the server tells beside a complete answer, such as how far it looked for what may belong to it. */
+export function Notes({ coverage }: { coverage: Coverage | null }): JSX.Element | null {
+  if (!coverage?.complete || coverage.problems.length === 0) return null;
+  return (
+    <details class="partial quiet">
+      <summary>{plural(coverage.problems.length + (coverage.further_problems ?? 0), 'note')} on this answer</summary>
+      <ul>{told(coverage)}</ul>
     </details>
   );
 }

@@ -7,7 +7,7 @@ import type { ApiError } from '../api/client';
 import type { LogHit } from '../api/types';
 import { Icon, Key } from '../parts/icons';
 import { Splitter } from '../parts/Splitter';
-import { Empty, Failure, Loading, Problems } from '../parts/States';
+import { Empty, Failure, Loading, Notes, Problems } from '../parts/States';
 import type { ListHandle } from '../parts/VirtualList';
 import { useKeys } from '../shell/keys';
 import { RangeControls, shareLink } from '../shell/Shell';
@@ -186,7 +186,8 @@ export function SearchPage(): JSX.Element {
       <div class="sub-bar">
         <Pills pills={s.f} onChange={setPills} />
         <CoverageLine state={s} />
-        {coverage ? <Problems coverage={coverage} /> : null}
+        <Problems coverage={coverage} />
+        <Notes coverage={coverage} />
       </div>
       {error ? <QueryFailure error={error} q={s.q} offset={offset} onRetry={() => run(entry, s)} /> : null}
       {!error && sideFailure.value ? <Failure error={sideFailure.value} onRetry={() => refreshCounts(s)} /> : null}

@@ -7,7 +7,7 @@ import { type ApiError, explain, getJson } from '../api/client';
 import type { Coverage, TraceColumns } from '../api/types';
 import { Icon, Key } from '../parts/icons';
 import { Splitter } from '../parts/Splitter';
-import { Empty, Failure, Loading, Problems } from '../parts/States';
+import { Empty, Failure, Loading, Notes, Problems } from '../parts/States';
 import { type ListHandle, VirtualList } from '../parts/VirtualList';
 import { useKeys } from '../shell/keys';
 import { RangeControls } from '../shell/Shell';
@@ -237,7 +237,7 @@ function Shown({ trace: t, coverage }: { trace: Trace; coverage: Coverage }): JS
             <button type="button" class="button square" aria-label="Unfold one level" title="Unfold one level (])" onClick={() => setShut(shiftLevel(t, shut, 'unfold'))}><Icon name="plus" /></button>
             {s.zoom ? <button type="button" class="button" onClick={() => zoom(null)}>Whole trace <Key k="0" /></button> : null}
           </div>
-        ) : null}
+        ) : <Notes coverage={coverage} />}
       </div>
       <div class="trace-body">
         {view === 'waterfall' ? (

@@ -6,7 +6,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import { type ApiError, explain, streamHits } from '../api/client';
 import type { Coverage, SpanHit } from '../api/types';
 import { Icon } from '../parts/icons';
-import { Empty, Failure, Loading, Problems } from '../parts/States';
+import { Empty, Failure, Loading, Notes, Problems } from '../parts/States';
 import { type ListHandle, VirtualList } from '../parts/VirtualList';
 import { Pills } from '../search/Pills';
 import { useKeys } from '../shell/keys';
@@ -80,7 +80,7 @@ export function TracesPage(): JSX.Element {
       (t) => {
         loadingMore.value = false;
         if (found.value !== f) return;
-        found.value = { ...f, hits: f.hits.concat(hits), cursor: t.next_cursor };
+        found.value = { ...f, hits: f.hits.concat(hits), cursor: t.next_cursor, coverage: t.coverage.complete ? f.coverage : t.coverage };
         last = { ...found.value, top: list.current?.scrollTop() ?? 0 };
       },
       (error: unknown) => {
@@ -148,6 +148,7 @@ export function TracesPage(): JSX.Element {
         <button type="button" class="button small" aria-pressed={!roots} title="Look at every span, not only at the first of each trace" onClick={() => patch('traces', { spans: roots ? 'all' : 'roots' }, 'push')}>All spans</button>
         <span class="coverage" role="status">{found.value ? `${plural(hits.length, thing)}${found.value.cursor ? ' so far' : ''}, newest first` : failed.value ? '' : 'Searching…'}</span>
         <Problems coverage={coverage} />
+        <Notes coverage={coverage} />
       </div>
       {failed.value ? (
         <Failure error={failed.value} onRetry={() => { again.value += 1; }}>
