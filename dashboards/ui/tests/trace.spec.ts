@@ -56,6 +56,24 @@ test('recent requests lead into a trace, and back keeps the list', async ({ page
   await expect(rows.first()).toBeVisible();
 });
 
+test('a trace is found by any of its spans, and spans of traces that began before the range under "All spans"', async ({ page }) => {
+  const trace = await tracedLine(page);
+  const answer = await page.request.get(`api/v1/traces/${trace}`);
+  const { spans } = (await answer.json()) as { spans: { span_id: string; parent_span_id: string | null; start_time_unix_nano: string }[] };
+  const below = spans.find((s) => s.parent_span_id)!;
+  await page.goto(`ui/traces?q=span_id:${below.span_id}`);
+  await expect(page.getByRole('grid').getByRole('row')).toHaveCount(1);
+
+  // A range that begins with the span that started last: its trace began before.
+  const late = spans.reduce((a, b) => (BigInt(b.start_time_unix_nano) > BigInt(a.start_time_unix_nano) ? b : a));
+  const from = BigInt(late.start_time_unix_nano) / 1_000_000n;
+  await page.goto(`ui/traces?q=span_id:${late.span_id}&from=${from}&to=${from + 60_000n}`);
+  await expect(page.getByText('1 span of this range matches; its trace began before.')).toBeVisible();
+  await page.locator('.empty').getByRole('button', { name: 'All spans' }).click();
+  await expect(page).toHaveURL(/spans=all/);
+  await expect(page.getByRole('grid').getByRole('row')).toHaveCount(1);
+});
+
 test('both spellings of an ID open the same trace', async ({ page }) => {
   const trace = await tracedLine(page);
   await page.goto(`ui/trace?id=1-${trace.slice(0, 8)}-${trace.slice(8)}`);

@@ -139,6 +139,27 @@ export interface TraceColumns {
   took_ms: number;
 }
 
+/** A trace of a list: names as in the table `traces`. */
+export interface TraceSummary {
+  trace_id: string;
+  time_unix_nano: string;
+  duration_nano: number;
+  root_service: string | null;
+  root_name: string | null;
+  has_error: boolean;
+  has_fault: boolean;
+  is_partial: boolean;
+  error_count: number;
+  missing_parents: number;
+}
+
+export interface TraceList {
+  traces: TraceSummary[];
+  next_cursor: string | null;
+  coverage: Coverage;
+  took_ms: number;
+}
+
 export interface AlertNotification {
   time_unix_nano: string;
   channel: string;

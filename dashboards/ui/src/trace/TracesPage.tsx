@@ -1,10 +1,9 @@
-// Ways into a trace: paste its ID in any spelling, or take one of the recent requests.
+// Ways into a trace: paste its ID in any spelling, or take one of the recent ones: those of which a span meets the query, or single spans.
 
 import { useSignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { type ApiError, explain, streamHits } from '../api/client';
-import type { Coverage, SpanHit } from '../api/types';
+import { type ApiError, explain } from '../api/client';
 import { Icon } from '../parts/icons';
 import { Empty, Failure, Loading, Notes, Problems } from '../parts/States';
 import { type ListHandle, VirtualList } from '../parts/VirtualList';
@@ -13,21 +12,15 @@ import { useKeys } from '../shell/keys';
 import { RangeControls } from '../shell/Shell';
 import { notice } from '../state/notices';
 import { go, href, patch, stateOf } from '../state/router';
-import { duration, plural } from '../text/number';
+import { count, duration, plural } from '../text/number';
 import { type Pill, compose, splitAt } from '../text/query';
 import { serviceClass } from '../text/severity';
 import { findTraceId } from '../text/trace-id';
 import { clock, date, forApi, full, inOtherZone, millisOf, resolve } from '../text/time';
+import { type Asked, type Page, type Row, countSpans, fetchPage } from './found';
 
-const PAGE = 200;
-/** The list is of requests: the spans that began one. */
-const ROOTS = 'is_root:true';
-
-interface Found {
+interface Found extends Page {
   key: string;
-  hits: SpanHit[];
-  cursor: string | null;
-  coverage: Coverage;
 }
 
 /** The last list, so that going back from a trace paints at once. */
@@ -39,10 +32,8 @@ export function TracesPage(): JSX.Element {
   const again = useSignal(0);
   const { query, offset } = compose(s.q, s.f);
   const roots = s.spans === 'roots';
-  const sent = !roots ? query : query ? `${ROOTS} AND (${query})` : ROOTS;
-  const shift = offset < 0 ? -1 : !roots ? offset : offset + ROOTS.length + 6;
-  const thing = roots ? 'request' : 'span';
-  const key = JSON.stringify([sent, s.from, s.to]);
+  const asked: Asked = { kind: s.spans, q: query, start: forApi(s.from), end: forApi(s.to) };
+  const key = JSON.stringify([s.spans, query, s.from, s.to]);
   const found = useSignal<Found | null>(last);
   const failed = useSignal<ApiError | null>(null);
   const loadingMore = useSignal(false);
@@ -59,11 +50,10 @@ export function TracesPage(): JSX.Element {
       requestAnimationFrame(() => list.current?.scrollTo(top));
     }
     const abort = new AbortController();
-    const hits: SpanHit[] = [];
     failed.value = null;
-    streamHits<SpanHit>({ table: 'spans', q: sent, start: forApi(s.from), end: forApi(s.to), limit: PAGE }, abort.signal, (h) => { hits.push(...h); }).then(
-      (t) => {
-        found.value = { key, hits, cursor: t.next_cursor, coverage: t.coverage };
+    fetchPage(asked, null, abort.signal).then(
+      (page) => {
+        found.value = { key, ...page };
         last = { ...found.value, top: 0 };
       },
       (error: unknown) => { failed.value = explain(error); },
@@ -75,12 +65,11 @@ export function TracesPage(): JSX.Element {
     const f = found.value;
     if (!f?.cursor || loadingMore.value || f.key !== key) return;
     loadingMore.value = true;
-    const hits: SpanHit[] = [];
-    streamHits<SpanHit>({ table: 'spans', q: sent, cursor: f.cursor, start: f.coverage.start_unix_nano, end: f.coverage.end_unix_nano, limit: PAGE }, new AbortController().signal, (h) => { hits.push(...h); }).then(
-      (t) => {
+    fetchPage({ ...asked, start: f.coverage.start_unix_nano, end: f.coverage.end_unix_nano }, f.cursor, new AbortController().signal).then(
+      (page) => {
         loadingMore.value = false;
         if (found.value !== f) return;
-        found.value = { ...f, hits: f.hits.concat(hits), cursor: t.next_cursor, coverage: t.coverage.complete ? f.coverage : t.coverage };
+        found.value = { ...f, rows: f.rows.concat(page.rows), cursor: page.cursor, coverage: page.coverage.complete ? f.coverage : page.coverage };
         last = { ...found.value, top: list.current?.scrollTop() ?? 0 };
       },
       (error: unknown) => {
@@ -89,14 +78,15 @@ export function TracesPage(): JSX.Element {
       },
     );
   };
-  const hits = found.value?.hits ?? [];
+  const rows = found.value?.rows ?? [];
+  const linkOf = (row: Row): string => href('trace', { id: row.trace, span: row.span });
   const open = (i: number): void => {
-    const hit = hits[i];
-    if (hit) go(href('trace', roots ? { id: hit.trace_id } : { id: hit.trace_id, span: hit.span_id }));
+    const row = rows[i];
+    if (row) go(linkOf(row));
   };
   const move = (step: number): void => {
-    if (hits.length === 0) return;
-    active.value = Math.max(0, Math.min(hits.length - 1, active.value + step));
+    if (rows.length === 0) return;
+    active.value = Math.max(0, Math.min(rows.length - 1, active.value + step));
     list.current?.reveal(active.value);
   };
   useKeys('Traces', [
@@ -114,11 +104,11 @@ export function TracesPage(): JSX.Element {
     else if (draft.value === s.q) again.value += 1;
     else patch('traces', { q: draft.value }, 'push');
   };
-  const parts = failed.value?.position === null || !failed.value ? null : splitAt(s.q, failed.value.position, shift);
+  const parts = failed.value?.position === null || !failed.value ? null : splitAt(s.q, failed.value.position, offset);
   const coverage = found.value?.coverage ?? null;
   const now = Date.now();
   const dated = date(resolve(s.from, now), s.tz) !== date(resolve(s.to, now), s.tz);
-  const longest = Math.max(1, ...hits.map((h) => h.duration_nano));
+  const longest = Math.max(1, ...rows.map((r) => r.length));
   return (
     <div class="traces">
       <h1 class="sr-only">Traces</h1>
@@ -145,8 +135,8 @@ export function TracesPage(): JSX.Element {
       </form>
       <div class="sub-bar">
         <Pills pills={s.f} onChange={setPills} />
-        <button type="button" class="button small" aria-pressed={!roots} title="Look at every span, not only at the first of each trace" onClick={() => patch('traces', { spans: roots ? 'all' : 'roots' }, 'push')}>All spans</button>
-        <span class="coverage" role="status">{found.value ? `${plural(hits.length, thing)}${found.value.cursor ? ' so far' : ''}, newest first` : failed.value ? '' : 'Searching…'}</span>
+        <button type="button" class="button small" aria-pressed={!roots} title="List each span that matches, not the trace it is of" onClick={() => patch('traces', { spans: roots ? 'all' : 'roots' }, 'push')}>All spans</button>
+        <span class="coverage" role="status">{found.value ? `${plural(rows.length, roots ? 'trace' : 'span')}${found.value.cursor ? ' so far' : ''}, ${roots ? 'latest activity' : 'newest'} first` : failed.value ? '' : 'Searching…'}</span>
         <Problems coverage={coverage} />
         <Notes coverage={coverage} />
       </div>
@@ -155,15 +145,15 @@ export function TracesPage(): JSX.Element {
           {parts ? <p class="mono query-mark">{parts.before}<mark>{parts.at || '␣'}</mark>{parts.after}</p> : null}
         </Failure>
       ) : null}
-      {hits.length > 0 ? (
+      {rows.length > 0 ? (
         <>
           <div class="traces-head" aria-hidden="true"><span class="at">Start</span><span class="what">Service · operation</span><span class="took">Duration</span><span class="lane" /></div>
           <VirtualList
             class="traces-list"
             role="grid"
-            label="Recent requests, newest first"
+            label={roots ? 'Traces, latest activity first' : 'Spans, newest first'}
             columns={4}
-            count={hits.length}
+            count={rows.length}
             rowHeight={24}
             handle={list}
             active={active.value >= 0 ? `request-${active.value}` : undefined}
@@ -171,7 +161,7 @@ export function TracesPage(): JSX.Element {
             onScroll={(top) => { if (last) last.top = top; }}
             onKeyDown={(e) => {
               const page = list.current?.pageSize() ?? 20;
-              const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -hits.length, End: hits.length }[e.key];
+              const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[e.key];
               if (!step) return;
               e.preventDefault();
               move(step);
@@ -182,36 +172,57 @@ export function TracesPage(): JSX.Element {
               if (i && !target.closest('a')) open(Number(i));
             }}
             row={(i) => {
-              const h = hits[i];
-              if (!h) return null;
-              const at = millisOf(h.start_time_unix_nano);
-              const failedSpan = h.status_code === 'ERROR';
+              const r = rows[i];
+              if (!r) return null;
+              const at = millisOf(r.startNanos);
               return (
-                <div key={h.id} role="row" id={`request-${i}`} data-i={i} aria-rowindex={i + 1} class={`request ${serviceClass(h.service_name ?? '')}${failedSpan ? ' error' : ''}${i === active.value ? ' active' : ''}`}>
+                <div key={r.key} role="row" id={`request-${i}`} data-i={i} aria-rowindex={i + 1} class={`request ${serviceClass(r.service)}${r.failed ? ' error' : ''}${i === active.value ? ' active' : ''}`}>
                   <span role="gridcell" class="at" title={inOtherZone(at, s.tz)}>{dated ? full(at, s.tz).slice(5) : clock(at, s.tz)}</span>
                   <span role="gridcell" class="what">
-                    <a href={href('trace', roots ? { id: h.trace_id } : { id: h.trace_id, span: h.span_id })} tabIndex={-1}><i class="dot" />{h.service_name ?? 'unknown'} <span class="operation">{h.name}</span></a>
-                    {failedSpan ? <b class="letter sev-error" title={h.status_message ?? 'Error'}>E</b> : null}
-                    {h.in_progress ? <span class="badge note">in progress</span> : null}
+                    <a href={linkOf(r)} tabIndex={-1}><i class="dot" />{r.service || 'unknown'} <span class="operation">{r.name}</span></a>
+                    {r.failed ? <b class="letter sev-error" title={r.failed}>E</b> : null}
+                    {r.missingParent ? <span class="badge note" title="A span names a parent that was not received">parent missing</span> : null}
+                    {r.inProgress ? <span class="badge note">in progress</span> : null}
                   </span>
-                  <span role="gridcell" class="took">{duration(h.duration_nano)}</span>
-                  <span role="gridcell" class="lane"><i class="span-bar" style={{ left: '0', width: `${Math.max(0.3, (h.duration_nano / longest) * 100)}%` }} /></span>
+                  <span role="gridcell" class="took">{r.inProgress ? (r.length ? `${duration(r.length)}…` : '–') : duration(r.length)}</span>
+                  <span role="gridcell" class="lane"><i class="span-bar" style={{ left: '0', width: `${Math.max(0.3, (r.length / longest) * 100)}%` }} /></span>
                 </div>
               );
             }}
           />
         </>
       ) : null}
-      {found.value && hits.length === 0 ? (
-        <Empty title={roots ? 'No request started in this range.' : 'No span matches in this range.'}>
-          <ul>
-            {s.q || s.f.length ? <li>Remove a filter or a word of the query{s.f.some((f) => f.field === 'severity' || f.field === 'log_group') ? ': spans have neither severity nor log group' : ''}.</li> : null}
-            <li><button type="button" class="link-button" onClick={() => patch('traces', { from: '-24h', to: 'now' }, 'push')}>Look at the last 24 hours</button></li>
-            <li>A trace whose first span did not arrive is not in this list; its ID still opens it.</li>
-          </ul>
-        </Empty>
-      ) : null}
-      {!found.value && !failed.value ? <Loading rows={16} label="Searching" /> : null}
+      {found.value?.key === key && rows.length === 0 ? <Nothing key={key} asked={asked} filters={s.f} /> : null}
+      {found.value?.key !== key && rows.length === 0 && !failed.value ? <Loading rows={16} label="Searching" /> : null}
     </div>
+  );
+}
+
+/** No row: what to try. A trace that began before the range may have spans in it. */
+function Nothing({ asked, filters }: { asked: Asked; filters: readonly Pill[] }): JSX.Element {
+  const roots = asked.kind === 'roots';
+  const spans = useSignal<number | null>(null);
+  useEffect(() => {
+    if (!roots) return;
+    const abort = new AbortController();
+    // Only an aid: without the number the way stays open.
+    countSpans(asked, abort.signal).then((n) => { spans.value = n; }, () => {});
+    return () => abort.abort();
+  }, []);
+  const n = spans.value;
+  return (
+    <Empty title={!roots ? 'No span matches in this range.' : asked.q ? 'No trace with a matching span began in this range.' : 'No trace began in this range.'}>
+      {roots && n !== 0 ? (
+        <p class="empty-way">
+          <button type="button" class="button" onClick={() => patch('traces', { spans: 'all' }, 'push')}>All spans</button>{' '}
+          <span class="muted">{n === null ? 'Spans of traces that began before are listed there.' : n === 1 ? '1 span of this range matches; its trace began before.' : `${count(n)} spans of this range match; their traces began before.`}</span>
+        </p>
+      ) : null}
+      <ul>
+        {roots && n === 0 ? <li>No single span of this range matches either.</li> : null}
+        {asked.q ? <li>Remove a filter or a word of the query{filters.some((f) => f.field === 'severity' || f.field === 'log_group') ? ': spans have neither severity nor log group' : ''}.</li> : null}
+        <li><button type="button" class="link-button" onClick={() => patch('traces', { from: '-24h', to: 'now' }, 'push')}>Look at the last 24 hours</button></li>
+      </ul>
+    </Empty>
   );
 }
