@@ -29,6 +29,19 @@ export function duration(nanos: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
+/** A mark of a time axis: as a duration, without needless zeros: `250 ms`, `2.5 s`, `1 min 30 s`, `6 h`, `2 d 12 h`. */
+export function axisLabel(nanos: number): string {
+  if (nanos < 60e9) return duration(nanos).replace(/\.(\d*?)0+ /, (_, kept: string) => (kept ? `.${kept} ` : ' '));
+  let seconds = Math.round(nanos / 1e9);
+  const parts: string[] = [];
+  for (const [size, unit] of [[86_400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']] as const) {
+    const n = Math.floor(seconds / size);
+    seconds -= n * size;
+    if (n) parts.push(`${n} ${unit}`);
+  }
+  return parts.join(' ');
+}
+
 const BYTES = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
 
 /** `1.20 GB` */

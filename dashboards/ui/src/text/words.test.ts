@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { bytes, duration, measure } from './number';
+import { axisLabel, bytes, duration, measure } from './number';
 import { type Pill, compose, parsePill, pillQuery, pillText, splitAt, togglePill } from './query';
 import { serviceClass } from './severity';
 import { findTraceId, xraySpelling } from './trace-id';
@@ -11,6 +11,10 @@ describe('numbers', () => {
   test('durations have at most three digits and always a unit', () => {
     expect([0, 850, 1500, 24_100_000, 708_100_000, 999_700_000, 6_040_000_000, 125e9, 7300e9].map(duration))
       .toEqual(['0 s', '850 ns', '1.50 µs', '24.1 ms', '708 ms', '1.00 s', '6.04 s', '2 min 5 s', '2 h 1 min']);
+  });
+  test('marks of an axis have no needless zeros', () => {
+    expect([0, 250e6, 2.5e9, 5e9, 10e9, 1.25e6, 60e9, 90e9, 6 * 3600e9, 9000e9, 60 * 3600e9].map(axisLabel))
+      .toEqual(['0 s', '250 ms', '2.5 s', '5 s', '10 s', '1.25 ms', '1 min', '1 min 30 s', '6 h', '2 h 30 min', '2 d 12 h']);
   });
   test('bytes and measures', () => {
     expect(bytes(1_200_000)).toBe('1.20 MB');

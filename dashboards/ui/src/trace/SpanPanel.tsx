@@ -97,8 +97,8 @@ export function SpanPanel({ trace: t, span: i, tab, log, onTab, onClose, onSelec
           <>
             <Group title="Span">
               {t.error[i] ? <p class="sev-error sev-line"><b class="letter">E</b> {span?.status_message || 'This span failed.'}</p> : null}
-              <Plain name="duration" value={duration(t.length[i]!)} />
-              <Plain name="self time" value={`${duration(self)} · ${Math.round((self / Math.max(1, t.length[i]!)) * 100)} %`} />
+              <Plain name="duration" value={!t.inProgress[i] ? duration(t.length[i]!) : t.length[i]! > 0 ? `${duration(t.length[i]!)} so far` : 'in progress'} />
+              {t.inProgress[i] && t.length[i] === 0 ? null : <Plain name="self time" value={`${duration(self)} · ${Math.round((self / Math.max(1, t.length[i]!)) * 100)} %`} />}
               <Plain name="start" value={`+${duration(t.start[i]!)} · ${full(startMs, tz)} ${zoneLabel(tz, startMs)}`} title={inOtherZone(startMs, tz)} />
               <Plain name="kind" value={t.kind[i]!} />
               <FieldRow name="span_id" field="span_id" value={id} actions={actions} />

@@ -285,7 +285,7 @@ function Head({ trace: t, coverage, onError }: { trace: Trace; coverage: Coverag
         <div class="tools"><RangeControls range={false} /></div>
       </div>
       <div class="trace-facts">
-        {t.n ? <b>{duration(t.duration)}</b> : null}
+        {t.n ? <b>{!open ? duration(t.took) : t.took > 0 ? `${duration(t.took)} so far` : 'in progress'}</b> : null}
         <span>{plural(t.n, 'span')}</span>
         <span>{plural(t.services.length, 'service')}</span>
         <span>{plural(t.logs.n, 'log')}</span>

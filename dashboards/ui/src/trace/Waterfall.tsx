@@ -7,15 +7,19 @@ import { Icon } from '../parts/icons';
 import { Splitter } from '../parts/Splitter';
 import { type ListHandle, VirtualList } from '../parts/VirtualList';
 import { prefs, setPrefs } from '../state/prefs';
-import { count, duration } from '../text/number';
+import { axisLabel, count, duration } from '../text/number';
 import { letter, serviceClass, severityClass } from '../text/severity';
 import { clock, millisOf } from '../text/time';
-import { MAX_INDENT, type Trace, axisMarks, canFold, isLogRow, logOfRow, logsOfSpan } from './model';
+import { MAX_INDENT, type Trace, axisMarks, canFold, isLogRow, labelPlace, logOfRow, logsOfSpan } from './model';
 
 export const ROW = 24;
 /** Most log ticks drawn on one bar. */
 const MAX_TICKS = 60;
 const INDENT = 12;
+/** Width of a letter of a duration, and what is free around it, in pixels; as in trace.css. */
+const LETTER = { wide: 7.2, narrow: 6.6 };
+const AROUND = { wide: 10, narrow: 6 };
+const NARROW = 700;
 
 export interface Zoom {
   start: number;
@@ -108,22 +112,40 @@ export function Waterfall(props: Props): JSX.Element {
   const percent = (offset: number): number => ((offset - shown.start) / width) * 100;
   const marks = axisMarks(shown.start, shown.end, 4);
   const nameWidth = prefs.value.nameWidth;
+  // A bar may fill the time column: its duration stands in the room kept free behind that.
+  const narrow = innerWidth <= NARROW;
+  const textWidth = (text: string): number => Math.ceil(text.length * (narrow ? LETTER.narrow : LETTER.wide)) + (narrow ? AROUND.narrow : AROUND.wide);
+  const gutter = textWidth('0'.repeat(Math.max(7, duration(trace.duration).length) + 1));
+  const lane = useSignal(0);
+  useEffect(() => {
+    const axis = box.current?.querySelector('.axis');
+    if (!axis) return;
+    const measure = (): void => { lane.value = axis.clientWidth; };
+    const seen = new ResizeObserver(measure);
+    seen.observe(axis);
+    measure();
+    return () => seen.disconnect();
+  }, []);
+  const place = (text: string, left: number, right: number, ticks: readonly number[]): number => {
+    const px = (share: number): number => (share / 100) * lane.value;
+    return labelPlace(textWidth(text), px(left) - 2, px(right) + 2, lane.value + gutter, ticks.map(px));
+  };
 
   const draw = (i: number): JSX.Element | null => {
     const row = rows[i];
     if (row === undefined) return null;
     return isLogRow(row)
-      ? <LogRow key={`l${row}`} {...props} row={row} index={i} percent={percent} />
-      : <SpanRow key={`s${row}`} {...props} row={row} index={i} percent={percent} />;
+      ? <LogRow key={`l${row}`} {...props} row={row} index={i} percent={percent} place={place} />
+      : <SpanRow key={`s${row}`} {...props} row={row} index={i} percent={percent} place={place} />;
   };
   const d = drag.value;
   return (
-    <div class="waterfall" ref={box} style={{ '--name': `${nameWidth}px` }} onPointerDown={onPointerDown}>
+    <div class="waterfall" ref={box} style={{ '--name': `${nameWidth}px`, '--gutter': `${gutter}px` }} onPointerDown={onPointerDown}>
       <div class="waterfall-head">
         <span class="waterfall-title">Service · operation</span>
         <Splitter label="Width of the names" value={nameWidth} min={120} max={900} direction={1} onChange={(w) => setPrefs({ nameWidth: w })} class="name-splitter" />
         <div class="axis" aria-hidden="true">
-          {marks.map((m) => <span key={m} style={{ left: `${percent(m)}%` }}>{duration(m)}</span>)}
+          {marks.map((m) => <span key={m} style={{ left: `${percent(m)}%` }}>{axisLabel(m)}</span>)}
         </div>
       </div>
       <VirtualList
@@ -159,9 +181,11 @@ interface RowProps extends Props {
   row: number;
   index: number;
   percent(offset: number): number;
+  /** The left edge of a duration's text in pixels, for a bar and ticks in per cent. */
+  place(text: string, left: number, right: number, ticks: readonly number[]): number;
 }
 
-function SpanRow({ trace: t, row: i, index, shut, selected, active, percent }: RowProps): JSX.Element {
+function SpanRow({ trace: t, row: i, index, shut, selected, active, percent, place }: RowProps): JSX.Element {
   const depth = t.depth[i]!;
   const foldable = canFold(t, i);
   const folded = shut.has(i);
@@ -177,6 +201,8 @@ function SpanRow({ trace: t, row: i, index, shut, selected, active, percent }: R
   if (t.skewed[i]) notes.push('clock skew');
   if (t.inProgress[i]) notes.push('in progress');
   const below = t.end[i]! - i - 1;
+  const ticks = Array.from(logs.subarray(0, MAX_TICKS), (log) => ({ log, at: percent(t.logs.offset[log]!) })).filter(({ at }) => at >= 0 && at <= 100);
+  const length = !t.inProgress[i] ? duration(t.length[i]!) : t.length[i]! > 0 ? `${duration(t.length[i]!)}…` : 'in progress';
   return (
     <div
       role="row"
@@ -199,27 +225,17 @@ function SpanRow({ trace: t, row: i, index, shut, selected, active, percent }: R
       </span>
       <span role="gridcell" class="lane">
         {outside ? (
-          <span class={`beyond ${right < 0 ? 'before' : 'after'}`}>{right < 0 ? '‹ ' : ''}{duration(t.length[i]!)}{right < 0 ? '' : ' ›'}</span>
+          <span class={`beyond ${right < 0 ? 'before' : 'after'}`}>{right < 0 ? '‹ ' : ''}{length}{right < 0 ? '' : ' ›'}</span>
         ) : (
           <>
             <i class={`span-bar${t.inProgress[i] ? ' open' : ''}`} style={{ left: `${barLeft}%`, width: `${barWidth}%` }} />
-            {Array.from(logs.subarray(0, MAX_TICKS), (log) => {
-              const at = percent(t.logs.offset[log]!);
-              return at < 0 || at > 100 ? null : <i key={log} class={`tick ${severityClass(t.logs.severity[log]!)}`} style={{ left: `${at}%` }} />;
-            })}
-            <Length text={t.inProgress[i] ? `${duration(t.length[i]!)}…` : duration(t.length[i]!)} left={barLeft} right={barLeft + barWidth} />
+            {ticks.map(({ log, at }) => <i key={log} class={`tick ${severityClass(t.logs.severity[log]!)}`} style={{ left: `${at}%` }} />)}
+            <span class="length" style={{ left: `${place(length, barLeft, barLeft + barWidth, ticks.map(({ at }) => at))}px` }}>{length}</span>
           </>
         )}
       </span>
     </div>
   );
-}
-
-/** The duration beside its bar: to the right where there is room, else to the left, else on it. */
-function Length({ text, left, right }: { text: string; left: number; right: number }): JSX.Element {
-  if (right < (innerWidth < 700 ? 70 : 91)) return <span class="length" style={{ left: `${right}%` }}>{text}</span>;
-  if (left > 14) return <span class="length before" style={{ right: `${100 - left}%` }}>{text}</span>;
-  return <span class="length on-bar" style={{ right: `${100 - right}%` }}>{text}</span>;
 }
 
 function LogRow({ trace: t, row, index, percent, selectedLog, active, tz }: RowProps): JSX.Element {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { TraceColumns } from '../api/types';
-import { ancestors, axisMarks, canFold, isLogRow, logOfRow, nextError, originError, readTrace, rowOfLog, selfTimes, shiftLevel, visibleRows } from './model';
+import { ancestors, axisMarks, canFold, isLogRow, labelPlace, logOfRow, nextError, originError, readTrace, rowOfLog, selfTimes, shiftLevel, visibleRows } from './model';
 
 interface Span {
   parent: number;
@@ -133,6 +133,39 @@ describe('times and errors', () => {
   test('axis marks are round and inside', () => {
     expect(axisMarks(0, 10e9, 4)).toEqual([0, 2.5e9, 5e9, 7.5e9]);
     expect(axisMarks(1.2e6, 1.9e6, 4)).toEqual([1.2e6, 1.4e6, 1.6e6, 1.8e6]);
+    expect(axisMarks(0, 71_000e9, 4)).toEqual([0, 6, 12, 18].map((h) => h * 3600e9));
+    expect(axisMarks(0, 50e9, 4)).toEqual([0, 15e9, 30e9, 45e9]);
+    expect(axisMarks(0, 5 * 60e9, 4)).toEqual([0, 120e9, 240e9]);
+    expect(axisMarks(0, 20 * 86_400e9, 4)).toEqual([0, 5, 10, 15].map((d) => d * 86_400e9));
+  });
+
+  test('axis marks are one to nine, of a whole number of steps, whatever the range', () => {
+    fc.assert(fc.property(fc.integer({ min: 1, max: 1e15 }), (end) => {
+      const marks = axisMarks(0, end, 4);
+      expect(marks.length).toBeGreaterThanOrEqual(1);
+      expect(marks.length).toBeLessThanOrEqual(4);
+      expect(marks[0]).toBe(0);
+    }));
+  });
+
+  test('a duration stands beside its bar and clear of ticks', () => {
+    expect(labelPlace(50, 0, 500, 560, [])).toBe(500);
+    expect(labelPlace(50, 200, 520, 560, [])).toBe(150);
+    expect(labelPlace(50, 200, 500, 560, [510])).toBe(150);
+    expect(labelPlace(50, 20, 400, 560, [410])).toBe(412);
+    // nowhere is free: right of the bar, as far as there is room
+    expect(labelPlace(50, 0, 540, 560, [])).toBe(510);
+  });
+
+  test('a duration covers neither bar nor tick where any place is free', () => {
+    const px = fc.integer({ min: 0, max: 500 });
+    fc.assert(fc.property(px, px, fc.array(px, { maxLength: 4 }), (a, b, ticks) => {
+      const [left, right] = [Math.min(a, b), Math.max(a, b)];
+      const at = labelPlace(60, left, right, 560, ticks);
+      expect(at).toBeGreaterThanOrEqual(0);
+      expect(at + 60).toBeLessThanOrEqual(560);
+      expect(at >= right || at + 60 <= left).toBe(true);
+    }));
   });
 
   test('a hundred thousand spans are laid out in a blink', () => {

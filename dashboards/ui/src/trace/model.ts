@@ -8,7 +8,10 @@ export interface Trace {
   id: string;
   xrayId: string;
   startNanos: string;
+  /** At least one nanosecond, since times are drawn as shares of it. */
   duration: number;
+  /** As the server told it; 0 where nothing has ended. */
+  took: number;
   services: string[];
   nErrors: number;
   n: number;
@@ -81,7 +84,7 @@ export function readTrace(t: TraceColumns): Trace {
   for (let l = 0; l < logCount; l++) logOrder[next[home(l)]!++] = l;
 
   return {
-    id: t.trace_id, xrayId: t.xray_trace_id, startNanos: t.start_unix_nano, duration: Math.max(1, t.duration_nano), services: t.services, nErrors: t.n_errors, n,
+    id: t.trace_id, xrayId: t.xray_trace_id, startNanos: t.start_unix_nano, duration: Math.max(1, t.duration_nano), took: t.duration_nano, services: t.services, nErrors: t.n_errors, n,
     spanId: s.span_id, parent: s.parent, depth: s.depth, start: s.start_offset_nano, length: s.duration_nano, service: s.service, name: s.name, kind: s.kind,
     error: s.status_code.map((c) => c === 'ERROR'), missingParent: s.missing_parent, skewed: s.skewed, inProgress: s.in_progress,
     end, self: selfTimes(s.parent, s.start_offset_nano, s.duration_nano), indexOf, errors,
@@ -197,12 +200,34 @@ export function shiftLevel(t: Trace, shut: ReadonlySet<number>, direction: 'fold
   return next;
 }
 
+const SECOND = 1e9;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+/** Steps from ten seconds up to a day; finer and coarser ones are decimal. */
+const STEPS = [10 * SECOND, 15 * SECOND, 30 * SECOND, ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE), ...[1, 2, 3, 6, 12].map((n) => n * HOUR), DAY];
+
 /** Round marks of a time axis: about `wanted` of them between start and end, in nanoseconds. */
 export function axisMarks(start: number, end: number, wanted: number): number[] {
   const raw = Math.max(1, (end - start) / wanted);
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((f) => f >= raw * 0.999) ?? raw;
+  const fits = (step: number): boolean => step >= raw * 0.999;
+  const unit = raw > DAY ? DAY : 1;
+  const power = unit * 10 ** Math.floor(Math.log10(raw / unit));
+  const decimal = [1, 2, 2.5, 5, 10].map((f) => f * power);
+  const step = (raw > 5 * SECOND * 1.001 && raw <= DAY ? STEPS.find(fits) : decimal.find(fits)) ?? raw;
   const marks: number[] = [];
   for (let k = Math.max(0, Math.ceil(start / step - 1e-9)); k * step < end - step * 0.05; k++) marks.push(k * step);
   return marks;
+}
+
+/**
+ * Where a bar's duration is written, so that it covers neither the bar nor a tick: the left edge of the text. All in pixels of the time column;
+ * `room` is its width with what is kept free at its right. To the right of the bar, else to the left, else behind the ticks at the right.
+ */
+export function labelPlace(text: number, left: number, right: number, room: number, ticks: readonly number[]): number {
+  const free = (from: number): boolean => from >= 0 && from + text <= room && !ticks.some((t) => t > from - 1 && t < from + text);
+  if (free(right)) return right;
+  if (free(left - text)) return left - text;
+  const behind = ticks.filter((t) => t >= right).map((t) => t + 2).sort((a, b) => a - b).find(free);
+  return behind ?? Math.max(0, Math.min(right, room - text));
 }
