@@ -11,6 +11,8 @@ import { AlertCard } from './AlertCard';
 import { EVERY_MS } from './AlertsPage';
 import { usePolled } from './polling';
 
+const COLUMNS = ['Time', 'Result', 'Channel', 'To', 'Subject'] as const;
+
 export function AlertPage(): JSX.Element {
   const { id } = stateOf('alert');
   if (!id) return <><h1 class="sr-only">Alert</h1><Empty title="This link names no alert."><p><a href={href('alerts', {})}>All alerts</a></p></Empty></>;
@@ -46,9 +48,9 @@ function One({ id }: { id: string }): JSX.Element {
             <h2>Notices <span class="muted">{alert.notifications.length}</span></h2>
             {alert.notifications.length === 0 ? <p class="muted">Nobody has been told.</p> : (
               <div class="table-box" tabIndex={0} role="region" aria-label="Table of notices">
-                <table class="rules">
-                  <thead><tr><th scope="col">Time</th><th scope="col">Channel</th><th scope="col">To</th><th scope="col">Subject</th><th scope="col">Result</th></tr></thead>
-                  <tbody>{[...alert.notifications].sort((a, b) => (a.time_unix_nano < b.time_unix_nano ? 1 : -1)).map((n) => <NoticeRow key={n.time_unix_nano + n.target} n={n} />)}</tbody>
+                <table class="rules deliveries" role="table">
+                  <thead role="rowgroup"><tr role="row">{COLUMNS.map((c) => <th key={c} scope="col" role="columnheader">{c}</th>)}</tr></thead>
+                  <tbody role="rowgroup">{[...alert.notifications].sort((a, b) => (a.time_unix_nano < b.time_unix_nano ? 1 : -1)).map((n) => <NoticeRow key={n.time_unix_nano + n.target} n={n} />)}</tbody>
                 </table>
               </div>
             )}
@@ -59,16 +61,17 @@ function One({ id }: { id: string }): JSX.Element {
   );
 }
 
+// On a phone a notice is a block of lines, no row; the roles keep it a table to those who hear it.
 function NoticeRow({ n }: { n: Alert['notifications'][number] }): JSX.Element {
   const { tz } = common.value;
   const at = millisOf(n.time_unix_nano);
   return (
-    <tr>
-      <td class="mono"><time title={inOtherZone(at, tz)}>{full(at, tz).slice(0, -4)} {zoneLabel(tz, at)}</time></td>
-      <td>{n.channel}</td>
-      <td class="mono">{n.target}</td>
-      <td>{n.subject}</td>
-      <td><span class={`delivery ${n.status}`}><b>{n.status}</b>{n.attempts > 1 ? `, ${n.attempts} attempts` : ''}{n.error ? <span class="wrong">: {n.error}</span> : null}</span></td>
+    <tr role="row">
+      <td role="cell" class="mono" data-column="Time"><time title={inOtherZone(at, tz)}>{full(at, tz).slice(0, -4)} {zoneLabel(tz, at)}</time></td>
+      <td role="cell" data-column="Result"><span class={`delivery ${n.status}`}><b>{n.status}</b>{n.attempts > 1 ? `, ${n.attempts} attempts` : ''}{n.error ? <span class="wrong">: {n.error}</span> : null}</span></td>
+      <td role="cell" data-column="Channel">{n.channel}</td>
+      <td role="cell" class="mono" data-column="To">{n.target}</td>
+      <td role="cell" data-column="Subject">{n.subject}</td>
     </tr>
   );
 }
