@@ -8,6 +8,7 @@ import { RangeControls } from '../shell/Shell';
 import { href } from '../state/router';
 import { plural } from '../text/number';
 import { AlertCard } from './AlertCard';
+import { worstFirst } from './order';
 import { usePolled } from './polling';
 
 export const EVERY_MS = 5000;
@@ -26,7 +27,7 @@ export function AlertsPage(): JSX.Element {
   ]);
   const of = (state: Alert['state']): Alert[] => (data?.alerts ?? [])
     .filter((a) => a.state === state)
-    .sort((a, b) => ((a.since_unix_nano ?? '') < (b.since_unix_nano ?? '') ? 1 : -1));
+    .sort(worstFirst);
   const firing = of('firing').length;
   return (
     <div class="alerts">
