@@ -14,6 +14,16 @@ test('a firing rule is shown with its value, leads to its lines and to its own p
   await expect(page).toHaveURL(/\/alert\?id=/);
   await expect(page.getByRole('heading', { name: /^Notices/ })).toBeVisible();
 
+  // On a phone the result of each notice is in sight, without a scroll to the side.
+  const wide = page.viewportSize()!;
+  await page.setViewportSize({ width: 390, height: 844 });
+  const result = page.getByRole('table').getByRole('row').nth(1).getByRole('cell').nth(1);
+  await expect(result).toContainText(/delivered|pending|failed/);
+  const place = (await result.boundingBox())!;
+  expect(place.x).toBeGreaterThanOrEqual(0);
+  expect(place.x + place.width).toBeLessThanOrEqual(390);
+  await page.setViewportSize(wide);
+
   await page.getByRole('link', { name: 'Search its lines' }).click();
   await expect(page).toHaveURL(/\/search\?q=/);
   await expect(page.getByRole('grid').getByRole('row').first()).toBeVisible();
