@@ -10,8 +10,9 @@ export const plural = (n: number, one: string, many = `${one}s`): string => `${c
 
 function three(n: number): string {
   if (n === 0) return '0';
-  if (n >= 100) return String(Math.round(n));
-  const digits = n >= 10 ? 1 : 2;
+  // as it will be rounded: 99.97 is 100, not 100.0
+  if (n >= 99.95) return String(Math.round(n));
+  const digits = n >= 9.995 ? 1 : 2;
   return n.toFixed(digits);
 }
 

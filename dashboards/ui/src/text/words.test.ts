@@ -12,6 +12,9 @@ describe('numbers', () => {
     expect([0, 850, 1500, 24_100_000, 708_100_000, 999_700_000, 6_040_000_000, 125e9, 7300e9].map(duration))
       .toEqual(['0 s', '850 ns', '1.50 µs', '24.1 ms', '708 ms', '1.00 s', '6.04 s', '2 min 5 s', '2 h 1 min']);
   });
+  test('what is rounded up to a digit more still has three', () => {
+    expect([99_999_000, 9_999_000, 99_940_000].map(duration)).toEqual(['100 ms', '10.0 ms', '99.9 ms']);
+  });
   test('marks of an axis have no needless zeros', () => {
     expect([0, 250e6, 2.5e9, 5e9, 10e9, 1.25e6, 60e9, 90e9, 6 * 3600e9, 9000e9, 60 * 3600e9].map(axisLabel))
       .toEqual(['0 s', '250 ms', '2.5 s', '5 s', '10 s', '1.25 ms', '1 min', '1 min 30 s', '6 h', '2 h 30 min', '2 d 12 h']);

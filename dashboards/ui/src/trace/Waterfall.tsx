@@ -110,13 +110,14 @@ export function Waterfall(props: Props): JSX.Element {
 
   const width = shown.end - shown.start;
   const percent = (offset: number): number => ((offset - shown.start) / width) * 100;
-  const marks = axisMarks(shown.start, shown.end, 4);
   const nameWidth = prefs.value.nameWidth;
   // A bar may fill the time column: its duration stands in the room kept free behind that.
   const narrow = innerWidth <= NARROW;
   const textWidth = (text: string): number => Math.ceil(text.length * (narrow ? LETTER.narrow : LETTER.wide)) + (narrow ? AROUND.narrow : AROUND.wide);
   const gutter = textWidth('0'.repeat(Math.max(7, duration(trace.duration).length) + 1));
   const lane = useSignal(0);
+  // A mark's text needs some 90 pixels.
+  const marks = axisMarks(shown.start, shown.end, Math.max(1, Math.min(4, Math.floor((lane.value || 360) / 90))));
   useEffect(() => {
     const axis = box.current?.querySelector('.axis');
     if (!axis) return;
