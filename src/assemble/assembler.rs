@@ -268,9 +268,14 @@ impl Assembler {
         let mut range = TimeRange::new(last_hour, i64::MAX);
         let mut room = MAX_OF_BEFORE;
         for _ in 0..HOURS_OF_BEFORE {
-            match self.lake.with_rows(range, room).await {
+            match self.lake.with_rows(range, MAX_OF_BEFORE).await {
                 Ok(Some(found)) => {
-                    room = room.saturating_sub(found.len());
+                    // one that has rows in several hours is one
+                    let n_new = found.keys().filter(|id| !known.has(id)).count();
+                    if n_new > room {
+                        break;
+                    }
+                    room -= n_new;
                     found.iter().for_each(|(id, arrived)| known.note_earlier(id, arrived));
                     known.covers_from(range.start_nanos);
                 }
