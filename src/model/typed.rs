@@ -66,7 +66,11 @@ impl Typed {
             Typed::Double(number) => number.into(),
             Typed::Int(_) => text.into(),
             Typed::Text if text.starts_with(['[', '{']) => {
-                let nested = serde_json::from_str::<Value>(text).ok().filter(|nested| nested.to_string() == text);
+                let is_written_so = |nested: &Value| {
+                    let written = nested.to_string();
+                    written == text
+                };
+                let nested = serde_json::from_str::<Value>(text).ok().filter(is_written_so);
                 nested.unwrap_or_else(|| text.into())
             }
             Typed::Text => text.into(),
