@@ -117,8 +117,10 @@ impl Document {
         })
     }
 
-    fn to_bytes(&self) -> Option<Bytes> {
-        if self.lost.is_empty() && self.acknowledged.is_empty() {
+    /// `None` for one that says nothing, unless it was there before: an empty one says that all was acknowledged, and one that is
+    /// missing, as that of a node whose state was forgotten, says nothing at all.
+    fn to_bytes(&self, was_there: bool) -> Option<Bytes> {
+        if !was_there && self.lost.is_empty() && self.acknowledged.is_empty() {
             return None;
         }
         Some(serde_json::to_vec(self).expect("a list has a JSON form").into())
@@ -261,7 +263,7 @@ impl Inner {
         // positions that blocks cover are not replayed again
         let flushed = self.flushed_lsn.load(Ordering::Acquire);
         document.acknowledged.retain(|(_, last)| *last > flushed);
-        let after = document.to_bytes();
+        let after = document.to_bytes(before.is_some());
         if before != after.as_ref() {
             states.set(KEY, after);
             self.note_state_waits();
@@ -280,39 +282,42 @@ impl Inner {
         *self.lost_frames.lost.lock() = own.into_iter().chain(of_others).collect();
     }
 
-    /// Takes over what the state of another node says of lost frames: of its own, and of those of others. `is_whole`: what the changes do
-    /// not name is not in it.
-    pub(super) async fn learn_of_lost_frames(&self, from: &NodeId, changes: &BTreeMap<String, Option<Bytes>>, is_whole: bool) {
+    /// Takes over what changed in the state of another node says of lost frames: of its own, and of those of others.
+    pub(super) async fn learn_of_lost_frames(&self, from: &NodeId, changes: &BTreeMap<String, Option<Bytes>>) {
         let copies = changes.range(COPIES.to_string()..).take_while(|(key, _)| key.starts_with(COPIES));
         let copies: Vec<(NodeId, &Bytes)> = copies
             .filter_map(|(key, value)| Some((NodeId::parse(key.strip_prefix(COPIES)?)?, value.as_ref()?)))
             .collect();
-        let own = changes.get(KEY);
-        if !is_whole && own.is_none() && copies.is_empty() {
+        let own = changes.get(KEY).and_then(Option::as_ref);
+        if own.is_none() && copies.is_empty() {
             return;
         }
         let snapshot = self.catalog.snapshot();
         let _one_at_a_time = self.lost_frames.changing.lock().await;
         let mut states = self.states.lock();
+        // also if others took our state over while we were silent
+        let know_nothing = states.get(KEY).is_none();
         let mut has_changed = false;
         let mut change = |key: String, change: &mut dyn FnMut(&mut Document)| {
             let before = states.get(&key).cloned();
             let mut document = Document::read(before.as_ref());
             document.v = 1;
             change(&mut document);
-            let after = document.to_bytes();
+            let after = document.to_bytes(before.is_some());
             has_changed |= before != after;
             states.set(key, after);
         };
-        if is_whole || own.is_some() {
-            let bytes = own.and_then(Option::as_ref);
-            change(format!("{COPIES}{from}"), &mut |copy| copy.follow(Document::read(bytes)));
+        if own.is_some() {
+            change(format!("{COPIES}{from}"), &mut |copy| copy.follow(Document::read(own)));
         }
         let flushed = self.flushed_lsn.load(Ordering::Acquire);
         for (node, bytes) in copies.into_iter().filter(|(node, _)| node != from) {
             let copy = Document::read(Some(bytes));
             if node == *self.catalog.node() {
                 change(KEY.into(), &mut |own| {
+                    if know_nothing {
+                        copy.lost.iter().for_each(|lost| own.add(lost));
+                    }
                     // what no start finds again need not be remembered
                     let of_us = |positions: &&(Lsn, Lsn)| {
                         let (first, last) = **positions;
@@ -354,7 +359,7 @@ impl Ingest {
         let mut document = Document::read(self.inner.states.lock().get(&key));
         document.v = 1;
         document.acknowledge((lost.first_lsn, lost.last_lsn));
-        self.put_state(&key, document.to_bytes()).await?;
+        self.put_state(&key, document.to_bytes(true)).await?;
         self.inner.show_lost_frames(&self.inner.states.lock());
         tracing::warn!(
             id,
@@ -406,7 +411,7 @@ mod tests {
         document.acknowledged.push((5_000, 5_010));
         document.add(&lost(5_001, 5_002, "d"));
         assert_eq!(document.lost[MAX_ENTRIES - 1].last_lsn, 10 + 2 * 999, "acknowledged");
-        let again = Document::read(document.to_bytes().as_ref());
+        let again = Document::read(document.to_bytes(false).as_ref());
         assert_eq!((again.lost, again.acknowledged), (document.lost, document.acknowledged));
         assert!(Document::read(Some(&Bytes::from_static(b"torn"))).lost.is_empty());
     }
@@ -416,7 +421,7 @@ mod tests {
     }
 
     fn copy_of(document: &Document) -> Document {
-        Document::read(document.to_bytes().as_ref())
+        Document::read(document.to_bytes(false).as_ref())
     }
 
     #[test]

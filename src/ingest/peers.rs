@@ -397,7 +397,7 @@ impl Peers {
             {
                 tracing::warn!(%node, %error, "another node's watermarks are damaged");
             }
-            self.ingest.inner.learn_of_lost_frames(node, &changes, n_known == 0).await;
+            self.ingest.inner.learn_of_lost_frames(node, &changes).await;
             if n_known == 0 {
                 learned.led.clear();
             }

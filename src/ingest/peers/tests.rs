@@ -255,6 +255,18 @@ async fn lost_frames_of_one_node_are_told_by_all_until_any_is_told_that_they_are
     look(&two, 0).await;
     two.flush().await;
     assert_eq!(two.view().snapshot.state(&node), None);
+    // it comes back all the same: that it says nothing acknowledges nothing, and what it forgot it hears from the other
+    let one = open(dirs[0].path(), &store).await;
+    assert_eq!(ids(&one), [""; 0]);
+    put(&one, "fact/b", "is so").await;
+    one.flush().await;
+    look(&two, 3600).await;
+    look(&one, 3600).await;
+    assert_eq!((ids(&one), ids(&two)), (vec!["5-5".to_string()], of_one(&["5-5"])));
+    one.drain(Duration::from_secs(60)).await;
+    drop(one);
+    look(&two, 0).await;
+    two.flush().await;
     let three = open(dirs[2].path(), &store).await;
     look(&three, 3600).await;
     assert_eq!(ids(&three), of_one(&["5-5"]));
