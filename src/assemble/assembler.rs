@@ -26,7 +26,7 @@ pub(super) const POSITIONS_AT_ONCE: i64 = 512;
 pub(super) const TRACES_AT_ONCE: usize = if cfg!(test) { 3 } else { 200 };
 /// How long before and after a span that it has lost the rest of a trace, and its row, is looked for: a day.
 const LONGEST_NANOS: i64 = 24 * REACH_NANOS;
-/// Hours of traces of before the start that are remembered, and traces at most, those that start last. (Few in tests.)
+/// Hours of traces of before the start that are remembered, and traces of them at most: an hour that has more is left out, with those before it. (Few in tests.)
 const HOURS_OF_BEFORE: usize = 24;
 const MAX_OF_BEFORE: usize = if cfg!(test) { 4 } else { 500_000 };
 /// A graph is asked to be fresh no more often than this.
@@ -267,19 +267,29 @@ impl Assembler {
         let last_hour = newest_nanos.min(self.clock.now_nanos()).div_euclid(REACH_NANOS).saturating_mul(REACH_NANOS);
         let mut range = TimeRange::new(last_hour, i64::MAX);
         let mut room = MAX_OF_BEFORE;
+        let is_full = || {
+            tracing::info!(
+                most = MAX_OF_BEFORE,
+                "there are more traces of the day before the start than are remembered: what comes more than an hour after one of them makes another of it"
+            );
+        };
         for _ in 0..HOURS_OF_BEFORE {
             match self.lake.with_rows(range, MAX_OF_BEFORE).await {
                 Ok(Some(found)) => {
                     // one that has rows in several hours is one
                     let n_new = found.keys().filter(|id| !known.has(id)).count();
                     if n_new > room {
+                        is_full();
                         break;
                     }
                     room -= n_new;
                     found.iter().for_each(|(id, arrived)| known.note_earlier(id, arrived));
                     known.covers_from(range.start_nanos);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    is_full();
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(
                         error,

@@ -29,8 +29,8 @@
 //!   and noted.
 //! - A graph that is asked for is as fresh as a search: traces that wait are written first ([`Assembler::freshen`]).
 //! - The parts of a trace are looked for up to an hour around those that came, from the first start to the last end, and around all that its rows
-//!   tell of, if this process wrote them or they start within the day before it began (the newest 500,000 traces of that day). Others that come more
-//!   than an hour apart from all that is known make it two, as long as they do.
+//!   tell of, if this process wrote them or they start within the day before it began (of that day the newest whole hours that have no more than
+//!   500,000 traces together). Others that come more than an hour apart from all that is known make it two, as long as they do.
 //! - Bounds: [`Config::max_open_traces`] (then the quietest are written early, and corrected later); a trace is cut at the bounds of an
 //!   answer (`is_partial`); a summary that is too large for the log is left out, told and counted.
 //! - Each node assembles what it was sent. Of a trace of which several nodes were sent parts, the same holds once each sees the others' rows:

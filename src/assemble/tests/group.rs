@@ -15,7 +15,7 @@ use crate::query::xray::expression::Id;
 use crate::query::xray::{Expression, walk};
 
 /// Of all kinds: those that need something of one span or of several, something else in each part, or nothing.
-const FILTERS: [&str; 26] = [
+const FILTERS: [&str; 28] = [
     "",
     "ok",
     "partial",
@@ -30,6 +30,8 @@ const FILTERS: [&str; 26] = [
     "service(\"nobody\")",
     "edge(\"web\", \"pay\")",
     "!edge(\"web\", \"pay\")",
+    "edge(, \"web\")",
+    "edge(id(type: \"client\"), \"web\") AND !fault",
     "user = \"alice\"",
     "user != \"alice\"",
     "user = \"nobody\"",

@@ -34,7 +34,7 @@ use super::members::{
     sql_system, stack,
 };
 use super::naming;
-use crate::model::{TraceId, Typed};
+use crate::model::{SpanId, TraceId, Typed};
 use crate::query::{Attributes, SpanHit};
 
 /// Levels of subsegments within a document.
@@ -143,11 +143,11 @@ fn caller(call: &SpanHit, id: &str) -> Map<String, Value> {
         .map(|one| one.key)
         .filter(|key| !key.starts_with("aws.remote."))
         .collect();
-    let is_of_service = |key: &str| key.starts_with("aws.xray.") || names::USER.contains(&key) || annotated.contains(&key);
+    let is_of_service = |key: &str| key.starts_with("aws.xray.") || names::USER.contains(&key) || names::LOCAL.contains(&key) || annotated.contains(&key);
     attributes.extend(call.attributes.iter().filter(|(key, _)| is_of_service(key)).cloned());
     let span = SpanHit {
         span_id: id.to_string(),
-        name: of_resource(call, &["service.name"]).unwrap_or(&call.name).to_string(),
+        name: facts::own_service(call).to_string(),
         attributes,
         events: call.events.iter().filter(|event| is_exception(event)).cloned().collect(),
         links: Vec::new(),
@@ -208,7 +208,7 @@ fn document(span: &SpanHit, is_segment: bool) -> Map<String, Value> {
     insert_object(&mut out, "http", http(span));
     insert_object(&mut out, "sql", sql(span));
     insert_object(&mut out, "aws", aws(span, is_segment));
-    match of_span(span, &["aws.xray.cause"]) {
+    match of_span(span, &["aws.xray.cause"]).filter(|id| SpanId::from_hex(id).is_some()) {
         // of an exception that another segment tells
         Some(id) => insert_text(&mut out, "cause", Some(id)),
         None => insert_object(&mut out, "cause", cause(span)),

@@ -59,7 +59,7 @@ impl ExactSum {
     }
 }
 
-/// The variance of `n` numbers, of which these are the sum and the sum of squares.
+/// The variance of `n` numbers, of which these are the sum and the sum of squares; not a number where squares are beyond what a double holds.
 pub(super) fn variance(n: u64, sum: ExactSum, squares: ExactSum) -> f64 {
     let n = n as f64;
     // the square of the sum, divided by n, to as many digits
@@ -67,7 +67,9 @@ pub(super) fn variance(n: u64, sum: ExactSum, squares: ExactSum) -> f64 {
     let lacks = sum.high.mul_add(sum.high, -square) + 2.0 * sum.high * sum.low;
     let high = square / n;
     let low = ((-high).mul_add(n, square) + lacks) / n;
-    (((squares.high - high) + (squares.low - low)) / n).max(0.0)
+    let variance = ((squares.high - high) + (squares.low - low)) / n;
+    // beyond what a double holds there is none, and not 0
+    if variance.is_finite() { variance.max(0.0) } else { f64::NAN }
 }
 
 #[cfg(test)]
@@ -102,6 +104,7 @@ mod tests {
             variance(4, sum, squares)
         };
         assert_eq!((of(0.0), of(1e9), of(-1e12)), (1.25, 1.25, 1.25));
+        assert!(of(1e200).is_nan() && of(f64::MAX).is_nan());
     }
 
     proptest! {
