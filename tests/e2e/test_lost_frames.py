@@ -13,8 +13,8 @@ def send(lake, text):
     assert requests.post(lake.url + "/v1/logs", json=body, timeout=20).status_code == 200
 
 
-def test_answers_are_not_called_complete_where_acknowledged_records_were_lost(make_lake):
-    lake = make_lake()
+def take_and_strike(lake):
+    """Three records, of which the log has the second damaged; the server is killed."""
     for text in ("before", "stricken", "after"):
         send(lake, text)
     lake.kill()
@@ -22,6 +22,11 @@ def test_answers_are_not_called_complete_where_acknowledged_records_were_lost(ma
     content = bytearray(segment.read_bytes())
     content[content.rindex(b"stricken")] ^= 4
     segment.write_bytes(content)
+
+
+def test_answers_are_not_called_complete_where_acknowledged_records_were_lost(make_lake):
+    lake = make_lake()
+    take_and_strike(lake)
     lake.no_ledger("a frame of its log was damaged: what was accepted is lost, and told")
     lake.start()
 
@@ -66,13 +71,7 @@ def test_answers_are_not_called_complete_where_acknowledged_records_were_lost(ma
 def test_all_nodes_of_a_store_tell_what_one_has_lost(make_lake, tmp_path):
     # alone it flushes late: what it takes is in its log
     one = make_lake("one", store=tmp_path / "store")
-    for text in ("before", "stricken", "after"):
-        send(one, text)
-    one.kill()
-    (segment,) = (one.data_dir / "wal").glob("*.wal")
-    content = bytearray(segment.read_bytes())
-    content[content.rindex(b"stricken")] ^= 4
-    segment.write_bytes(content)
+    take_and_strike(one)
     one.config = {"ingest": {"flush_age_seconds": 1}, "node": {"lease_seconds": 6, "share_seconds": 1}}
     one.start()
     two = make_lake("two", config=one.config, store=tmp_path / "store")
